@@ -1,0 +1,154 @@
+"""One run's tables, looked up the way pages need them: by concept, by image, by class."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+
+from pipeline.atlas.data import AtlasData
+from pipeline.atlas.formats import Row, rows
+from pipeline.atlas.media import Box, ImageJob
+from pipeline.atlas.selection import Examples, Presence, choose, presence_of
+
+N_CELLS = 8  # crops a concept
+
+
+@dataclass(frozen=True)
+class Catalogue:
+    """What all pages share.
+
+    Attributes
+    ----------
+    data : AtlasData
+    presence : Presence
+        Images × concepts.
+    concepts : mapping of int to dict
+        Rows of the table concepts by id, ascending.
+    examples : mapping of int to Examples
+        Images that show each concept.
+    images : mapping of int to dict
+        Rows of the table images by id, of the images that have a page, by path.
+    class_names : mapping of int to str
+        Names of the classes that have a page.
+    classes, labels, pairs, regions, curves : mapping of int to list of dict
+        Rows of concept_classes, concept_labels, concept_pairs and fidelity by concept; of regions
+        by image. A pair appears under both its concepts, the other one under ``other``.
+    """
+
+    data: AtlasData
+    presence: Presence
+    concepts: Mapping[int, Row]
+    examples: Mapping[int, Examples]
+    images: Mapping[int, Row]
+    class_names: Mapping[int, str]
+    classes: Mapping[int, list[Row]]
+    labels: Mapping[int, list[Row]]
+    pairs: Mapping[int, list[Row]]
+    regions: Mapping[int, list[Row]]
+    curves: Mapping[int, list[Row]]
+
+    def name(self, concept_id: int) -> str:
+        """The label of a concept, or "concept 7" where it has none."""
+        label = self.concepts[concept_id]["top_label"]
+        return str(label) if label else f"concept {concept_id}"
+
+    def jobs(self) -> list[ImageJob]:
+        """One job for each image that is shown, with the crops that concepts want of it."""
+        wanted: dict[int, list[int]] = {image_id: [] for image_id in self.images}
+        for concept_id, examples in self.examples.items():
+            for image_id in examples.strongest[:N_CELLS]:
+                wanted[image_id].append(concept_id)
+        return [
+            ImageJob(image_id, {each: self._box(image_id, each) for each in concept_ids})
+            for image_id, concept_ids in wanted.items()
+        ]
+
+    def _box(self, image_id: int, concept_id: int) -> Box:
+        """The strongest region of a concept in an image, or all of the image."""
+        found = [
+            each for each in self.regions.get(image_id, []) if each["concept_id"] == concept_id
+        ]
+        if not found:
+            return (
+                0.0,
+                0.0,
+                float(self.images[image_id]["width"]),
+                float(self.images[image_id]["height"]),
+            )
+        best = max(found, key=lambda each: each["score"])
+        return float(best["x0"]), float(best["y0"]), float(best["x1"]), float(best["y1"])
+
+
+def catalogue(data: AtlasData, n_examples: int, seed: int) -> Catalogue:
+    """Choose what a site shows and look up all that its pages say."""
+    tables = data.tables
+    presence = presence_of(tables)
+    concepts = {
+        int(each["concept_id"]): each for each in rows(_sorted(tables["concepts"], "concept_id"))
+    }
+    thresholds = np.array(
+        [each["presence_threshold"] or 0.0 for each in concepts.values()], np.float32
+    )
+    examples = choose(presence, thresholds, n_examples, seed)
+    shown = set().union(*(each.all() for each in examples.values())) if examples else set()
+    table = tables["images"]
+    images = {int(each["image_id"]): each for each in rows(_sorted(_of(table, shown), "path"))}
+    return Catalogue(
+        data=data,
+        presence=presence,
+        concepts=concepts,
+        examples=examples,
+        images=images,
+        class_names=_class_names(tables),
+        classes=_grouped(_sorted(tables["concept_classes"], "rank"), "concept_id"),
+        labels=_grouped(tables["concept_labels"], "concept_id"),
+        pairs=_pairs(tables["concept_pairs"]),
+        regions=_grouped(_of(tables["regions"], shown), "image_id"),
+        curves=_grouped(_curves(tables["fidelity"]), "concept_id"),
+    )
+
+
+def _class_names(tables: Mapping[str, pd.DataFrame]) -> dict[int, str]:
+    """Classes that some image is predicted as, or that some concept is named after."""
+    names: dict[int, str] = {}
+    for table, number, label in (
+        ("images", "pred_class", "pred_label"),
+        ("concepts", "top_class", "top_label"),
+    ):
+        for each in rows(tables[table][[number, label]].drop_duplicates()):
+            if each[number] is not None and (each[label] or int(each[number]) not in names):
+                names[int(each[number])] = str(each[label] or f"class {int(each[number])}")
+    return dict(sorted(names.items()))
+
+
+def _curves(fidelity: pd.DataFrame) -> pd.DataFrame:
+    known = fidelity["concept_id"].notna() & fidelity["level"].notna() & fidelity["value"].notna()
+    return _sorted(fidelity[known], "level")
+
+
+def _pairs(table: pd.DataFrame) -> dict[int, list[Row]]:
+    found: dict[int, list[Row]] = {}
+    for each in rows(table):
+        a, b = int(each["concept_a"]), int(each["concept_b"])
+        if a != b:
+            found.setdefault(a, []).append({**each, "other": b})
+            found.setdefault(b, []).append({**each, "other": a})
+    return found
+
+
+def _grouped(table: pd.DataFrame, column: str) -> dict[int, list[Row]]:
+    found: dict[int, list[Row]] = {}
+    for each in rows(table):
+        found.setdefault(int(each[column]), []).append(each)
+    return found
+
+
+def _of(table: pd.DataFrame, image_ids: Iterable[int]) -> pd.DataFrame:
+    return table[table["image_id"].isin(list(image_ids))]
+
+
+def _sorted(table: pd.DataFrame, column: str) -> pd.DataFrame:
+    return table.sort_values(column, kind="stable")

@@ -1,0 +1,191 @@
+"""The files a page shows: each image once, small, and its heatmaps in one compact script beside it.
+
+A page opened from the file system may not `fetch`, and may not read the pixels of another file. So
+the heatmaps travel as a script, ``media/<image_id>.js``, that calls ``concordance.put(id, value)``:
+
+    w, h        size of the picture, pixels
+    tw, th      size of one map, a coarse picture of the whole image (not the network's grid)
+    cols        maps in a row of the sheet
+    concepts    which concepts the sheet holds, in order; all others are absent
+    scale       strength, in gauge units, of the sheet's value 255, one a concept
+    maps        the sheet, a grey PNG as data URI: value 0..255, concept i at column i % cols
+    mask        the object's mask as data URI, or null
+"""
+
+from __future__ import annotations
+
+import base64
+import io
+import json
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from pipeline import files
+from pipeline.atlas.data import AtlasData, Bytes, Floats, Mask
+from pipeline.atlas.pictures import spotlight
+
+LONG_SIDE = 512
+CELL = 256
+_FAINT = 0.08  # gauge units: a map that is nowhere stronger is not worth its bytes
+_MASK_SIDE = 256
+
+Box = tuple[float, float, float, float]
+
+
+@dataclass(frozen=True)
+class ImageJob:
+    """One image to show: which of its concepts want a cell, and around which box.
+
+    Boxes are half-open xyxy in pixels of the original image.
+    """
+
+    image_id: int
+    cells: Mapping[int, Box] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class ImageFiles:
+    """What was written for an image, and its cells: square JPEGs by concept."""
+
+    width: int
+    height: int
+    cells: Mapping[int, bytes]
+
+
+def write_image(data: AtlasData, job: ImageJob, concept_ids: list[int], folder: Path) -> ImageFiles:
+    """Write ``<image_id>.jpg`` and ``<image_id>.js`` into `folder`.
+
+    Parameters
+    ----------
+    data : AtlasData
+    job : ImageJob
+    concept_ids : list of int
+        The concept of each row of the image's heatmap.
+    folder : Path
+
+    Returns
+    -------
+    ImageFiles
+        Size of the picture that was written, and the cells that `job` asked for.
+    """
+    original = data.read_image(job.image_id)
+    picture = _shrink(original, LONG_SIDE)
+    grid = data.read_heatmap(job.image_id)
+    height, width = _map_size(picture.size, grid.shape[1:])
+    maps = data.upsample(grid, job.image_id, height, width)
+    mask = None if data.object_mask is None else data.object_mask(job.image_id)
+    payload = {"w": picture.width, "h": picture.height, **_sheet(maps, concept_ids)}
+    payload["mask"] = None if mask is None or not mask.any() else _mask_uri(mask)
+    text = json.dumps(payload, separators=(",", ":"), allow_nan=False)
+    files.write_bytes(folder / f"{job.image_id}.jpg", jpeg(picture))
+    files.write_text(folder / f"{job.image_id}.js", f'concordance.put("{job.image_id}",{text});\n')
+    scale = picture.width / original.shape[1]
+    cells = {
+        concept_id: jpeg(_cell(picture, maps[concept_ids.index(concept_id)], box, scale), 92)
+        for concept_id, box in job.cells.items()
+    }
+    return ImageFiles(picture.width, picture.height, cells)
+
+
+def jpeg(picture: Image.Image, quality: int = 82) -> bytes:
+    """Encode a picture as progressive JPEG without any metadata."""
+    buffer = io.BytesIO()
+    picture.save(buffer, "JPEG", quality=quality, progressive=True, optimize=True)
+    return buffer.getvalue()
+
+
+def unpack(cell: bytes, side: int) -> Image.Image:
+    """Decode a cell and scale it to `side` × `side` pixels."""
+    picture = Image.open(io.BytesIO(cell)).convert("RGB")
+    if picture.width == side:
+        return picture
+    return picture.resize((side, side), Image.Resampling.LANCZOS)
+
+
+def mosaic(cells: list[bytes], columns: int, side: int) -> bytes:
+    """Join cells row by row into one JPEG of `columns` columns, each `side` × `side` pixels."""
+    lines = max(1, math.ceil(len(cells) / columns))
+    joined = Image.new("RGB", (side * columns, side * lines), (128, 128, 128))
+    for at, cell in enumerate(cells):
+        joined.paste(unpack(cell, side), (at % columns * side, at // columns * side))
+    return jpeg(joined, 80)
+
+
+def square_around(box: Box, width: int, height: int) -> Box:
+    """Grow a box to a square with some of its surroundings, inside an image of that size."""
+    x0, y0, x1, y1 = box
+    short = min(width, height)
+    side = min(float(short), max(1.5 * max(x1 - x0, y1 - y0), 0.5 * short))
+    left = min(max((x0 + x1 - side) / 2, 0.0), width - side)
+    top = min(max((y0 + y1 - side) / 2, 0.0), height - side)
+    return left, top, left + side, top + side
+
+
+def _shrink(image: Bytes, long_side: int) -> Image.Image:
+    picture = Image.fromarray(np.ascontiguousarray(image))
+    scale = long_side / max(picture.size)
+    if scale >= 1:
+        return picture
+    size = max(1, round(picture.width * scale)), max(1, round(picture.height * scale))
+    return picture.resize(size, Image.Resampling.LANCZOS, reducing_gap=2.0)
+
+
+def _map_size(size: tuple[int, int], grid: tuple[int, ...]) -> tuple[int, int]:
+    """Height and width of a map: the picture's aspect, fine enough for the network's grid."""
+    long_side = min(64, max(28, 4 * max(grid)))
+    scale = min(1.0, long_side / max(size))
+    return max(1, round(size[1] * scale)), max(1, round(size[0] * scale))
+
+
+def _sheet(maps: Floats, concept_ids: list[int]) -> dict[str, object]:
+    """Pack the maps that are present into one grey picture, each scaled to its own maximum."""
+    peaks = np.nan_to_num(maps).max(axis=(1, 2))
+    kept = np.flatnonzero(peaks >= _FAINT)
+    height, width = maps.shape[1:]
+    columns = max(1, math.ceil(math.sqrt(len(kept))))
+    lines = max(1, math.ceil(len(kept) / columns))
+    sheet = np.zeros((lines * height, columns * width), np.uint8)
+    for at, row in enumerate(kept):
+        y, x = at // columns * height, at % columns * width
+        share = np.nan_to_num(maps[row]).clip(0.0, None) / peaks[row]
+        sheet[y : y + height, x : x + width] = np.rint(255.0 * share)
+    return {
+        "tw": width,
+        "th": height,
+        "cols": columns,
+        "concepts": [concept_ids[row] for row in kept],
+        "scale": [round(float(peaks[row]), 4) for row in kept],
+        "maps": _png_uri(Image.fromarray(sheet)),
+    }
+
+
+def _mask_uri(mask: Mask) -> str:
+    picture = Image.fromarray(mask)
+    scale = min(1.0, _MASK_SIDE / max(picture.size))
+    size = max(1, round(picture.width * scale)), max(1, round(picture.height * scale))
+    return _png_uri(picture.resize(size, Image.Resampling.NEAREST))
+
+
+def _png_uri(picture: Image.Image) -> str:
+    buffer = io.BytesIO()
+    picture.save(buffer, "PNG")
+    return "data:image/png;base64," + base64.b64encode(buffer.getvalue()).decode("ascii")
+
+
+def _cell(picture: Image.Image, heatmap: Floats, box: Box, scale: float) -> Image.Image:
+    """Cut a square around a box and put the concept in the light."""
+    x0, y0, x1, y1 = box
+    around = (x0 * scale, y0 * scale, x1 * scale, y1 * scale)
+    square = square_around(around, picture.width, picture.height)
+    size = (CELL, CELL)
+    pixels = picture.resize(size, Image.Resampling.BICUBIC, box=square, reducing_gap=2.0)
+    coarse = Image.fromarray(np.ascontiguousarray(heatmap, np.float32))
+    fx, fy = coarse.width / picture.width, coarse.height / picture.height
+    part = (square[0] * fx, square[1] * fy, square[2] * fx, square[3] * fy)
+    light = coarse.resize(size, Image.Resampling.BILINEAR, box=part)
+    return Image.fromarray(spotlight(np.asarray(pixels), np.asarray(light), dark=0.6))

@@ -1,0 +1,215 @@
+"""Write the atlas: plan from the tables, then images, pages and sheets, several at a time.
+
+index.html  images.html          front page; all images shown
+concepts/<id>.html               one page a concept
+images/<image_id>.html           one page an image that shows a concept
+classes/<id>.html                one page a class
+media/                           pictures, and heatmaps as scripts
+sheets/                          contact sheets (PNG) and all concepts (PDF)
+static/                          style and scripts
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterable
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import jinja2
+import numpy as np
+
+from pipeline import files
+from pipeline.atlas import formats, sheets
+from pipeline.atlas.catalogue import Catalogue, catalogue
+from pipeline.atlas.colours import as_hex, concept_colours
+from pipeline.atlas.data import AtlasData
+from pipeline.atlas.media import ImageFiles, mosaic, write_image
+from pipeline.atlas.views.classes import class_facts, class_view
+from pipeline.atlas.views.concept import concept_view, verdict
+from pipeline.atlas.views.image import image_view, novelty_ranks
+from pipeline.atlas.views.index import MAP_TILE, index_view
+
+_HERE = Path(__file__).parent
+_CARD_SIDE = 160
+
+
+def build_atlas(
+    data: AtlasData,
+    folder: Path,
+    *,
+    n_examples: int = 12,
+    seed: int = 0,
+    workers: int | None = None,
+) -> None:
+    """Write a static site that shows the concepts of a run; it opens from the file system.
+
+    Parameters
+    ----------
+    data : AtlasData
+        The run. Its tables decide what is shown, its functions are asked for shown images only.
+    folder : Path
+        Where the site goes; files already there are replaced one by one, others are removed.
+    n_examples : int
+        Strongest images on a concept's page; half as many diverse, borderline and random ones.
+        At most 2.5 × n_examples × k images are shown, whatever the size of the dataset.
+    seed : int
+        Decides the random images.
+    workers : int or None
+        Threads; None: one a core. The files do not depend on it.
+
+    Raises
+    ------
+    pipeline.errors.UserError
+        The folder cannot be written to.
+    """
+    files.check_writable(folder)
+    book = catalogue(data, n_examples, seed)
+    with ThreadPoolExecutor(workers or os.cpu_count() or 1) as pool:
+        made = _write_images(pool, book, folder / "media")
+        cells = _cells(book, made)
+        sizes = {image_id: (each.width, each.height) for image_id, each in made.items()}
+        tasks = [
+            *_static(folder),
+            *_pictures(book, cells, folder),
+            *_pages(book, sizes, folder),
+        ]
+        written = set(pool.map(_run, tasks))
+    written |= {folder / "media" / f"{each}{end}" for each in made for end in (".jpg", ".js")}
+    _remove_others(folder, written)
+
+
+Task = tuple[Path, Callable[[], bytes | str]]
+
+
+def _run(task: Task) -> Path:
+    path, make = task
+    content = make()
+    files.write_bytes(path, content.encode("utf-8", "replace") if isinstance(content, str) else content)
+    return path
+
+
+def _write_images(pool: ThreadPoolExecutor, book: Catalogue, media: Path) -> dict[int, ImageFiles]:
+    jobs = book.jobs()
+    concept_ids = list(book.concepts)
+    done = pool.map(lambda job: write_image(book.data, job, concept_ids, media), jobs)
+    return {job.image_id: each for job, each in zip(jobs, done, strict=True)}
+
+
+def _cells(book: Catalogue, made: dict[int, ImageFiles]) -> dict[int, list[bytes]]:
+    """The crops of each concept, strongest first."""
+    return {
+        concept_id: [
+            made[image_id].cells[concept_id]
+            for image_id in examples.strongest
+            if concept_id in made[image_id].cells
+        ]
+        for concept_id, examples in book.examples.items()
+    }
+
+
+def _static(folder: Path) -> Iterable[Task]:
+    for path in sorted((_HERE / "static").iterdir()):
+        yield folder / "static" / path.name, path.read_bytes
+
+
+def _pictures(book: Catalogue, cells: dict[int, list[bytes]], folder: Path) -> Iterable[Task]:
+    """Crops of the cards, the map's sheet, the contact sheets, and the concepts' colours."""
+    colours = concept_colours(len(book.concepts))
+    entries = {
+        concept_id: _entry(book, concept_id, colour, cells[concept_id])
+        for concept_id, colour in zip(book.concepts, colours, strict=True)
+    }
+    subtitle = " · ".join(f"{name} {value}" for name, value in book.data.summary.items())
+    yield (
+        folder / "sheets" / "atlas.pdf",
+        lambda: sheets.book(book.data.title, subtitle, list(entries.values())),
+    )
+    columns = max(1, int(np.ceil(np.sqrt(len(cells)))))
+    yield folder / "media" / "map.jpg", lambda: _map_sheet(cells, columns)
+    palette = "".join(
+        f".c{concept_id}{{--c:{as_hex(colour)}}}\n"
+        for concept_id, colour in zip(book.concepts, colours, strict=True)
+    )
+    yield folder / "static" / "palette.css", lambda: palette
+    for concept_id, entry in entries.items():
+        crops = list(entry.cells[:4])
+        if crops:
+            yield (
+                folder / "media" / f"concept-{concept_id}.jpg",
+                partial(mosaic, crops, 2, _CARD_SIDE),
+            )
+        yield (
+            folder / "sheets" / f"concept-{concept_id}.png",
+            partial(sheets.sheet_png, entry),
+        )
+
+
+def _map_sheet(cells: dict[int, list[bytes]], columns: int) -> bytes:
+    blank = mosaic([], 1, MAP_TILE)
+    return mosaic([each[0] if each else blank for each in cells.values()], columns, MAP_TILE)
+
+
+def _entry(book: Catalogue, concept_id: int, colour: Any, cells: list[bytes]) -> sheets.Entry:
+    concept = book.concepts[concept_id]
+    images, coverage = formats.count(concept["n_images"]), formats.percent(concept["coverage"])
+    notes = [
+        f"concept {concept_id}",
+        f"{images} images, coverage {coverage}",
+        f"stability {formats.fixed(concept['stability'])}, "
+        f"importance {formats.number(concept['importance'], 2)}",
+    ]
+    if verdict(concept) == "chance":
+        notes[0] += ", label not better than chance"
+    red, green, blue = (int(each) for each in colour)
+    return sheets.Entry(book.name(concept_id), notes, (red, green, blue), cells)
+
+
+def _pages(book: Catalogue, sizes: dict[int, tuple[int, int]], folder: Path) -> Iterable[Task]:
+    environment = _environment()
+    facts, novelty = class_facts(book), novelty_ranks(book)
+
+    def page(template: str, root: str, make: Callable[[], Any]) -> Callable[[], str]:
+        found = environment.get_template(template)
+        return lambda: found.render(
+            title=book.data.title, root=root, sizes=sizes, page=make(), images=book.images
+        )
+
+    yield folder / "index.html", page("index.html", "", partial(index_view, book, facts))
+    n_images = len(book.data.tables["images"])
+    yield folder / "images.html", page("images.html", "", lambda: {"n_images": n_images})
+    for each in book.concepts:
+        make = page("concept.html", "../", partial(concept_view, book, each))
+        yield folder / "concepts" / f"{each}.html", make
+    for each in book.images:
+        rank = novelty.get(each)
+        make = page("image.html", "../", partial(image_view, book, each, rank))
+        yield folder / "images" / f"{each}.html", make
+    for each in book.class_names:
+        make = page("class.html", "../", partial(class_view, book, facts, each))
+        yield folder / "classes" / f"{each}.html", make
+
+
+def _environment() -> jinja2.Environment:
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(_HERE / "templates"),
+        autoescape=True,
+        auto_reload=False,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    for name in ("number", "fixed", "signed", "percent", "count", "p_value"):
+        environment.filters[name] = getattr(formats, name)
+    environment.filters["value"] = lambda value: "" if value is None else repr(float(value))
+    return environment
+
+
+def _remove_others(folder: Path, written: set[Path]) -> None:
+    """Remove pages and pictures that an earlier build left and this one did not write."""
+    for part in ("concepts", "images", "classes", "media", "sheets", "static"):
+        for path in (folder / part).glob("*"):
+            if path not in written:
+                files.remove(path)

@@ -1,0 +1,1 @@
+"""What each kind of page says, as plain values for its template."""

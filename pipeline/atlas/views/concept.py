@@ -1,0 +1,157 @@
+"""The page of one concept: images that hold it, what the network and the labels say of it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from pipeline.atlas.catalogue import Catalogue
+from pipeline.atlas.charts import Chart, Series, bars, line_chart
+from pipeline.atlas.formats import Row, count, fixed, number, percent, signed
+
+NULL_BAND = 1.96  # |z| that 95 % of real positions stay below, class by class
+_N_CLASSES, _N_LABELS, _N_NEAR = 8, 8, 5
+
+_KINDS = (
+    ("strongest", "Strongest", "the images in which it is strongest"),
+    ("diverse", "Diverse", "strong too, and unlike those above in their other concepts"),
+    ("borderline", "Borderline", "just above the presence threshold"),
+    ("random", "Random", "drawn from all images that hold it"),
+)
+
+
+def concept_view(book: Catalogue, concept_id: int) -> dict[str, Any]:
+    """Everything the page of a concept shows."""
+    concept = book.concepts[concept_id]
+    ids = list(book.concepts)
+    at = ids.index(concept_id)
+    return {
+        "id": concept_id,
+        "name": book.name(concept_id),
+        "verdict": verdict(concept),
+        "concept": concept,
+        "threshold": concept["presence_threshold"],
+        "slider": _slider(concept["presence_threshold"]),
+        "facts": _facts(concept),
+        "galleries": _galleries(book, concept_id),
+        "classes": [
+            (source, words, _class_bars(book.classes.get(concept_id, []), source))
+            for source, words in (
+                ("context", "The activations where it stands"),
+                ("direction", "Its direction alone"),
+            )
+        ],
+        "class_pages": book.class_names,
+        "labels": _labels(book.labels.get(concept_id, [])),
+        "near": _others(book, concept_id, "cosine"),
+        "together": _others(book, concept_id, "jaccard"),
+        "curves": _curves(book.curves.get(concept_id, [])),
+        "query": query(concept_id),
+        "previous": ids[at - 1],
+        "next": ids[(at + 1) % len(ids)],
+    }
+
+
+def verdict(concept: Row) -> str:
+    """Whether the concept's label is better than chance: ``good``, ``chance`` or ``untested``."""
+    if concept["top_significant"] is None:
+        return "untested"
+    return "good" if concept["top_significant"] else "chance"
+
+
+def query(concept_id: int) -> str:
+    """Python that lists the images of a concept."""
+    return (
+        "run.sql(\n"
+        '    "select path, max, area from image_concepts join images using (image_id) "\n'
+        f'    "where concept_id = {concept_id} order by max desc limit 50"\n'
+        ")"
+    )
+
+
+def _slider(threshold: float | None) -> dict[str, str]:
+    """Range and step of the threshold slider, in gauge units."""
+    return {"max": "2", "step": "0.05", "value": f"{min(threshold or 0.0, 2.0):.2f}"}
+
+
+def _facts(concept: Row) -> list[tuple[str, str, str]]:
+    """(name, value, what it means)"""
+    return [
+        ("Images", count(concept["n_images"]), "images with at least one position that holds it"),
+        ("Coverage", percent(concept["coverage"]), "share of all positions that hold it"),
+        ("Energy", percent(concept["energy"]), "share of the activations' squared norm"),
+        ("Stability", fixed(concept["stability"]), "cosine with its match on other images"),
+        ("Importance", number(concept["importance"]), "what the network's answers owe to it"),
+        ("Deletion", signed(concept["deletion_effect"]), "effect of taking it away"),
+        ("Insertion", signed(concept["insertion_effect"]), "effect of putting it in"),
+        ("Threshold", fixed(concept["presence_threshold"]), "strength from which it is present"),
+    ]
+
+
+def _galleries(book: Catalogue, concept_id: int) -> list[dict[str, Any]]:
+    examples = book.examples[concept_id]
+    column = book.presence.column(concept_id)
+    made = []
+    for kind, title, hint in _KINDS:
+        ids: tuple[int, ...] = getattr(examples, kind)
+        shots = [
+            {
+                "image": book.images[image_id],
+                "max": float(book.presence.peak[book.presence.row(image_id), column]),
+                "area": float(book.presence.area[book.presence.row(image_id), column]),
+            }
+            for image_id in ids
+        ]
+        made.append({"kind": kind, "title": title, "hint": hint, "shots": shots})
+    return made
+
+
+def _class_bars(found: list[Row], source: str) -> dict[str, Any] | None:
+    """Bars of the best classes: z where it is known, else probability."""
+    best = [each for each in found if each["source"] == source][:_N_CLASSES]
+    if not best:
+        return None
+    scored = all(each["z"] is not None for each in best)
+    values = [float((each["z"] if scored else each["prob"]) or 0.0) for each in best]
+    made, zero = bars(values, least=NULL_BAND if scored else 1.0) if scored else bars(values)
+    per_unit = made[0].width / abs(values[0]) if values[0] else 0.0
+    return {
+        "rows": list(zip(best, made, strict=True)),
+        "zero": zero,
+        "band": round(NULL_BAND * per_unit, 2) if scored else None,
+        "scored": scored,
+    }
+
+
+def _labels(found: list[Row]) -> list[Row]:
+    """The dataset's labels that the concept tells most about."""
+    held = [each for each in found if each["n"]]
+    return sorted(held, key=lambda each: (-(each["lift"] or 0.0), str(each["label"])))[:_N_LABELS]
+
+
+def _others(book: Catalogue, concept_id: int, measure: str) -> list[dict[str, Any]]:
+    """The concepts that go best with this one, by a column of concept_pairs."""
+    known = [
+        each
+        for each in book.pairs.get(concept_id, [])
+        if each[measure] is not None and each[measure] > 0 and each["other"] in book.concepts
+    ]
+    best = sorted(known, key=lambda each: (-each[measure], each["other"]))[:_N_NEAR]
+    return [
+        {"id": each["other"], "name": book.name(each["other"]), "value": fixed(each[measure])}
+        for each in best
+    ]
+
+
+def _curves(found: list[Row]) -> list[tuple[str, Chart]]:
+    """Measures of the concept by level, such as the effect of deleting more and more of it."""
+    made = []
+    for metric in sorted({str(each["metric"]) for each in found}):
+        at = [each for each in found if each["metric"] == metric and each["class_id"] is None]
+        lines = [Series("this concept", [(each["level"], each["value"]) for each in at])]
+        known = [each for each in at if each["baseline"] is not None]
+        if known:
+            lines.append(Series("baseline", [(each["level"], each["baseline"]) for each in known]))
+        chart = line_chart(lines)
+        if chart:
+            made.append((metric, chart))
+    return made

@@ -1,0 +1,93 @@
+"""The page of one image: its concepts in one picture, and what they add to the prediction."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from pipeline.atlas.catalogue import Catalogue
+from pipeline.atlas.charts import waterfall
+from pipeline.atlas.formats import Row
+
+_N_STEPS = 10
+
+
+def image_view(book: Catalogue, image_id: int, novelty: float | None) -> dict[str, Any]:
+    """Everything the page of an image shows; `novelty` is its rank (0..1) by residual."""
+    ids = list(book.images)
+    at = ids.index(image_id)
+    image = book.images[image_id]
+    return {
+        "image": image,
+        "concepts": _concepts(book, image_id),
+        "regions": _regions(book, image_id),
+        "waterfall": _waterfall(book, image_id),
+        "novelty": novelty,
+        "has_mask": book.data.object_mask is not None,
+        "class_pages": book.class_names,
+        "query": f"run.heatmap({image_id})  # float32 (concepts, height, width)",
+        "previous": ids[at - 1],
+        "next": ids[(at + 1) % len(ids)],
+    }
+
+
+def novelty_ranks(book: Catalogue) -> dict[int, float]:
+    """For each shown image the share of all images whose residual is smaller."""
+    known = book.data.tables["images"]["residual"].dropna().to_numpy(np.float64)
+    order = np.sort(known)
+    return {
+        image_id: float(np.searchsorted(order, image["residual"]) / len(order))
+        for image_id, image in book.images.items()
+        if image["residual"] is not None
+    }
+
+
+def _concepts(book: Catalogue, image_id: int) -> list[dict[str, Any]]:
+    """Concepts by strength; those below their threshold are marked absent."""
+    row = book.presence.row(image_id)
+    found = []
+    for column, concept_id in enumerate(book.presence.concept_ids.tolist()):
+        peak = float(book.presence.peak[row, column])
+        threshold = book.concepts[concept_id]["presence_threshold"] or 0.0
+        found.append(
+            {
+                "id": concept_id,
+                "name": book.name(concept_id),
+                "max": peak,
+                "area": float(book.presence.area[row, column]),
+                "present": peak > 0 and peak >= threshold,
+            }
+        )
+    return sorted(found, key=lambda each: (not each["present"], -each["max"], each["id"]))
+
+
+def _regions(book: Catalogue, image_id: int) -> list[Row]:
+    found = [each for each in book.regions.get(image_id, []) if each["concept_id"] in book.concepts]
+    found.sort(key=lambda each: -each["score"])
+    return [{**each, "name": book.name(int(each["concept_id"]))} for each in found]
+
+
+def _waterfall(book: Catalogue, image_id: int) -> dict[str, Any] | None:
+    """Contributions to the predicted class, largest first; the small ones in one step."""
+    values = book.presence.contribution[book.presence.row(image_id)].astype(np.float64)
+    known = np.flatnonzero(np.isfinite(values))
+    if len(known) == 0:
+        return None
+    order = known[np.argsort(-np.abs(values[known]), kind="stable")]
+    shown = [each for each in order[:_N_STEPS] if values[each] != 0]
+    others = [each for each in order if each not in shown]
+    steps: list[tuple[int | None, str, float]] = []
+    for each in shown:
+        concept_id = int(book.presence.concept_ids[each])
+        steps.append((concept_id, book.name(concept_id), float(values[each])))
+    rest = float(values[others].sum())
+    if others and rest:
+        steps.append((None, f"{len(others)} others", rest))
+    made, total, zero = waterfall([value for _, _, value in steps])
+    return {
+        "rows": list(zip(steps, made, strict=True)),
+        "sum": sum(value for _, _, value in steps),
+        "total": total,
+        "zero": zero,
+    }

@@ -1,0 +1,71 @@
+"""The head's answer to single vectors in activation space.
+
+Notation: W channels × k; a vector is *tiled*: put at every position of the layer's grid.
+"""
+
+from __future__ import annotations
+
+import torch
+
+from pipeline.models import Cut
+from pipeline.nmf import Transform
+
+BATCH = 64
+
+
+@torch.inference_mode()
+def score_vectors(
+    cut: Cut, vectors: torch.Tensor, prefix: torch.Tensor | None = None
+) -> torch.Tensor:
+    """Run the head on vectors, each tiled to the layer's grid.
+
+    Parameters
+    ----------
+    cut : Cut
+        The network cut at the layer.
+    vectors : Tensor
+        float32 (n, channels), decoded: what the layer itself could give.
+    prefix : Tensor, optional
+        float32 (prefix tokens, channels) to stand beside the positions.
+
+    Returns
+    -------
+    Tensor
+        float32 (n, classes), logits.
+    """
+    if cut.linear is not None:
+        # Every position is alike, so the mean over positions is the answer at one.
+        weight, bias = cut.linear
+        logits = vectors @ weight.T + bias
+        return logits.relu() if cut.head_kind == "linear_relu_pool" else logits
+    parts = []
+    for batch in vectors.split(BATCH):
+        tiled = batch[:, None, None, :].expand(-1, cut.height, cut.width, -1)
+        tokens = None if prefix is None else prefix.expand(len(batch), -1, -1)
+        parts.append(cut.head(tiled.contiguous(), tokens))
+    return torch.cat(parts)
+
+
+def evidence(cut: Cut, transform: Transform, W: torch.Tensor) -> torch.Tensor:
+    """Tell what a unit of each concept adds to each logit: ⟨head_c, L w_j⟩.
+
+    Parameters
+    ----------
+    cut : Cut
+        The network cut at the layer.
+    transform : Transform
+        The bank's; its linear part L is used.
+    W : Tensor
+        float32 (channels after the transform, k).
+
+    Returns
+    -------
+    Tensor
+        float32 (classes, k). Exact for heads with one linear map; for any other head the
+        difference of the head's answers to D(w_j) and to D(0).
+    """
+    if cut.linear is not None:
+        return cut.linear[0] @ transform.linear(W.T).T
+    both = torch.cat([W.T, torch.zeros(1, len(W))])
+    logits = score_vectors(cut, transform.decode(both))
+    return (logits[:-1] - logits[-1:]).T.contiguous()

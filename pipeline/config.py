@@ -1,0 +1,190 @@
+"""The frozen, validated configuration of a run: what the user asked for, and nothing else."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+import re
+import tomllib
+from pathlib import Path
+from typing import Any, Literal
+
+import pydantic
+
+from pipeline.errors import UserError, suggest
+
+Positive = pydantic.PositiveInt
+
+SAMPLE = "sample"
+"""Name of the bundled dataset and of the network trained on it."""
+
+K_AUTO = (4, 6, 8, 12, 16, 24, 32)
+"""The numbers of concepts that ``K=auto`` weighs; those the data cannot hold are left out."""
+
+
+class Config(pydantic.BaseModel):
+    """Everything that decides the outcome of a run, and how it is carried out.
+
+    Each field is an option of the commands (``IMAGE_SIZE=`` on the command line of make,
+    ``--image-size`` of a stage); its description is its help text.
+    """
+
+    model_config = pydantic.ConfigDict(frozen=True, extra="forbid", validate_default=True)
+
+    dataset: str = pydantic.Field(
+        SAMPLE, description="folder of images, or a CSV/Parquet table with a column 'path'"
+    )
+    model: str = pydantic.Field(
+        "auto", description="a torchvision classification model, or 'sample'"
+    )
+    weights: Path | None = pydantic.Field(
+        None, description="weights file (.safetensors, .pt); without it torchvision's own"
+    )
+    layer: str = pydantic.Field("auto", description="layer whose concepts are sought")
+    k: tuple[Positive, ...] | Literal["auto"] = pydantic.Field(
+        "auto", description="number of concepts: auto, one number, or several to choose from"
+    )
+    seed: int = pydantic.Field(0, ge=0, lt=2**32, description="seed of everything random")
+    device: str = pydantic.Field("auto", description="auto, cpu, cuda or cuda:<n>")
+    precision: Literal["auto", "fp32", "bf16"] = pydantic.Field(
+        "auto", description="arithmetic of the forward pass: auto, fp32 (exact) or bf16"
+    )
+    image_size: Positive | None = pydantic.Field(
+        None, description="side of the network's input in pixels; default: the model's own"
+    )
+    resize: Literal["squash", "crop", "pad"] = pydantic.Field(
+        "squash", description="how an image becomes a square: squash, crop or pad"
+    )
+    aux_layers: tuple[str, ...] = pydantic.Field(
+        (), description="further layers to store, for localization only; comma-separated"
+    )
+    classes: Path | None = pydantic.Field(
+        None, description="CSV with columns label, class_id: dataset labels to the model's classes"
+    )
+    transform: Literal["auto", "none", "relu", "split", "shift"] = pydantic.Field(
+        "auto", description="how signed activations become non-negative"
+    )
+    balance: Literal["none", "image", "class"] = pydantic.Field(
+        "none", description="weigh positions equally, or every image, or every class"
+    )
+    workers: int = pydantic.Field(
+        0, ge=0, description="processes of a local Dask cluster; 0: this process alone"
+    )
+    scheduler: str | None = pydantic.Field(
+        None, description="address of a running Dask scheduler, tcp://host:port"
+    )
+    shard: str | None = pydantic.Field(
+        None, pattern=r"^\d+/\d+$", description="extract only part i of n, as i/n (from 0)"
+    )
+    limit: Positive | None = pydantic.Field(None, description="use at most so many images")
+    max_rejects: int | None = pydantic.Field(
+        None, ge=0, description="stop once more images than this could not be read"
+    )
+    keep: Literal["all", "heatmaps", "none"] = pydantic.Field(
+        "all", description="what stays on disk: all, heatmaps (no activations), none (tables only)"
+    )
+    max_disk: str | None = pydantic.Field(
+        None, pattern=r"(?i)^\d+(\.\d+)?\s*[kmgt]?i?b?$", description="most disk to use, as 20GB"
+    )
+
+    @pydantic.field_validator("k", mode="before")
+    @classmethod
+    def _split_numbers(cls, value: Any) -> Any:
+        if isinstance(value, int):
+            return (value,)
+        if isinstance(value, str) and value != "auto":
+            return tuple(part.strip() for part in value.split(","))
+        return value
+
+    @pydantic.field_validator("aux_layers", mode="before")
+    @classmethod
+    def _split_names(cls, value: Any) -> Any:
+        if isinstance(value, str):
+            return tuple(part.strip() for part in value.split(",") if part.strip())
+        return value
+
+    @pydantic.field_validator("shard")
+    @classmethod
+    def _check_part(cls, value: str | None) -> str | None:
+        if value is not None and int(value.split("/")[0]) >= int(value.split("/")[1]):
+            raise ValueError("part i of n needs 0 <= i < n")
+        return value
+
+    def digest(self) -> str:
+        """Hash the options that decide the outcome (8 hexadecimal digits)."""
+        decisive = self.model_dump(mode="json", exclude=set(CARRIED_OUT))
+        text = json.dumps(decisive, sort_keys=True)
+        return hashlib.sha256(text.encode()).hexdigest()[:8]
+
+    def max_disk_bytes(self) -> float:
+        """Return the most bytes the run may take; infinite where nothing was said."""
+        if self.max_disk is None:
+            return math.inf
+        number, unit = re.match(r"([\d.]+)\s*([kmgt]?)", self.max_disk.lower()).groups()  # type: ignore[union-attr]
+        return float(number) * 1000.0 ** ("kmgt".index(unit) + 1 if unit else 0)
+
+
+CARRIED_OUT = ("workers", "scheduler", "shard", "max_rejects", "keep", "max_disk", "device")
+"""Options that say how the work is done; the outcome does not depend on them."""
+
+
+def make_config(options: dict[str, Any]) -> Config:
+    """Validate options as given by a user.
+
+    Parameters
+    ----------
+    options : dict
+        Option names (as the fields of `Config`) to values, strings or typed; an empty string
+        means that the option was not given.
+
+    Raises
+    ------
+    UserError
+        An unknown option, or a value that an option does not take.
+    """
+    given = {name: value for name, value in options.items() if value not in ("", None)}
+    for name in given:
+        if name not in Config.model_fields:
+            near = suggest(name.upper(), [known.upper() for known in Config.model_fields])
+            raise UserError(f"unknown option {name.upper()}; {near or 'see make help'}")
+        if any("\ud800" <= character <= "\udfff" for character in str(given[name])):
+            raise UserError(f"{name.upper()}={given[name]!a} is not UTF-8 text; rename it")
+    try:
+        return Config(**given)
+    except pydantic.ValidationError as error:
+        first = error.errors()[0]
+        name = str(first["loc"][0])
+        takes = Config.model_fields[name].description
+        reason = first["msg"].removeprefix("Value error, ")
+        raise UserError(
+            f"{name.upper()}={options[name]!s} is not possible ({reason}); it takes: {takes}"
+        ) from error
+
+
+def dump_toml(config: Config) -> str:
+    """Write a configuration as TOML; `load_toml` reads it back equal."""
+    lines = []
+    for name, value in config.model_dump(mode="json").items():
+        if value is not None:
+            # A JSON string, number or list of these is valid TOML, but for a bare DEL.
+            text = json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")
+            lines.append(f"{name} = {text}")
+    return "\n".join(lines) + "\n"
+
+
+def load_toml(path: Path) -> Config:
+    """Read a configuration that `dump_toml` wrote.
+
+    Raises
+    ------
+    UserError
+        The file is missing, or is not a configuration of this version.
+    """
+    try:
+        options = tomllib.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        raise UserError(f"{path.parent} is not a run: it has no {path.name}") from error
+    except tomllib.TOMLDecodeError as error:
+        raise UserError(f"{path} is not valid TOML: {error}") from error
+    return make_config(options)

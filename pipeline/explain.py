@@ -1,0 +1,222 @@
+"""One image explained: its heatmaps, the composite picture with legend, its class contributions.
+
+Against a run's fixed concepts, or by itself, as Deep Feature Factorization was first shown: V of
+the one image (positions × channels) factorized into H (positions × k) and W (channels × k).
+
+References
+----------
+Collins, E., Achanta, R. & Süsstrunk, S. (2018). Deep Feature Factorization for Concept Discovery.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+import torch
+from numpy.typing import NDArray
+
+from pipeline import nmf
+from pipeline.atlas.pictures import composite, concept_colours, side_by_side, with_legend
+from pipeline.classify import contributions, score_vectors
+from pipeline.errors import UserError
+from pipeline.images import Grid, fit_to_square, upsample
+from pipeline.images.geometry import Resize
+from pipeline.localize import presence_thresholds
+from pipeline.models import Cut
+from pipeline.store import Bank
+
+N_CATEGORIES = 2
+"""Categories named for each concept in the legend."""
+
+N_CLASSES = 5
+"""Classes of the image that are listed."""
+
+
+@dataclass(frozen=True)
+class Explanation:
+    """One image against concepts.
+
+    Parameters
+    ----------
+    heatmaps : ndarray
+        float32 (k, height, width), gauge units, at the image's size; NaN where not seen.
+    picture : ndarray
+        uint8 (height', width', 3): the image beside its composite and legend.
+    legend : DataFrame
+        A row a concept, strongest contribution first: concept_id, label, prob, max (gauge units),
+        contribution (logits, to the class the image is taken for).
+    classes : DataFrame
+        The image's best classes: class_id, label, prob.
+    residual : float
+        ‖V − D(W H)‖ / ‖V‖ over the image.
+    """
+
+    heatmaps: NDArray[np.float32]
+    picture: NDArray[np.uint8]
+    legend: pd.DataFrame
+    classes: pd.DataFrame
+    residual: float
+
+
+@dataclass(frozen=True)
+class Labels:
+    """What the head calls each concept: names (k lists), probabilities (k lists), significance."""
+
+    names: list[list[str]]
+    probabilities: list[list[float]]
+    significant: list[bool]
+
+
+def explain(
+    cut: Cut,
+    bank: Bank,
+    labels: Labels,
+    class_names: tuple[str, ...],
+    image: NDArray[np.uint8],
+    resize: Resize = "squash",
+) -> Explanation:
+    """Explain an image by fixed concepts.
+
+    Parameters
+    ----------
+    cut : Cut
+        The network, cut at the bank's layer.
+    bank : Bank
+        The concepts.
+    labels : Labels
+        What the head calls them.
+    class_names : tuple of str
+        Names of the network's classes.
+    image : ndarray
+        uint8 (height, width, 3), RGB.
+    resize : {'squash', 'crop', 'pad'}
+        How the image reaches the network.
+    """
+    size = cut.network.image_size
+    pixels = torch.from_numpy(np.ascontiguousarray(image)).permute(2, 0, 1).contiguous()
+    square, affine = fit_to_square(pixels, size, resize)
+    forward = cut.forward(square[None])
+    H, residual = bank.encode(forward.V)
+    split = contributions(cut, bank, forward.V, H, forward.logits, forward.prefix)[0].numpy()
+    maps = np.ascontiguousarray(H[0].permute(2, 0, 1).numpy())
+    grid = Grid(*cut.centres, image_size=size)
+    heatmaps = upsample(maps, grid, affine, (image.shape[1], image.shape[0]))
+    peaks = maps.max(axis=(1, 2))
+    legend = _legend(labels, peaks, split, bank.thresholds)
+    probabilities = forward.logits[0].softmax(0)
+    best = probabilities.topk(min(N_CLASSES, len(class_names)))
+    V = forward.V[0].norm(dim=-1)
+    return Explanation(
+        heatmaps=heatmaps,
+        picture=_picture(image, heatmaps, legend, labels),
+        legend=legend,
+        classes=pd.DataFrame(
+            {
+                "class_id": best.indices.tolist(),
+                "label": [class_names[index] for index in best.indices.tolist()],
+                "prob": best.values.tolist(),
+            }
+        ),
+        residual=float((residual[0] * V).norm() / V.norm().clamp_min(1e-12)),
+    )
+
+
+def explain_alone(
+    cut: Cut,
+    class_names: tuple[str, ...],
+    image: NDArray[np.uint8],
+    k: int = 5,
+    resize: Resize = "squash",
+    seed: int = 0,
+) -> Explanation:
+    """Factorize one image by itself and explain it by the concepts found.
+
+    Raises
+    ------
+    UserError
+        `k` is larger than the layer's positions or channels allow.
+    """
+    pixels = torch.from_numpy(np.ascontiguousarray(image)).permute(2, 0, 1).contiguous()
+    square, _ = fit_to_square(pixels, cut.network.image_size, resize)
+    maps = cut.forward(square[None]).V
+    V = maps.reshape(-1, maps.shape[-1])
+    if k > min(V.shape):
+        raise UserError(
+            f"K={k} is more than one image allows: layer {cut.layer} has {V.shape[0]} positions"
+            f" of {V.shape[1]} channels"
+        )
+    transform = nmf.choose_transform("auto", V)
+    bank = fit_bank(transform.forward(V), transform, cut.layer, k, seed)
+    labels = label_vectors(cut, bank, class_names)
+    return explain(cut, bank, labels, class_names, image, resize)
+
+
+def fit_bank(V: torch.Tensor, transform: nmf.Transform, layer: str, k: int, seed: int) -> Bank:
+    """Factorize positions that fit in memory (float32, transformed) into a bank."""
+    fitted = nmf.fit(nmf.ArrayBlocks(V), V, k, seed=seed)
+    W, stats, _ = nmf.gauge(fitted.W, fitted.stats)
+    return Bank(
+        layer=layer,
+        seed=seed,
+        transform=transform,
+        W=W.float().numpy(),
+        context=nmf.context_vectors(stats).float().numpy(),
+        thresholds=presence_thresholds(nmf.encode(V, W.float()).numpy()),
+        energies=nmf.energies(W, stats).numpy(),
+        stability=np.full(k, np.nan),
+        error=fitted.error,
+        heldout_error=math.nan,
+        svd_error=float(nmf.svd_error(V, k)),
+        k_is_stable=False,
+    )
+
+
+def label_vectors(cut: Cut, bank: Bank, class_names: tuple[str, ...]) -> Labels:
+    """Ask the head what it calls each concept's context vector; nothing is tested here."""
+    logits = score_vectors(cut, bank.transform.decode(torch.from_numpy(bank.context.T)))
+    best = logits.softmax(1).topk(min(N_CATEGORIES, len(class_names)))
+    names = [[class_names[index] for index in row] for row in best.indices.tolist()]
+    return Labels(names, best.values.tolist(), [True] * bank.k)
+
+
+def _legend(
+    labels: Labels,
+    peaks: NDArray[np.float32],
+    split: NDArray[np.float32],
+    thresholds: NDArray[np.float32],
+) -> pd.DataFrame:
+    frame = pd.DataFrame(
+        {
+            "concept_id": np.arange(len(peaks)),
+            "label": [names[0] for names in labels.names],
+            "prob": [values[0] for values in labels.probabilities],
+            "max": peaks,
+            "contribution": split,
+        }
+    )
+    order = ["contribution", "concept_id"]
+    return frame[peaks >= thresholds].sort_values(order, ascending=[False, True], ignore_index=True)
+
+
+def _picture(
+    image: NDArray[np.uint8], heatmaps: NDArray[np.float32], legend: pd.DataFrame, labels: Labels
+) -> NDArray[np.uint8]:
+    """Put the image beside its composite and the legend of the concepts it holds."""
+    shown = legend["concept_id"].tolist()
+    colours = concept_colours(len(heatmaps))
+    tinted = composite(image, np.nan_to_num(heatmaps[shown]), colours[shown])
+    entries = [(_text(labels, concept), colours[concept]) for concept in shown]
+    return side_by_side(image, with_legend(tinted, entries))
+
+
+def _text(labels: Labels, concept: int) -> str:
+    lines = [
+        f"{name}  {value:.2f}"
+        for name, value in zip(labels.names[concept], labels.probabilities[concept], strict=True)
+    ]
+    if not labels.significant[concept]:
+        lines = [f"concept {concept}", f"{lines[0]}, not better than chance"]
+    return "\n".join(lines)

@@ -1,0 +1,108 @@
+"""Pixels of one image file: decoded by libjpeg-turbo where possible, else by Pillow; or refused.
+
+Images are shown and measured as a viewer shows them: an EXIF orientation is applied.
+"""
+
+from __future__ import annotations
+
+import io
+import warnings
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from PIL import Image, ImageOps, UnidentifiedImageError
+from torchvision.io import ImageReadMode, decode_jpeg
+
+MAX_PIXELS = 178_956_970
+"""Larger images are refused as decompression bombs (the limit at which Pillow refuses)."""
+
+MIN_SIDE = 8
+"""Images with a shorter side hold nothing a network could see."""
+
+MAX_ASPECT = 50
+"""Images longer than so many times their width would be squashed beyond recognition."""
+
+EXIF_ORIENTATION = 0x0112
+
+
+class DecodeError(Exception):
+    """An image file that cannot be used; the text is the reason."""
+
+
+def decode(file: Path) -> torch.Tensor:
+    """Read an image file.
+
+    Parameters
+    ----------
+    file : Path
+        A file in any format Pillow reads; its name's ending is not trusted.
+
+    Returns
+    -------
+    Tensor
+        uint8 (3, height, width), RGB, upright.
+
+    Raises
+    ------
+    DecodeError
+        The file is unreadable, truncated, no image, too small, too long or too large.
+    """
+    try:
+        data = file.read_bytes()
+    except OSError as error:
+        raise DecodeError(f"file unreadable: {error.strerror}") from error
+    if not data:
+        raise DecodeError("empty file")
+    try:
+        with warnings.catch_warnings():
+            # Damaged metadata makes Pillow warn; the pixels decide whether the image is of use.
+            warnings.simplefilter("ignore")
+            return _decode(data)
+    except UnidentifiedImageError as error:
+        raise DecodeError("not an image") from error
+    except Image.DecompressionBombError as error:
+        raise DecodeError(f"decompression bomb: more than {MAX_PIXELS} pixels") from error
+    except (OSError, SyntaxError, ValueError, RuntimeError, EOFError, MemoryError) as error:
+        raise DecodeError(f"cannot be decoded: {str(error).splitlines()[0]}") from error
+
+
+def read_original(file: Path) -> NDArray[np.uint8]:
+    """Read an image file as uint8 (height, width, 3), RGB, upright (see `decode`)."""
+    pixels: NDArray[np.uint8] = decode(file).permute(1, 2, 0).contiguous().numpy()
+    return pixels
+
+
+def _decode(data: bytes) -> torch.Tensor:
+    with Image.open(io.BytesIO(data)) as image:
+        _check_size(*image.size)
+        plain = image.mode in ("RGB", "L") and image.getexif().get(EXIF_ORIENTATION, 1) == 1
+        if image.format == "JPEG" and plain:
+            encoded = torch.frombuffer(bytearray(data), dtype=torch.uint8)
+            pixels: torch.Tensor = decode_jpeg(encoded, mode=ImageReadMode.RGB)
+            return pixels
+        upright = ImageOps.exif_transpose(image)
+        return torch.from_numpy(np.array(_to_rgb(upright))).permute(2, 0, 1).contiguous()
+
+
+def _check_size(width: int, height: int) -> None:
+    if width * height > MAX_PIXELS:
+        raise DecodeError(f"decompression bomb: {width} × {height} pixels")
+    if min(width, height) < MIN_SIDE:
+        raise DecodeError(f"too small: {width} × {height} pixels, at least {MIN_SIDE} a side")
+    if max(width, height) > MAX_ASPECT * min(width, height):
+        raise DecodeError(f"too long: {width} × {height} pixels, at most {MAX_ASPECT} to 1")
+
+
+def _to_rgb(image: Image.Image) -> Image.Image:
+    """Convert to 8-bit RGB; transparency is laid on white, 16 bits are scaled to 8."""
+    if image.mode.startswith("I") or image.mode == "F":
+        levels = np.asarray(image, dtype=np.float64)
+        top = 65535.0 if image.mode.startswith("I") else max(float(levels.max()), 1e-12)
+        return Image.fromarray((levels / top * 255).clip(0, 255).astype(np.uint8)).convert("RGB")
+    if image.has_transparency_data:
+        rgba = image.convert("RGBA")
+        white = Image.new("RGBA", rgba.size, "white")
+        return Image.alpha_composite(white, rgba).convert("RGB")
+    return image.convert("RGB")

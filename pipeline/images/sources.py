@@ -1,0 +1,215 @@
+"""Which images a dataset holds: a folder, or a table of paths and labels, becomes a sorted list.
+
+An image is known by its path relative to the dataset (`ImageRecord.path`, with undecodable bytes
+percent-escaped) and by an `image_id` derived from that path alone, so that both stay when images
+are added or the dataset moves.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import stat
+import urllib.parse
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pandas as pd
+
+from pipeline.errors import UserError, suggest
+
+SUFFIXES = frozenset(
+    (".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".bmp", ".gif", ".webp", ".tif", ".tiff", ".ppm")
+)
+"""Endings of files taken for images; what they hold is decided by their contents."""
+
+TABLES = frozenset((".csv", ".tsv", ".parquet"))
+
+
+@dataclass(frozen=True, order=True)
+class ImageRecord:
+    """One image of a dataset: its relative path (escaped), id and label (or None)."""
+
+    path: str
+    image_id: int
+    label: str | None
+
+
+@dataclass(frozen=True)
+class Rejected:
+    """An input that was refused, and why."""
+
+    path: str
+    reason: str
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """A dataset: the folder its paths are relative to, its images by path, what was refused."""
+
+    name: str
+    root: Path
+    images: tuple[ImageRecord, ...]
+    rejected: tuple[Rejected, ...]
+
+    def fingerprint(self) -> str:
+        """Hash the paths and labels (16 hexadecimal digits); contents are not read."""
+        digest = hashlib.sha256()
+        for image in self.images:
+            digest.update(repr((image.path, image.label)).encode())
+        return digest.hexdigest()[:16]
+
+
+def list_dataset(where: Path) -> Dataset:
+    """List the images of a dataset, sorted by path.
+
+    Parameters
+    ----------
+    where : Path
+        A folder, searched in depth; the first folder below it is an image's label where the
+        images stand in folders. Or a CSV, TSV or Parquet table with a column ``path`` (relative to
+        the table, or absolute) and, if known, ``label``.
+
+    Returns
+    -------
+    Dataset
+
+    Raises
+    ------
+    UserError
+        There is no such dataset, it holds no image, or the table lacks its column.
+    """
+    if where.is_dir():
+        root, entries, rejected = where, *_walk(where)
+        found = [(path, _folder_label(path)) for path in entries]
+    elif where.is_file() and where.suffix.lower() in TABLES:
+        root, rejected = where.parent, []
+        found = _read_table(where)
+    elif where.exists():
+        raise UserError(f"DATASET={where} is neither a folder nor a table ({', '.join(TABLES)})")
+    else:
+        beside = [entry.name for entry in where.parent.iterdir()] if where.parent.is_dir() else []
+        near = suggest(where.name, beside)
+        raise UserError(f"DATASET={where} does not exist{'; ' + near if near else ''}")
+    unique = {escape(path): label for path, label in found}
+    images = tuple(
+        ImageRecord(path, make_image_id(path), label) for path, label in sorted(unique.items())
+    )
+    if not images:
+        raise UserError(
+            f"DATASET={where} holds no image; files ending in {', '.join(sorted(SUFFIXES))} are"
+            " looked for, in all folders below it"
+        )
+    _check_ids(images)
+    name = where.resolve().name if where.is_dir() else where.stem
+    return Dataset(escape(name), root.resolve(), images, tuple(sorted(rejected, key=repr)))
+
+
+def make_image_id(path: str) -> int:
+    """Derive an image's id (non-negative, below 2⁶³) from its escaped relative path."""
+    return int.from_bytes(hashlib.sha256(path.encode()).digest()[:8], "big") >> 1
+
+
+def unit_hash(image_id: int, seed: int, purpose: str) -> float:
+    """Give an image a number in [0, 1) that depends on id, seed and purpose alone."""
+    text = f"{purpose}:{seed}:{image_id}".encode()
+    return int.from_bytes(hashlib.sha256(text).digest()[:7], "big") / 2**56
+
+
+def escape(path: str) -> str:
+    """Percent-escape the undecodable bytes of a path as the file system gave it."""
+    return "".join(
+        f"%{ord(character) - 0xDC00:02X}" if "\udc80" <= character <= "\udcff" else character
+        for character in path
+    )
+
+
+def find_file(root: Path, path: str) -> Path:
+    """Return the file of an escaped relative path; the file need not exist.
+
+    Unescaping is tried only where no file bears the literal name, so names with ``%`` are safe.
+    """
+    literal = root / path
+    if "%" not in path or literal.exists():
+        return literal
+    return root / os.fsdecode(urllib.parse.unquote_to_bytes(path))
+
+
+def _walk(root: Path) -> tuple[list[str], list[Rejected]]:
+    """Find image files below `root` once each, whatever the links between its folders."""
+    paths: list[str] = []
+    rejected: list[Rejected] = []
+    seen: set[tuple[int, int]] = set()
+
+    def enter(folder: Path, relative: str) -> None:
+        try:
+            status = folder.stat()
+            if (status.st_dev, status.st_ino) in seen:
+                return
+            seen.add((status.st_dev, status.st_ino))
+            entries = sorted(os.scandir(folder), key=lambda entry: entry.name)
+        except OSError as error:
+            rejected.append(Rejected(escape(relative), f"folder unreadable: {error.strerror}"))
+            return
+        for entry in entries:
+            name = f"{relative}/{entry.name}" if relative else entry.name
+            _sort_entry(entry, name, enter, paths, rejected)
+
+    enter(root, "")
+    return paths, rejected
+
+
+def _sort_entry(
+    entry: os.DirEntry[str],
+    name: str,
+    enter: object,
+    paths: list[str],
+    rejected: list[Rejected],
+) -> None:
+    is_image = Path(entry.name).suffix.lower() in SUFFIXES
+    try:
+        mode = entry.stat().st_mode
+    except OSError as error:
+        if is_image:
+            rejected.append(Rejected(escape(name), f"file unreadable: {error.strerror}"))
+        return
+    if stat.S_ISDIR(mode):
+        enter(Path(entry.path), name)  # type: ignore[operator]
+    elif is_image and stat.S_ISREG(mode):
+        paths.append(name)
+    elif is_image:
+        rejected.append(Rejected(escape(name), "not a regular file"))
+
+
+def _folder_label(path: str) -> str | None:
+    first, slash, _ = path.partition("/")
+    return escape(first) if slash else None
+
+
+def _read_table(where: Path) -> list[tuple[str, str | None]]:
+    if where.suffix.lower() == ".parquet":
+        table = pd.read_parquet(where)
+    else:
+        separator = "\t" if where.suffix.lower() == ".tsv" else ","
+        table = pd.read_csv(where, sep=separator, dtype=str, keep_default_na=False)
+    if "path" not in table:
+        raise UserError(
+            f"{where} has no column 'path'; it has {', '.join(map(str, table.columns)) or 'none'}"
+        )
+    return list(_rows(table))
+
+
+def _rows(table: pd.DataFrame) -> Iterator[tuple[str, str | None]]:
+    labels = table["label"] if "label" in table else [None] * len(table)
+    for path, label in zip(table["path"], labels, strict=True):
+        missing = label is None or label == "" or label != label
+        yield str(path), None if missing else str(label)
+
+
+def _check_ids(images: tuple[ImageRecord, ...]) -> None:
+    by_id: dict[int, str] = {}
+    for image in images:
+        other = by_id.setdefault(image.image_id, image.path)
+        if other != image.path:
+            raise UserError(f"{other} and {image.path} have the same image_id; rename one")

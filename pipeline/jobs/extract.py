@@ -1,0 +1,264 @@
+"""Extraction: every image through the network once, its activations into shards.
+
+Decoding runs ahead in threads, compression and durable writes follow in another; batches never
+straddle shards, so what a shard holds depends on its images alone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from pipeline.config import Config
+from pipeline.errors import UserError
+from pipeline.images import Affine, DecodeError, ImageRecord, Rejected, decode, fit_to_square
+from pipeline.jobs.parallel import is_distributed, over_shards
+from pipeline.jobs.workspace import Workspace
+from pipeline.models import Forward
+from pipeline.models.runtime import Runner, compile_cut
+from pipeline.progress import bar, say
+
+BATCH = 32
+PROBES = 64
+"""Images on which ``PRECISION=auto`` is decided."""
+
+
+@dataclass(frozen=True)
+class Decoded:
+    """An image ready for the network, or the reason why there is none."""
+
+    record: ImageRecord
+    pixels: torch.Tensor | None
+    size: tuple[int, int]
+    affine: Affine | None
+    reason: str = ""
+
+
+def extract(workspace: Workspace) -> dict[str, int]:
+    """Dump the activations of all images that are not yet there.
+
+    Parameters
+    ----------
+    workspace : Workspace
+        A prepared run.
+
+    Returns
+    -------
+    dict
+        Counts: images, rejected, shards.
+
+    Raises
+    ------
+    UserError
+        NaN or overflow in the activations, too many rejected images, none left.
+    """
+    store = workspace.activations
+    missing = store.missing()
+    config = workspace.config
+    n_images = len(workspace.listing.frame)
+    n_done = n_images - sum(len(workspace.listing.shard(index)) for index in missing)
+    with bar("extract", n_images, "images", n_done) as shown:
+        for counts in _run_shards(workspace, _part(missing, config)):
+            shown.update(counts["images"] + counts["rejected"])
+            _check_rejects(workspace, counts["rejected"])
+    rejected = len(list_rejected(workspace))
+    n_kept = n_images - (rejected - len(workspace.record["dataset"]["rejected"]))
+    if n_kept == 0:
+        raise UserError(
+            f"none of the {n_images} images could be read; the first:"
+            f" {list_rejected(workspace)[0].path}: {list_rejected(workspace)[0].reason}"
+        )
+    return {"images": n_kept, "rejected": rejected, "shards": store.n_shards}
+
+
+def list_rejected(workspace: Workspace) -> list[Rejected]:
+    """List what was refused, when the dataset was listed and when it was decoded."""
+    rejected = [Rejected(**entry) for entry in workspace.record["dataset"]["rejected"]]
+    store = workspace.activations
+    for index in sorted(set(range(store.n_shards)) - set(store.missing())):
+        arrays = store.read(index, ["rejected_path", "rejected_reason"])
+        pairs = zip(arrays["rejected_path"], arrays["rejected_reason"], strict=True)
+        rejected += [Rejected(path.decode(), reason.decode()) for path, reason in pairs]
+    return rejected
+
+
+def extract_shard(folder: Path, index: int) -> dict[str, int]:
+    """Extract one shard of the run in `folder`; return counts of images and rejected."""
+    workspace, runner = _worker(folder)
+    with ThreadPoolExecutor(2) as pool:
+        return _extract(workspace, runner, index, pool)
+
+
+def read_batch(
+    workspace: Workspace, records: list[ImageRecord], pool: ThreadPoolExecutor
+) -> Future[list[Decoded]]:
+    """Start decoding some images."""
+    return pool.submit(lambda: [_decode(workspace, record) for record in records])
+
+
+def choose_runner(workspace: Workspace) -> Runner:
+    """Compile the network for the run's device and precision.
+
+    What ``PRECISION=auto`` comes to is decided once a run, by timing and agreement on its first
+    images, and recorded: workers and resumed runs must compute as the first shards were.
+    """
+    config = workspace.config
+    decided = workspace.record.get("forward", {})
+    probes = [_decode(workspace, record) for record in workspace.listing.shard(0)[:PROBES]]
+    pixels = [probe.pixels for probe in probes if probe.pixels is not None]
+    runner = compile_cut(
+        workspace.cut,
+        device=_device(config.device),
+        precision=decided.get("precision", config.precision),
+        compiled=decided.get("compiled"),
+        batch_size=BATCH,
+        probe_images=torch.stack(pixels) if pixels else None,
+        n_images=len(workspace.listing.frame),
+    )
+    if not decided:
+        say(f"extract    {runner.how}")
+        facts = {"precision": runner.precision, "compiled": runner.compiled, "how": runner.how}
+        workspace.note(forward=facts)
+    return runner
+
+
+def _run_shards(workspace: Workspace, shards: list[int]) -> Iterator[dict[str, int]]:
+    if not shards:
+        return
+    runner = choose_runner(workspace)
+    if is_distributed(workspace.config):
+        yield from over_shards(extract_shard, workspace.folder, shards, workspace.config)
+        return
+    with ThreadPoolExecutor(2) as pool:
+        for index in shards:
+            yield _extract(workspace, runner, index, pool)
+
+
+@lru_cache(maxsize=1)
+def _worker(folder: Path) -> tuple[Workspace, Runner]:
+    workspace = Workspace.open(folder)
+    return workspace, choose_runner(workspace)
+
+
+def _extract(
+    workspace: Workspace, runner: Runner, index: int, pool: ThreadPoolExecutor
+) -> dict[str, int]:
+    records = workspace.listing.shard(index)
+    batches = [records[start : start + BATCH] for start in range(0, len(records), BATCH)]
+    pending = [read_batch(workspace, batch, pool) for batch in batches]
+    good: list[Decoded] = []
+    bad: list[Decoded] = []
+    parts: list[dict[str, NDArray[Any]]] = []
+    for future in pending:
+        decoded = future.result()
+        kept = [image for image in decoded if image.pixels is not None]
+        bad += [image for image in decoded if image.pixels is None]
+        if kept:
+            images = torch.stack([image.pixels for image in kept if image.pixels is not None])
+            parts.append(_stored(workspace, runner(images), kept))
+            good += kept
+    arrays = {name: np.concatenate([part[name] for part in parts]) for name in (parts or [{}])[0]}
+    arrays |= _facts(workspace, good, bad)
+    if not parts:
+        arrays |= _empty(workspace)
+    workspace.activations.write(index, arrays, layer=workspace.config.layer)
+    return {"images": len(good), "rejected": len(bad)}
+
+
+def _decode(workspace: Workspace, record: ImageRecord) -> Decoded:
+    config = workspace.config
+    assert config.image_size is not None
+    try:
+        image = decode(workspace.image_file(record.path))
+    except DecodeError as error:
+        return Decoded(record, None, (0, 0), None, str(error))
+    pixels, affine = fit_to_square(image, config.image_size, config.resize)
+    return Decoded(record, pixels, (image.shape[2], image.shape[1]), affine)
+
+
+def _stored(
+    workspace: Workspace, forward: Forward, images: list[Decoded]
+) -> dict[str, NDArray[Any]]:
+    """Check a batch's activations and bring them to the type they are stored in."""
+    layer = workspace.config.layer
+    arrays = {"V": _narrow(forward.V, layer, images, workspace.config)}
+    for name, maps in forward.aux.items():
+        arrays[f"aux/{name}"] = _narrow(maps, name, images, workspace.config)
+    if forward.prefix is not None:
+        arrays["prefix"] = _narrow(forward.prefix, layer, images, workspace.config)
+    arrays["logits"] = forward.logits.float().cpu().numpy()
+    arrays["norm"] = forward.V.float().flatten(1).norm(dim=1).cpu().numpy()
+    return arrays
+
+
+def _narrow(maps: torch.Tensor, layer: str, images: list[Decoded], config: Config) -> NDArray[Any]:
+    """Return float16 (float32 for ``PRECISION=fp32``); refuse NaN, Inf and overflow."""
+    narrow = maps if config.precision == "fp32" else maps.to(torch.float16)
+    finite = torch.isfinite(narrow).flatten(1).all(1)
+    if not bool(finite.all()):
+        first = int((~finite).nonzero()[0])
+        values = maps[first][~torch.isfinite(narrow[first])]
+        kind = "NaN" if bool(values.isnan().any()) else "values beyond float16's 65,504"
+        advice = "" if kind == "NaN" else "; pass PRECISION=fp32"
+        raise UserError(
+            f"layer {layer} has {kind} at {len(values)} places of image"
+            f" {images[first].record.path}{advice}"
+        )
+    return narrow.cpu().numpy()
+
+
+def _facts(
+    workspace: Workspace, good: list[Decoded], bad: list[Decoded]
+) -> dict[str, NDArray[Any]]:
+    affines = [image.affine.as_array() for image in good if image.affine is not None]
+    return {
+        "image_id": np.array([image.record.image_id for image in good], dtype=np.int64),
+        "size": np.array([image.size for image in good], dtype=np.int32).reshape(-1, 2),
+        "affine": np.array(affines, dtype=np.float64).reshape(-1, 4),
+        "rejected_path": np.array([image.record.path for image in bad], dtype=object),
+        "rejected_reason": np.array([image.reason for image in bad], dtype=object),
+    }
+
+
+def _empty(workspace: Workspace) -> dict[str, NDArray[Any]]:
+    layer = workspace.cut
+    shape = (0, layer.height, layer.width, layer.channels)
+    return {
+        "V": np.zeros(shape, np.float16),
+        "logits": np.zeros((0, layer.n_classes), np.float32),
+        "norm": np.zeros(0, np.float32),
+    }
+
+
+def _part(shards: list[int], config: Config) -> list[int]:
+    if config.shard is None:
+        return shards
+    part, n_parts = map(int, config.shard.split("/"))
+    return [index for index in shards if index % n_parts == part]
+
+
+def _check_rejects(workspace: Workspace, n_new: int) -> None:
+    most = workspace.config.max_rejects
+    if not n_new or most is None:
+        return
+    rejected = list_rejected(workspace)
+    if len(rejected) > most:
+        last = rejected[-1]
+        raise UserError(
+            f"{len(rejected)} images could not be read, more than MAX_REJECTS={most};"
+            f" the last: {last.path}: {last.reason}"
+        )
+
+
+def _device(name: str) -> str:
+    if name == "auto":
+        return "cuda" if torch.cuda.is_available() else "cpu"
+    return name

@@ -1,0 +1,164 @@
+"""The factorize stage: choose k, fit W over all fit images, fix the gauge, write the bank."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from pipeline import files, nmf
+from pipeline.config import K_AUTO, Config
+from pipeline.errors import UserError
+from pipeline.jobs.workspace import Workspace
+from pipeline.localize import presence_thresholds
+from pipeline.progress import say
+from pipeline.store import Bank, PositionBlocks, sample_positions, write_bank
+
+N_SAMPLE = 20_000
+"""Positions on which W is fitted before it meets all of them, and on which k is chosen."""
+
+
+def factorize(workspace: Workspace) -> dict[str, int | float]:
+    """Fit the concepts of a run's layer and write ``bank/bank.h5``.
+
+    Returns
+    -------
+    dict
+        Counts: k, passes, error.
+
+    Raises
+    ------
+    UserError
+        Negative activations under ``TRANSFORM=none``, or a k that the data cannot hold.
+    """
+    path = workspace.folder / "bank" / "bank.h5"
+    if path.exists():
+        return {"k": workspace.bank.k, "error": round(workspace.bank.error, 5)}
+    config = workspace.config
+    sample, owner = sample_positions(
+        workspace.activations, workspace.listing.fit_ids, N_SAMPLE, config.seed
+    )
+    transform = nmf.choose_transform(config.transform, sample.amin(0))
+    weights = image_weights(workspace)
+    V = transform.forward(sample)
+    weighted = V if weights is None else V * _factors(weights, owner)
+    say(f"factorize  sample: {len(V):,} positions × {V.shape[1]} channels ({transform.kind})")
+    choice = nmf.choose_k(weighted, owner, k_candidates(config, V), seed=config.seed)
+    blocks = position_blocks(workspace, transform, "fit")
+    fitted = nmf.fit(replace(blocks, weights=weights), weighted, choice.k, seed=config.seed)
+    stats = fitted.stats if weights is None else measure(blocks, fitted.W)
+    W, stats, _ = nmf.gauge(fitted.W, stats)
+    bank = _make_bank(workspace, transform, V, owner, W, stats, choice)
+    rows = [row | {"chosen": row["k"] == choice.k} for row in choice.rows]
+    files.write_json(workspace.folder / "bank" / "k_metrics.json", _plain(rows))
+    write_bank(path, bank)
+    say(
+        f"factorize  k = {bank.k}{'' if bank.k_is_stable else ' (no stable k)'}, relative error"
+        f" {bank.error:.4f} (held out {bank.heldout_error:.4f}, floor {bank.svd_error:.4f})"
+    )
+    return {"k": bank.k, "passes": fitted.n_passes, "error": round(bank.error, 5)}
+
+
+def k_candidates(config: Config, V: torch.Tensor) -> tuple[int, ...]:
+    """Return the numbers of concepts to weigh, those that the data can hold."""
+    if config.k != "auto":
+        return config.k
+    most = min(V.shape) // 2
+    return tuple(k for k in K_AUTO if k <= most) or (1,)
+
+
+def position_blocks(workspace: Workspace, transform: nmf.Transform, split: str) -> PositionBlocks:
+    """Return the positions of the images of a split, as the engine reads them."""
+    frame = workspace.listing.frame
+    image_ids = frozenset(map(int, frame.image_id[frame.split == split]))
+    return PositionBlocks(workspace.activations, image_ids, transform)
+
+
+def measure(blocks: PositionBlocks, W: torch.Tensor) -> nmf.Stats:
+    """Encode all positions with W fixed and sum their statistics."""
+    stats = nmf.Stats.zeros(*W.shape)
+    for V in blocks:
+        stats = stats + nmf.accumulate(V, nmf.encode(V, W))
+    return stats
+
+
+def image_weights(workspace: Workspace) -> dict[int, float] | None:
+    """Return a factor for the rows of each image, as ``BALANCE`` says; None: all alike.
+
+    Under ``image`` every image has the same share of ‖V‖², under ``class`` every label. Factors
+    are square roots of weights, for the error is quadratic.
+    """
+    balance, frame = workspace.config.balance, workspace.listing.frame
+    if balance == "none":
+        return None
+    if balance == "class":
+        counts = frame["label"].map(frame["label"].value_counts())
+        if counts.isna().any():
+            raise UserError("BALANCE=class needs a label for every image; use BALANCE=image")
+        factors = np.sqrt(counts.mean() / counts.to_numpy(dtype=np.float64))
+        return dict(zip(frame["image_id"].tolist(), factors.tolist(), strict=True))
+    norms: dict[int, float] = {}
+    for arrays in workspace.activations.iterate(["image_id", "norm"]):
+        norms.update(zip(arrays["image_id"].tolist(), arrays["norm"].tolist(), strict=True))
+    typical = math.sqrt(sum(norm * norm for norm in norms.values()) / max(1, len(norms)))
+    return {key: typical / norm if norm > 0 else 0.0 for key, norm in norms.items()}
+
+
+def _make_bank(
+    workspace: Workspace,
+    transform: nmf.Transform,
+    V: torch.Tensor,
+    owner: NDArray[np.int64],
+    W: torch.Tensor,
+    stats: nmf.Stats,
+    choice: nmf.KChoice,
+) -> Bank:
+    """Order the concepts by energy and gather what the bank keeps of them."""
+    energies = nmf.energies(W, stats)
+    order = torch.argsort(energies, descending=True, stable=True)
+    W = W[:, order].float().contiguous()
+    heldout = measure(position_blocks(workspace, transform, "heldout"), W)
+    return Bank(
+        layer=workspace.config.layer,
+        seed=workspace.config.seed,
+        transform=transform,
+        W=W.numpy(),
+        context=nmf.context_vectors(stats)[:, order].float().contiguous().numpy(),
+        thresholds=presence_thresholds(nmf.encode(V, W).numpy()),
+        energies=energies[order].double().numpy(),
+        stability=nmf.stability(V, owner, W, seed=workspace.config.seed),
+        error=math.sqrt(max(0.0, 1 - float(energies.sum()))),
+        heldout_error=float(nmf.relative_error(W, heldout)) if heldout.n else math.nan,
+        svd_error=float(nmf.svd_error(V, W.shape[1])),
+        k_is_stable=not choice.flagged,
+        prefix=_mean_prefix(workspace),
+    )
+
+
+def _mean_prefix(workspace: Workspace) -> NDArray[np.float32] | None:
+    """Return the mean of the class and register tokens over the images; None without any."""
+    if not workspace.cut.n_prefix:
+        return None
+    total, n = 0.0, 0
+    for arrays in workspace.activations.iterate(["prefix"]):
+        total = total + arrays["prefix"].astype(np.float64).sum(0)
+        n += len(arrays["prefix"])
+    return np.asarray(total / n, dtype=np.float32)
+
+
+def _factors(weights: dict[int, float], owner: NDArray[np.int64]) -> torch.Tensor:
+    return torch.tensor([weights[image_id] for image_id in owner.tolist()])[:, None]
+
+
+def _plain(rows: list[dict[str, object]]) -> list[dict[str, object]]:
+    """Bring rows to what JSON holds: NaN becomes null."""
+    return [
+        {
+            key: None if isinstance(value, float) and math.isnan(value) else value
+            for key, value in row.items()
+        }
+        for row in rows
+    ]

@@ -1,0 +1,82 @@
+"""The localize stage: activations and the fixed bank to heatmaps, residuals and contributions."""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from pipeline.classify import contributions
+from pipeline.jobs.parallel import is_distributed, over_shards
+from pipeline.jobs.workspace import Workspace
+from pipeline.progress import bar
+
+
+def localize(workspace: Workspace) -> dict[str, int]:
+    """Encode all images that have no heatmaps yet.
+
+    Returns
+    -------
+    dict
+        Counts: images, shards.
+    """
+    store = workspace.heatmaps
+    missing = store.missing()
+    n_images = len(workspace.listing.frame)
+    n_done = n_images - sum(len(workspace.listing.shard(index)) for index in missing)
+    with bar("localize", n_images, "images", n_done) as shown:
+        if is_distributed(workspace.config) and missing:
+            shards = over_shards(localize_shard, workspace.folder, missing, workspace.config)
+        else:
+            shards = (_localize(workspace, index) for index in missing)
+        for counts in shards:
+            shown.update(counts["images"])
+    return {"images": n_images, "shards": store.n_shards}
+
+
+def localize_shard(folder: Path, index: int) -> dict[str, int]:
+    """Encode one shard of the run in `folder`; return the count of its images."""
+    return _localize(_worker(folder), index)
+
+
+@lru_cache(maxsize=1)
+def _worker(folder: Path) -> Workspace:
+    return Workspace.open(folder)
+
+
+def _localize(workspace: Workspace, index: int) -> dict[str, int]:
+    arrays = workspace.activations.read(index)
+    V = torch.from_numpy(arrays["V"]).float()
+    prefix = torch.from_numpy(arrays["prefix"]).float() if "prefix" in arrays else None
+    logits = torch.from_numpy(arrays["logits"])
+    if len(V):
+        H, residual = workspace.bank.encode(V)
+        split = contributions(workspace.cut, workspace.bank, V, H, logits, prefix)
+    else:
+        H = torch.zeros((*V.shape[:3], workspace.bank.k))
+        residual, split = torch.zeros(V.shape[:3]), torch.zeros((0, workspace.bank.k))
+    workspace.heatmaps.write(
+        index,
+        {
+            "H": H.numpy().astype(np.float16),
+            "residual": residual.numpy().astype(np.float16),
+            "image_residual": _image_residual(V, residual).numpy(),
+            "contribution": split.numpy(),
+            "logits": arrays["logits"],
+            "image_id": arrays["image_id"],
+            "size": arrays["size"],
+            "affine": arrays["affine"],
+        },
+        layer=workspace.config.layer,
+        k=workspace.bank.k,
+    )
+    return {"images": len(workspace.listing.shard(index))}
+
+
+def _image_residual(V: torch.Tensor, residual: torch.Tensor) -> torch.Tensor:
+    """Return ‖V − D(W H)‖ / ‖V‖ over an image's positions, float32 (n,)."""
+    length = V.norm(dim=-1)
+    whole = length.flatten(1).norm(dim=1)
+    return (residual * length).flatten(1).norm(dim=1) / whole.clamp_min(1e-12)

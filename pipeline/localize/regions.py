@@ -1,0 +1,81 @@
+"""Connected regions of maps: boxes, areas and scores, many maps at once."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import ndimage
+
+MIN_AREA = 0.002
+"""Regions with a smaller share of the image are left out: less than half a cell of a 14 × 14 grid
+is interpolation, not sight."""
+
+IN_PLANE = np.zeros((3, 3, 3), dtype=int)
+IN_PLANE[1] = 1
+
+
+@dataclass(frozen=True)
+class Regions:
+    """Regions found in m maps, map by map, the largest of each first.
+
+    Parameters
+    ----------
+    map_index : ndarray
+        int64 (n,), which map each is of.
+    box : ndarray
+        float64 (n, 4), half-open x0, y0, x1, y1 as shares of width and height.
+    area : ndarray
+        float64 (n,), share of the map.
+    score : ndarray
+        float64 (n,), mean strength within.
+    """
+
+    map_index: NDArray[np.int64]
+    box: NDArray[np.float64]
+    area: NDArray[np.float64]
+    score: NDArray[np.float64]
+
+    def pixels(self, sizes: NDArray[np.int32]) -> NDArray[np.int32]:
+        """Return the boxes in original pixels, int32 (n, 4), given (width, height) of each map."""
+        scale = np.tile(sizes[self.map_index], 2)
+        low, high = np.floor(self.box * scale + 1e-9), np.ceil(self.box * scale - 1e-9)
+        return np.where([True, True, False, False], low, high).astype(np.int32)
+
+
+def find_regions(
+    maps: NDArray[np.float32], thresholds: NDArray[np.float32], min_area: float = MIN_AREA
+) -> Regions:
+    """Find the connected regions (8 neighbours) in which maps reach their thresholds.
+
+    Parameters
+    ----------
+    maps : ndarray
+        float32 (m, height, width), each covering a whole image; NaN where nothing was seen.
+    thresholds : ndarray
+        float32 (m,), the strength from which on a map counts as present.
+    min_area : float
+        Smallest share of the map that counts.
+    """
+    seen = np.nan_to_num(maps, nan=-np.inf)
+    labels, n_regions = ndimage.label(seen >= thresholds[:, None, None], structure=IN_PLANE)
+    if n_regions == 0:
+        nothing = np.zeros(0)
+        return Regions(nothing.astype(np.int64), np.zeros((0, 4)), nothing, nothing)
+    flat = labels.ravel()
+    counts = np.bincount(flat, minlength=n_regions + 1)[1:]
+    sums = np.bincount(flat, np.where(flat > 0, seen.ravel(), 0), minlength=n_regions + 1)[1:]
+    slices = ndimage.find_objects(labels)
+    height, width = maps.shape[1:]
+    which = np.array([plane.start for plane, _, _ in slices], dtype=np.int64)
+    box = np.array(
+        [
+            (columns.start / width, rows.start / height, columns.stop / width, rows.stop / height)
+            for _, rows, columns in slices
+        ]
+    )
+    area = counts / (height * width)
+    kept = np.flatnonzero(area >= min_area)
+    order = kept[np.lexsort((box[kept, 1], box[kept, 0], -area[kept], which[kept]))]
+    return Regions(which[order], box[order], area[order], (sums / counts)[order])

@@ -1,0 +1,192 @@
+"""Cuts a network at a layer: one forward pass to activations and logits, and the head alone."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import torch
+
+from pipeline.models.graph import full_graph, head_graph
+from pipeline.models.head import HeadKind, Linear, recognise
+from pipeline.models.lattice import Lattice
+from pipeline.models.layers import choose_layer, find_layer
+from pipeline.models.network import Network, Normalize
+from pipeline.models.survey import as_rows
+
+Centres = tuple[np.ndarray[Any, np.dtype[np.float64]], np.ndarray[Any, np.dtype[np.float64]]]
+
+
+@dataclass(frozen=True)
+class Forward:
+    """What one forward pass of a batch gives.
+
+    Attributes
+    ----------
+    V : Tensor (batch, h, w, channels)
+        Activations of the layer, one row a position, positions row by row.
+    prefix : Tensor (batch, tokens, channels) or None
+        Class and register tokens beside the positions.
+    logits : Tensor (batch, classes), float32
+    aux : dict of str to Tensor (batch, h, w, channels)
+        Activations of the auxiliary layers, by canonical name.
+    """
+
+    V: torch.Tensor
+    prefix: torch.Tensor | None
+    logits: torch.Tensor
+    aux: dict[str, torch.Tensor] = field(default_factory=dict)
+
+
+class Cut:
+    """A network cut at a layer.
+
+    Attributes
+    ----------
+    layer : str
+        Canonical name.
+    channels, height, width : int
+        Of the layer's map.
+    n_prefix : int
+        Tokens that stand before the positions: 0 for maps, 1 for a class token.
+    n_classes : int
+    centres : (float64 (height,), float64 (width,))
+        Where the positions lie: pixel indices of the network's input, whose pixel i has its centre
+        at i. See `pipeline.models.lattice`.
+    stride : (float, float)
+        Distance between neighbouring centres, input pixels (vertical, horizontal).
+    aux_layers : tuple of str
+        Canonical names of the auxiliary layers.
+    aux_centres : dict of str to (float64 (h,), float64 (w,))
+    head_kind : str
+        ``pool_linear``, ``linear_relu_pool`` or ``general``: see `pipeline.models.head`.
+    linear : (weight (classes, channels), bias (classes,)) or None
+        The head's only linear map; None for ``general``.
+    body : GraphModule
+        The whole network from uint8 images to the layers' outputs and the logits, for
+        `pipeline.models.runtime`.
+    """
+
+    def __init__(self, network: Network, layer: str, aux_layers: Sequence[str] = ()) -> None:
+        self.network = network
+        self.layer = choose_layer(network, layer)
+        found = [find_layer(network, each) for each in dict.fromkeys([self.layer, *aux_layers])]
+        self._lattices: list[Lattice] = [each.lattice for each in found]
+        self.aux_layers = tuple(dict.fromkeys(each.names[0] for each in found[1:]))
+        graph = network.survey.graph
+        nodes = [each.node for each in found]
+        self.body = full_graph(graph, nodes, Normalize(network)).eval()
+        self._head = head_graph(graph, found[0].node).eval()
+        lattice = found[0].lattice
+        self.channels, self.height, self.width = lattice.channels, lattice.y.n, lattice.x.n
+        self.n_prefix, self.n_classes = lattice.n_prefix, len(network.classes)
+        self.centres: Centres = (lattice.y.centres, lattice.x.centres)
+        self.stride = (lattice.y.stride, lattice.x.stride)
+        self.aux_centres: dict[str, Centres] = {
+            each.names[0]: (each.lattice.y.centres, each.lattice.x.centres) for each in found[1:]
+        }
+        self.head_kind: HeadKind = "general"
+        self.linear: Linear | None = None
+        if not self.n_prefix:
+            self.head_kind, self.linear = recognise(self._head, self.head, self._probe())
+
+    @torch.no_grad()
+    def forward(self, images: torch.Tensor) -> Forward:
+        """Run the network once, exactly, in float32.
+
+        Parameters
+        ----------
+        images : Tensor (batch, 3, size, size), uint8
+            RGB.
+
+        Returns
+        -------
+        Forward
+            float32 throughout.
+        """
+        return self.arrange(self.body(images))
+
+    def arrange(self, outputs: Sequence[torch.Tensor]) -> Forward:
+        """Turn what `body` returns into maps with channels last and a row for every position."""
+        *values, logits = outputs
+        maps = [_split(*each) for each in zip(values, self._lattices, strict=True)]
+        V, prefix = maps[0]
+        aux = {name: each[0] for name, each in zip(self.aux_layers, maps[1:], strict=True)}
+        return Forward(V, prefix, logits.float(), aux)
+
+    def head(self, V: torch.Tensor, prefix: torch.Tensor | None = None) -> torch.Tensor:
+        """Run the part of the network after the layer; nothing before it runs. Differentiable.
+
+        Parameters
+        ----------
+        V : Tensor (batch, h, w, channels), float32
+        prefix : Tensor (batch, tokens, channels), optional
+            Needed where `n_prefix` is not 0.
+
+        Returns
+        -------
+        Tensor (batch, classes)
+            Logits.
+
+        Raises
+        ------
+        ValueError
+            The shapes are not those of the layer.
+        """
+        if tuple(V.shape[1:]) != (self.height, self.width, self.channels):
+            raise ValueError(
+                f"the head after {self.layer} takes (batch, {self.height}, {self.width},"
+                f" {self.channels}), not {tuple(V.shape)}"
+            )
+        n_given = 0 if prefix is None else prefix.shape[1]
+        if n_given != self.n_prefix:
+            raise ValueError(
+                f"the head after {self.layer} takes {self.n_prefix} prefix tokens, not {n_given}"
+            )
+        layout = self._lattices[0].layout
+        if layout == "NCHW":
+            value = V.permute(0, 3, 1, 2).contiguous()
+        elif layout == "NHWC":
+            value = V
+        else:
+            rows = V.flatten(1, 2)
+            value = rows if prefix is None else torch.cat([prefix, rows], dim=1)
+        logits: torch.Tensor = self._head(value)
+        return logits
+
+    def _probe(self) -> torch.Tensor:
+        generator = torch.Generator().manual_seed(0)
+        shape = (2, self.height, self.width, self.channels)
+        return torch.randn(shape, generator=generator)
+
+
+def cut(network: Network, layer: str, *, aux_layers: Sequence[str] = ()) -> Cut:
+    """Cut a network at a layer.
+
+    Parameters
+    ----------
+    network : Network
+    layer : str
+        Any name of a usable layer, or ``auto``.
+    aux_layers : sequence of str
+        Further layers whose maps each forward pass shall give; they need not be usable.
+
+    Returns
+    -------
+    Cut
+
+    Raises
+    ------
+    UserError
+        There is no such layer, or the network cannot be cut there.
+    """
+    return Cut(network, layer, aux_layers)
+
+
+def _split(value: torch.Tensor, lattice: Lattice) -> tuple[torch.Tensor, torch.Tensor | None]:
+    rows = as_rows(value, lattice)
+    n_prefix = lattice.n_prefix
+    V = rows[:, n_prefix:].reshape(len(rows), lattice.y.n, lattice.x.n, lattice.channels)
+    return V, rows[:, :n_prefix] if n_prefix else None

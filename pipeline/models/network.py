@@ -1,0 +1,69 @@
+"""What a loaded network is: a frozen module, its input, and the names of its classes."""
+
+from __future__ import annotations
+
+import functools
+from dataclasses import dataclass
+
+import torch
+from torch import nn
+
+from pipeline.models.survey import Survey, survey
+
+
+@dataclass(frozen=True, eq=False)
+class Network:
+    """A classification network ready for inference.
+
+    Attributes
+    ----------
+    name : str
+        What the user calls it: a torchvision model or ``sample``.
+    module : Module
+        In `eval` mode, float32, no parameter requires gradients. Takes normalised images
+        (batch, 3, size, size) and returns logits (batch, classes).
+    image_size : int
+        Side of the square input, pixels.
+    mean, std : tuple of float
+        Normalisation of an RGB image in [0, 1]: (image − mean) / std.
+    classes : tuple of str
+        Class names in the order of the logits.
+    weights_sha256 : str
+        SHA-256 of the weights file, or of the tensors where there is no file.
+    weights_source : str
+        Name of the file, torchvision's name of the weights, or how they were drawn.
+    """
+
+    name: str
+    module: nn.Module
+    image_size: int
+    mean: tuple[float, float, float]
+    std: tuple[float, float, float]
+    classes: tuple[str, ...]
+    weights_sha256: str
+    weights_source: str
+
+    @functools.cached_property
+    def survey(self) -> Survey:
+        """The network's graph with every layer found in it; worked out once, on first use."""
+        return survey(self.module, self.name, self.image_size)
+
+
+class Normalize(nn.Module):
+    """Turns uint8 RGB images (batch, 3, size, size) into what a network takes.
+
+    Computed in float32 as torchvision does, (image / 255 − mean) / std, then cast to `dtype`.
+    """
+
+    mean: torch.Tensor
+    std: torch.Tensor
+
+    def __init__(self, network: Network, dtype: torch.dtype = torch.float32) -> None:
+        super().__init__()
+        self.register_buffer("mean", torch.tensor(network.mean).view(3, 1, 1))
+        self.register_buffer("std", torch.tensor(network.std).view(3, 1, 1))
+        self.dtype = dtype
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        """Return the normalised images, (batch, 3, size, size)."""
+        return ((images.to(torch.float32) / 255 - self.mean) / self.std).to(self.dtype)

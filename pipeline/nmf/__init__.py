@@ -1,0 +1,47 @@
+"""Non-negative matrix factorization of activations at dataset scale."""
+
+from __future__ import annotations
+
+from pipeline.nmf.data import ArrayBlocks, Blocks
+from pipeline.nmf.denormals import denormals_flushed, flush_denormals
+from pipeline.nmf.engine import Fit, block_stats, fit, fit_sample, refine, sweep
+from pipeline.nmf.evaluate import gram, match, svd_error, svd_errors
+from pipeline.nmf.initialise import initialise
+from pipeline.nmf.solve import Encoder, encode
+from pipeline.nmf.stats import (
+    Stats,
+    accumulate,
+    context_vectors,
+    energies,
+    gauge,
+    relative_error,
+)
+from pipeline.nmf.transforms import Transform, choose_transform
+
+__all__ = [
+    "ArrayBlocks",
+    "Blocks",
+    "Encoder",
+    "Fit",
+    "Stats",
+    "Transform",
+    "accumulate",
+    "block_stats",
+    "choose_transform",
+    "context_vectors",
+    "denormals_flushed",
+    "encode",
+    "energies",
+    "fit",
+    "fit_sample",
+    "flush_denormals",
+    "gauge",
+    "gram",
+    "initialise",
+    "match",
+    "refine",
+    "relative_error",
+    "svd_error",
+    "svd_errors",
+    "sweep",
+]

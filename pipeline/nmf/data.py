@@ -1,0 +1,101 @@
+"""Where the engine takes its data from: blocks of positions, gone through once a pass.
+
+Notation: V (positions × channels) activations, rows in memory.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Protocol
+
+import torch
+from torch import Tensor
+
+from pipeline.errors import UserError
+
+CHUNK = 32_768  # positions an in-memory array gives at once: 64 MB at 512 channels
+
+
+class Blocks(Protocol):
+    """A data source: one iteration is one pass over all positions.
+
+    Every iteration yields the same float32 (rows, channels) blocks in the same order, already
+    transformed, non-negative and finite.
+    """
+
+    @property
+    def n_positions(self) -> int:
+        """Number of positions of a pass."""
+
+    @property
+    def n_channels(self) -> int:
+        """Number of channels."""
+
+    def __iter__(self) -> Iterator[Tensor]:
+        """Go through the blocks of one pass."""
+
+
+@dataclass(frozen=True, eq=False)
+class ArrayBlocks:
+    """An array in memory, V (positions, channels) float32, as a data source."""
+
+    V: Tensor
+
+    @property
+    def n_positions(self) -> int:
+        """Number of positions."""
+        return len(self.V)
+
+    @property
+    def n_channels(self) -> int:
+        """Number of channels."""
+        return self.V.shape[1]
+
+    def __iter__(self) -> Iterator[Tensor]:
+        """Go through the array in chunks of `CHUNK` positions."""
+        return iter(torch.split(self.V, CHUNK))
+
+
+def check(V: Tensor, what: str) -> None:
+    """Refuse data that cannot be factorized.
+
+    Parameters
+    ----------
+    V : Tensor
+        Should be (positions, channels), float32, finite and non-negative.
+    what : str
+        What the data are, to begin the sentence with.
+
+    Raises
+    ------
+    UserError
+        One sentence with the first violation and its numbers.
+    """
+    if V.ndim != 2 or V.numel() == 0:
+        raise UserError(f"{what}: expected positions × channels, at least one each, got {shape(V)}")
+    if V.dtype != torch.float32:
+        raise UserError(f"{what}: expected float32 values, got {V.dtype}; convert them first")
+    low, high = (float(each) for each in torch.aminmax(V))
+    if not (low >= 0 and high < float("inf")):
+        raise UserError(f"{what}: {violation(V)}")
+
+
+def violation(V: Tensor) -> str:
+    """Say how many positions of V (positions, channels) are not finite, or else negative."""
+    bad = ~torch.isfinite(V).all(dim=1)
+    if bad.any():
+        first = int(torch.nonzero(bad)[0])
+        return (
+            f"{int(bad.sum())} of {len(V)} positions hold NaN or infinite activations (the first "
+            f"is position {first}); check the weights and the precision of the network"
+        )
+    return (
+        f"{int((V < 0).any(dim=1).sum())} of {len(V)} positions hold negative activations "
+        f"(minimum {float(V.min()):.4g}); transform them first, for example with 'split'"
+    )
+
+
+def shape(V: Tensor) -> str:
+    """Write a shape as '12 × 3'."""
+    return " × ".join(map(str, V.shape)) or "a single number"

@@ -1,0 +1,234 @@
+"""Non-negative least squares: the strengths H of fixed concepts W, and descent in W for fixed H.
+
+Notation: V (positions × channels) activations, W (channels × k) concepts, H (positions × k)
+strengths, all rows in memory; V ≈ H Wᵀ, G = WᵀW, B = V W.
+
+Each position's h ≥ 0 minimises ½ hᵀGh − bᵀh. With h = y + |y| and slack Gh − b = ρ (|y| − y), both
+non-negative and never positive together, the optimum is the fixed point of
+
+    y = (ρI + G)⁻¹ b + (ρI + G)⁻¹ (ρI − G) |y|
+
+(modulus iteration: van Bokhoven 1981; Bai, Numer. Linear Algebra Appl. 17, 2010). |·| does not
+stretch, and the matrix shrinks by q = (√κ − 1) / (√κ + 1) for ρ = √(λ_min λ_max), κ = λ_max / λ_min
+of G. So the error falls by q an iteration whatever the data: the number of iterations follows from
+W and the tolerance alone, no position depends on the others of its block, and an iteration is one
+k × k product. (ρI + G)⁻¹ b = V W (ρI + G)⁻¹ costs nothing beyond the product V W.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from pipeline.errors import UserError
+from pipeline.nmf.data import violation
+from pipeline.nmf.stats import ROWS
+
+MAX_ITERATIONS = 80  # enough for κ = 250 at 1e-4; concepts closer to dependent get sweeps as well
+SWEEPS = 20  # HALS sweeps that finish what the iteration does not reach
+
+
+@dataclass(frozen=True, eq=False)
+class Encoder:
+    """What `encode` computes from W once: V ↦ H is then two products a block and k × k ones.
+
+    Attributes
+    ----------
+    lift : Tensor
+        (channels, k): W D (ρI + G)⁻¹, D making the columns of W unit vectors.
+    offset : Tensor
+        (k,): the part of (ρI + G)⁻¹ b that does not depend on V (an l1 penalty).
+    fold : Tensor
+        (k, k): (ρI + G)⁻¹ (ρI − G).
+    scale : Tensor
+        (k,): 2 D, from y₊ to h; 0 for a concept that is zero.
+    n_iterations : int
+        How often the fixed point is applied.
+    normal : tuple of Tensor, or None
+        (W D, G, l1 D) where the iteration alone does not converge and HALS sweeps follow.
+    """
+
+    lift: Tensor
+    offset: Tensor
+    fold: Tensor
+    scale: Tensor
+    n_iterations: int
+    normal: tuple[Tensor, Tensor, Tensor] | None
+
+    @classmethod
+    def of(cls, W: Tensor, *, tol: float = 1e-4, l1: float = 0.0, l2: float = 0.0) -> Encoder:
+        """Prepare to encode with concepts W.
+
+        Parameters
+        ----------
+        W : Tensor
+            (channels, k) float32, non-negative or signed.
+        tol : float
+            Bound of the relative error of H, ‖H − H*‖ / ‖H*‖.
+        l1, l2 : float
+            Penalties l1 Σh + ½ l2 Σh² added to ½ ‖V − H Wᵀ‖².
+        """
+        norms = torch.linalg.vector_norm(W.double(), dim=0)
+        present = norms > 0
+        D = torch.where(present, 1.0 / norms.where(present, 1.0), 0.0)
+        unit = W.double() * D
+        # A concept that is zero gets the row of the identity: its strength solves h = 0.
+        G = unit.T @ unit + torch.diag(torch.where(present, l2 * D.square(), 1.0))
+        ridge, rho, n_iterations = _rate(torch.linalg.eigvalsh(G), tol)
+        eye = torch.eye(len(G), dtype=G.dtype, device=G.device)
+        inverse = torch.linalg.inv(G + (ridge + rho) * eye)
+        f32 = torch.float32
+        return cls(
+            lift=(unit @ inverse).to(f32),
+            offset=(-l1 * D @ inverse).to(f32),
+            fold=(inverse @ ((rho - ridge) * eye - G)).to(f32),
+            scale=(2 * D).to(f32),
+            n_iterations=n_iterations,
+            normal=(unit.to(f32), G.to(f32), (l1 * D).to(f32)) if ridge > 0 else None,
+        )
+
+    def run(self, V: Tensor, block: int = ROWS) -> Iterator[tuple[Tensor, Tensor]]:
+        """Go through V block by block.
+
+        Parameters
+        ----------
+        V : Tensor
+            (positions, channels) float32.
+        block : int
+            Positions computed at once; the last ones are padded to as many with zeros.
+
+        Yields
+        ------
+        v : Tensor
+            (rows, channels): the next rows of V.
+        h : Tensor
+            (rows, k): their strengths, in memory that the next block overwrites.
+        """
+        work = [V.new_empty(block, len(self.fold)) for _ in range(3)]
+        for v in torch.split(V, block):
+            whole = v
+            if len(v) < block:
+                whole = V.new_zeros(block, V.shape[1])
+                whole[: len(v)] = v
+            yield v, self._strengths(whole, *work)[: len(v)]
+
+    def _strengths(self, V: Tensor, constant: Tensor, Y: Tensor, H: Tensor) -> Tensor:
+        """Give H (rows, k) of one full block, written into the last of three such tensors."""
+        torch.addmm(self.offset, V, self.lift, out=constant)
+        torch.abs(constant, out=H)
+        torch.addmm(constant, H, self.fold, out=Y)
+        for _ in range(self.n_iterations - 1):
+            torch.abs(Y, out=H)
+            torch.addmm(constant, H, self.fold, out=Y)
+        torch.clamp(Y, min=0, out=H)
+        if self.normal is not None:
+            unit, G, l1 = self.normal
+            B = torch.addmm(-l1, V, unit).T.contiguous()
+            H.copy_(hals((2 * H).T.contiguous(), G, B, SWEEPS).T).mul_(0.5)
+        return H.mul_(self.scale)
+
+
+def encode(
+    V: Tensor,
+    W: Tensor,
+    *,
+    tol: float = 1e-4,
+    block: int = ROWS,
+    l1: float = 0.0,
+    l2: float = 0.0,
+    out: Tensor | None = None,
+) -> Tensor:
+    """Find how strongly fixed concepts are present: the H ≥ 0 that minimises ‖V − H Wᵀ‖.
+
+    Positions go through in blocks of one size, the last one zero-padded, so that a position's
+    strengths are the same bits whatever other positions it comes with.
+
+    Parameters
+    ----------
+    V : Tensor
+        (positions, channels) float32; may be negative.
+    W : Tensor
+        (channels, k) float32.
+    tol : float
+        Bound of ‖H − H*‖ / ‖H*‖, H* the exact optimum (for concepts far from dependent; otherwise
+        the objective is what converges).
+    block : int
+        Positions a block; changing it changes the last bits of H.
+    l1, l2 : float
+        Penalties l1 Σh + ½ l2 Σh² added to ½ ‖V − H Wᵀ‖².
+    out : Tensor, optional
+        (positions, k) float32 to write to.
+
+    Returns
+    -------
+    Tensor
+        (positions, k) float32, non-negative, on the device of V.
+    """
+    encoder = Encoder.of(W, tol=tol, l1=l1, l2=l2)
+    H = torch.empty(len(V), W.shape[1], device=V.device) if out is None else out
+    start = 0
+    for v, h in encoder.run(V, block):
+        H[start : start + len(v)] = h
+        start += len(v)
+    if not math.isfinite(float(H.sum())):
+        raise UserError(f"cannot encode: {violation(V)}")
+    return H
+
+
+def hals(H: Tensor, G: Tensor, B: Tensor, sweeps: int, free: Sequence[int] | None = None) -> Tensor:
+    """Minimise ½ tr(Hᵀ G H) − tr(Hᵀ B) over H ≥ 0, one concept (row) after the other, in place.
+
+    The objective falls, or stays, with every row (hierarchical alternating least squares:
+    Cichocki and Phan, IEICE Trans. E92-A, 2009).
+
+    Parameters
+    ----------
+    H : Tensor
+        (k, n), where to start; holds the result. Rows are concepts: n are positions, or channels.
+    G : Tensor
+        (k, k) symmetric, positive semidefinite. Concepts whose G_jj is 0 are left as they are.
+    B : Tensor
+        (k, n).
+    sweeps : int
+        How often each row is updated.
+    free : sequence of int, optional
+        The rows to update; all of them where it is not given.
+
+    Returns
+    -------
+    Tensor
+        H.
+    """
+    diagonal = G.diagonal()
+    rows = [j for j in (range(len(G)) if free is None else free) if diagonal[j] > 0]
+    divisor = diagonal.where(diagonal > 0, 1.0)[:, None]
+    others = (G / divisor).fill_diagonal_(0)
+    targets = B / divisor
+    best = torch.empty_like(H[0])
+    for _ in range(sweeps):
+        for j in rows:
+            torch.addmv(targets[j], H.T, others[j], alpha=-1, out=best)
+            torch.clamp(best, min=0, out=H[j])
+    return H
+
+
+def _rate(eigenvalues: Tensor, tol: float) -> tuple[float, float, int]:
+    """Choose ridge, ρ and the number of iterations for the (ascending) eigenvalues of G.
+
+    ‖H − H*‖ ≤ 2 ‖y − y*‖ ≤ 2 qⁿ ‖y*‖, and ‖y*‖ is of the size of ‖H*‖: n with qⁿ = tol / 4. Where
+    that needs more than MAX_ITERATIONS, a ridge brings κ down to what they can do.
+    """
+    goal = math.log(tol / 4)
+    q_most = math.exp(goal / MAX_ITERATIONS)
+    kappa_most = ((1 + q_most) / (1 - q_most)) ** 2
+    low, high = float(eigenvalues[0]), float(eigenvalues[-1])
+    ridge = max(0.0, (high - kappa_most * low) / (kappa_most - 1))
+    low, high = low + ridge, high + ridge
+    rho = math.sqrt(low * high)
+    q = (math.sqrt(high) - math.sqrt(low)) / (math.sqrt(high) + math.sqrt(low))
+    n_iterations = math.ceil(goal / math.log(q)) if q > math.exp(goal) else 1
+    return ridge, rho, min(n_iterations, MAX_ITERATIONS)

@@ -1,0 +1,210 @@
+"""The streaming statistics: all that W needs to know of the data, summed over positions.
+
+Notation: V (positions × channels) activations, W (channels × k) concepts, H (positions × k)
+strengths, all rows in memory; V ≈ H Wᵀ, which DESIGN writes V ≈ W H with positions as columns.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor
+
+ROWS = 2048  # positions a product runs over at once: they stay in cache for the next one
+
+
+@dataclass(frozen=True, eq=False)
+class Stats:
+    """Sums over positions of a set of activations and their strengths, float64 on the CPU.
+
+    Attributes
+    ----------
+    HHt : Tensor
+        (k, k): Σ_p h_p h_pᵀ.
+    VHt : Tensor
+        (channels, k): Σ_p v_p h_pᵀ.
+    h_sum : Tensor
+        (k,): Σ_p h_p.
+    v_sq : float
+        ‖V‖².
+    n : int
+        Number of positions.
+    """
+
+    HHt: Tensor
+    VHt: Tensor
+    h_sum: Tensor
+    v_sq: float
+    n: int
+
+    @property
+    def h_sq(self) -> Tensor:
+        """(k,): Σ_p h_p², the diagonal of HHt."""
+        return self.HHt.diagonal()
+
+    @classmethod
+    def zeros(cls, n_channels: int, k: int) -> Stats:
+        """Give the statistics of no position at all."""
+        f64 = torch.float64
+        return cls(
+            torch.zeros(k, k, dtype=f64),
+            torch.zeros(n_channels, k, dtype=f64),
+            torch.zeros(k, dtype=f64),
+            0.0,
+            0,
+        )
+
+    def __add__(self, other: Stats) -> Stats:
+        """Give the statistics of both sets of positions together."""
+        return Stats(
+            self.HHt + other.HHt,
+            self.VHt + other.VHt,
+            self.h_sum + other.h_sum,
+            self.v_sq + other.v_sq,
+            self.n + other.n,
+        )
+
+
+def accumulate(V: Tensor, H: Tensor) -> Stats:
+    """Sum the statistics of some positions.
+
+    Products are float32 over 2,048 positions at a time, their sums float64, so that the result
+    does not depend on how the positions were cut into blocks beyond rounding.
+
+    Parameters
+    ----------
+    V : Tensor
+        (positions, channels) float32.
+    H : Tensor
+        (positions, k) float32.
+
+    Returns
+    -------
+    Stats
+        On the CPU, whatever the device of V.
+    """
+    sums = Sums(V.shape[1], H.shape[1], V.device)
+    for v, h in zip(torch.split(V, ROWS), torch.split(H, ROWS), strict=True):
+        sums.add(v, h)
+        sums.add_norms(v)
+    return sums.stats()
+
+
+class Sums:
+    """Running sums of `Stats` on the device of the data."""
+
+    def __init__(self, n_channels: int, k: int, device: torch.device) -> None:
+        f64 = torch.float64
+        self._HHt = torch.zeros(k, k, dtype=f64, device=device)
+        self._HtV = torch.zeros(k, n_channels, dtype=f64, device=device)
+        self._h_sum = torch.zeros(k, dtype=f64, device=device)
+        self._v_sq = torch.zeros((), dtype=f64, device=device)
+        self._n = 0
+
+    def add(self, v: Tensor, h: Tensor) -> None:
+        """Add up to `ROWS` positions, all but their ‖V‖²."""
+        self._HHt += h.T @ h
+        self._HtV += h.T @ v
+        self._h_sum += h.sum(dim=0)
+        self._n += len(v)
+
+    def add_norms(self, v: Tensor) -> None:
+        """Add the ‖V‖² of some positions; not finite where a value of them is not."""
+        self._v_sq += torch.linalg.vector_norm(v, dim=1).double().square().sum()
+
+    def stats(self) -> Stats:
+        """Give the sums over the positions added."""
+        VHt = self._HtV.T.contiguous().cpu()
+        return Stats(self._HHt.cpu(), VHt, self._h_sum.cpu(), float(self._v_sq), self._n)
+
+
+def relative_error(W: Tensor, stats: Stats) -> float:
+    """‖V − H Wᵀ‖ / ‖V‖ from the statistics alone; 0 for data that are all zero.
+
+    Parameters
+    ----------
+    W : Tensor
+        (channels, k).
+    stats : Stats
+        Of V and of any H, converged for W or not.
+
+    Returns
+    -------
+    float
+        Between 0 and 1 for H converged for W.
+    """
+    if stats.v_sq == 0:
+        return 0.0
+    W = W.detach().cpu().double()
+    cross = float((W * stats.VHt).sum())
+    square = float(((W.T @ W) * stats.HHt).sum())
+    return math.sqrt(max(0.0, (stats.v_sq - 2 * cross + square) / stats.v_sq))
+
+
+def energies(W: Tensor, stats: Stats) -> Tensor:
+    """Share of ‖V‖² that each concept explains: ⟨w_j, VHt_j⟩ / ‖V‖².
+
+    Parameters
+    ----------
+    W : Tensor
+        (channels, k).
+    stats : Stats
+        Of V and of H converged for W.
+
+    Returns
+    -------
+    Tensor
+        (k,) float64; they sum to 1 − relative_error².
+    """
+    cross = (W.detach().cpu().double() * stats.VHt).sum(dim=0)
+    return cross / stats.v_sq if stats.v_sq > 0 else torch.zeros_like(cross)
+
+
+def context_vectors(stats: Stats) -> Tensor:
+    """Strength-weighted mean of the real activations where each concept stands: VHt_j / Σh_j.
+
+    Parameters
+    ----------
+    stats : Stats
+        Of V and of H converged for W.
+
+    Returns
+    -------
+    Tensor
+        (channels, k) float64; zero for a concept that stands nowhere. It does not depend on the
+        gauge.
+    """
+    present = stats.h_sum > 0
+    return torch.where(present, stats.VHt / stats.h_sum.where(present, 1.0), 0.0)
+
+
+def gauge(W: Tensor, stats: Stats) -> tuple[Tensor, Stats, Tensor]:
+    """Rescale each concept so that its self-weighted mean strength Σh²/Σh is 1.
+
+    Parameters
+    ----------
+    W : Tensor
+        (channels, k).
+    stats : Stats
+        Of V and of H converged for W.
+
+    Returns
+    -------
+    W : Tensor
+        (channels, k) of the dtype given: w_j · scale_j.
+    stats : Stats
+        Those of H / scale.
+    scale : Tensor
+        (k,) float64: Σh²/Σh as it was; 1 for a concept that stands nowhere.
+    """
+    present = stats.h_sum > 0
+    scale = torch.where(present, stats.h_sq / stats.h_sum.where(present, 1.0), 1.0)
+    rescaled = replace(
+        stats,
+        HHt=stats.HHt / torch.outer(scale, scale),
+        VHt=stats.VHt / scale,
+        h_sum=stats.h_sum / scale,
+    )
+    return (W.double() * scale.to(W.device)).to(W.dtype), rescaled, scale

@@ -1,0 +1,67 @@
+"""The sample's classifier: a small convolutional network whose last grid localizes parts."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import safetensors.torch
+import torch
+from torch import nn
+
+from pipeline.sample.objects import CLASSES
+
+__all__ = ["CLASSES", "IMAGE_SIZE", "MEAN", "PARTS_LAYER", "STD", "WEIGHTS", "SampleNet", "load"]
+
+IMAGE_SIZE = 160
+MEAN = (0.5, 0.5, 0.5)
+STD = (0.25, 0.25, 0.25)
+PARTS_LAYER = "parts"
+WEIGHTS = Path(__file__).with_name("sample_net.safetensors")
+
+
+class SampleNet(nn.Module):
+    """Four by four kernels halve the image three times, so cells lie evenly over the image.
+
+    Input: float32 (b, 3, size, size), RGB, normalised by `MEAN` and `STD`. Output: logits
+    (b, classes).
+    """
+
+    def __init__(self, n_classes: int = len(CLASSES)) -> None:
+        super().__init__()
+        self.stem = _block(3, 24, 4, 2)
+        self.edges = _block(24, 48, 4, 2)
+        self.shapes = _block(48, 96, 4, 2)
+        self.forms = _block(96, 96, 3, 1)
+        self.joints = _block(96, 96, 3, 1)
+        self.parts = _block(96, 192, 1, 1)
+        self.pool = nn.AdaptiveAvgPool2d(1)
+        self.head = nn.Linear(192, n_classes)
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        """Return the logits of a batch."""
+        return self.classify(self.maps(images))
+
+    def maps(self, images: torch.Tensor) -> torch.Tensor:
+        """Return the activations of `PARTS_LAYER`, (b, 192, size / 8, size / 8), not negative."""
+        halved: torch.Tensor = self.shapes(self.edges(self.stem(images)))
+        maps: torch.Tensor = self.parts(self.joints(self.forms(halved)))
+        return maps
+
+    def classify(self, maps: torch.Tensor) -> torch.Tensor:
+        """Return the logits of such activations."""
+        logits: torch.Tensor = self.head(torch.flatten(self.pool(maps), 1))
+        return logits
+
+
+def load(path: Path = WEIGHTS) -> SampleNet:
+    """Return the network with the weights of a file, in float32 and evaluation mode."""
+    network = SampleNet()
+    state = safetensors.torch.load_file(path)
+    network.load_state_dict({name: value.float() for name, value in state.items()})
+    return network.eval()
+
+
+def _block(inward: int, outward: int, kernel: int, stride: int) -> nn.Sequential:
+    padding = (kernel - 1) // 2
+    convolution = nn.Conv2d(inward, outward, kernel, stride, padding, bias=False)
+    return nn.Sequential(convolution, nn.BatchNorm2d(outward), nn.ReLU())

@@ -1,0 +1,153 @@
+"""The concept bank: all that is needed to find a run's concepts in any image, in one HDF5 file.
+
+Notation: W channels × k (directions), context channels × k (context vectors), both in the
+transformed space that `Transform` defines; h = 1 is a concept's typical strength (gauge).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from pipeline import files
+from pipeline.errors import UserError
+from pipeline.nmf import Transform, encode
+
+ENCODING = "concordance.bank"
+VERSION = "1.0"
+
+
+@dataclass(frozen=True)
+class Bank:
+    """Fixed concepts of one layer.
+
+    Parameters
+    ----------
+    layer : str
+        The layer they live in.
+    seed : int
+        Seed of the fit.
+    transform : Transform
+        How activations became non-negative, and its decoder.
+    W, context : ndarray
+        float32 (channels after the transform, k), gauge-fixed.
+    thresholds : ndarray
+        float32 (k,), presence thresholds τ in gauge units.
+    energies, stability : ndarray
+        float64 (k,); stability is NaN where it could not be measured.
+    error, heldout_error, svd_error : float
+        Relative Frobenius errors in transformed space: on the fit images, on held-out images (NaN
+        without any), and the floor at this rank.
+    k_is_stable : bool
+        False where no number of concepts was found stable.
+    prefix : ndarray or None
+        float32 (prefix tokens, channels), their mean, for heads that need them.
+    """
+
+    layer: str
+    seed: int
+    transform: Transform
+    W: NDArray[np.float32]
+    context: NDArray[np.float32]
+    thresholds: NDArray[np.float32]
+    energies: NDArray[np.float64]
+    stability: NDArray[np.float64]
+    error: float
+    heldout_error: float
+    svd_error: float
+    k_is_stable: bool
+    prefix: NDArray[np.float32] | None = None
+
+    @property
+    def k(self) -> int:
+        """Number of concepts."""
+        return int(self.W.shape[1])
+
+    def encode(self, maps: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Find the concepts in activation maps.
+
+        Parameters
+        ----------
+        maps : Tensor
+            float (n, height, width, channels), as the network gives them.
+
+        Returns
+        -------
+        H : Tensor
+            float32 (n, height, width, k), gauge units.
+        residual : Tensor
+            float32 (n, height, width), ‖v − D(W h)‖ / ‖v‖ a position; 0 where v is 0.
+        """
+        V = maps.float().reshape(-1, maps.shape[-1])
+        W = torch.from_numpy(self.W).to(V.device)
+        H = encode(self.transform.forward(V), W)
+        length = V.norm(dim=1)
+        residual = (V - self.transform.decode(H @ W.T)).norm(dim=1) / length.clamp_min(1e-12)
+        residual[length == 0] = 0.0
+        return H.reshape(*maps.shape[:-1], self.k), residual.reshape(maps.shape[:-1])
+
+    def decode(self, H: torch.Tensor) -> torch.Tensor:
+        """Return D(W h), float32 (…, channels), of H float32 (…, k)."""
+        flat = self.transform.decode(
+            H.reshape(-1, self.k) @ torch.from_numpy(self.W).to(H.device).T
+        )
+        return flat.reshape(*H.shape[:-1], -1)
+
+
+def write_bank(path: Path, bank: Bank) -> None:
+    """Write a bank to its file."""
+    with files.write_hdf5(path) as file:
+        file.attrs.update({"encoding-type": ENCODING, "encoding-version": VERSION})
+        file.attrs["transform"] = bank.transform.kind
+        if bank.transform.offset is not None:
+            file["transform_offset"] = np.asarray(bank.transform.offset)
+        for name, value in _stored(bank).items():
+            if isinstance(value, np.ndarray):
+                file[name] = value
+            else:
+                file.attrs[name] = value
+
+
+def read_bank(path: Path) -> Bank:
+    """Read a bank that `write_bank` wrote.
+
+    Raises
+    ------
+    UserError
+        The file is missing, damaged, or of another format.
+    """
+    try:
+        with h5py.File(path, "r") as file:
+            found = (file.attrs.get("encoding-type"), file.attrs.get("encoding-version"))
+            if found != (ENCODING, VERSION):
+                raise UserError(f"{path} holds {found}, not {(ENCODING, VERSION)}; rerun factorize")
+            return _parse(file)
+    except FileNotFoundError as error:
+        raise UserError(f"{path} is missing; run make discover first") from error
+    except OSError as error:
+        raise UserError(f"{path} is damaged ({error}); remove it and rerun") from error
+
+
+def _stored(bank: Bank) -> dict[str, Any]:
+    values = {field.name: getattr(bank, field.name) for field in fields(bank)}
+    return {
+        name: value for name, value in values.items() if name != "transform" and value is not None
+    }
+
+
+def _parse(file: h5py.File) -> Bank:
+    offset = torch.from_numpy(file["transform_offset"][()]) if "transform_offset" in file else None
+    values: dict[str, Any] = {"transform": Transform(str(file.attrs["transform"]), offset)}
+    for field in fields(Bank):
+        if field.name in file:
+            values[field.name] = file[field.name][()]
+        elif field.name in file.attrs:
+            value = file.attrs[field.name]
+            values[field.name] = value if isinstance(value, str) else value.item()
+    return Bank(**values)

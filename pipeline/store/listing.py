@@ -1,0 +1,109 @@
+"""The images of a run in the order in which they are worked on, and their division into shards.
+
+The order is by a hash of image and seed, so that any stretch of shards is a random sample of the
+dataset; it depends on the dataset and the seed alone. So does the split into ``fit`` and
+``heldout`` images, image by image.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+import pandas as pd
+import pyarrow as pa
+
+from pipeline import files
+from pipeline.images import Dataset, ImageRecord, unit_hash
+
+HELDOUT = 0.2
+"""Share of the images kept from the fit, to measure on."""
+
+SHARD_BYTES = 32_000_000
+"""Uncompressed activations a shard holds, about."""
+
+
+@dataclass(frozen=True)
+class Listing:
+    """The images of a run, in working order.
+
+    Parameters
+    ----------
+    frame : DataFrame
+        Columns image_id (int64), path, label (str or null), split (``fit`` or ``heldout``).
+    images_per_shard : int
+        The last shard may have fewer.
+    """
+
+    frame: pd.DataFrame
+    images_per_shard: int
+
+    @property
+    def n_shards(self) -> int:
+        """Number of shards."""
+        return -(-len(self.frame) // self.images_per_shard)
+
+    def shard(self, index: int) -> list[ImageRecord]:
+        """Return the images of a shard, in order."""
+        start = index * self.images_per_shard
+        part = self.frame.iloc[start : start + self.images_per_shard]
+        return [
+            ImageRecord(path, int(image_id), label)
+            for path, image_id, label in zip(part.path, part.image_id, part.label, strict=True)
+        ]
+
+    @cached_property
+    def fit_ids(self) -> frozenset[int]:
+        """Ids of the images that W is fitted on."""
+        return frozenset(map(int, self.frame.image_id[self.frame.split == "fit"]))
+
+    def save(self, path: Path) -> None:
+        """Write the listing as Parquet."""
+        table = pa.Table.from_pandas(self.frame, preserve_index=False)
+        metadata = {b"images_per_shard": str(self.images_per_shard).encode()}
+        files.write_parquet(path, table.replace_schema_metadata(metadata))
+
+    @staticmethod
+    def load(path: Path) -> Listing:
+        """Read a listing that `save` wrote."""
+        table = pa.parquet.read_table(path)
+        per_shard = int(table.schema.metadata[b"images_per_shard"])
+        frame = table.to_pandas()
+        frame["label"] = frame["label"].astype(object).where(frame["label"].notna(), None)
+        return Listing(frame, per_shard)
+
+
+def make_listing(
+    dataset: Dataset, *, seed: int, limit: int | None, bytes_per_image: int
+) -> Listing:
+    """Order, split and shard the images of a dataset.
+
+    Parameters
+    ----------
+    dataset : Dataset
+        Its images.
+    seed : int
+        Decides order and split.
+    limit : int or None
+        Keep only so many, the first in working order: a random sample.
+    bytes_per_image : int
+        Uncompressed size of one image's activations; decides the images a shard.
+    """
+    ordered = sorted(
+        dataset.images, key=lambda image: (unit_hash(image.image_id, seed, "order"), image.path)
+    )[:limit]
+    heldout = {
+        image.image_id for image in ordered if unit_hash(image.image_id, seed, "split") < HELDOUT
+    }
+    if len(heldout) == len(ordered):
+        heldout = set()
+    frame = pd.DataFrame(
+        {
+            "image_id": pd.array([image.image_id for image in ordered], dtype="int64"),
+            "path": [image.path for image in ordered],
+            "label": pd.Series([image.label for image in ordered], dtype=object),
+            "split": ["heldout" if image.image_id in heldout else "fit" for image in ordered],
+        }
+    )
+    return Listing(frame, max(16, min(1024, SHARD_BYTES // bytes_per_image)))

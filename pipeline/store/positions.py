@@ -1,0 +1,138 @@
+"""Reading activations for the factorization: shards as blocks of positions, and seeded samples.
+
+Notation: V positions × channels, one row a position; rows of one image are contiguous.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from pipeline.errors import UserError
+from pipeline.nmf import Transform
+from pipeline.store.shards import Arrays, ShardStore
+
+
+@dataclass(frozen=True)
+class PositionBlocks:
+    """The positions of some images, one block a shard, in a fixed order; iterable many times.
+
+    Parameters
+    ----------
+    store : ShardStore
+        Activations.
+    image_ids : frozenset of int
+        The images whose positions count.
+    transform : Transform
+        Applied to every block.
+    weights : mapping of int to float, optional
+        A factor for the rows of each image, so that images count as ``BALANCE`` says.
+    """
+
+    store: ShardStore
+    image_ids: frozenset[int]
+    transform: Transform
+    weights: Mapping[int, float] | None = None
+
+    @cached_property
+    def n_positions(self) -> int:
+        """Number of rows of one pass."""
+        if not self.store.n_shards:
+            return 0
+        _, height, width, _ = self.store.shape(0, "V")
+        n_images = 0
+        for index in range(self.store.n_shards):
+            ids = self.store.read(index, ["image_id"])["image_id"]
+            n_images += int(np.isin(ids, list(self.image_ids)).sum())
+        return n_images * height * width
+
+    @cached_property
+    def n_channels(self) -> int:
+        """Number of columns: channels after the transform."""
+        return self.transform.n_channels_out(self.store.shape(0, "V")[-1])
+
+    def __iter__(self) -> Iterator[torch.Tensor]:
+        """Yield float32 (positions, channels), one block a shard."""
+        for arrays in self.store.iterate(["V", "image_id"]):
+            wanted = np.isin(arrays["image_id"], list(self.image_ids))
+            if wanted.any():
+                V = self.transform.forward(_rows(arrays["V"][wanted]))
+                yield V if self.weights is None else V * self._factors(arrays, wanted)
+
+    def _factors(self, arrays: Arrays, wanted: NDArray[np.bool_]) -> torch.Tensor:
+        assert self.weights is not None
+        ids = arrays["image_id"][wanted].tolist()
+        factors = torch.tensor([self.weights[image_id] for image_id in ids])
+        _, height, width, _ = arrays["V"].shape
+        return factors.repeat_interleave(height * width)[:, None]
+
+
+PER_IMAGE = 16
+"""Positions drawn of one image while the images last: neighbours in an image are much alike."""
+
+
+def sample_positions(
+    store: ShardStore, image_ids: frozenset[int], n: int, seed: int
+) -> tuple[torch.Tensor, NDArray[np.int64]]:
+    """Draw positions evenly over images, without replacement, by seed.
+
+    Working order is random, so the first images of it are a random sample: reading stops as soon
+    as there are enough positions, and the cost does not grow with the dataset.
+
+    Parameters
+    ----------
+    store : ShardStore
+        Activations.
+    image_ids : frozenset of int
+        Images to draw from.
+    n : int
+        How many positions to draw; all there are where there are no more.
+    seed : int
+        Every image draws by (seed, image_id): the sample does not depend on the shards.
+
+    Returns
+    -------
+    Tensor
+        float32 (≤ n, channels), not transformed, in reading order.
+    ndarray
+        int64 (≤ n,), the image each row is of.
+
+    Raises
+    ------
+    UserError
+        None of the images is in the store.
+    """
+    per_image = max(PER_IMAGE, -(-n // max(1, len(image_ids))))
+    rows: list[torch.Tensor] = []
+    owners: list[NDArray[np.int64]] = []
+    n_drawn = 0
+    for image_id, maps in _images(store, image_ids):
+        V = maps.reshape(-1, maps.shape[-1])
+        generator = np.random.default_rng((seed, image_id))
+        drawn = np.sort(generator.permutation(len(V))[:per_image])
+        rows.append(torch.from_numpy(V[drawn]))
+        owners.append(np.full(len(drawn), image_id, dtype=np.int64))
+        n_drawn += len(drawn)
+        if n_drawn >= n:
+            break
+    if not rows:
+        raise UserError(f"{store.folder} holds none of the {len(image_ids)} images asked for")
+    return torch.cat(rows)[:n].float(), np.concatenate(owners)[:n]
+
+
+def _images(
+    store: ShardStore, image_ids: frozenset[int]
+) -> Iterator[tuple[int, NDArray[np.float16] | NDArray[np.float32]]]:
+    for arrays in store.iterate(["V", "image_id"]):
+        for image_id, maps in zip(arrays["image_id"].tolist(), arrays["V"], strict=True):
+            if image_id in image_ids:
+                yield image_id, maps
+
+
+def _rows(maps: NDArray[np.float16] | NDArray[np.float32]) -> torch.Tensor:
+    return torch.from_numpy(maps).float().reshape(-1, maps.shape[-1])

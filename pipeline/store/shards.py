@@ -1,0 +1,172 @@
+"""Shards: HDF5 files that each hold several arrays over the same few images, published one by one.
+
+A shard counts as complete once its record (``shard-00007.json``: size and SHA-256) stands beside
+it; the record is written after the shard is durable, so a killed writer leaves no half-done claim.
+Arrays are chunked by image and compressed with plain zstd: sparse activations grow under any
+shuffle filter, and one chunk an image makes every image readable alone.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import h5py
+import hdf5plugin
+from numpy.typing import NDArray
+
+from pipeline import files
+from pipeline.errors import UserError
+
+VERSION = "1.0"
+
+Arrays = dict[str, NDArray[Any]]
+
+
+@dataclass(frozen=True)
+class ShardStore:
+    """The shards of one kind in one folder.
+
+    Parameters
+    ----------
+    folder : Path
+        Where the shards lie.
+    encoding : str
+        What they hold, ``concordance.activations`` or ``concordance.heatmaps``.
+    n_shards : int
+        How many there will be.
+    """
+
+    folder: Path
+    encoding: str
+    n_shards: int
+
+    def path(self, index: int) -> Path:
+        """Return the file of a shard."""
+        return self.folder / f"shard-{index:05d}.h5"
+
+    def missing(self) -> list[int]:
+        """Return the shards that are not there with the size their records say."""
+        return [index for index in range(self.n_shards) if not self._is_complete(index)]
+
+    def write(self, index: int, arrays: Mapping[str, NDArray[Any]], **attributes: Any) -> None:
+        """Publish a shard and then its record.
+
+        Parameters
+        ----------
+        index : int
+            Which shard.
+        arrays : mapping
+            Name to array; the first axis of each is the images of the shard.
+        **attributes
+            Numbers and strings to keep with the shard.
+        """
+        path = self.path(index)
+        with files.write_hdf5(path) as file:
+            file.attrs.update(
+                {"encoding-type": self.encoding, "encoding-version": VERSION} | attributes
+            )
+            for name, array in arrays.items():
+                _write_array(file, name, array)
+        record = {"bytes": path.stat().st_size, "sha256": files.sha256(path)}
+        files.write_json(path.with_suffix(".json"), record)
+
+    def read(self, index: int, names: Sequence[str] | None = None) -> Arrays:
+        """Read arrays of a shard, all of them or those named."""
+        with self.open(index) as file:
+            return {name: file[name][()] for name in names or _array_names(file)}
+
+    def read_image(self, index: int, name: str, row: int) -> NDArray[Any]:
+        """Read one image's entry of one array; nothing else is decompressed."""
+        with self.open(index) as file:
+            entry: NDArray[Any] = file[name][row]
+            return entry
+
+    def shape(self, index: int, name: str) -> tuple[int, ...]:
+        """Read the shape of an array of a shard."""
+        with self.open(index) as file:
+            shape: tuple[int, ...] = file[name].shape
+            return shape
+
+    def attributes(self, index: int) -> dict[str, Any]:
+        """Read the attributes of a shard."""
+        with self.open(index) as file:
+            return dict(file.attrs)
+
+    def iterate(self, names: Sequence[str] | None = None) -> Iterator[Arrays]:
+        """Read all shards in order, the next one while the caller works on the last."""
+        with ThreadPoolExecutor(1) as reader:
+            pending = reader.submit(self.read, 0, names) if self.n_shards else None
+            for index in range(self.n_shards):
+                assert pending is not None
+                arrays = pending.result()
+                if index + 1 < self.n_shards:
+                    pending = reader.submit(self.read, index + 1, names)
+                yield arrays
+
+    @contextlib.contextmanager
+    def open(self, index: int) -> Iterator[h5py.File]:
+        """Open a shard for reading; errors say which file and what to do.
+
+        Raises
+        ------
+        UserError
+            The shard is missing, damaged or of another encoding.
+        """
+        path = self.path(index)
+        mend = "rerun make discover with the same options to make it anew"
+        try:
+            with h5py.File(path, "r") as file:
+                found = (file.attrs.get("encoding-type"), file.attrs.get("encoding-version"))
+                if found != (self.encoding, VERSION):
+                    raise UserError(f"{path} holds {found}, not {(self.encoding, VERSION)}; {mend}")
+                yield file
+        except FileNotFoundError as error:
+            raise UserError(f"{path} is missing; {mend}") from error
+        except OSError as error:
+            raise UserError(f"{path} is damaged ({error}); remove it, then {mend}") from error
+
+    def damaged(self) -> list[Path]:
+        """Return the shards whose contents do not match their records, by SHA-256."""
+        bad = []
+        for index in range(self.n_shards):
+            record = self._record(index)
+            path = self.path(index)
+            if record is None or not path.is_file() or files.sha256(path) != record["sha256"]:
+                bad.append(path)
+        return bad
+
+    def _is_complete(self, index: int) -> bool:
+        record = self._record(index)
+        path = self.path(index)
+        return record is not None and path.is_file() and path.stat().st_size == record["bytes"]
+
+    def _record(self, index: int) -> dict[str, Any] | None:
+        try:
+            text = self.path(index).with_suffix(".json").read_text(encoding="utf-8")
+        except FileNotFoundError:
+            return None
+        record: dict[str, Any] = json.loads(text)
+        return record
+
+
+def _write_array(file: h5py.File, name: str, array: NDArray[Any]) -> None:
+    chunked = array.ndim > 1 and array.size > 0
+    options = {"chunks": (1, *array.shape[1:]), **hdf5plugin.Zstd(clevel=3)} if chunked else {}
+    dtype = h5py.string_dtype() if array.dtype.kind in "OU" else array.dtype
+    file.create_dataset(
+        name, data=array.astype(object) if dtype != array.dtype else array, dtype=dtype, **options
+    )
+
+
+def _array_names(file: h5py.File) -> list[str]:
+    names: list[str] = []
+    file.visititems(
+        lambda name, node: names.append(name) if isinstance(node, h5py.Dataset) else None
+    )
+    return names

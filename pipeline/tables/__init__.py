@@ -1,0 +1,18 @@
+"""Tables: what a run found, as rows with explicit schemas."""
+
+from pipeline.tables.concepts import class_rows, concept_rows, label_rows, pair_rows
+from pipeline.tables.images import ShardRows, shard_rows
+from pipeline.tables.schemas import TABLES, describe, schema, to_arrow
+
+__all__ = [
+    "TABLES",
+    "ShardRows",
+    "class_rows",
+    "concept_rows",
+    "describe",
+    "label_rows",
+    "pair_rows",
+    "schema",
+    "shard_rows",
+    "to_arrow",
+]

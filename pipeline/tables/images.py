@@ -1,0 +1,167 @@
+"""Rows by image: what each shard of heatmaps says about its images, concepts, regions, objects."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from pipeline.images import Affine, Grid, upsample
+from pipeline.localize import Foreground, find_regions
+
+FINER = 4
+"""Regions are found on maps raised to so many times the grid: boxes finer than a cell."""
+
+
+@dataclass(frozen=True)
+class ShardRows:
+    """Rows of one shard, and the sums that the tables by concept need."""
+
+    images: pd.DataFrame
+    image_concepts: pd.DataFrame
+    regions: pd.DataFrame
+    objects: pd.DataFrame
+    present_positions: NDArray[np.int64]
+    n_positions: int
+
+
+def shard_rows(
+    arrays: dict[str, NDArray[Any]],
+    thresholds: NDArray[np.float32],
+    grid: Grid,
+    foreground: Foreground,
+) -> ShardRows:
+    """Turn one shard of heatmaps into rows.
+
+    Parameters
+    ----------
+    arrays : dict
+        A shard as the localize stage wrote it, with H (n, h, w, k).
+    thresholds : ndarray
+        float32 (k,), presence thresholds in gauge units.
+    grid : Grid
+        The layer's cells in the network's input.
+    foreground : Foreground
+        Which concepts speak for which class.
+    """
+    H = arrays["H"].astype(np.float32)
+    top = arrays["logits"].argmax(1)
+    raised, seen = _raise(H, arrays, grid)
+    object_maps, _ = _raise(foreground.maps(H, top)[..., None], arrays, grid)
+    present = thresholds <= H
+    return ShardRows(
+        images=_image_rows(arrays, top),
+        image_concepts=_concept_rows(arrays, H, raised, present),
+        regions=_region_rows(arrays, raised, thresholds),
+        objects=_object_rows(arrays, object_maps[:, 0], raised, thresholds, foreground, top),
+        present_positions=present.sum(axis=(0, 1, 2)),
+        n_positions=int(seen * H.shape[1] * H.shape[2]),
+    )
+
+
+def _raise(
+    H: NDArray[np.float32], arrays: dict[str, NDArray[Any]], grid: Grid
+) -> tuple[NDArray[np.float32], int]:
+    """Return maps (n, k, Y, X) that cover each image evenly, and the number of images."""
+    n, h, w, k = H.shape
+    shape = (FINER * h, FINER * w)
+    raised = np.zeros((n, k, *shape), dtype=np.float32)
+    for index in range(n):
+        maps = np.moveaxis(H[index], -1, 0)
+        affine = Affine(*arrays["affine"][index])
+        width, height = arrays["size"][index].tolist()
+        raised[index] = upsample(maps, grid, affine, (width, height), shape)
+    return raised, n
+
+
+def _image_rows(arrays: dict[str, NDArray[Any]], top: NDArray[np.int64]) -> pd.DataFrame:
+    logits = arrays["logits"].astype(np.float64)
+    odds = np.exp(logits - logits.max(1, keepdims=True)) if len(logits) else logits
+    return pd.DataFrame(
+        {
+            "image_id": arrays["image_id"],
+            "width": arrays["size"][:, 0],
+            "height": arrays["size"][:, 1],
+            "pred_class": top,
+            "pred_prob": 1.0 / odds.sum(1),
+            "residual": arrays["image_residual"],
+        }
+    )
+
+
+def _concept_rows(
+    arrays: dict[str, NDArray[Any]],
+    H: NDArray[np.float32],
+    raised: NDArray[np.float32],
+    present: NDArray[np.bool_],
+) -> pd.DataFrame:
+    peaks = H.max(axis=(1, 2))
+    image, concept = np.nonzero(peaks > 0)
+    planes = np.nan_to_num(raised[image, concept], nan=-1).reshape(len(image), -1)
+    height, width = raised.shape[2:]
+    row, column = np.divmod(planes.argmax(1) if len(image) else np.zeros(0, int), width)
+    size = arrays["size"][image]
+    return pd.DataFrame(
+        {
+            "image_id": arrays["image_id"][image],
+            "concept_id": concept,
+            "mean": H.mean(axis=(1, 2))[image, concept],
+            "max": peaks[image, concept],
+            "area": present.mean(axis=(1, 2))[image, concept],
+            "peak_x": (column + 0.5) * size[:, 0] / width,
+            "peak_y": (row + 0.5) * size[:, 1] / height,
+            "contribution": arrays["contribution"][image, concept],
+        }
+    )
+
+
+def _region_rows(
+    arrays: dict[str, NDArray[Any]], raised: NDArray[np.float32], thresholds: NDArray[np.float32]
+) -> pd.DataFrame:
+    n, k = raised.shape[:2]
+    found = find_regions(raised.reshape(n * k, *raised.shape[2:]), np.tile(thresholds, n))
+    box = found.pixels(np.repeat(arrays["size"], k, axis=0))
+    return _boxed(
+        box,
+        found.area,
+        found.score,
+        image_id=arrays["image_id"][found.map_index // k],
+        concept_id=found.map_index % k,
+    )
+
+
+def _object_rows(
+    arrays: dict[str, NDArray[Any]],
+    maps: NDArray[np.float32],
+    raised: NDArray[np.float32],
+    thresholds: NDArray[np.float32],
+    foreground: Foreground,
+    top: NDArray[np.int64],
+) -> pd.DataFrame:
+    level = np.full(len(maps), foreground.threshold, dtype=np.float32)
+    found = find_regions(maps, level, min_area=0.01)
+    height, width = maps.shape[1:]
+    concept_ids = []
+    for index, (x0, y0, x1, y1) in zip(found.map_index, found.box, strict=True):
+        rows = slice(round(y0 * height), round(y1 * height))
+        inside = raised[index][:, rows, round(x0 * width) : round(x1 * width)]
+        speaks = foreground.weights[top[index]] > 0
+        held = np.nanmax(inside, axis=(1, 2)) >= thresholds
+        concept_ids.append(np.flatnonzero(speaks & held).tolist())
+    return _boxed(
+        found.pixels(arrays["size"]),
+        found.area,
+        found.score,
+        image_id=arrays["image_id"][found.map_index],
+        concept_ids=pd.Series(concept_ids, dtype=object),
+    )
+
+
+def _boxed(
+    box: NDArray[np.int32], area: NDArray[np.float64], score: NDArray[np.float64], **keys: Any
+) -> pd.DataFrame:
+    edges = {name: box[:, column] for column, name in enumerate(("x0", "y0", "x1", "y1"))}
+    return pd.DataFrame(keys | edges | {"area": area, "score": score})

@@ -1,0 +1,213 @@
+"""The schema of every table: columns, types, units and meanings, kept in the Parquet metadata."""
+
+from __future__ import annotations
+
+import pandas as pd
+import pyarrow as pa
+
+VERSION = "1.0"
+
+INT, FLOAT, TEXT, FLAG = pa.int64(), pa.float64(), pa.string(), pa.bool_()
+INT32, FLOAT32 = pa.int32(), pa.float32()
+VECTOR = pa.list_(pa.float32())
+INTS = pa.list_(pa.int32())
+
+Column = tuple[str, pa.DataType, str]
+
+IMAGE_ID: Column = ("image_id", INT, "id derived from the image's path within the dataset")
+CONCEPT_ID: Column = ("concept_id", INT32, "number of the concept, from 0, by energy")
+BOX: list[Column] = [
+    ("x0", INT32, "left edge of the box, original pixels"),
+    ("y0", INT32, "top edge of the box, original pixels"),
+    ("x1", INT32, "right edge of the box, exclusive, original pixels"),
+    ("y1", INT32, "bottom edge of the box, exclusive, original pixels"),
+    ("area", FLOAT32, "share of the image"),
+]
+
+TABLES: dict[str, tuple[str, list[Column]]] = {
+    "images": (
+        "an image",
+        [
+            IMAGE_ID,
+            ("path", TEXT, "path within the dataset, undecodable bytes percent-escaped"),
+            ("label", TEXT, "the dataset's label; null: none"),
+            ("width", INT32, "original pixels, upright"),
+            ("height", INT32, "original pixels, upright"),
+            ("split", TEXT, "fit: W was fitted on it; heldout: kept for measuring"),
+            ("pred_class", INT32, "the network's top class"),
+            ("pred_label", TEXT, "name of that class"),
+            ("pred_prob", FLOAT32, "its probability"),
+            ("residual", FLOAT32, "‖v − D(W h)‖ / ‖v‖ over the image's positions"),
+        ],
+    ),
+    "concepts": (
+        "a concept",
+        [
+            CONCEPT_ID,
+            ("layer", TEXT, "the layer it lives in"),
+            ("n_images", INT, "images with at least one position where it is present"),
+            ("coverage", FLOAT, "share of all positions where it is present"),
+            ("energy", FLOAT, "share of ‖V‖² it explains; sums to 1 − error² over concepts"),
+            ("stability", FLOAT, "matched cosine between fits on disjoint halves of the images"),
+            (
+                "presence_threshold",
+                FLOAT,
+                "strength from which on it counts as present, gauge units",
+            ),
+            ("importance", FLOAT, "mean drop of the predicted class's logit without it, logits"),
+            (
+                "deletion_effect",
+                FLOAT,
+                "mean drop of the predicted probability without it, where present",
+            ),
+            (
+                "insertion_effect",
+                FLOAT,
+                "mean rise of the predicted probability by it alone, where present",
+            ),
+            ("top_class", INT32, "class the head gives its context vector"),
+            ("top_label", TEXT, "name of that class"),
+            ("top_prob", FLOAT, "probability of that class"),
+            ("top_p", FLOAT, "p of its largest z under the null of real positions"),
+            ("top_significant", FLAG, "better than chance after Benjamini-Hochberg at 0.05"),
+            ("vector", VECTOR, "direction w_j, in transformed activation space"),
+            ("context_vector", VECTOR, "context vector c_j, in transformed activation space"),
+        ],
+    ),
+    "concept_classes": (
+        "a concept and one of the classes the head gives it, the best ones",
+        [
+            CONCEPT_ID,
+            ("source", TEXT, "context or direction: the vector the head was run on"),
+            ("rank", INT32, "1 is the highest logit"),
+            ("class_id", INT32, "the network's class"),
+            ("label", TEXT, "name of the class"),
+            ("logit", FLOAT, "the head's logit"),
+            ("prob", FLOAT, "softmax over all classes"),
+            ("z", FLOAT, "logit standardised by class under the null of real positions"),
+        ],
+    ),
+    "concept_labels": (
+        "a concept and a label of the dataset",
+        [
+            CONCEPT_ID,
+            ("label", TEXT, "the dataset's label"),
+            ("n", INT, "images with that label that hold the concept"),
+            ("precision", FLOAT, "share of the images that hold it that have the label"),
+            ("recall", FLOAT, "share of the images of the label that hold it"),
+            ("lift", FLOAT, "precision over the label's share of all images"),
+            ("error_rate_with", FLOAT, "network's error rate on the label's images that hold it"),
+            ("error_rate_without", FLOAT, "and on those that do not"),
+            ("ci_low", FLOAT, "difference of the two, lower end of the 95 % interval (Newcombe)"),
+            ("ci_high", FLOAT, "upper end"),
+            ("q_value", FLOAT, "Fisher's exact p of the difference, after Benjamini-Hochberg"),
+        ],
+    ),
+    "image_concepts": (
+        "a concept in an image, where it is not zero throughout",
+        [
+            IMAGE_ID,
+            CONCEPT_ID,
+            ("mean", FLOAT32, "mean strength over the positions, gauge units"),
+            ("max", FLOAT32, "largest strength, gauge units"),
+            ("area", FLOAT32, "share of the image's positions where it is present"),
+            ("peak_x", FLOAT32, "where it is strongest, original pixels"),
+            ("peak_y", FLOAT32, "where it is strongest, original pixels"),
+            ("contribution", FLOAT32, "to the predicted class, logits"),
+        ],
+    ),
+    "regions": (
+        "a connected region of a concept in an image",
+        [IMAGE_ID, CONCEPT_ID, *BOX, ("score", FLOAT32, "mean strength within, gauge units")],
+    ),
+    "objects": (
+        "a co-localized object of an image",
+        [
+            IMAGE_ID,
+            ("concept_ids", INTS, "concepts present in it that speak for the predicted class"),
+            *BOX,
+            ("score", FLOAT32, "mean foreground strength within; 1 is a class's typical peak"),
+        ],
+    ),
+    "concept_pairs": (
+        "two concepts, the lower number first",
+        [
+            ("concept_a", INT32, "a concept"),
+            ("concept_b", INT32, "another concept"),
+            ("cosine", FLOAT, "of their directions"),
+            ("cooccurrence", FLOAT, "share of the images that hold both"),
+            ("jaccard", FLOAT, "images that hold both over images that hold either"),
+        ],
+    ),
+    "k_metrics": (
+        "a number of concepts and a replicate of its evidence",
+        [
+            ("k", INT32, "number of concepts"),
+            ("seed", INT, "of the replicate"),
+            ("error", FLOAT, "relative error on the images fitted"),
+            ("heldout_error", FLOAT, "relative error on the other half of the images"),
+            ("bicv_error", FLOAT, "bi-cross-validated relative error"),
+            ("seed_stability", FLOAT, "median matched cosine between seeds"),
+            ("split_stability", FLOAT, "median matched cosine between halves of the images"),
+            ("svd_error", FLOAT, "truncated SVD's error at this rank, the floor"),
+            ("chosen", FLAG, "this k was chosen"),
+        ],
+    ),
+    "fidelity": (
+        "one measurement of what the concepts keep of the network",
+        [
+            ("metric", TEXT, "agreement, kl, accuracy; of another stand-in as agreement_svd"),
+            ("split", TEXT, "the images it was measured on"),
+            ("k", INT32, "number of concepts; null: all"),
+            ("concept_id", INT32, "null: all"),
+            ("level", FLOAT, "share of concepts in place; null: all"),
+            ("class_id", INT32, "images the network gives this class; null: all"),
+            ("value", FLOAT, "agreement and accuracy: share of images; kl: nats"),
+            ("baseline", FLOAT, "the same with the mean activation in place"),
+            ("n", INT, "images measured"),
+        ],
+    ),
+    "rejected": (
+        "an input that was refused",
+        [("path", TEXT, "path within the dataset"), ("reason", TEXT, "why")],
+    ),
+}
+
+
+def schema(name: str) -> pa.Schema:
+    """Return the Arrow schema of a table, meanings in the fields' metadata."""
+    row, columns = TABLES[name]
+    fields = [
+        pa.field(column, dtype, metadata={"description": meaning})
+        for column, dtype, meaning in columns
+    ]
+    metadata = {"encoding-type": f"concordance.{name}", "encoding-version": VERSION, "row": row}
+    return pa.schema(fields, metadata=metadata)
+
+
+def to_arrow(name: str, frame: pd.DataFrame) -> pa.Table:
+    """Bring a frame to a table's schema; NaN becomes null."""
+    wanted = schema(name)
+    columns = []
+    for field in wanted:
+        values = frame[field.name]
+        if pa.types.is_list(field.type):
+            columns.append(pa.array(list(values), type=field.type))
+        else:
+            columns.append(pa.Array.from_pandas(values, type=field.type, safe=False))
+    return pa.Table.from_arrays(columns, schema=wanted)
+
+
+def describe() -> str:
+    """Write all schemas as Markdown, the text of ``docs/TABLES.md``."""
+    lines = [
+        "# Tables",
+        "",
+        "Parquet files in `tables/` of a run. Columns may be added, not renamed. Written by"
+        " `make docs` from `pipeline/tables/schemas.py`.",
+    ]
+    for name, (row, columns) in TABLES.items():
+        lines += ["", f"## {name}", "", f"A row is {row}.", "", "| column | type | meaning |"]
+        lines += ["|---|---|---|"]
+        lines += [f"| {column} | {dtype} | {meaning} |" for column, dtype, meaning in columns]
+    return "\n".join(lines) + "\n"

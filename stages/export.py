@@ -1,0 +1,19 @@
+"""The export stage as a command."""
+
+from __future__ import annotations
+
+import sys
+
+from pipeline.jobs.export import export
+from stages.cli import CONFIG_HELP, RUN_HELP, Options, command, workspace_of
+
+
+def job(options: Options) -> None:
+    """Write the tables of a run."""
+    workspace = workspace_of(options)
+    with workspace.stage("export") as counts:
+        counts.update(export(workspace))
+
+
+if __name__ == "__main__":
+    sys.exit(command(job, CONFIG_HELP | RUN_HELP))

@@ -1,0 +1,42 @@
+"""What all tests share: one thread, real weights and images where there are any, one folder."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+# Before torch is imported anywhere; several tests run side by side.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+os.environ.setdefault("MPLBACKEND", "Agg")
+
+import hypothesis
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+
+# Machines that run tests are slow at times; how long an example takes says nothing.
+hypothesis.settings.register_profile("concordance", deadline=None, print_blob=True)
+hypothesis.settings.load_profile("concordance")
+
+
+@pytest.fixture(scope="session")
+def assets() -> Path:
+    """Folder of real weights and images (`weights/`, `images/`); skips where it is missing."""
+    folder = ROOT / os.environ.get("CONCORDANCE_ASSETS", "../shared/assets")
+    if not ((folder / "weights").is_dir() and (folder / "images").is_dir()):
+        pytest.skip(f"no real weights and images in {folder}; set CONCORDANCE_ASSETS=<folder>")
+    return folder.resolve()
+
+
+@pytest.fixture(scope="session")
+def session_folder(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
+    """Give folders that last as long as the session; one name is one folder."""
+    base = tmp_path_factory.mktemp("session")
+
+    def folder(name: str) -> Path:
+        path = base / name
+        path.mkdir(parents=True, exist_ok=True)
+        return path
+
+    return folder

@@ -1,0 +1,155 @@
+"""Strengths of fixed concepts: against the exact solver, in any company, for any concepts."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy.optimize import nnls
+from torch import Tensor
+
+from pipeline import nmf
+from pipeline.errors import UserError
+from pipeline.nmf.solve import Encoder, hals
+
+
+def random_problem(seed: int, n: int, channels: int, k: int) -> tuple[Tensor, Tensor]:
+    """Give V (n, channels) and W (channels, k): a noisy product, concepts of different lengths."""
+    generator = torch.Generator().manual_seed(seed)
+    W = torch.rand(channels, k, generator=generator) ** 3 * torch.logspace(-1, 1, k)
+    H = torch.rand(n, k, generator=generator) ** 4
+    noise = torch.rand(n, channels, generator=generator)
+    return H @ W.T + 0.3 * noise, W
+
+
+def exact(V: Tensor, W: Tensor) -> Tensor:
+    """Solve position by position with the active-set method of scipy, in float64."""
+    return torch.stack(
+        [torch.from_numpy(nnls(W.double().numpy(), v.double().numpy())[0]) for v in V]
+    )
+
+
+def objective(V: Tensor, W: Tensor, H: Tensor) -> float:
+    return float(torch.linalg.matrix_norm(V.double() - H.double() @ W.double().T) ** 2)
+
+
+@pytest.mark.parametrize(("channels", "k"), [(30, 1), (30, 7), (64, 24), (200, 60)])
+def test_encode_agrees_with_exact_nnls(channels: int, k: int) -> None:
+    V, W = random_problem(k, 50, channels, k)
+    expected = exact(V, W)
+    for tol in (1e-2, 1e-4):
+        H = nmf.encode(V, W, tol=tol).double()
+        # In the metric of the tolerance: strengths of unit concepts.
+        norms = torch.linalg.vector_norm(W.double(), dim=0)
+        assert torch.linalg.norm((H - expected) * norms) <= tol * torch.linalg.norm(
+            expected * norms
+        )
+
+
+def test_encode_on_signed_data_and_concepts() -> None:
+    generator = torch.Generator().manual_seed(3)
+    V, W = torch.randn(40, 20, generator=generator), torch.randn(20, 6, generator=generator)
+    assert torch.allclose(nmf.encode(V, W).double(), exact(V, W), atol=1e-4)
+
+
+def test_nearly_dependent_concepts_reach_the_least_objective() -> None:
+    V, W = random_problem(0, 60, 40, 6)
+    W = torch.cat([W, W[:, :3] * 2, W[:, 3:5] + 1e-3 * torch.rand(40, 2)], dim=1)
+    assert Encoder.of(W).normal is not None
+    least = objective(V, W, exact(V, W))
+    H = nmf.encode(V, W)
+    assert float(H.min()) >= 0
+    assert objective(V, W, H) <= least * (1 + 1e-4)
+
+
+def test_more_concepts_than_channels() -> None:
+    V, W = random_problem(1, 30, 5, 12)
+    assert objective(V, W, nmf.encode(V, W)) <= objective(V, W, exact(V, W)) + 1e-4 * float(
+        V.square().sum()
+    )
+
+
+def test_penalties_match_their_closed_form() -> None:
+    V, W = torch.tensor([[3.0, 1.0]]), torch.tensor([[2.0, 0.0], [0.0, 0.5]])
+    # Orthogonal concepts: h = max(0, (b − l1) / (‖w‖² + l2)) each.
+    H = nmf.encode(V, W, tol=1e-6, l1=0.4, l2=0.25)
+    assert torch.allclose(H, torch.tensor([[5.6 / 4.25, 0.1 / 0.5]]), rtol=1e-5)
+    assert torch.equal(nmf.encode(V, W, l1=10.0), torch.zeros(1, 2))
+
+
+def test_zero_concept_stands_nowhere_and_disturbs_no_other() -> None:
+    V, W = random_problem(2, 30, 16, 4)
+    with_zero = torch.cat([W[:, :2], torch.zeros(16, 1), W[:, 2:]], dim=1)
+    H = nmf.encode(V, with_zero)
+    assert torch.equal(H[:, 2], torch.zeros(30))
+    assert torch.allclose(H[:, [0, 1, 3, 4]], nmf.encode(V, W), rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("n", [1, 169, 2048, 5000])
+def test_same_bits_in_any_company(n: int) -> None:
+    V, W = random_problem(5, 5000, 48, 11)
+    alone = nmf.encode(V[:n], W)
+    order = torch.randperm(5000, generator=torch.Generator().manual_seed(0))
+    shuffled = nmf.encode(V[order], W)
+    assert torch.equal(alone, nmf.encode(V, W)[:n])
+    assert torch.equal(alone, shuffled[torch.argsort(order)][:n])
+
+
+def test_other_block_sizes_agree_to_rounding() -> None:
+    V, W = random_problem(6, 3000, 48, 11)
+    assert torch.allclose(nmf.encode(V, W), nmf.encode(V, W, block=512), rtol=1e-4, atol=1e-5)
+
+
+def test_writes_where_told() -> None:
+    V, W = random_problem(7, 100, 20, 3)
+    out = torch.full((100, 3), -1.0)
+    assert nmf.encode(V, W, out=out) is out
+    assert torch.equal(out, nmf.encode(V, W))
+
+
+@pytest.mark.parametrize("bad", [float("nan"), float("inf")])
+def test_refuses_what_is_not_finite(bad: float) -> None:
+    V, W = random_problem(8, 100, 20, 3)
+    V[41, 7] = bad
+    with pytest.raises(UserError, match="1 of 100 positions hold NaN or infinite.*position 41"):
+        nmf.encode(V, W)
+    with pytest.raises(UserError, match="concepts hold NaN or infinite"):
+        nmf.encode(V[:10], torch.where(W > W.median(), bad, W))
+
+
+def test_no_positions_and_zero_data() -> None:
+    _, W = random_problem(9, 1, 20, 3)
+    assert nmf.encode(torch.zeros(0, 20), W).shape == (0, 3)
+    assert torch.equal(nmf.encode(torch.zeros(5, 20), W), torch.zeros(5, 3))
+    assert torch.equal(nmf.encode(torch.ones(5, 20), torch.zeros(20, 3)), torch.zeros(5, 3))
+
+
+@settings(max_examples=60)
+@given(seed=st.integers(0, 10_000), k=st.integers(1, 8), n=st.integers(1, 20), c=st.integers(1, 12))
+def test_no_row_of_a_sweep_raises_the_objective(seed: int, k: int, n: int, c: int) -> None:
+    rng = np.random.default_rng(seed)
+    W = torch.from_numpy(rng.gamma(0.5, size=(c, k)) * (rng.random((c, k)) < 0.7))
+    V = torch.from_numpy(rng.gamma(0.5, size=(n, c)))
+    Ht = torch.from_numpy(rng.random((k, n)))
+    before = objective(V, W, Ht.T)
+    for j in range(k):
+        hals(Ht, W.T @ W, W.T @ V.T, 1, [j])
+        after = objective(V, W, Ht.T)
+        assert after <= before + 1e-10 * float(V.square().sum())
+        before = after
+    assert float(Ht.min()) >= 0
+
+
+@settings(max_examples=60)
+@given(
+    seed=st.integers(0, 10_000), k=st.integers(1, 10), n=st.integers(1, 20), c=st.integers(1, 12)
+)
+def test_encoding_is_non_negative_and_optimal(seed: int, k: int, n: int, c: int) -> None:
+    rng = np.random.default_rng(seed)
+    W = torch.from_numpy(rng.gamma(0.5, size=(c, k)) * (rng.random((c, k)) < 0.7)).float()
+    V = torch.from_numpy(rng.gamma(0.5, size=(n, c))).float()
+    H = nmf.encode(V, W)
+    assert float(H.min()) >= 0
+    assert objective(V, W, H) <= objective(V, W, exact(V, W)) + 1e-4 * float(V.square().sum())

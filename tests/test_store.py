@@ -1,0 +1,153 @@
+"""The store: shards come back as they went in, say when they are damaged, and list what is left."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from pipeline.errors import UserError
+from pipeline.images import Dataset, ImageRecord, make_image_id
+from pipeline.nmf import Transform
+from pipeline.store import Listing, PositionBlocks, ShardStore, make_listing, sample_positions
+
+SHAPE = (5, 4, 5)
+
+
+def fill(folder: Path, n_per_shard: tuple[int, ...] = (4, 4, 3)) -> ShardStore:
+    store = ShardStore(folder, "concordance.activations", len(n_per_shard))
+    rng = np.random.default_rng(0)
+    first = 0
+    for index, n in enumerate(n_per_shard):
+        V = rng.random((n, *SHAPE)).astype(np.float16)
+        store.write(index, {"V": V, "image_id": np.arange(first, first + n)}, layer="x")
+        first += n
+    return store
+
+
+def test_arrays_come_back_as_they_went_in(tmp_path: Path) -> None:
+    store = ShardStore(tmp_path, "concordance.activations", 1)
+    arrays = {
+        "V": np.random.default_rng(0).random((3, 2, 2, 4)).astype(np.float16),
+        "aux/layer1": np.zeros((3, 1), np.float32),
+        "empty": np.zeros((0, 4), np.float32),
+        "text": np.array(["ä", "b\n"], dtype=object),
+    }
+    store.write(0, arrays, layer="features", n=3)
+    found = store.read(0)
+    assert set(found) == set(arrays)
+    for name in ("V", "aux/layer1", "empty"):
+        assert found[name].dtype == arrays[name].dtype
+        assert np.array_equal(found[name], arrays[name])
+    assert [text.decode() for text in found["text"]] == ["ä", "b\n"]
+    assert store.attributes(0)["layer"] == "features"
+    assert np.array_equal(store.read_image(0, "V", 1), arrays["V"][1])
+
+
+def test_a_shard_counts_once_its_record_stands(tmp_path: Path) -> None:
+    store = fill(tmp_path)
+    assert store.missing() == []
+    store.path(1).with_suffix(".json").unlink()
+    store.path(2).unlink()
+    assert store.missing() == [1, 2]
+    store.path(0).write_bytes(store.path(0).read_bytes()[:-1])
+    assert store.missing() == [0, 1, 2]
+
+
+@pytest.mark.parametrize("at", [0, 0.3, 0.7, 0.999])
+def test_a_flipped_bit_is_found(tmp_path: Path, at: float) -> None:
+    store = fill(tmp_path)
+    data = bytearray(store.path(1).read_bytes())
+    data[int(at * len(data))] ^= 1
+    store.path(1).write_bytes(bytes(data))
+    assert store.damaged() == [store.path(1)]
+
+
+def test_errors_name_the_file_and_what_to_do(tmp_path: Path) -> None:
+    store = fill(tmp_path)
+    other = ShardStore(tmp_path, "concordance.heatmaps", 3)
+    with pytest.raises(
+        UserError, match=r"shard-00000\.h5 holds .*activations.*rerun make discover"
+    ):
+        other.read(0)
+    store.path(0).write_bytes(b"no HDF5")
+    with pytest.raises(UserError, match=r"shard-00000\.h5 is damaged .*; remove it, then rerun"):
+        store.read(0)
+    store.path(1).unlink()
+    with pytest.raises(UserError, match=r"shard-00001\.h5 is missing; rerun make discover"):
+        list(ShardStore(tmp_path, "concordance.activations", 3).read(1))
+
+
+def dataset(n: int) -> Dataset:
+    paths = [f"{index % 3}/{index}.png" for index in range(n)]
+    images = tuple(ImageRecord(path, make_image_id(path), path[0]) for path in sorted(paths))
+    return Dataset("data", Path("/data"), images, ())
+
+
+@given(st.integers(1, 300), st.integers(0, 5), st.sampled_from([None, 7, 10_000]))
+@settings(max_examples=40)
+def test_shards_partition_the_images(n: int, seed: int, limit: int | None) -> None:
+    listing = make_listing(dataset(n), seed=seed, limit=limit, bytes_per_image=1_000_000)
+    images = [image for index in range(listing.n_shards) for image in listing.shard(index)]
+    assert len(images) == min(n, limit or n)
+    assert len({image.image_id for image in images}) == len(images)
+    assert all(1 <= len(listing.shard(index)) <= 32 for index in range(listing.n_shards))
+    assert "fit" in set(listing.frame.split)
+
+
+def test_order_and_split_of_an_image_stay_when_others_are_added() -> None:
+    small = make_listing(dataset(200), seed=1, limit=None, bytes_per_image=1).frame
+    large = make_listing(dataset(300), seed=1, limit=None, bytes_per_image=1).frame
+    kept = large[large.image_id.isin(small.image_id)]
+    assert kept.image_id.tolist() == small.image_id.tolist()
+    assert kept.split.tolist() == small.split.tolist()
+    assert 0.1 < (large.split == "heldout").mean() < 0.3
+    other = make_listing(dataset(200), seed=2, limit=None, bytes_per_image=1).frame
+    assert other.image_id.tolist() != small.image_id.tolist()
+
+
+def test_a_listing_comes_back_as_it_went_in(tmp_path: Path) -> None:
+    images = (*dataset(20).images, ImageRecord("no label.png", 1, None))
+    whole = Dataset("data", Path("/data"), images, ())
+    listing = make_listing(whole, seed=0, limit=None, bytes_per_image=10**9)
+    listing.save(tmp_path / "images.parquet")
+    found = Listing.load(tmp_path / "images.parquet")
+    assert found.images_per_shard == listing.images_per_shard == 16
+    assert [found.shard(i) for i in range(2)] == [listing.shard(i) for i in range(2)]
+
+
+def test_blocks_hold_the_positions_of_the_images_wanted(tmp_path: Path) -> None:
+    store = fill(tmp_path)
+    wanted = frozenset({0, 5, 10})
+    blocks = PositionBlocks(store, wanted, Transform("none"))
+    rows = np.concatenate([block.numpy() for block in blocks])
+    maps = np.concatenate([store.read(index)["V"] for index in range(3)])
+    assert np.array_equal(rows, maps[[0, 5, 10]].reshape(-1, 5).astype(np.float32))
+    assert (blocks.n_positions, blocks.n_channels) == (60, 5)
+
+
+def test_a_sample_of_positions_does_not_depend_on_the_shards(tmp_path: Path) -> None:
+    everything = frozenset(range(11))
+    few, owner = sample_positions(fill(tmp_path / "a"), everything, 40, seed=3)
+    many = ShardStore(tmp_path / "b", "concordance.activations", 1)
+    whole = [fill(tmp_path / "a").read(index) for index in range(3)]
+    many.write(0, {name: np.concatenate([part[name] for part in whole]) for name in whole[0]})
+    again, owner_again = sample_positions(many, everything, 40, seed=3)
+    assert np.array_equal(few.numpy(), again.numpy())
+    assert np.array_equal(owner, owner_again)
+    assert len(few) == 40
+    assert set(owner.tolist()) <= everything
+    other, _ = sample_positions(many, everything, 40, seed=4)
+    assert not np.array_equal(few.numpy(), other.numpy())
+
+
+def test_every_sampled_row_is_a_position_of_its_image(tmp_path: Path) -> None:
+    store = fill(tmp_path)
+    rows, owner = sample_positions(store, frozenset(range(2, 9)), 25, seed=0)
+    maps = np.concatenate([store.read(index)["V"] for index in range(3)]).astype(np.float32)
+    for row, image in zip(rows.numpy(), owner.tolist(), strict=True):
+        assert (maps[image].reshape(-1, 5) == row).all(axis=1).any()
+    assert len(np.unique(rows.numpy(), axis=0)) == len(rows)
