@@ -169,7 +169,7 @@ def fit_bank(V: torch.Tensor, transform: nmf.Transform, layer: str, k: int, seed
         stability=np.full(k, np.nan),
         error=fitted.error,
         heldout_error=math.nan,
-        svd_error=float(nmf.svd_error(V, k)),
+        svd_error=nmf.svd_error(V, k),
         k_is_stable=False,
     )
 

@@ -5,12 +5,13 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Never
 
 from tqdm import tqdm
 
 
 @contextmanager
-def bar(title: str, total: int, unit: str, done: int = 0) -> Iterator[tqdm[None]]:
+def bar(title: str, total: int, unit: str, done: int = 0) -> Iterator[tqdm[Never]]:
     """Show a bar on stderr; in a log file it is refreshed rarely.
 
     Parameters

@@ -147,7 +147,8 @@ class Run:
             return self.upsample(maps, image_id)
         if not 0 <= concept_id < len(maps):
             raise UserError(f"there is no concept {concept_id}; the run has 0 to {len(maps) - 1}")
-        return self.upsample(maps[[concept_id]], image_id)[0]
+        one: NDArray[np.float32] = self.upsample(maps[[concept_id]], image_id)[0]
+        return one
 
     def grid_heatmap(self, image_id: int) -> NDArray[np.float32]:
         """Return an image's heatmaps on the layer's grid, float32 (k, h, w), gauge units."""
@@ -162,7 +163,9 @@ class Run:
         H = store.read_image(shard, "H", row).astype(np.float32)
         top = store.read_image(shard, "logits", row).argmax()
         strength = self._foreground.maps(H[None], np.array([top]))
-        return np.nan_to_num(self.upsample(strength, image_id)[0]) >= self._foreground.threshold
+        raised = np.nan_to_num(self.upsample(strength, image_id)[0])
+        mask: NDArray[np.bool_] = raised >= self._foreground.threshold
+        return mask
 
     def image(self, image_id: int) -> NDArray[np.uint8]:
         """Return an image's original pixels, uint8 (height, width, 3), RGB, upright."""

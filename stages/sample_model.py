@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import sys
 import time
-from dataclasses import fields
+from dataclasses import asdict
 from pathlib import Path
 
+from pipeline import files
 from pipeline.errors import UserError
 from stages.cli import Options, command
 
 N_HELD_OUT = 600
-WHOLE = ("seed", "n_scenes", "epochs", "threads", "workers")
+RECIPE = ("seed", "n_scenes", "epochs", "threads", "workers")
 OPTIONS = {
     "out": "file to write (default: the shipped weights, pipeline/sample/sample_net.safetensors)",
     "seed": "decides scenes, initial weights and order (default: 0)",
@@ -19,6 +20,7 @@ OPTIONS = {
     "epochs": "how often each scene is seen",
     "threads": "threads of the training; bits are equal only with the same number",
     "workers": "processes that render",
+    "n_held_out": f"fresh scenes to measure the accuracy on (default: {N_HELD_OUT})",
 }
 
 
@@ -27,16 +29,20 @@ def job(options: Options) -> None:
     from pipeline.sample.network import WEIGHTS
     from pipeline.sample.training import HELD_OUT_SEED, Recipe, accuracy, render_set, save, train
 
-    given = {name: _number(name, options[name]) for name in WHOLE if name in options}
-    recipe = Recipe(**given)
-    out = Path(options.get("out", WEIGHTS))
-    defaults = ", ".join(f"{each.name} {getattr(recipe, each.name)}" for each in fields(recipe))
-    print(f"training the sample's network: {defaults}", flush=True)
+    given = {name: _number(name, options[name]) for name in RECIPE if name in options}
+    recipe, out = Recipe(**given), Path(options.get("out", WEIGHTS))
+    n_held_out = _number("n_held_out", options.get("n_held_out", str(N_HELD_OUT)))
+    print(", ".join(f"{name} {value}" for name, value in asdict(recipe).items()), flush=True)
     start = time.monotonic()
-    network = train(recipe, lambda line: print(f"{time.monotonic() - start:6.0f} s  {line}"))
+
+    def log(line: str) -> None:
+        print(f"{time.monotonic() - start:6.0f} s  {line}", flush=True)
+
+    files.check_writable(out.parent)
+    network = train(recipe, log)
     save(network, recipe, out)
-    score = accuracy(network, render_set(HELD_OUT_SEED, N_HELD_OUT, workers=recipe.workers))
-    print(f"{out}: {score:.1%} of {N_HELD_OUT} held-out scenes right")
+    score = accuracy(network, render_set(HELD_OUT_SEED, n_held_out, workers=recipe.workers))
+    log(f"{out}: {score:.1%} of {n_held_out} held-out scenes right")
 
 
 def _number(name: str, text: str) -> int:

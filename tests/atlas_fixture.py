@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -9,7 +10,6 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
-from PIL import Image
 from scipy import ndimage
 
 from pipeline.atlas import AtlasData
@@ -23,7 +23,7 @@ NASTY = (
     "javascript:window.owned=1",
     "'; drop table images; --",
     "{{ 7 * 7 }}{% raw %}",
-    "\u202egnp.\u2028line\u2029\u0000",
+    "\u202egnp.\u0000\u2028line\u2029",
     "日本語 Ünïcödé 🐕 a very long label that goes on and on until no line can hold it",
 )
 NAMES = ("wheel", "wing", "sail", "window", "leaf", "wave", "roof", "mast")
@@ -91,13 +91,22 @@ def synthetic(
     labels = [None if bare else class_names[int(each)] for each in logits.argmax(1)]
     paths = [names(i) for i in range(n_images)]
     parts = Parts(images, paths, labels, gauge(maps), class_names, weights * 4, logits, weights)
-    return assemble(parts, seed=seed, bare=bare)
+    return assemble(
+        parts, seed=seed, bare=bare, ids=image_ids([f"image {i}" for i in range(n_images)])
+    )
 
 
-def assemble(parts: Parts, *, seed: int = 0, bare: bool = False, title: str = "") -> AtlasData:
+def assemble(
+    parts: Parts,
+    *,
+    seed: int = 0,
+    bare: bool = False,
+    title: str = "",
+    ids: npt.NDArray[np.int64] | None = None,
+) -> AtlasData:
     """Fill all tables from measured parts and give the readers an atlas needs."""
     n, k = parts.heatmaps.shape[:2]
-    ids = _image_ids(parts.paths)
+    ids = image_ids(parts.paths) if ids is None else ids
     order = np.argsort(ids)
     threshold = np.full(k, 0.35)
     tables = {
@@ -141,9 +150,8 @@ def assemble(parts: Parts, *, seed: int = 0, bare: bool = False, title: str = ""
     )  # fmt: skip
 
 
-def _image_ids(paths: Sequence[str]) -> npt.NDArray[np.int64]:
-    import hashlib
-
+def image_ids(paths: Sequence[str]) -> npt.NDArray[np.int64]:
+    """Numbers of 63 bits from paths, more than a browser's numbers hold exactly."""
     digests = [hashlib.sha256(path.encode("utf-8", "surrogatepass")).digest()[:8] for path in paths]
     return np.array([int.from_bytes(each, "big") >> 1 for each in digests], np.int64)
 
@@ -344,8 +352,3 @@ def _fidelity(k: int, bare: bool) -> pd.DataFrame:
 def _rejected(bare: bool) -> pd.DataFrame:
     rows = [] if bare else [("broken/one.jpg", "truncated file"), ("notes.txt.jpg", "not an image")]
     return pd.DataFrame(rows, columns=["path", "reason"])
-
-
-def as_picture(array: Bytes) -> Image.Image:
-    """Make a Pillow picture of uint8 (height, width, 3)."""
-    return Image.fromarray(array)

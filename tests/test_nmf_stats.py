@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+
 import pytest
 import torch
 from hypothesis import given, settings
@@ -46,7 +48,7 @@ def test_chunking_changes_statistics_by_rounding_only(
     whole = nmf.accumulate(V, H)
     edges = [0, *sorted(cuts), 5000]
     parts = nmf.Stats.zeros(32, 5)
-    for a, b in zip(edges, edges[1:], strict=False):
+    for a, b in itertools.pairwise(edges):
         parts = parts + nmf.accumulate(V[a:b], H[a:b])
     assert parts.n == whole.n
     assert torch.allclose(parts.HHt, whole.HHt, rtol=1e-6)

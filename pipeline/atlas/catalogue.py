@@ -33,9 +33,11 @@ class Catalogue:
         Rows of the table images by id, of the images that have a page, by path.
     class_names : mapping of int to str
         Names of the classes that have a page.
-    classes, labels, pairs, regions, curves : mapping of int to list of dict
-        Rows of concept_classes, concept_labels, concept_pairs and fidelity by concept; of regions
-        by image. A pair appears under both its concepts, the other one under ``other``.
+    classes, labels, pairs, curves : mapping of int to list of dict
+        Rows of concept_classes, concept_labels, concept_pairs and fidelity by concept. A pair
+        appears under both its concepts, the other one under ``other``.
+    regions, objects : mapping of int to list of dict
+        Rows of these tables by image, of the images that have a page.
     """
 
     data: AtlasData
@@ -48,12 +50,23 @@ class Catalogue:
     labels: Mapping[int, list[Row]]
     pairs: Mapping[int, list[Row]]
     regions: Mapping[int, list[Row]]
+    objects: Mapping[int, list[Row]]
     curves: Mapping[int, list[Row]]
 
     def name(self, concept_id: int) -> str:
         """The label of a concept, or "concept 7" where it has none."""
         label = self.concepts[concept_id]["top_label"]
         return str(label) if label else f"concept {concept_id}"
+
+    def also(self, concept_id: int, n: int) -> list[str]:
+        """The `n` next best classes of a concept, by the activations where it stands."""
+        first = self.concepts[concept_id]["top_label"]
+        said = [
+            str(each["label"])
+            for each in self.classes.get(concept_id, [])
+            if each["source"] == "context" and each["label"] and each["label"] != first
+        ]
+        return list(dict.fromkeys(said))[:n]
 
     def jobs(self) -> list[ImageJob]:
         """One job for each image that is shown, with the crops that concepts want of it."""
@@ -107,6 +120,7 @@ def catalogue(data: AtlasData, n_examples: int, seed: int) -> Catalogue:
         labels=_grouped(tables["concept_labels"], "concept_id"),
         pairs=_pairs(tables["concept_pairs"]),
         regions=_grouped(_of(tables["regions"], shown), "image_id"),
+        objects=_grouped(_of(tables["objects"], shown), "image_id"),
         curves=_grouped(_curves(tables["fidelity"]), "concept_id"),
     )
 

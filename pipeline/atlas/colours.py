@@ -107,7 +107,9 @@ def _candidates() -> Bytes:
     grid = np.stack(np.meshgrid(levels, levels, levels, indexing="ij"), axis=-1).reshape(-1, 3)
     lightness, green_red, blue_yellow = oklab(grid).T
     chroma = np.hypot(green_red, blue_yellow)
-    return np.asarray(grid[(lightness > 0.50) & (lightness < 0.90) & (chroma > 0.125)])
+    return np.asarray(
+        grid[(lightness > 0.50) & (lightness < 0.90) & (chroma > 0.125) & (chroma < 0.25)]
+    )
 
 
 def _seen(colours: Bytes) -> Floats:

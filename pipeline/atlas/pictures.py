@@ -39,7 +39,8 @@ def composite(image: Bytes, heatmaps: Floats, colours: Bytes, *, weight: float =
     image : numpy.ndarray
         uint8 (height, width, 3), RGB.
     heatmaps : numpy.ndarray
-        float32 (k, height, width), gauge units; clipped to 0..1 for intensity.
+        float32 (k, height, width), gauge units; clipped to 0..1 for intensity. NaN (not seen) is
+        drawn as absent.
     colours : numpy.ndarray
         uint8 (k, 3), RGB.
     weight : float
@@ -57,8 +58,9 @@ def composite(image: Bytes, heatmaps: Floats, colours: Bytes, *, weight: float =
     """
     if len(heatmaps) == 0:
         return image.copy()
-    winner = heatmaps.argmax(axis=0)
-    strength = np.take_along_axis(heatmaps, winner[None], axis=0)[0]
+    seen = np.nan_to_num(heatmaps)
+    winner = seen.argmax(axis=0)
+    strength = np.take_along_axis(seen, winner[None], axis=0)[0]
     return _tint(image, colours.astype(np.float32)[winner], strength, weight)
 
 

@@ -87,7 +87,9 @@ Task = tuple[Path, Callable[[], bytes | str]]
 def _run(task: Task) -> Path:
     path, make = task
     content = make()
-    files.write_bytes(path, content.encode("utf-8", "replace") if isinstance(content, str) else content)
+    files.write_bytes(
+        path, content.encode("utf-8", "replace") if isinstance(content, str) else content
+    )
     return path
 
 

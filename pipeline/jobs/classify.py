@@ -30,7 +30,7 @@ N_FOREGROUND = 1_024
 """Images from which the strength that counts as object is taken."""
 
 
-def classify(workspace: Workspace) -> dict[str, int]:
+def classify(workspace: Workspace) -> dict[str, int | float]:
     """Score, test and ablate every concept; write ``bank/classes.h5``.
 
     Returns

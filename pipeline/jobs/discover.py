@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import math
 import textwrap
-from collections.abc import Callable
+from collections.abc import Callable, Hashable
+from typing import Any
 
 from pipeline.jobs.atlas import make_atlas
 from pipeline.jobs.classify import classify
@@ -51,14 +53,7 @@ def summary(workspace: Workspace) -> str:
     lines[-1] += f", {run.table('images').shape[0]} images"
     header = f"{'concept':>7}  {'the head calls it':<28} {'prob':>5} {'coverage':>9}"
     lines += ["", f"{header} {'energy':>7} {'stable':>7} {'images':>7}"]
-    for row in concepts.itertuples():
-        label = textwrap.shorten(str(row.top_label), 28, placeholder="…")
-        label = label if row.top_significant else f"({label[:26]})"
-        stability = f"{row.stability:7.2f}" if row.stability == row.stability else f"{'–':>7}"
-        lines.append(
-            f"{row.concept_id:>7}  {label:<28} {row.top_prob:5.2f} {row.coverage:9.1%}"
-            f" {row.energy:7.1%} {stability} {row.n_images:>7}"
-        )
+    lines += [_concept_line(row) for row in concepts.to_dict("records")]
     if not concepts["top_significant"].all():
         lines.append("(in brackets: not better than chance)")
     lines.append("")
@@ -77,3 +72,13 @@ def summary(workspace: Workspace) -> str:
         " order by energy desc'))\"",
     ]
     return "\n".join(lines)
+
+
+def _concept_line(row: dict[Hashable, Any]) -> str:
+    label = textwrap.shorten(row["top_label"], 28, placeholder="…")
+    label = label if row["top_significant"] else f"({label[:26]})"
+    stability = "–" if math.isnan(row["stability"]) else f"{row['stability']:.2f}"
+    return (
+        f"{row['concept_id']:>7}  {label:<28} {row['top_prob']:5.2f} {row['coverage']:9.1%}"
+        f" {row['energy']:7.1%} {stability:>7} {row['n_images']:>7}"
+    )

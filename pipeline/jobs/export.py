@@ -26,7 +26,7 @@ from pipeline.tables import (
 )
 
 
-def export(workspace: Workspace) -> dict[str, int]:
+def export(workspace: Workspace) -> dict[str, int | float]:
     """Write all tables of a run.
 
     Returns
@@ -76,7 +76,8 @@ def _images(workspace: Workspace, shards: list[ShardRows]) -> pd.DataFrame:
     joined = rows.merge(workspace.listing.frame, on="image_id", validate="one_to_one")
     names = workspace.class_names
     joined["pred_label"] = [names[index] for index in joined["pred_class"]]
-    return joined.sort_values("path", ignore_index=True)
+    ordered: pd.DataFrame = joined.sort_values("path", ignore_index=True)
+    return ordered
 
 
 def _concat(
@@ -84,7 +85,8 @@ def _concat(
 ) -> pd.DataFrame:
     frame = pd.concat([getattr(part, name) for part in shards], ignore_index=True)
     order = [bool(each) for each in ascending]
-    return frame.sort_values(by, ascending=order, kind="stable", ignore_index=True)
+    ordered: pd.DataFrame = frame.sort_values(by, ascending=order, kind="stable", ignore_index=True)
+    return ordered
 
 
 def _holds(
@@ -100,7 +102,7 @@ def _holds(
 
 def _errors(workspace: Workspace, images: pd.DataFrame) -> NDArray[np.float64]:
     true = images["label"].map(workspace.class_of_label).to_numpy(dtype=np.float64)
-    wrong = (images["pred_class"].to_numpy() != true).astype(np.float64)
+    wrong: NDArray[np.float64] = (images["pred_class"].to_numpy() != true).astype(np.float64)
     wrong[np.isnan(true)] = np.nan
     return wrong
 

@@ -42,7 +42,7 @@ class Decoded:
     reason: str = ""
 
 
-def extract(workspace: Workspace) -> dict[str, int]:
+def extract(workspace: Workspace) -> dict[str, int | float]:
     """Dump the activations of all images that are not yet there.
 
     Parameters

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -18,7 +19,10 @@ from pipeline.progress import say
 from pipeline.store import Bank, PositionBlocks, sample_positions, write_bank
 
 N_SAMPLE = 20_000
-"""Positions on which W is fitted before it meets all of them, and on which k is chosen."""
+"""Positions on which W is fitted before it meets all of them."""
+
+N_EVIDENCE = 8_000
+"""Of these, the first so many give the evidence for k and for stability: dozens of fits."""
 
 
 def factorize(workspace: Workspace) -> dict[str, int | float]:
@@ -46,7 +50,9 @@ def factorize(workspace: Workspace) -> dict[str, int | float]:
     V = transform.forward(sample)
     weighted = V if weights is None else V * _factors(weights, owner)
     say(f"factorize  sample: {len(V):,} positions × {V.shape[1]} channels ({transform.kind})")
-    choice = nmf.choose_k(weighted, owner, k_candidates(config, V), seed=config.seed)
+    choice = nmf.choose_k(
+        weighted[:N_EVIDENCE], owner[:N_EVIDENCE], k_candidates(config, V), seed=config.seed
+    )
     blocks = position_blocks(workspace, transform, "fit")
     fitted = nmf.fit(replace(blocks, weights=weights), weighted, choice.k, seed=config.seed)
     stats = fitted.stats if weights is None else measure(blocks, fitted.W)
@@ -129,10 +135,10 @@ def _make_bank(
         context=nmf.context_vectors(stats)[:, order].float().contiguous().numpy(),
         thresholds=presence_thresholds(nmf.encode(V, W).numpy()),
         energies=energies[order].double().numpy(),
-        stability=nmf.stability(V, owner, W, seed=workspace.config.seed),
+        stability=nmf.stability(V[:N_EVIDENCE], owner[:N_EVIDENCE], W, seed=workspace.config.seed),
         error=math.sqrt(max(0.0, 1 - float(energies.sum()))),
         heldout_error=float(nmf.relative_error(W, heldout)) if heldout.n else math.nan,
-        svd_error=float(nmf.svd_error(V, W.shape[1])),
+        svd_error=nmf.svd_error(V, W.shape[1]),
         k_is_stable=not choice.flagged,
         prefix=_mean_prefix(workspace),
     )
@@ -153,7 +159,7 @@ def _factors(weights: dict[int, float], owner: NDArray[np.int64]) -> torch.Tenso
     return torch.tensor([weights[image_id] for image_id in owner.tolist()])[:, None]
 
 
-def _plain(rows: list[dict[str, object]]) -> list[dict[str, object]]:
+def _plain(rows: Sequence[Mapping[str, object]]) -> list[dict[str, object]]:
     """Bring rows to what JSON holds: NaN becomes null."""
     return [
         {

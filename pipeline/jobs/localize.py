@@ -14,7 +14,7 @@ from pipeline.jobs.workspace import Workspace
 from pipeline.progress import bar
 
 
-def localize(workspace: Workspace) -> dict[str, int]:
+def localize(workspace: Workspace) -> dict[str, int | float]:
     """Encode all images that have no heatmaps yet.
 
     Returns
@@ -79,4 +79,6 @@ def _image_residual(V: torch.Tensor, residual: torch.Tensor) -> torch.Tensor:
     """Return ‖V − D(W H)‖ / ‖V‖ over an image's positions, float32 (n,)."""
     length = V.norm(dim=-1)
     whole = length.flatten(1).norm(dim=1)
-    return (residual * length).flatten(1).norm(dim=1) / whole.clamp_min(1e-12)
+    left: torch.Tensor = (residual * length).flatten(1).norm(dim=1)
+    share: torch.Tensor = left / whole.clamp_min(1e-12)
+    return share

@@ -25,7 +25,15 @@ import torch
 from pipeline import files
 from pipeline.config import SAMPLE, Config, dump_toml, load_toml
 from pipeline.errors import UserError
-from pipeline.images import Dataset, Grid, find_file, list_dataset
+from pipeline.images import (
+    Dataset,
+    DecodeError,
+    Grid,
+    decode,
+    find_file,
+    fit_to_square,
+    list_dataset,
+)
 from pipeline.models import Cut, Network, choose_layer, cut, load_network
 from pipeline.sample import write_sample
 from pipeline.store import Bank, Listing, ShardStore, make_listing, read_bank
@@ -33,7 +41,8 @@ from pipeline.store import Bank, Listing, ShardStore, make_listing, read_bank
 VERSION = "1.0"
 STAGES = ("extract", "factorize", "localize", "classify", "export", "atlas")
 PACKAGES = ("torch", "torchvision", "numpy", "scipy", "h5py", "scikit-learn", "pandas", "pyarrow")
-SAMPLE_FOLDER = Path(__file__).parents[1] / "data" / "sample"
+N_PROBED = 4
+SAMPLE_FOLDER = Path(__file__).parents[2] / "data" / "sample"
 
 
 @dataclass(frozen=True)
@@ -186,6 +195,8 @@ def prepare(config: Config, run: Path | None) -> Workspace:
     class_of_label, class_names = _match_labels(config, dataset, network)
     layer_cut = cut(network, config.layer, aux_layers=config.aux_layers)
     _check_k(config, len(dataset.images), layer_cut)
+    if config.transform == "none":
+        _check_non_negative(config, dataset, layer_cut)
     folder = run or Path("runs") / "-".join(
         (dataset.name, config.model, config.layer, config.digest())
     )
@@ -267,6 +278,23 @@ def _check_k(config: Config, n_images: int, layer: Cut) -> None:
             f"K={asked} is more than the data allows: layer {layer.layer} has {layer.channels}"
             f" channels, and {n_images} images have {n_images * layer.height * layer.width}"
             f" positions; K can be at most {most}"
+        )
+
+
+def _check_non_negative(config: Config, dataset: Dataset, layer: Cut) -> None:
+    """Refuse ``TRANSFORM=none`` on a layer that is negative on the first images it can read."""
+    squares = []
+    for image in dataset.images[:N_PROBED]:
+        try:
+            pixels = decode(find_file(dataset.root, image.path))
+        except DecodeError:
+            continue  # it is listed as rejected once all images are read
+        squares.append(fit_to_square(pixels, layer.network.image_size, config.resize)[0])
+    least = float(layer.forward(torch.stack(squares)).V.min()) if squares else 0.0
+    if least < 0:
+        raise UserError(
+            f"layer {layer.layer} has negative activations (least {least:.4g}), which"
+            " TRANSFORM=none does not allow; use TRANSFORM=auto"
         )
 
 

@@ -94,4 +94,5 @@ def _pooled_iou(
     truth = np.stack([(parts == part).ravel() for part in part_ids]).astype(np.float32)
     both = (flat @ truth.T).astype(np.float64)
     sizes = flat.sum(1, dtype=np.float64)[:, None] + truth.sum(1, dtype=np.float64) - both
-    return both / np.maximum(sizes, 1)
+    shares: NDArray[np.float64] = both / np.maximum(sizes, 1)
+    return shares

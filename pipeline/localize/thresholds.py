@@ -15,10 +15,12 @@ rounding would count as presence; above, the concept would be absent where it is
 
 
 def presence_thresholds(H: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Find for every concept the strength that best parts present from absent (Otsu).
+    """Find for every concept the strength that best parts strong from weak (Otsu).
 
-    Strengths are heavy-tailed, so Otsu's two classes are found among their square roots; zeros are
-    left out, for they are the majority in almost every concept and would decide alone.
+    Zeros are left out: how many positions are free of a concept says nothing of how strong it is
+    where it is. On the rendered sample, whose parts are known, this scores within a hundredth of
+    the best single threshold found with the truth in hand (mean part IoU 0.198 against 0.195; with
+    zeros 0.196, on square roots 0.148, per-image maxima 0.139).
 
     Parameters
     ----------
@@ -36,7 +38,7 @@ def presence_thresholds(H: NDArray[np.float32]) -> NDArray[np.float32]:
     """
     thresholds = np.full(H.shape[1], 0.5, dtype=np.float32)
     for concept, strengths in enumerate(H.T):
-        roots = np.sqrt(strengths[strengths > 0])
-        if np.unique(roots).size > 1:
-            thresholds[concept] = np.clip(threshold_otsu(roots) ** 2, *BOUNDS)
+        positive = strengths[strengths > 0]
+        if np.unique(positive).size > 1:
+            thresholds[concept] = np.clip(threshold_otsu(positive), *BOUNDS)
     return thresholds

@@ -156,6 +156,14 @@ class Cut:
         logits: torch.Tensor = self._head(value)
         return logits
 
+    def to(self, device: torch.device | str) -> Cut:
+        """Move the network, and with it `forward` and `head`, to a device; returns itself."""
+        self.body.to(device)
+        self._head.to(device)
+        if self.linear is not None:
+            self.linear = (self.linear[0].to(device), self.linear[1].to(device))
+        return self
+
     def _probe(self) -> torch.Tensor:
         generator = torch.Generator().manual_seed(0)
         shape = (2, self.height, self.width, self.channels)
@@ -189,4 +197,4 @@ def _split(value: torch.Tensor, lattice: Lattice) -> tuple[torch.Tensor, torch.T
     rows = as_rows(value, lattice)
     n_prefix = lattice.n_prefix
     V = rows[:, n_prefix:].reshape(len(rows), lattice.y.n, lattice.x.n, lattice.channels)
-    return V, rows[:, :n_prefix] if n_prefix else None
+    return V.contiguous(), rows[:, :n_prefix] if n_prefix else None

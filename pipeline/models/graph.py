@@ -100,6 +100,16 @@ def fold_batch_norm(body: fx.GraphModule) -> None:
     body.recompile()
 
 
+def last_linear(body: fx.GraphModule) -> fx.Node | None:
+    """Return the linear layer that computes the logits, if the last weights are one."""
+    calls = [node for node in body.graph.nodes if node.op == "call_module"]
+    for node in reversed(calls):
+        part = body.get_submodule(str(node.target))
+        if any(True for _ in part.parameters()):
+            return node if isinstance(part, nn.Linear) else None
+    return None
+
+
 def _path(graph: fx.GraphModule) -> list[fx.Node]:
     """Return the operations that depend on the image and on which the logits depend, in order."""
     dependent = _dependent(graph)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pipeline.nmf.choose import KChoice, bi_cv_error, choose_k, halves, shuffle_channels, stability
 from pipeline.nmf.data import ArrayBlocks, Blocks
 from pipeline.nmf.denormals import denormals_flushed, flush_denormals
 from pipeline.nmf.engine import Fit, block_stats, fit, fit_sample, refine, sweep
@@ -23,10 +24,13 @@ __all__ = [
     "Blocks",
     "Encoder",
     "Fit",
+    "KChoice",
     "Stats",
     "Transform",
     "accumulate",
+    "bi_cv_error",
     "block_stats",
+    "choose_k",
     "choose_transform",
     "context_vectors",
     "denormals_flushed",
@@ -37,10 +41,13 @@ __all__ = [
     "flush_denormals",
     "gauge",
     "gram",
+    "halves",
     "initialise",
     "match",
     "refine",
     "relative_error",
+    "shuffle_channels",
+    "stability",
     "svd_error",
     "svd_errors",
     "sweep",

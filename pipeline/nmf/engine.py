@@ -11,8 +11,9 @@ from an extrapolation of W, taken back where it does not pay (Ang and Gillis, Ne
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import torch
 from torch import Tensor
@@ -135,10 +136,17 @@ def fit(
         raise UserError(
             f"the data have {blocks.n_channels} channels and the sample {sample.shape[1]}"
         )
-    W = start.W.to(sample.device)
+    v_sq: float | None = None
+
+    def stats_of(W: Tensor) -> Stats:
+        nonlocal v_sq
+        stats = sweep(blocks, W, v_sq=v_sq)
+        v_sq = stats.v_sq
+        return stats
+
     end = refine(
-        lambda each: sweep(blocks, each),
-        W,
+        stats_of,
+        start.W.to(sample.device),
         fixed=fixed,
         tol=tol,
         max_passes=max_passes,
@@ -173,8 +181,11 @@ def fit_sample(
     W = initialise(sample, k, init, seed) if W0 is None else _given(W0, sample, k)
     descent = _Descent(fixed, momentum=0.5, phase="sample", progress=progress)
 
+    norms = torch.linalg.vector_norm(sample, dim=1).double()
+    v_sq = float(norms.square().sum())
+
     def stats_of(W: Tensor) -> Stats:
-        return block_stats(sample, Encoder.of(W, tol=ENCODE_TOL))
+        return replace(block_stats(sample, Encoder.of(W, tol=ENCODE_TOL)), v_sq=v_sq)
 
     def revive(W: Tensor, dead: list[int]) -> Tensor:
         return _revive(sample, W, dead)
@@ -213,7 +224,9 @@ def refine(
     return descent.run(stats_of, unit_columns(W), tol, max_passes, None)
 
 
-def sweep(blocks: Iterable[Tensor], W: Tensor, *, tol: float = ENCODE_TOL) -> Stats:
+def sweep(
+    blocks: Iterable[Tensor], W: Tensor, *, tol: float = ENCODE_TOL, v_sq: float | None = None
+) -> Stats:
     """Make one pass: the statistics of all positions with H converged for W.
 
     Parameters
@@ -224,6 +237,8 @@ def sweep(blocks: Iterable[Tensor], W: Tensor, *, tol: float = ENCODE_TOL) -> St
         (channels, k) float32, on the device to compute on.
     tol : float
         Bound of the relative error of H.
+    v_sq : float, optional
+        ‖V‖² where an earlier pass has found it; the data are then not checked again.
 
     Returns
     -------
@@ -238,20 +253,48 @@ def sweep(blocks: Iterable[Tensor], W: Tensor, *, tol: float = ENCODE_TOL) -> St
     encoder = Encoder.of(W, tol=tol)
     total = Stats.zeros(*W.shape)
     for index, V in enumerate(blocks):
-        stats = block_stats(V.to(W.device), encoder)
-        if not stats.v_sq < float("inf"):
-            raise UserError(f"block {index} of the data: {violation(V)}")
-        total = total + stats
-    return total
+        if V.shape[1] != W.shape[0]:
+            raise UserError(
+                f"block {index} of the data has {V.shape[1]} channels, the concepts {W.shape[0]}"
+            )
+        total = total + block_stats(V.to(W.device), encoder, index if v_sq is None else None)
+    return total if v_sq is None else replace(total, v_sq=v_sq)
 
 
-def block_stats(V: Tensor, encoder: Encoder) -> Stats:
-    """Give the statistics of one block V (rows, channels) with H from `encoder`."""
+def block_stats(V: Tensor, encoder: Encoder, index: int | None = None) -> Stats:
+    """Give the statistics of one block, with H from `encoder`.
+
+    Parameters
+    ----------
+    V : Tensor
+        (rows, channels) float32, on the device of the encoder.
+    encoder : Encoder
+        Made from W.
+    index : int, optional
+        Number of the block, for messages. Without it the block is known to be sound: it is not
+        checked, and ‖V‖² is left 0.
+
+    Returns
+    -------
+    Stats
+        Over the rows of this block.
+
+    Raises
+    ------
+    UserError
+        If the block has an index and holds values that are not finite or negative.
+    """
     sums = Sums(V.shape[1], len(encoder.fold), V.device)
+    lowest = V.new_zeros(())
     for v, h in encoder.run(V):
         sums.add(v, h)
-        sums.add_norms(v)
-    return sums.stats()
+        if index is not None:
+            sums.add_norms(v)
+            lowest = torch.minimum(lowest, v.amin())
+    stats = sums.stats()
+    if index is not None and not (stats.v_sq < math.inf and float(lowest) >= 0):
+        raise UserError(f"block {index} of the data: {violation(V)}")
+    return stats
 
 
 def is_dead(stats: Stats) -> Tensor:

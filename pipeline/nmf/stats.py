@@ -111,7 +111,7 @@ class Sums:
         self._n += len(v)
 
     def add_norms(self, v: Tensor) -> None:
-        """Add the ‖V‖² of some positions; not finite where a value of them is not."""
+        """Add the ‖V‖² of some positions: NaN or infinite where a value of them is."""
         self._v_sq += torch.linalg.vector_norm(v, dim=1).double().square().sum()
 
     def stats(self) -> Stats:

@@ -12,15 +12,7 @@ import math
 import numpy as np
 
 from pipeline.sample.render import Layer
-from pipeline.sample.shapes import (
-    capsule,
-    curve,
-    ellipse,
-    polygon,
-    rectangle,
-    union,
-    within,
-)
+from pipeline.sample.shapes import capsule, curve, ellipse, polygon, rectangle, union, within
 from pipeline.sample.style import Style, surface
 from pipeline.sample.textures import hsv, mix, random_colour, rays, scallops, stripes
 
@@ -58,9 +50,9 @@ def fuselage(rng: np.random.Generator, style: Style, half: float) -> list[Layer]
     shell = surface(rng, paint, 0.6 * paint, stripes(0.35, 0.03), bevel=girth, gloss=style.gloss)
     return [
         Layer(tube, shell),
-        Layer(stripe, surface(rng, style.light, style.light, bevel=girth, gloss=style.gloss)),
-        Layer(glass, surface(rng, style.dark, style.dark, bevel=0.06, gloss=1.0)),
-        Layer(holes, surface(rng, style.dark, style.dark, bevel=0.02, gloss=0.8)),
+        Layer(stripe, surface(rng, style.light, bevel=girth, gloss=style.gloss)),
+        Layer(glass, surface(rng, style.dark, bevel=0.06, gloss=1.0)),
+        Layer(holes, surface(rng, style.dark, bevel=0.02, gloss=0.8)),
     ]
 
 
@@ -144,7 +136,7 @@ def rotor(rng: np.random.Generator, style: Style, radius: float) -> list[Layer]:
     layers = [
         Layer(
             capsule((0, -0.04), (0, height), 0.05, 0.035),
-            surface(rng, style.dark, style.dark, bevel=0.05, gloss=0.5),
+            surface(rng, style.dark, bevel=0.05, gloss=0.5),
         )
     ]
     paint = mix(style.dark, style.paint(rng), rng.random())
@@ -170,7 +162,7 @@ def rotor(rng: np.random.Generator, style: Style, radius: float) -> list[Layer]:
     layers.append(
         Layer(
             ellipse(0.1, 0.07, (0, height)),
-            surface(rng, style.light, style.light, bevel=0.07, gloss=0.8),
+            surface(rng, style.light, bevel=0.07, gloss=0.8),
         )
     )
     return layers

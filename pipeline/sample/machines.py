@@ -12,15 +12,7 @@ import math
 import numpy as np
 
 from pipeline.sample.render import Layer
-from pipeline.sample.shapes import (
-    capsule,
-    curve,
-    ellipse,
-    polygon,
-    rectangle,
-    within,
-    without,
-)
+from pipeline.sample.shapes import capsule, curve, ellipse, polygon, rectangle, within, without
 from pipeline.sample.style import Style, surface
 from pipeline.sample.textures import hsv, mix, random_colour, rays, stripes
 
@@ -44,7 +36,7 @@ def wheel(rng: np.random.Generator, style: Style, radius: float) -> list[Layer]:
         ),
         Layer(
             without(ellipse(rim), ellipse(0.82 * rim)),
-            surface(rng, style.light, style.light, bevel=0.09 * rim, gloss=0.6),
+            surface(rng, style.light, bevel=0.09 * rim, gloss=0.6),
         ),
         Layer(ellipse(hub), surface(rng, style.light, style.dark, bevel=hub, gloss=0.6)),
     ]
@@ -66,7 +58,7 @@ def chassis(rng: np.random.Generator, style: Style, half: float) -> list[Layer]:
     seams = stripes(rng.uniform(0.3, 0.5), 0.05)
     paint = style.paints[0]
     lamps = [
-        Layer(ellipse(0.06, 0.05), surface(rng, style.light, style.light, bevel=0.05), 0, at)
+        Layer(ellipse(0.06, 0.05), surface(rng, style.light, bevel=0.05), 0, at)
         for at in ((half - 0.05, -0.12), (-half + 0.04, -0.12))
     ]
     return [
@@ -130,7 +122,7 @@ def funnel(rng: np.random.Generator, style: Style, height: float) -> list[Layer]
             tube,
             surface(rng, style.paint(rng), style.light, hoops, bevel=0.14, dome=1.3, gloss=0.5),
         ),
-        Layer(rim, surface(rng, style.dark, style.dark, bevel=0.05, gloss=0.4)),
+        Layer(rim, surface(rng, style.dark, bevel=0.05, gloss=0.4)),
         Layer(mouth, surface(rng, 0.3 * style.dark, style.dark, bevel=0.02, dome=0, gloss=0.0)),
     ]
 
@@ -160,7 +152,7 @@ def hull(rng: np.random.Generator, style: Style, half: float) -> list[Layer]:
             surface(rng, paint, 0.5 * paint, planks, bevel=0.2, bump=-0.012, gloss=style.gloss),
         ),
         Layer(bottom, surface(rng, style.dark, 0.5 * style.dark, planks, bevel=0.1, gloss=0.2)),
-        Layer(strake, surface(rng, style.light, style.light, bevel=0.04, gloss=0.4)),
+        Layer(strake, surface(rng, style.light, bevel=0.04, gloss=0.4)),
     ]
 
 
@@ -191,11 +183,10 @@ def sail(rng: np.random.Generator, style: Style, width: float, height: float) ->
     )
     white = mix(style.light, style.paint(rng), 0.35 * rng.random())
     seams = stripes(rng.uniform(0.13, 0.18), 0.16, rng.uniform(1.2, 1.9))
-    pattern = seams
     canvas = surface(
-        rng, white, mix(white, style.dark, 0.6), pattern, bevel=0.3, dome=0.5, bump=0.004, gloss=0.1
+        rng, white, mix(white, style.dark, 0.6), seams, bevel=0.3, dome=0.5, bump=0.004, gloss=0.1
     )
-    wood = surface(rng, style.dark, style.dark, bevel=0.03, gloss=0.3)
+    wood = surface(rng, style.dark, bevel=0.03, gloss=0.3)
     return [
         Layer(back, canvas),
         Layer(cloth, canvas),

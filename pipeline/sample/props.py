@@ -19,7 +19,7 @@ def frame_at(x: float, y: float, scale: float, angle: float = 0.0) -> Frame:
 
 def distractor(rng: np.random.Generator) -> list[Layer]:
     """Draw one thing, about one unit in radius, around the origin."""
-    kinds = (_rock, _ball, _pole, _crystal, _bush, _plank)
+    kinds = (_rock, _ball, _pole, _box, _bush, _plank)
     return kinds[int(rng.integers(len(kinds)))](rng)
 
 
@@ -77,7 +77,7 @@ def _pole(rng: np.random.Generator) -> list[Layer]:
     return [Layer(rectangle((-width, -9, width, 9), 0.05), material, angle=rng.uniform(-0.2, 0.2))]
 
 
-def _crystal(rng: np.random.Generator) -> list[Layer]:
+def _box(rng: np.random.Generator) -> list[Layer]:
     size = rng.uniform(0.5, 0.9)
     base = random_colour(rng)
     side = Material(base, base, plain, 0.05, gloss=0.4, grain=grain(rng, 2.0))

@@ -16,6 +16,7 @@ import numpy.typing as npt
 Field = npt.NDArray[np.float32]
 Point = tuple[float, float]
 Box = tuple[float, float, float, float]
+TINY = 1e-6  # keeps the distance at an ellipse's centre from being 0 / 0
 
 
 @dataclass(frozen=True)
@@ -45,8 +46,9 @@ def ellipse(radius_x: float, radius_y: float | None = None, centre: Point = (0.0
         if rx == ry:
             return (norm - 1) * rx
         u, v = u / rx, v / ry
-        slope: Field = np.sqrt(u * u + v * v) + np.float32(1e-6)
-        return norm * (norm - 1) / slope
+        slope: Field = np.sqrt(u * u + v * v)
+        reach: Field = (norm + TINY) / (slope + TINY / min(rx, ry))
+        return (norm - 1) * reach
 
     return Shape(distance, (cx - rx, cy - ry, cx + rx, cy + ry))
 

@@ -9,17 +9,8 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from pipeline.sample.render import Layer, Material
-from pipeline.sample.shapes import (
-    Point,
-)
-from pipeline.sample.textures import (
-    Colour,
-    Pattern,
-    grain,
-    mix,
-    plain,
-    random_colour,
-)
+from pipeline.sample.shapes import Point
+from pipeline.sample.textures import Colour, Pattern, grain, mix, plain, random_colour
 
 
 @dataclass(frozen=True)

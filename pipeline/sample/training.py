@@ -127,7 +127,8 @@ def _fit(network: SampleNet, scenes: SceneSet, recipe: Recipe, log: Log) -> None
     optimiser = torch.optim.AdamW(
         network.parameters(), recipe.learning_rate, weight_decay=recipe.weight_decay
     )
-    batches = len(scenes.classes) // recipe.batch_size
+    size = min(recipe.batch_size, len(scenes.classes))
+    batches = len(scenes.classes) // size
     schedule = torch.optim.lr_scheduler.OneCycleLR(
         optimiser, recipe.learning_rate, total_steps=recipe.epochs * batches, pct_start=0.2
     )
@@ -136,7 +137,7 @@ def _fit(network: SampleNet, scenes: SceneSet, recipe: Recipe, log: Log) -> None
         order = torch.randperm(len(scenes.classes), generator=draw)
         total, right = 0.0, 0
         for batch in range(batches):
-            chosen = order[batch * recipe.batch_size : (batch + 1) * recipe.batch_size]
+            chosen = order[batch * size : (batch + 1) * size]
             images = _augment(_normalise(scenes.images[chosen]), draw)
             classes = scenes.classes[chosen]
             optimiser.zero_grad()
@@ -149,8 +150,8 @@ def _fit(network: SampleNet, scenes: SceneSet, recipe: Recipe, log: Log) -> None
             schedule.step()
             total += float(loss.detach())
             right += int((logits.argmax(1) == classes).sum())
-        seen = batches * recipe.batch_size
-        log(f"epoch {epoch}/{recipe.epochs}: loss {total / batches:.3f}, right {right / seen:.1%}")
+        share = right / (batches * size)
+        log(f"epoch {epoch}/{recipe.epochs}: loss {total / batches:.3f}, right {share:.1%}")
 
 
 def _normalise(images: torch.Tensor) -> torch.Tensor:

@@ -145,6 +145,8 @@ def _parse(file: h5py.File) -> Bank:
     offset = torch.from_numpy(file["transform_offset"][()]) if "transform_offset" in file else None
     values: dict[str, Any] = {"transform": Transform(str(file.attrs["transform"]), offset)}
     for field in fields(Bank):
+        if field.name in values:
+            continue
         if field.name in file:
             values[field.name] = file[field.name][()]
         elif field.name in file.attrs:

@@ -9,8 +9,8 @@ VERSION = "1.0"
 
 INT, FLOAT, TEXT, FLAG = pa.int64(), pa.float64(), pa.string(), pa.bool_()
 INT32, FLOAT32 = pa.int32(), pa.float32()
-VECTOR = pa.list_(pa.float32())
-INTS = pa.list_(pa.int32())
+VECTOR = pa.list_(pa.field("element", pa.float32()))
+INTS = pa.list_(pa.field("element", pa.int32()))
 
 Column = tuple[str, pa.DataType, str]
 

@@ -7,10 +7,11 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+import pandas as pd
 
 from pipeline.atlas.catalogue import Catalogue
 from pipeline.atlas.charts import bars
-from pipeline.atlas.formats import Row
+from pipeline.atlas.formats import Row, rows
 
 _N_MAKERS, _N_SHOTS, _N_FAILS = 12, 24, 12
 
@@ -46,12 +47,7 @@ def class_facts(book: Catalogue) -> ClassFacts:
     for class_id, members in zip(classes.tolist(), np.split(order, starts[1:]), strict=False):
         values = book.presence.contribution[at[members]].astype(np.float64)
         contribution[class_id], n_images[class_id] = values.mean(axis=0), len(members)
-    labels: dict[int, list[tuple[str, int, int]]] = {}
-    for label, group in images.dropna(subset=["label"]).groupby("label", sort=True):
-        votes = group["pred_class"].astype(np.int64).value_counts()
-        winner = int(votes[votes == votes.max()].index.min())
-        labels.setdefault(winner, []).append((str(label), int(votes.max()), len(group)))
-    return ClassFacts(n_images, contribution, labels)
+    return ClassFacts(n_images, contribution, _labels_by_class(images))
 
 
 def class_view(book: Catalogue, facts: ClassFacts, class_id: int) -> dict[str, Any]:
@@ -76,6 +72,18 @@ def class_view(book: Catalogue, facts: ClassFacts, class_id: int) -> dict[str, A
         "previous": ids[at - 1],
         "next": ids[(at + 1) % len(ids)],
     }
+
+
+def _labels_by_class(images: pd.DataFrame) -> dict[int, list[tuple[str, int, int]]]:
+    """Give each dataset label to the class that most of its images are predicted as."""
+    votes = images.groupby(["label", "pred_class"]).size().rename("votes").reset_index()
+    totals = votes.groupby("label")["votes"].sum()
+    winners = votes.sort_values(["label", "votes", "pred_class"], ascending=[True, False, True])
+    labels: dict[int, list[tuple[str, int, int]]] = {}
+    for each in rows(winners.drop_duplicates("label")):
+        entry = (str(each["label"]), int(each["votes"]), int(totals[each["label"]]))
+        labels.setdefault(int(each["pred_class"]), []).append(entry)
+    return labels
 
 
 def _query(class_id: int) -> str:

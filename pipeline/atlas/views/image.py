@@ -22,6 +22,7 @@ def image_view(book: Catalogue, image_id: int, novelty: float | None) -> dict[st
         "image": image,
         "concepts": _concepts(book, image_id),
         "regions": _regions(book, image_id),
+        "objects": _objects(book, image_id),
         "waterfall": _waterfall(book, image_id),
         "novelty": novelty,
         "has_mask": book.data.object_mask is not None,
@@ -54,6 +55,7 @@ def _concepts(book: Catalogue, image_id: int) -> list[dict[str, Any]]:
             {
                 "id": concept_id,
                 "name": book.name(concept_id),
+                "also": book.also(concept_id, 1),
                 "max": peak,
                 "area": float(book.presence.area[row, column]),
                 "present": peak > 0 and peak >= threshold,
@@ -66,6 +68,23 @@ def _regions(book: Catalogue, image_id: int) -> list[Row]:
     found = [each for each in book.regions.get(image_id, []) if each["concept_id"] in book.concepts]
     found.sort(key=lambda each: -each["score"])
     return [{**each, "name": book.name(int(each["concept_id"]))} for each in found]
+
+
+def _objects(book: Catalogue, image_id: int) -> list[dict[str, Any]]:
+    """Co-localized objects: their share of the image, and the concepts they are made of."""
+    image = book.images[image_id]
+    pixels = max(1, image["width"] * image["height"])
+    return [
+        {
+            "share": min(1.0, each["area"] / pixels),
+            "concepts": [
+                {"id": int(concept_id), "name": book.name(int(concept_id))}
+                for concept_id in each["concept_ids"]
+                if int(concept_id) in book.concepts
+            ],
+        }
+        for each in book.objects.get(image_id, [])
+    ]
 
 
 def _waterfall(book: Catalogue, image_id: int) -> dict[str, Any] | None:

@@ -59,7 +59,7 @@ def _cards(book: Catalogue) -> list[dict[str, Any]]:
                 "class": concept["top_class"],
                 "verdict": verdict(concept),
                 "concept": concept,
-                "also": [each for each in dict.fromkeys(said) if each != concept["top_label"]][:2],
+                "also": book.also(concept_id, 2),
                 "words": " ".join(words).lower(),
                 "has_crops": bool(book.examples[concept_id].strongest),
             }

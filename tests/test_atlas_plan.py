@@ -1,0 +1,247 @@
+"""What a site shows, before a page is drawn: selection, map, charts, numbers as text."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from pipeline.atlas import formats
+from pipeline.atlas.catalogue import catalogue
+from pipeline.atlas.charts import Series, bars, line_chart, waterfall
+from pipeline.atlas.layout import concept_map
+from pipeline.atlas.media import square_around
+from pipeline.atlas.selection import Presence, choose, presence_of
+from pipeline.atlas.views.classes import class_facts, class_view
+from tests.atlas_fixture import synthetic
+
+
+def presence(n: int, k: int, seed: int) -> Presence:
+    rng = np.random.default_rng(seed)
+    peak = (rng.random((n, k)) * (rng.random((n, k)) < 0.5)).astype(np.float32)
+    ids = np.sort(rng.choice(2**62, n, replace=False))
+    nothing = np.full((n, k), np.nan, np.float32)
+    return Presence(ids, np.arange(k) * 3, peak / 2, peak, peak / 3, nothing)
+
+
+@settings(max_examples=50, deadline=None)
+@given(st.integers(0, 60), st.integers(1, 4), st.integers(1, 12), st.integers(0, 5))
+def test_examples_hold_the_concept_and_their_number_is_bounded(n, k, n_examples, seed):
+    found = presence(n, k, seed)
+    thresholds = np.full(k, 0.4, np.float32)
+    chosen = choose(found, thresholds, n_examples, seed)
+    assert list(chosen) == found.concept_ids.tolist()
+    for column, examples in enumerate(chosen.values()):
+        peak = dict(zip(found.image_ids.tolist(), found.peak[:, column], strict=True))
+        holders = {each for each, value in peak.items() if value >= 0.4}
+        assert examples.all() <= holders
+        best = sorted(holders, key=lambda each: -peak[each])
+        assert set(examples.strongest) == set(best[:n_examples])
+        assert set(examples.borderline) == set(best[::-1][: max(1, n_examples // 2)])
+        assert not set(examples.diverse) & set(examples.strongest)
+        for part in (examples.diverse, examples.borderline, examples.random):
+            assert len(part) == len(set(part)) <= max(1, n_examples // 2)
+
+
+def test_the_choice_follows_the_seed_and_nothing_else():
+    found, thresholds = presence(80, 3, 0), np.full(3, 0.1, np.float32)
+    assert choose(found, thresholds, 8, 1) == choose(found, thresholds, 8, 1)
+    other = choose(found, thresholds, 8, 2)
+    assert all(
+        a.strongest == b.strongest
+        for a, b in zip(other.values(), choose(found, thresholds, 8, 1).values(), strict=True)
+    )
+    assert any(
+        a.random != b.random
+        for a, b in zip(other.values(), choose(found, thresholds, 8, 1).values(), strict=True)
+    )
+
+
+def test_diverse_images_differ_from_the_strongest():
+    """Ten strong images share one companion concept; the diverse ones must have the other."""
+    peak = np.zeros((30, 3), np.float32)
+    peak[:, 0] = np.linspace(2.0, 1.0, 30)
+    peak[:, 1] = 1.0
+    peak[[12, 13], 1:] = (0.0, 1.0)
+    found = Presence(np.arange(30), np.arange(3), peak, peak, peak, peak)
+    diverse = choose(found, np.full(3, 0.5, np.float32), 10, 0)[0].diverse
+    assert diverse[0] in (12, 13)
+
+
+def test_rows_of_unknown_images_and_concepts_are_left_out():
+    data = synthetic(8, 3)
+    extra = data.tables["image_concepts"].iloc[:2].assign(image_id=[-5, -6])
+    tables = {**data.tables, "image_concepts": pd.concat([data.tables["image_concepts"], extra])}
+    known, more = presence_of(data.tables), presence_of(tables)
+    assert np.array_equal(known.peak, more.peak)
+    assert np.array_equal(known.image_ids, more.image_ids)
+
+
+def test_crops_are_wanted_of_the_strongest_region():
+    data = synthetic(20, 4)
+    book = catalogue(data, 6, 0)
+    assert len(book.jobs()) == len(book.images) <= 20
+    boxes = {(job.image_id, each): box for job in book.jobs() for each, box in job.cells.items()}
+    regions = data.tables["regions"].sort_values("score", ascending=False)
+    first = regions.drop_duplicates(["image_id", "concept_id"]).set_index(
+        ["image_id", "concept_id"]
+    )
+    assert len(boxes) > 10
+    for key, box in boxes.items():
+        assert box == tuple(first.loc[key, ["x0", "y0", "x1", "y1"]])
+
+
+@given(
+    st.tuples(st.floats(0, 90), st.floats(0, 50), st.floats(1, 10), st.floats(1, 10)),
+)
+def test_a_crop_is_a_square_inside_the_image(box):
+    x, y, w, h = box
+    x0, y0, x1, y1 = square_around((x, y, x + w, y + h), 100, 60)
+    assert x1 - x0 == pytest.approx(y1 - y0)
+    assert 0 <= x0 <= x1 <= 100.0001
+    assert 0 <= y0 <= y1 <= 60.0001
+    assert x1 - x0 >= 29.999
+
+
+@pytest.mark.parametrize("k", [1, 2, 3, 12, 60])
+def test_the_map_keeps_concepts_inside_and_apart(k):
+    vectors = np.random.default_rng(k).random((k, 40))
+    points = concept_map(vectors, aspect=1.6)
+    assert points.shape == (k, 2)
+    assert np.array_equal(points, concept_map(vectors, aspect=1.6))
+    assert (points >= -1e-9).all()
+    assert (points <= np.array([1.6, 1.0]) + 1e-9).all()
+    apart = np.linalg.norm(points[:, None] - points[None], axis=-1)[np.triu_indices(k, 1)]
+    assert k < 3 or apart.min() > 0.45 * np.sqrt(1.6 / k)
+
+
+def test_the_map_puts_like_concepts_near_each_other():
+    rng = np.random.default_rng(0)
+    centres = rng.random((3, 50)) ** 6
+    vectors = np.concatenate([centre + 0.02 * rng.random((5, 50)) for centre in centres])
+    points = concept_map(vectors)
+    apart = np.linalg.norm(points[:, None] - points[None], axis=-1)
+    same = np.kron(np.eye(3), np.ones((5, 5))).astype(bool)
+    assert apart[same].sum() / (same.sum() - 15) < 0.6 * apart[~same].mean()
+
+
+def test_the_map_takes_equal_and_empty_vectors():
+    points = concept_map(np.zeros((9, 4)))
+    assert np.isfinite(points).all()
+    apart = np.linalg.norm(points[:, None] - points[None], axis=-1)[np.triu_indices(9, 1)]
+    assert apart.min() > 0.05
+
+
+def test_bars_share_a_zero():
+    made, zero = bars([2.0, -1.0, 0.0])
+    assert zero == pytest.approx(33.33, abs=0.01)
+    assert (made[0].x, made[0].width, made[0].negative) == (zero, 66.67, False)
+    assert made[1].x == 0
+    assert made[1].negative
+    assert made[2].width == 0
+    assert bars([])[0] == []
+    assert bars([0.0])[0][0].width == 0
+
+
+def test_waterfall_steps_start_where_the_last_ended():
+    steps, total, zero = waterfall([3.0, -1.0, 2.0])
+    assert [(each.x, each.x + each.width) for each in steps] == [
+        (0, 75), (50, 75), (50, 100),
+    ]  # fmt: skip
+    assert (total.x, total.width, zero) == (0, 100, 0)
+    falling, below, origin = waterfall([-2.0, -2.0])
+    assert origin == 100
+    assert below.negative
+    assert falling[1].x == 0
+
+
+def test_line_chart_stays_in_its_frame():
+    chart = line_chart(
+        [
+            Series(
+                "a", [(5, 0.71), (10, 0.66), (80, 0.64)], [(0.7, 0.73), (0.65, 0.66), (0.6, 0.64)]
+            )
+        ],
+        log_x=True,
+        mark=10,
+    )
+    assert chart is not None
+    dots = chart.lines[0].dots
+    assert [x for x, _ in dots] == sorted(x for x, _ in dots)
+    assert all(chart.left <= x <= chart.right and chart.top <= y <= chart.bottom for x, y in dots)
+    assert dots[0][1] < dots[2][1]  # a larger value stands higher
+    assert chart.mark == dots[1][0]
+    assert [text for _, text in chart.x_ticks] == ["5", "10", "80"]
+    assert line_chart([Series("one point", [(1, 1)])]) is None
+    assert line_chart([Series("flat", [(0, 1), (1, 1)])]) is not None
+
+
+@pytest.mark.parametrize(
+    ("make", "value", "text"),
+    [
+        (formats.number, None, "–"),
+        (formats.number, float("inf"), "∞"),
+        (formats.number, 0.0, "0"),
+        (formats.number, 0.01234, "0.0123"),
+        (formats.number, 1234.5, "1,234"),
+        (formats.number, -1.5, "−1.50"),
+        (formats.number, 1.2e-9, "1.20e−09"),
+        (formats.fixed, 0.999, "1.00"),
+        (formats.fixed, -0.001, "0.00"),
+        (formats.signed, 0.5, "+0.50"),
+        (formats.signed, -0.5, "−0.50"),
+        (formats.signed, -0.0001, "0.00"),
+        (formats.percent, 0.0, "0 %"),
+        (formats.percent, 0.00001, "< 0.01 %"),
+        (formats.percent, 0.0004, "0.04 %"),
+        (formats.percent, 0.0342, "3.4 %"),
+        (formats.percent, 0.5, "50 %"),
+        (formats.percent, None, "–"),
+        (formats.count, 12345.0, "12,345"),
+        (formats.count, None, "–"),
+        (formats.p_value, 0.0, "< 0.001"),
+        (formats.p_value, 0.0131, "0.013"),
+        (formats.p_value, 0.41, "0.41"),
+        (formats.p_value, None, "–"),
+    ],
+)
+def test_numbers_as_text(make, value, text):
+    assert make(value) == text
+
+
+def test_rows_turn_every_null_into_none():
+    table = pd.DataFrame(
+        {
+            "a": [1.0, float("nan")],
+            "b": ["x", None],
+            "c": pd.array([True, None], "boolean"),
+            "d": pd.array([3, None], "Int64"),
+            "e": [[1], None],
+        }
+    )
+    assert list(formats.rows(table)) == [
+        {"a": 1.0, "b": "x", "c": True, "d": 3, "e": [1]},
+        dict.fromkeys("abcde"),
+    ]
+
+
+def test_a_class_sums_up_its_images():
+    data = synthetic(40, 5)
+    book = catalogue(data, 6, 0)
+    facts = class_facts(book)
+    images, strengths = data.tables["images"], data.tables["image_concepts"]
+    class_id = int(images.pred_class.mode()[0])
+    of_class = images[images.pred_class == class_id]
+    assert facts.n_images[class_id] == len(of_class)
+    means = (
+        strengths[strengths.image_id.isin(of_class.image_id)]
+        .groupby("concept_id")
+        .contribution.mean()
+    )
+    assert np.allclose(facts.contribution[class_id], means.to_numpy(), atol=1e-6)
+    view = class_view(book, facts, class_id)
+    shown = [value for _, value, _ in view["makers"]["rows"]]
+    assert shown == sorted(shown, reverse=True)
+    assert view["labels"][0][1] <= view["labels"][0][2]

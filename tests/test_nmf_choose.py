@@ -1,0 +1,150 @@
+"""The choice of k: its evidence, its rule, and what it makes of planted data and of noise."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from pipeline import nmf
+from pipeline.errors import UserError
+from pipeline.nmf.choose import Row, decide
+
+
+def planted(k: int, seed: int = 0, noise: float = 0.1) -> tuple[Tensor, NDArray[np.int64], Tensor]:
+    """Give V (1500, 48) of 250 images, their ids, and the k concepts (48, k) each holds some of."""
+    generator = torch.Generator().manual_seed(seed)
+
+    def rand(*shape: int) -> Tensor:
+        return torch.rand(*shape, generator=generator)
+
+    W = rand(48, k) * (rand(48, k) < 0.25)
+    present = (rand(250, k) < 0.4).repeat_interleave(6, 0)
+    H = rand(1500, k) * (rand(1500, k) < 0.5) * present
+    V = H @ W.T + noise * rand(1500, 48) * (rand(1500, 48) < 0.3)
+    return V, np.repeat(np.arange(250) * 7919, 6), W
+
+
+def rows(k: int, bicv: list[float], split: list[float]) -> list[Row]:
+    both = zip(bicv, split, strict=True)
+    return [{"k": k, "bicv_error": error, "split_stability": found} for error, found in both]
+
+
+def test_planted_k_comes_back_with_its_concepts_stable() -> None:
+    V, images, W = planted(6)
+    choice = nmf.choose_k(V, images, (2, 4, 6, 9, 13))
+    assert (choice.k, choice.flagged) == (6, False)
+    fit = nmf.fit_sample(V, choice.k)
+    assert float(nmf.match(W, fit.W)[1].min()) > 0.98
+    assert float(nmf.stability(V, images, fit.W).min()) > 0.95
+
+
+def test_rows_hold_the_evidence() -> None:
+    V, images, _ = planted(4)
+    seen: list[tuple[int, int]] = []
+    choice = nmf.choose_k(
+        V, images, (8, 4, 4), seed=5, n_replicates=2, progress=lambda *done: seen.append(done)
+    )
+    assert seen == [(1, 2), (2, 2)]
+    assert [(row["k"], row["seed"]) for row in choice.rows] == [(4, 5), (4, 6), (8, 5), (8, 6)]
+    for row in choice.rows:
+        assert row["svd_error"] == pytest.approx(nmf.svd_error(V, int(row["k"])))
+        assert row["svd_error"] < row["error"] < row["heldout_error"] < row["bicv_error"] < 1
+        assert 0 < row["seed_stability"] <= 1 + 1e-9
+        assert 0 < row["split_stability"] <= 1 + 1e-9
+        assert row["chosen"] == (row["k"] == choice.k)
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_data_without_concepts_are_flagged(seed: int) -> None:
+    V, images, _ = planted(6)
+    assert nmf.choose_k(nmf.shuffle_channels(V, 30 + seed), images, (4, 8, 12), seed=seed).flagged
+
+
+def test_choice_is_deterministic_and_follows_the_seed() -> None:
+    V, images, _ = planted(4)
+    a, b, c = (nmf.choose_k(V, images, (3, 4), seed=s, n_replicates=2) for s in (1, 1, 2))
+    assert a.rows == b.rows
+    assert a.rows != c.rows
+
+
+def test_a_single_candidate_is_chosen_with_its_evidence() -> None:
+    V, images, _ = planted(4)
+    choice = nmf.choose_k(V, images, [7], n_replicates=2)
+    assert choice.k == 7
+    assert all(row["chosen"] for row in choice.rows)
+
+
+def test_one_image_cannot_be_split_and_says_so() -> None:
+    V, _, _ = planted(4)
+    one = np.zeros(60, dtype=np.int64)
+    choice = nmf.choose_k(V[:60], one, (2, 3))
+    assert (choice.k, choice.flagged) == (2, True)
+    assert np.isnan([float(row["bicv_error"]) for row in choice.rows]).all()
+    assert np.isnan(nmf.stability(V[:60], one, torch.rand(48, 2))).all()
+
+
+@pytest.mark.parametrize("ks", [(), (0, 3)])
+def test_impossible_candidates_are_refused(ks: tuple[int, ...]) -> None:
+    V, images, _ = planted(2)
+    with pytest.raises(UserError, match="at least 1 to choose from"):
+        nmf.choose_k(V, images, ks)
+
+
+def test_rule_takes_the_largest_stable_k_within_one_standard_error() -> None:
+    evidence = (
+        rows(2, [0.60, 0.61, 0.62], [0.99, 0.99, 0.99])
+        + rows(4, [0.50, 0.52, 0.54], [0.9, 0.9, 0.9])
+        + rows(8, [0.51, 0.53, 0.54], [0.8, 0.8, 0.8])
+        + rows(16, [0.53, 0.55, 0.57], [0.8, 0.8, 0.8])
+    )
+
+    def shuffled(error: float = 0.9, **stability: float) -> list[Row]:
+        return [
+            row for k in (2, 4, 8, 16) for row in rows(k, [error], [stability.get(f"k{k}", 0.5)])
+        ]
+
+    assert decide(evidence, shuffled()) == (8, False)
+    assert decide(evidence, shuffled(k8=0.85)) == (4, False)
+    assert decide(evidence, shuffled(k8=0.85, k4=0.95)) == (4, True)
+    assert decide(evidence, shuffled(error=0.535)) == (4, True)
+    assert decide(rows(3, [1.1], [0.9]), rows(3, [1.2], [0.1])) == (3, True)
+    assert decide(rows(3, [0.5], [0.2]), rows(3, [0.6], [0.1])) == (3, False)
+
+
+def test_halves_share_no_image_and_miss_no_position() -> None:
+    images = np.random.default_rng(0).integers(0, 41, 1000) * 10**12
+    split = nmf.halves(images, 3)
+    assert split is not None
+    a, b = (part.numpy() for part in split)
+    assert sorted([*a, *b]) == list(range(1000))
+    assert not set(images[a]) & set(images[b])
+    assert {len(set(images[a])), len(set(images[b]))} == {20, 21}
+    again = nmf.halves(images, 4)
+    assert again is not None
+    assert not np.array_equal(a, again[0].numpy())
+
+
+def test_shuffling_keeps_each_channels_values_and_nothing_else() -> None:
+    V, _, _ = planted(3)
+    shuffled = nmf.shuffle_channels(V, 0)
+    assert torch.equal(shuffled.sort(0).values, V.sort(0).values)
+    correlation = torch.corrcoef(shuffled.T[V.std(0) > 0]).fill_diagonal_(0)
+    assert float(correlation.abs().max()) < 0.2
+    assert torch.equal(shuffled, nmf.shuffle_channels(V, 0))
+    assert not torch.equal(shuffled, nmf.shuffle_channels(V, 1))
+
+
+def test_bi_cross_validation_sees_through_noise() -> None:
+    V, _, W = planted(5, noise=0.0)
+    channels = torch.arange(48) < 24
+    assert nmf.bi_cv_error(V, W, channels) < 1e-2
+    noise = torch.rand(1500, 48, generator=torch.Generator().manual_seed(1))
+    wide = nmf.fit_sample(noise[:750], 30).W
+    narrow = nmf.fit_sample(noise[:750], 1).W
+    assert nmf.bi_cv_error(noise[750:], wide, channels) > nmf.bi_cv_error(
+        noise[750:], narrow, channels
+    )
+    assert nmf.bi_cv_error(torch.zeros(3, 48), W, channels) == 0
