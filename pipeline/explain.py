@@ -31,6 +31,9 @@ from pipeline.store import Bank
 N_CATEGORIES = 2
 """Categories named for each concept in the legend."""
 
+N_STARTS = 8
+"""Random starts of the factorization of one image, beside NNDSVD."""
+
 N_CLASSES = 5
 """Classes of the image that are listed."""
 
@@ -155,8 +158,13 @@ def explain_alone(
 
 
 def fit_bank(V: torch.Tensor, transform: nmf.Transform, layer: str, k: int, seed: int) -> Bank:
-    """Factorize positions that fit in memory (float32, transformed) into a bank."""
-    fitted = nmf.fit(nmf.ArrayBlocks(V), V, k, seed=seed)
+    """Factorize positions that fit in memory (float32, transformed) into a bank.
+
+    One image has few positions and many local optima: of several starts the best is kept.
+    """
+    fits = [nmf.fit(nmf.ArrayBlocks(V), V, k, init="nndsvd")]
+    fits += [nmf.fit(nmf.ArrayBlocks(V), V, k, seed=seed + start) for start in range(N_STARTS)]
+    fitted = min(fits, key=lambda found: found.error)
     W, stats, _ = nmf.gauge(fitted.W, fitted.stats)
     return Bank(
         layer=layer,

@@ -1,4 +1,4 @@
-"""`make docs`: the tables of commands and of options in README.md, from the code they describe."""
+"""`make docs`: README.md's tables of commands and options, and docs/TABLES.md, from the code."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from pathlib import Path
 
 from pipeline.config import Config
 from pipeline.files import write_text
+from pipeline.tables import describe
 
 ROOT = Path(__file__).resolve().parent.parent
 RUN = ("RUN", "runs/<name>", "folder of the run; named after its contents where not given")
@@ -54,13 +55,17 @@ def tables() -> dict[str, str]:
 
 
 def main() -> int:
-    """Rewrite README.md and say whether it changed."""
-    path = ROOT / "README.md"
-    before = path.read_text(encoding="utf-8")
-    after = renewed(before, tables())
-    if after != before:
-        write_text(path, after)
-    print(f"README.md is {'as the code says' if after == before else 'written anew'}")
+    """Write README.md's tables and docs/TABLES.md anew and say what changed."""
+    readme = ROOT / "README.md"
+    texts = {
+        readme: renewed(readme.read_text(encoding="utf-8"), tables()),
+        ROOT / "docs" / "TABLES.md": describe(),
+    }
+    for path, text in texts.items():
+        same = path.exists() and path.read_text(encoding="utf-8") == text
+        if not same:
+            write_text(path, text)
+        print(f"{path.name} is {'as the code says' if same else 'written anew'}")
     return 0
 
 

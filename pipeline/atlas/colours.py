@@ -10,7 +10,7 @@ import numpy.typing as npt
 Bytes = npt.NDArray[np.uint8]
 Floats = npt.NDArray[np.float64]
 
-# The first ones are chosen by eye (after Okabe and Ito, made more vivid); the rest are computed.
+# The first ones are those of Okabe and Ito, moved until farthest apart; the rest are computed.
 _FIRST = ("#f2382c", "#1fa2ff", "#dcea1e", "#098e5f", "#d966b5", "#5b38ef", "#f59a1b", "#6ff2ea")
 
 # Linear sRGB as seen without long-, medium- or short-wave cones (Machado et al. 2009).

@@ -181,7 +181,9 @@ def prepare(config: Config, run: Path | None) -> Workspace:
     model = config.model
     if model == "auto":
         model = SAMPLE if config.dataset == SAMPLE else "resnet50"
+    _check_device(config.device)
     network = load_network(model, config.weights, image_size=config.image_size)
+    class_of_label, class_names = _match_labels(config, dataset, network)
     config = config.model_copy(
         update={
             "model": model,
@@ -192,7 +194,6 @@ def prepare(config: Config, run: Path | None) -> Workspace:
             "dataset": str(_absolute(Path(config.dataset), Path(SAMPLE))),
         }
     )
-    class_of_label, class_names = _match_labels(config, dataset, network)
     layer_cut = cut(network, config.layer, aux_layers=config.aux_layers)
     _check_k(config, len(dataset.images), layer_cut)
     if config.transform == "none":
@@ -229,6 +230,17 @@ def _find_dataset(config: Config) -> Dataset:
         listed = list_dataset(SAMPLE_FOLDER / "images")
         return dataclasses.replace(listed, name=SAMPLE)
     return list_dataset(Path(config.dataset))
+
+
+def _check_device(name: str) -> None:
+    """Refuse a device that is not there."""
+    n_devices = torch.cuda.device_count()
+    known = ["auto", "cpu", "cuda", *(f"cuda:{index}" for index in range(n_devices))]
+    if name not in known or (name.startswith("cuda") and not n_devices):
+        raise UserError(
+            f"DEVICE={name} is not possible: this machine has {n_devices} CUDA devices;"
+            f" pass DEVICE=auto or cpu{', cuda or cuda:<n>' if n_devices else ''}"
+        )
 
 
 def _match_labels(

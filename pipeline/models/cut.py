@@ -58,7 +58,7 @@ class Cut:
     stride : (float, float)
         Distance between neighbouring centres, input pixels (vertical, horizontal).
     aux_layers : tuple of str
-        Canonical names of the auxiliary layers.
+        Canonical names of the auxiliary layers, each once and without the layer itself.
     aux_centres : dict of str to (float64 (h,), float64 (w,))
     head_kind : str
         ``pool_linear``, ``linear_relu_pool`` or ``general``: see `pipeline.models.head`.
@@ -72,9 +72,10 @@ class Cut:
     def __init__(self, network: Network, layer: str, aux_layers: Sequence[str] = ()) -> None:
         self.network = network
         self.layer = choose_layer(network, layer)
-        found = [find_layer(network, each) for each in dict.fromkeys([self.layer, *aux_layers])]
+        asked = [find_layer(network, each) for each in (self.layer, *aux_layers)]
+        found = list({each.names[0]: each for each in asked}.values())
         self._lattices: list[Lattice] = [each.lattice for each in found]
-        self.aux_layers = tuple(dict.fromkeys(each.names[0] for each in found[1:]))
+        self.aux_layers = tuple(each.names[0] for each in found[1:])
         graph = network.survey.graph
         nodes = [each.node for each in found]
         self.body = full_graph(graph, nodes, Normalize(network)).eval()

@@ -142,7 +142,7 @@ def digest(state: Mapping[str, torch.Tensor]) -> str:
     for key, tensor in sorted(state.items()):
         values = tensor.detach().cpu().contiguous()
         summed.update(f"{key} {values.dtype} {tuple(values.shape)}\n".encode())
-        summed.update(values.reshape(-1).view(torch.uint8).numpy().tobytes())
+        summed.update(values.reshape(-1).view(torch.uint8).numpy().data)
     return summed.hexdigest()
 
 

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from pipeline.nmf.checkpoint import Checkpoint
 from pipeline.nmf.choose import KChoice, bi_cv_error, choose_k, halves, shuffle_channels, stability
 from pipeline.nmf.data import ArrayBlocks, Blocks
 from pipeline.nmf.denormals import denormals_flushed, flush_denormals
-from pipeline.nmf.engine import Fit, block_stats, fit, fit_sample, refine, sweep
+from pipeline.nmf.descent import Fit, Penalty
+from pipeline.nmf.engine import Start, fit, fit_many, fit_sample, refine
 from pipeline.nmf.evaluate import gram, match, svd_error, svd_errors
 from pipeline.nmf.initialise import initialise
+from pipeline.nmf.passes import block_stats, sweep
 from pipeline.nmf.solve import Encoder, encode
 from pipeline.nmf.stats import (
     Stats,
@@ -22,9 +25,12 @@ from pipeline.nmf.transforms import Transform, choose_transform
 __all__ = [
     "ArrayBlocks",
     "Blocks",
+    "Checkpoint",
     "Encoder",
     "Fit",
     "KChoice",
+    "Penalty",
+    "Start",
     "Stats",
     "Transform",
     "accumulate",
@@ -37,6 +43,7 @@ __all__ = [
     "encode",
     "energies",
     "fit",
+    "fit_many",
     "fit_sample",
     "flush_denormals",
     "gauge",

@@ -2,70 +2,39 @@
 
 Notation: V (positions × channels) activations, W (channels × k) concepts, H (positions × k)
 strengths, all rows in memory; V ≈ H Wᵀ, W, H ≥ 0, Frobenius norm.
-
-A step finds H, converged, for the W at hand, sums the statistics, and descends in W for this H
-(HALS sweeps on HHt and VHt, so no step can raise the objective). On the sample, steps start
-from an extrapolation of W, taken back where it does not pay (Ang and Gillis, Neural Computation
-31, 2019).
 """
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field, replace
+import itertools
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
 
 from pipeline.errors import UserError
-from pipeline.nmf.data import Blocks, check, shape, violation
+from pipeline.nmf.checkpoint import Checkpoint, Cursor, pack, unpack
+from pipeline.nmf.data import Blocks, check, shape
 from pipeline.nmf.denormals import flush_denormals
+from pipeline.nmf.descent import Descent, Fit, Penalty, Progress
 from pipeline.nmf.initialise import initialise, unit_columns
-from pipeline.nmf.solve import Encoder, hals
-from pipeline.nmf.stats import Stats, Sums, relative_error
+from pipeline.nmf.passes import ENCODE_TOL, block_stats, sweep_many
+from pipeline.nmf.solve import Encoder
+from pipeline.nmf.stats import Stats
 
-ENCODE_TOL = 1e-3  # of H within a fit: its error enters the objective squared
-W_SWEEPS = 4  # HALS sweeps over W a step; more cost time and gain nothing measurable
-REVIVALS = 3  # rounds of reseeding dead concepts; k above the rank of the data has no remedy
-DEAD = 1e-10  # share of the strongest concept's Σh² below which a concept is dead
-
-Step = Callable[[str, int, float], None]
+MOMENTUM = 0.5  # of the steps on the sample, to start with; it grows while it pays
 
 
 @dataclass(frozen=True, eq=False)
-class Fit:
-    """Fitted concepts.
+class Start:
+    """What one fit starts from; see `fit` for the meaning of each."""
 
-    Attributes
-    ----------
-    W : Tensor
-        (channels, k) float32, unit columns, on the CPU.
-    stats : Stats
-        Of all positions, with H converged for this W.
-    error : float
-        Relative error over all positions.
-    history : list of (phase, step, error)
-        Every step; phase is 'sample' or 'pass'.
-    n_passes : int
-        Passes over the data.
-    dead : Tensor
-        (k,) bool: concepts that stand nowhere, W having more than the data can fill.
-    reseeded : int
-        How often a dead concept was started anew from a badly explained position.
-    """
-
-    W: Tensor
-    stats: Stats
-    error: float
-    history: list[tuple[str, int, float]] = field(default_factory=list)
-    n_passes: int = 0
-    reseeded: int = 0
-
-    @property
-    def dead(self) -> Tensor:
-        """(k,) bool: which concepts stand nowhere."""
-        return is_dead(self.stats)
+    k: int
+    seed: int = 0
+    init: str = "positions"
+    W0: Tensor | None = None
+    fixed: Tensor | None = None
 
 
 def fit(
@@ -77,11 +46,13 @@ def fit(
     init: str = "positions",
     W0: Tensor | None = None,
     fixed: Tensor | None = None,
+    penalty: Penalty | None = None,
     tol: float = 1e-4,
     max_passes: int = 10,
     sample_tol: float = 1e-5,
     sample_steps: int = 200,
-    progress: Step | None = None,
+    progress: Progress | None = None,
+    checkpoint: Checkpoint | None = None,
 ) -> Fit:
     """Factorize data of any size: V ≈ H Wᵀ.
 
@@ -91,17 +62,19 @@ def fit(
         All positions.
     sample : Tensor
         (positions, channels) float32: a representative sample of them, in memory; its device is
-        where the sample is worked on.
+        where everything is computed.
     k : int
         Number of concepts.
     seed : int
-        Decides the initialisation.
+        Decides the initialisation, the only thing drawn.
     init : {'positions', 'nndsvd', 'random'}
         See `initialise`.
     W0 : Tensor, optional
         (channels, k): concepts to start from instead.
     fixed : Tensor, optional
-        (k,) bool: concepts of W0 that keep their direction.
+        (k,) bool: concepts of W0 that stay as they are.
+    penalty : Penalty, optional
+        Sparsity of W and H; its l1_W and l2_W weigh against the sum over all positions.
     tol : float
         Passes end once the relative error changes by less than this share of itself.
     max_passes : int
@@ -110,6 +83,8 @@ def fit(
         The same for the steps on the sample.
     progress : callable, optional
         Called with (phase, step, relative error) after each step.
+    checkpoint : Checkpoint, optional
+        A fit that was killed goes on where it last saved, and ends with the same bits.
 
     Returns
     -------
@@ -121,40 +96,68 @@ def fit(
     UserError
         If data are not finite, negative, or not of one width, or W0 does not fit them.
     """
-    start = fit_sample(
-        sample,
-        k,
-        seed=seed,
-        init=init,
-        W0=W0,
+    flush_denormals()
+    _check_widths(blocks, sample)
+    saved = None if checkpoint is None else checkpoint.load()
+    if saved is None:
+        start = Start(k, seed, init, W0, fixed)
+        part = (penalty or Penalty()).of_share(len(sample) / max(1, blocks.n_positions))
+        first = _fit_sample(sample, start, part, sample_tol, sample_steps, progress)
+        W, history, reseeded = first.W.to(sample.device), first.history, first.reseeded
+    else:
+        W, history, reseeded = sample.new_zeros(sample.shape[1], k), [], 0
+    descent = Descent(
+        W,
+        tol,
+        max_passes,
+        "pass",
         fixed=fixed,
-        tol=sample_tol,
-        max_steps=sample_steps,
+        penalty=penalty or Penalty(),
         progress=progress,
+        history=history,
+        reseeded=reseeded,
     )
-    if blocks.n_channels != sample.shape[1]:
-        raise UserError(
-            f"the data have {blocks.n_channels} channels and the sample {sample.shape[1]}"
+    cursor = Cursor() if saved is None else unpack(saved, descent)
+
+    def save(cursor: Cursor) -> None:
+        if checkpoint is not None and checkpoint.due():
+            checkpoint.save(pack(descent, cursor))
+
+    _stream(blocks, [descent], cursor, save)
+    return descent.fit()
+
+
+def fit_many(
+    blocks: Blocks,
+    sample: Tensor,
+    starts: Sequence[Start],
+    *,
+    tol: float = 1e-4,
+    max_passes: int = 10,
+    sample_tol: float = 1e-5,
+    sample_steps: int = 200,
+) -> list[Fit]:
+    """Make several fits, of any k and seeds, in the same passes over the data.
+
+    Parameters are those of `fit`, and so is, bit for bit, each result.
+    """
+    flush_denormals()
+    _check_widths(blocks, sample)
+    firsts = [_fit_sample(sample, s, Penalty(), sample_tol, sample_steps, None) for s in starts]
+    descents = [
+        Descent(
+            first.W.to(sample.device),
+            tol,
+            max_passes,
+            "pass",
+            fixed=start.fixed,
+            history=first.history,
+            reseeded=first.reseeded,
         )
-    v_sq: float | None = None
-
-    def stats_of(W: Tensor) -> Stats:
-        nonlocal v_sq
-        stats = sweep(blocks, W, v_sq=v_sq)
-        v_sq = stats.v_sq
-        return stats
-
-    end = refine(
-        stats_of,
-        start.W.to(sample.device),
-        fixed=fixed,
-        tol=tol,
-        max_passes=max_passes,
-        progress=progress,
-    )
-    return Fit(
-        end.W, end.stats, end.error, start.history + end.history, end.n_passes, start.reseeded
-    )
+        for first, start in zip(firsts, starts, strict=True)
+    ]
+    _stream(blocks, descents, Cursor(), lambda _: None)
+    return [descent.fit() for descent in descents]
 
 
 def fit_sample(
@@ -165,9 +168,10 @@ def fit_sample(
     init: str = "positions",
     W0: Tensor | None = None,
     fixed: Tensor | None = None,
+    penalty: Penalty | None = None,
     tol: float = 1e-5,
     max_steps: int = 200,
-    progress: Step | None = None,
+    progress: Progress | None = None,
 ) -> Fit:
     """Factorize data in memory; parameters as for `fit`.
 
@@ -177,20 +181,8 @@ def fit_sample(
         With the statistics and the error over the sample, `n_passes` 0.
     """
     flush_denormals()
-    check(sample, "the sample to factorize")
-    W = initialise(sample, k, init, seed) if W0 is None else _given(W0, sample, k)
-    descent = _Descent(fixed, momentum=0.5, phase="sample", progress=progress)
-
-    norms = torch.linalg.vector_norm(sample, dim=1).double()
-    v_sq = float(norms.square().sum())
-
-    def stats_of(W: Tensor) -> Stats:
-        return replace(block_stats(sample, Encoder.of(W, tol=ENCODE_TOL)), v_sq=v_sq)
-
-    def revive(W: Tensor, dead: list[int]) -> Tensor:
-        return _revive(sample, W, dead)
-
-    return descent.run(stats_of, W, tol, max_steps, revive)
+    start = Start(k, seed, init, W0, fixed)
+    return _fit_sample(sample, start, penalty or Penalty(), tol, max_steps, progress)
 
 
 def refine(
@@ -200,7 +192,7 @@ def refine(
     fixed: Tensor | None = None,
     tol: float = 1e-4,
     max_passes: int = 10,
-    progress: Step | None = None,
+    progress: Progress | None = None,
 ) -> Fit:
     """Bring concepts to convergence by passes over data that only `stats_of` sees.
 
@@ -208,7 +200,7 @@ def refine(
     ----------
     stats_of : callable
         Gives the statistics of all positions with H converged for the W it is called with:
-        `sweep` here, or the ordered sum of `block_stats` computed anywhere.
+        `sweep`, or the ordered sum of `block_stats` computed anywhere.
     W : Tensor
         (channels, k) float32 to start from.
     fixed, tol, max_passes, progress
@@ -220,154 +212,73 @@ def refine(
         Its error is never above that of W.
     """
     flush_denormals()
-    descent = _Descent(fixed, momentum=0.0, phase="pass", progress=progress)
-    return descent.run(stats_of, unit_columns(W), tol, max_passes, None)
+    descent = Descent(W, tol, max_passes, "pass", fixed=fixed, progress=progress)
+    while not descent.done:
+        descent.tell(stats_of(descent.point))
+    return descent.fit()
 
 
-def sweep(
-    blocks: Iterable[Tensor], W: Tensor, *, tol: float = ENCODE_TOL, v_sq: float | None = None
-) -> Stats:
-    """Make one pass: the statistics of all positions with H converged for W.
-
-    Parameters
-    ----------
-    blocks : iterable of Tensor
-        (rows, channels) float32 each.
-    W : Tensor
-        (channels, k) float32, on the device to compute on.
-    tol : float
-        Bound of the relative error of H.
-    v_sq : float, optional
-        ‖V‖² where an earlier pass has found it; the data are then not checked again.
-
-    Returns
-    -------
-    Stats
-        The blocks' statistics added in their order.
-
-    Raises
-    ------
-    UserError
-        If a block holds values that are not finite or negative.
-    """
-    encoder = Encoder.of(W, tol=tol)
-    total = Stats.zeros(*W.shape)
-    for index, V in enumerate(blocks):
-        if V.shape[1] != W.shape[0]:
-            raise UserError(
-                f"block {index} of the data has {V.shape[1]} channels, the concepts {W.shape[0]}"
-            )
-        total = total + block_stats(V.to(W.device), encoder, index if v_sq is None else None)
-    return total if v_sq is None else replace(total, v_sq=v_sq)
+def _fit_sample(
+    sample: Tensor,
+    start: Start,
+    penalty: Penalty,
+    tol: float,
+    max_steps: int,
+    progress: Progress | None,
+) -> Fit:
+    check(sample, "the sample to factorize")
+    if start.W0 is None:
+        W = initialise(sample, start.k, start.init, start.seed)
+    else:
+        W = _given(start.W0, sample, start.k)
+    if penalty.weighs_W:
+        W = W * float(torch.linalg.vector_norm(sample, dim=1).mean()) ** 0.5
+    v_sq = float(torch.linalg.vector_norm(sample, dim=1).double().square().sum())
+    descent = Descent(
+        W,
+        tol,
+        max_steps,
+        "sample",
+        MOMENTUM,
+        start.fixed,
+        penalty,
+        revive=lambda W, dead: _revive(sample, W, dead),
+        progress=progress,
+    )
+    while not descent.done:
+        (stats,) = block_stats(sample, [penalty.encoder(descent.point, ENCODE_TOL)])
+        descent.tell(replace(stats, v_sq=v_sq))
+    return descent.fit()
 
 
-def block_stats(V: Tensor, encoder: Encoder, index: int | None = None) -> Stats:
-    """Give the statistics of one block, with H from `encoder`.
+def _stream(
+    blocks: Blocks, descents: Sequence[Descent], cursor: Cursor, save: Callable[[Cursor], None]
+) -> None:
+    """Make passes, from `cursor` on, until all descents are done."""
+    while active := [descent for descent in descents if not descent.done]:
+        at = cursor
 
-    Parameters
-    ----------
-    V : Tensor
-        (rows, channels) float32, on the device of the encoder.
-    encoder : Encoder
-        Made from W.
-    index : int, optional
-        Number of the block, for messages. Without it the block is known to be sound: it is not
-        checked, and ‖V‖² is left 0.
+        def after_block(index: int, sums: list[Stats], at: Cursor = at) -> None:
+            save(Cursor(index + 1, sums, at.v_sq))
 
-    Returns
-    -------
-    Stats
-        Over the rows of this block.
-
-    Raises
-    ------
-    UserError
-        If the block has an index and holds values that are not finite or negative.
-    """
-    sums = Sums(V.shape[1], len(encoder.fold), V.device)
-    lowest = V.new_zeros(())
-    for v, h in encoder.run(V):
-        sums.add(v, h)
-        if index is not None:
-            sums.add_norms(v)
-            lowest = torch.minimum(lowest, v.amin())
-    stats = sums.stats()
-    if index is not None and not (stats.v_sq < math.inf and float(lowest) >= 0):
-        raise UserError(f"block {index} of the data: {violation(V)}")
-    return stats
-
-
-def is_dead(stats: Stats) -> Tensor:
-    """(k,) bool: concepts whose Σh² is nothing beside the strongest one's (W: unit columns)."""
-    return stats.h_sq <= DEAD * stats.h_sq.max()
-
-
-class _Descent:
-    """Steps from statistics to better concepts, with the record of how they went."""
-
-    def __init__(
-        self, fixed: Tensor | None, *, momentum: float, phase: str, progress: Step | None
-    ) -> None:
-        self.fixed = fixed
-        self.momentum = momentum
-        self.phase = phase
-        self.progress = progress
-        self.history: list[tuple[str, int, float]] = []
-        self.reseeded = 0
-
-    def run(
-        self,
-        stats_of: Callable[[Tensor], Stats],
-        W: Tensor,
-        tol: float,
-        max_steps: int,
-        revive: Callable[[Tensor, list[int]], Tensor] | None,
-    ) -> Fit:
-        """Descend from W; see `fit` and `refine`."""
-        best, best_stats, best_error = W, None, float("inf")
-        plain = before = point = W
-        momentum, revivals = self.momentum, 0
-        for step in range(max_steps):
-            stats = stats_of(point)
-            error = relative_error(point, stats)
-            self._record(step, error)
-            if error > best_error:
-                if point is plain:
-                    break  # at the rounding of the objective
-                point, momentum = plain, momentum / 1.5
-                continue
-            gain, best, best_stats, best_error = best_error - error, point, stats, error
-            dead = torch.nonzero(is_dead(stats)).flatten().tolist()
-            if dead and revive is not None and revivals < REVIVALS:
-                revivals += 1
-                revived = revive(point, dead)
-                if revived is not point:
-                    self.reseeded += len(dead)
-                    plain = before = point = revived
-                    continue
-            if gain <= tol * error or step + 1 == max_steps:
-                break
-            plain, before = self._descend(point, stats), plain
-            momentum = min(0.99, momentum * 1.05)
-            point = plain
-            if self.momentum:
-                point = unit_columns((plain + momentum * (plain - before)).clamp_(min=0))
-        assert best_stats is not None
-        return Fit(
-            best.cpu(), best_stats, best_error, self.history, len(self.history), self.reseeded
+        stats = sweep_many(
+            itertools.islice(blocks, at.block, None),
+            [descent.penalty.encoder(descent.point, ENCODE_TOL) for descent in active],
+            v_sq=at.v_sq,
+            totals=at.sums,
+            first=at.block,
+            after_block=after_block,
         )
+        cursor = Cursor(v_sq=stats[0].v_sq)
+        for descent, each in zip(active, stats, strict=True):
+            descent.tell(each)
 
-    def _record(self, step: int, error: float) -> None:
-        self.history.append((self.phase, step, error))
-        if self.progress is not None:
-            self.progress(self.phase, step, error)
 
-    def _descend(self, W: Tensor, stats: Stats) -> Tensor:
-        """Give better concepts (unit columns) for the H behind the statistics."""
-        free = None if self.fixed is None else torch.nonzero(~self.fixed).flatten().tolist()
-        Wt = W.detach().cpu().T.contiguous()
-        hals(Wt, stats.HHt.float(), stats.VHt.T.float().contiguous(), W_SWEEPS, free)
-        return unit_columns(Wt.T.contiguous()).to(W.device)
+def _check_widths(blocks: Blocks, sample: Tensor) -> None:
+    if blocks.n_channels != sample.shape[-1]:
+        raise UserError(
+            f"the data have {blocks.n_channels} channels and the sample {sample.shape[-1]}"
+        )
 
 
 def _given(W0: Tensor, sample: Tensor, k: int) -> Tensor:

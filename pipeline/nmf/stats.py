@@ -7,6 +7,7 @@ strengths, all rows in memory; V ≈ H Wᵀ, which DESIGN writes V ≈ W H with 
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 import torch
@@ -38,6 +39,17 @@ class Stats:
     h_sum: Tensor
     v_sq: float
     n: int
+
+    def arrays(self) -> dict[str, Tensor]:
+        """Give everything as float64 tensors, to be stored; `of_arrays` is the way back."""
+        counts = torch.tensor([self.v_sq, self.n], dtype=torch.float64)
+        return {"HHt": self.HHt, "VHt": self.VHt, "h_sum": self.h_sum, "counts": counts}
+
+    @classmethod
+    def of_arrays(cls, arrays: Mapping[str, Tensor]) -> Stats:
+        """Give the statistics that `arrays` took apart."""
+        v_sq, n = arrays["counts"].tolist()
+        return cls(arrays["HHt"], arrays["VHt"], arrays["h_sum"], v_sq, int(n))
 
     @property
     def h_sq(self) -> Tensor:

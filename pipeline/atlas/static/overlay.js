@@ -146,9 +146,8 @@ const concordance = (() => {
     context.globalAlpha = 1;
   }
 
-  function outline(context, heat, level, rgb) {
+  function outline(context, heat, level, rgb, reach) {
     const { width, height } = context.canvas;
-    const reach = Math.max(1, Math.round(width / 220));
     const line = layerOf(width, height, (data) => {
       for (let y = 0, at = 0; y < height; y++) {
         for (let x = 0; x < width; x++, at++) {
@@ -182,7 +181,10 @@ const concordance = (() => {
       if (mode === "heat") tint(context, box.querySelector("img"), layer);
       else context.drawImage(layer, 0, 0);
     }
-    if (mode !== "light" && level > 0) outline(context, heat, level, rgb);
+    if (mode === "light" || level <= 0) return;
+    const reach = Math.max(1, Math.round(width / 200));
+    if (mode === "line") outline(context, heat, level, [255, 255, 255], 3 * reach);
+    outline(context, heat, level, rgb, mode === "line" ? 2 * reach : reach);
   }
 
   /** Draw many concepts: the strongest wins a pixel, intensity by its heatmap. */

@@ -125,7 +125,11 @@ def _class_bars(found: list[Row], source: str) -> dict[str, Any] | None:
 def _labels(found: list[Row]) -> list[Row]:
     """The dataset's labels that the concept tells most about."""
     held = [each for each in found if each["n"]]
-    return sorted(held, key=lambda each: (-(each["lift"] or 0.0), str(each["label"])))[:_N_LABELS]
+
+    def told(each: Row) -> float:
+        return (each["precision"] or 0.0) * (each["recall"] or 0.0)
+
+    return sorted(held, key=lambda each: (-told(each), str(each["label"])))[:_N_LABELS]
 
 
 def _others(book: Catalogue, concept_id: int, measure: str) -> list[dict[str, Any]]:

@@ -73,7 +73,7 @@ def _map(book: Catalogue) -> dict[str, Any]:
     points = concept_map([each["vector"] for each in concepts], aspect=MAP_ASPECT)
     energy = np.array([each["energy"] or 0.0 for each in concepts], np.float64)
     share = np.sqrt(energy / max(float(energy.max(initial=0.0)), 1e-12))
-    biggest = min(40.0, 0.40 * MAP_HEIGHT * float(np.sqrt(MAP_ASPECT / max(1, len(concepts)))))
+    biggest = min(40.0, 0.35 * MAP_HEIGHT * float(np.sqrt(MAP_ASPECT / max(1, len(concepts)))))
     margin = biggest + 16
     width = MAP_HEIGHT * MAP_ASPECT
     columns = max(1, int(np.ceil(np.sqrt(len(concepts)))))

@@ -1,0 +1,254 @@
+"""From statistics to better concepts: what happens between two passes over the data.
+
+Notation: V (positions × channels) activations, W (channels × k) concepts, H (positions × k)
+strengths, all rows in memory; V ≈ H Wᵀ, W, H ≥ 0. The objective is ½ ‖V − H Wᵀ‖² plus penalties.
+
+A step takes the statistics of H converged for W and descends in W for this H (HALS sweeps over HHt
+and VHt): no step can raise the objective. With momentum, steps start from an extrapolation of W,
+which is taken back where it does not pay (Ang and Gillis, Neural Computation 31, 2019).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from pipeline.nmf.initialise import unit_columns
+from pipeline.nmf.solve import Encoder, hals
+from pipeline.nmf.stats import Stats, relative_error
+
+W_SWEEPS = 4  # HALS sweeps over W a step; more cost time and gain nothing measurable
+REVIVALS = 3  # rounds of reseeding dead concepts; k above the rank of the data has no remedy
+DEAD = 1e-10  # share of the strongest concept's ‖w‖² Σh² below which a concept is dead
+
+Record = tuple[str, int, float]
+Progress = Callable[[str, int, float], None]
+Revive = Callable[[Tensor, list[int]], Tensor]
+State = dict[str, NDArray[np.float64]]
+
+
+@dataclass(frozen=True)
+class Penalty:
+    """l1 ‖·‖₁ + ½ l2 ‖·‖² of W and of H, added to the objective ½ ‖V − H Wᵀ‖²."""
+
+    l1_W: float = 0.0
+    l2_W: float = 0.0
+    l1_H: float = 0.0
+    l2_H: float = 0.0
+
+    def of_share(self, share: float) -> Penalty:
+        """Give the penalty for a share of the positions: that of W shrinks with them."""
+        return replace(self, l1_W=self.l1_W * share, l2_W=self.l2_W * share)
+
+    @property
+    def weighs_W(self) -> bool:
+        """Whether the length of W's columns matters."""
+        return self.l1_W > 0 or self.l2_W > 0 or self.l1_H > 0 or self.l2_H > 0
+
+    def encoder(self, W: Tensor, tol: float) -> Encoder:
+        """Prepare to encode under the penalty of H."""
+        return Encoder.of(W, tol=tol, l1=self.l1_H, l2=self.l2_H)
+
+    def __call__(self, W: Tensor, stats: Stats) -> float:
+        """Give the penalties' sum for W and the H behind the statistics."""
+        W = W.detach().cpu().double()
+        return (
+            self.l1_W * float(W.abs().sum())
+            + self.l2_W / 2 * float(W.square().sum())
+            + self.l1_H * float(stats.h_sum.sum())
+            + self.l2_H / 2 * float(stats.h_sq.sum())
+        )
+
+
+@dataclass(frozen=True, eq=False)
+class Fit:
+    """Fitted concepts.
+
+    Attributes
+    ----------
+    W : Tensor
+        (channels, k) float32, on the CPU; unit columns (without penalties).
+    stats : Stats
+        Of all positions, with H converged for this W.
+    error : float
+        Relative error over all positions.
+    history : list of (phase, step, error)
+        Every step; phase is 'sample' or 'pass'. Penalties are counted in.
+    reseeded : int
+        How often a dead concept was started anew from a badly explained position.
+    """
+
+    W: Tensor
+    stats: Stats
+    error: float
+    history: list[Record]
+    reseeded: int = 0
+
+    @property
+    def n_passes(self) -> int:
+        """Passes over the data."""
+        return sum(phase == "pass" for phase, _, _ in self.history)
+
+    @property
+    def dead(self) -> Tensor:
+        """(k,) bool: which concepts stand nowhere, W having more than the data can fill."""
+        return is_dead(self.W, self.stats)
+
+
+def is_dead(W: Tensor, stats: Stats) -> Tensor:
+    """(k,) bool: concepts whose part in H Wᵀ is nothing beside the strongest one's."""
+    parts = stats.h_sq * W.detach().cpu().double().square().sum(dim=0)
+    return parts <= DEAD * parts.max()
+
+
+@dataclass(eq=False)
+class Descent:
+    """A fit in progress: give `tell` the statistics for `point` until it is `done`.
+
+    Attributes
+    ----------
+    point : Tensor
+        (channels, k): the concepts whose statistics are wanted next.
+    tol : float
+        Done once a step changes the error by less than this share of itself.
+    max_steps : int
+        Steps at most.
+    phase : str
+        Name of the steps in the history.
+    momentum : float
+        How far to extrapolate; 0: never.
+    fixed : Tensor, optional
+        (k,) bool: concepts that are left as they are.
+    penalty : Penalty
+        Part of the objective.
+    revive : callable, optional
+        Gives W with some of its concepts, the dead ones, started anew; W itself if it cannot.
+    progress : callable, optional
+        Called with each record of the history.
+    history : list of (phase, step, error)
+        What went before; every step is added to it.
+    reseeded : int
+        Concepts started anew before; those of this descent are added.
+    """
+
+    point: Tensor
+    tol: float
+    max_steps: int
+    phase: str
+    momentum: float = 0.0
+    fixed: Tensor | None = None
+    penalty: Penalty = field(default_factory=Penalty)
+    revive: Revive | None = None
+    progress: Progress | None = None
+    history: list[Record] = field(default_factory=list)
+    reseeded: int = 0
+
+    def __post_init__(self) -> None:
+        if not self.penalty.weighs_W:
+            self.point = unit_columns(self.point)
+        self._plain = self._best = self.point
+        self._best_stats: Stats | None = None
+        self._best_value = float("inf")
+        self._step_length = self.momentum
+        self._revivals = 0
+        self._steps = 0
+        self.done = False
+
+    def tell(self, stats: Stats) -> None:
+        """Take the statistics of `point`; move `point`, or be done."""
+        value = self._value(stats)
+        self.history.append((self.phase, self._steps, value))
+        if self.progress is not None:
+            self.progress(*self.history[-1])
+        self._steps += 1
+        last = self._steps >= self.max_steps
+        if value > self._best_value:
+            # An extrapolation too far is taken back; without one it is the objective's rounding.
+            self.done = last or self.point is self._plain
+            self.point, self._step_length = self._plain, self._step_length / 1.5
+            return
+        gain, self._best_value = self._best_value - value, value
+        self._best, self._best_stats = self.point, stats
+        if self._revived(stats):
+            return
+        self.done = last or gain <= self.tol * value
+        if not self.done:
+            self._move(stats)
+
+    def fit(self) -> Fit:
+        """Give the best concepts so far; `tell` has been called at least once."""
+        stats = self._best_stats
+        if stats is None:
+            raise RuntimeError("no statistics have been told yet")
+        error = relative_error(self._best, stats)
+        return Fit(self._best.cpu(), stats, error, self.history, self.reseeded)
+
+    def state(self) -> State:
+        """Give what `restore` needs to go on to the same bits; only for descents without momentum
+        and revival, which have nothing else to remember.
+        """
+        arrays = {"W": self.point, "best_W": self._best}
+        if self._best_stats is not None:
+            arrays |= {f"best_{name}": each for name, each in self._best_stats.arrays().items()}
+        state = {name: each.cpu().double().numpy() for name, each in arrays.items()}
+        state["best_value"] = np.array([self._best_value])
+        state["errors"] = np.array([value for _, _, value in self.history])
+        state["counts"] = np.array([self._steps, self.reseeded], dtype=np.float64)
+        return state
+
+    def restore(self, state: State) -> None:
+        """Go on from the state of another `Descent` with the same parameters."""
+        arrays = {name: torch.from_numpy(each) for name, each in state.items()}
+        self.point = self._plain = arrays["W"].to(self.point)
+        self._best = arrays["best_W"].to(self.point)
+        self._best_value = float(state["best_value"][0])
+        if "best_HHt" in state:
+            best = {name[5:]: each for name, each in arrays.items() if name.startswith("best_")}
+            self._best_stats = Stats.of_arrays(best)
+        self._steps, self.reseeded = (int(count) for count in state["counts"])
+        errors = state["errors"].tolist()
+        n_before = len(errors) - self._steps
+        phases = [("sample", step) for step in range(n_before)]
+        phases += [(self.phase, step) for step in range(self._steps)]
+        self.history = [(*at, error) for at, error in zip(phases, errors, strict=True)]
+
+    def _value(self, stats: Stats) -> float:
+        """√(2 · objective) / ‖V‖: the relative error, where nothing is penalised."""
+        error = relative_error(self.point, stats)
+        extra = self.penalty(self.point, stats)
+        return (error**2 + 2 * extra / stats.v_sq) ** 0.5 if stats.v_sq > 0 else 0.0
+
+    def _revived(self, stats: Stats) -> bool:
+        """Start dead concepts anew where that is asked for and possible."""
+        dead = torch.nonzero(is_dead(self.point, stats)).flatten().tolist()
+        if not dead or self.revive is None or self._revivals == REVIVALS:
+            return False
+        self._revivals += 1
+        revived = self.revive(self.point, dead)
+        if revived is self.point:
+            return False
+        self.reseeded += len(dead)
+        self.point = self._plain = revived
+        return True
+
+    def _move(self, stats: Stats) -> None:
+        """Set the next `point` from the statistics of this one."""
+        free = None if self.fixed is None else torch.nonzero(~self.fixed).flatten().tolist()
+        eye = torch.eye(len(stats.HHt), dtype=stats.HHt.dtype)
+        G = (stats.HHt + self.penalty.l2_W * eye).float()
+        B = (stats.VHt.T - self.penalty.l1_W).float().contiguous()
+        Wt = self.point.detach().cpu().T.contiguous()
+        W = hals(Wt, G, B, W_SWEEPS, free).T.contiguous().to(self.point.device)
+        if not self.penalty.weighs_W:
+            W = unit_columns(W)
+        before, self._plain = self._plain, W
+        self.point = W
+        if self.momentum > 0:
+            self._step_length = min(0.99, self._step_length * 1.05)
+            ahead = (W + self._step_length * (W - before)).clamp_(min=0)
+            self.point = ahead if self.penalty.weighs_W else unit_columns(ahead)

@@ -1,0 +1,140 @@
+"""One pass over data: H converged for given concepts, and the statistics summed on the way.
+
+Notation: V (positions × channels) activations, W (channels × k) concepts, H (positions × k)
+strengths, all rows in memory; V ≈ H Wᵀ.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
+
+import torch
+from torch import Tensor
+
+from pipeline.errors import UserError
+from pipeline.nmf.data import violation
+from pipeline.nmf.solve import Encoder
+from pipeline.nmf.stats import Stats, Sums
+
+ENCODE_TOL = 1e-3  # of H within a fit: its error enters the objective squared
+
+
+def sweep(
+    blocks: Iterable[Tensor], W: Tensor, *, tol: float = ENCODE_TOL, v_sq: float | None = None
+) -> Stats:
+    """Make one pass: the statistics of all positions with H converged for W.
+
+    Parameters
+    ----------
+    blocks : iterable of Tensor
+        (rows, channels) float32 each.
+    W : Tensor
+        (channels, k) float32, on the device to compute on.
+    tol : float
+        Bound of the relative error of H.
+    v_sq : float, optional
+        ‖V‖² where an earlier pass has found it; the data are then not checked again.
+
+    Returns
+    -------
+    Stats
+        The blocks' statistics added in their order.
+
+    Raises
+    ------
+    UserError
+        If a block holds values that are not finite or negative, or is of another width than W.
+    """
+    (total,) = sweep_many(blocks, [Encoder.of(W, tol=tol)], v_sq=v_sq)
+    return total
+
+
+def sweep_many(
+    blocks: Iterable[Tensor],
+    encoders: Sequence[Encoder],
+    *,
+    v_sq: float | None = None,
+    totals: Sequence[Stats] | None = None,
+    first: int = 0,
+    after_block: Callable[[int, list[Stats]], None] | None = None,
+) -> list[Stats]:
+    """Make one pass for several sets of concepts at once; see `sweep`.
+
+    Parameters
+    ----------
+    blocks : iterable of Tensor
+        (rows, channels) float32 each.
+    encoders : sequence of Encoder
+        One a set of concepts.
+    v_sq : float, optional
+        ‖V‖² if known.
+    totals : sequence of Stats, optional
+        Sums over the blocks before `first`, to go on from.
+    first : int
+        Number of the first of `blocks`.
+    after_block : callable, optional
+        Called after each block with its number and the sums so far.
+
+    Returns
+    -------
+    list of Stats
+        One an encoder. Their bits do not depend on which encoders go together.
+    """
+    sums = list(totals or [Stats.zeros(*encoder.lift.shape) for encoder in encoders])
+    for index, V in enumerate(blocks, first):
+        stats = block_stats(V, encoders, None if v_sq is not None else index)
+        sums = [total + each for total, each in zip(sums, stats, strict=True)]
+        if after_block is not None:
+            after_block(index, sums)
+    return sums if v_sq is None else [replace(total, v_sq=v_sq) for total in sums]
+
+
+def block_stats(V: Tensor, encoders: Sequence[Encoder], index: int | None = None) -> list[Stats]:
+    """Give the statistics of one block for several sets of concepts.
+
+    Parameters
+    ----------
+    V : Tensor
+        (rows, channels) float32.
+    encoders : sequence of Encoder
+        One a set of concepts; V is worked on where they are.
+    index : int, optional
+        Number of the block, for messages. Without it the block is known to be sound: it is not
+        checked, and ‖V‖² is left 0.
+
+    Returns
+    -------
+    list of Stats
+        One an encoder.
+
+    Raises
+    ------
+    UserError
+        If the block has an index and holds values that are not finite or negative, or is of
+        another width than the concepts.
+    """
+    n_channels, device = encoders[0].lift.shape[0], encoders[0].lift.device
+    if V.shape[1] != n_channels:
+        raise UserError(
+            f"block {index or 0} of the data has {V.shape[1]} channels, the concepts {n_channels}"
+        )
+    V = V.to(device)
+    sums = [Sums(n_channels, len(encoder.fold), device) for encoder in encoders]
+    low = V.new_zeros(())
+    runs = zip(*(encoder.run(V) for encoder in encoders), strict=True)
+    for parts in runs:
+        for each, (v, h) in zip(sums, parts, strict=True):
+            each.add(v, h)
+        if index is not None:
+            v = parts[0][0]
+            low = torch.minimum(low, v.amin())
+            sums[0].add_norms(v)
+    stats = [each.stats() for each in sums]
+    if index is None:
+        return stats
+    v_sq = stats[0].v_sq
+    if not (v_sq < math.inf and float(low) >= 0):
+        raise UserError(f"block {index} of the data: {violation(V)}")
+    return [replace(each, v_sq=v_sq) for each in stats]
