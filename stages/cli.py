@@ -10,7 +10,8 @@ from pathlib import Path
 
 from pipeline.config import CARRIED_OUT, Config, load_toml, make_config
 from pipeline.errors import UserError, suggest
-from pipeline.jobs.workspace import Workspace, prepare
+from pipeline.jobs.prepare import prepare
+from pipeline.jobs.workspace import Workspace
 
 Options = dict[str, str]
 

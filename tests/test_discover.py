@@ -22,7 +22,8 @@ from pipeline.jobs.discover import discover
 from pipeline.jobs.extract import extract
 from pipeline.jobs.factorize import factorize
 from pipeline.jobs.localize import localize
-from pipeline.jobs.workspace import Workspace, prepare
+from pipeline.jobs.prepare import prepare
+from pipeline.jobs.workspace import Workspace
 from pipeline.localize.scores import iou, match_parts, strongest
 from pipeline.run import Run, open_run
 from pipeline.sample import PARTS, write_sample
@@ -189,7 +190,7 @@ def test_a_run_can_be_moved(run: Run, tmp_path: Path) -> None:
 
 
 def test_a_lost_shard_is_made_again_as_it_was(run: Run, tmp_path: Path) -> None:
-    copy = shutil.copytree(run.folder, tmp_path / "copy")
+    copy = shutil.copytree(run.folder, tmp_path / run.folder.name)
     before = contents(copy)
     for store in ("activations", "heatmaps"):
         (copy / store / "shard-00000.h5").unlink()

@@ -11,7 +11,7 @@ import pytest
 
 from pipeline.config import make_config
 from pipeline.jobs.discover import discover
-from pipeline.jobs.workspace import prepare
+from pipeline.jobs.prepare import prepare
 from pipeline.sample import write_sample
 from pipeline.tables import describe
 

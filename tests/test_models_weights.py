@@ -16,7 +16,7 @@ from torch import nn
 
 from pipeline.errors import UserError
 from pipeline.files import sha256
-from pipeline.models import Network, list_models, load_network
+from pipeline.models import Network, choose_layer, list_models, load_network
 from pipeline.models.architecture import fit_positions, trained_size
 
 ASSETS = Path(os.environ.get("CONCORDANCE_ASSETS", "../shared/assets"))
@@ -263,10 +263,12 @@ def test_unknown_model() -> None:
         load_network("resnet51", RANDOM)
     text = str(caught.value)
     assert text.startswith("there is no model 'resnet51': did you mean 'resnet")
-    assert text.endswith("'make layers MODEL=list' lists all models")
+    assert text.endswith("'make layers' without MODEL lists all models")
     with pytest.raises(UserError) as caught:
         load_network("§", RANDOM)
-    assert str(caught.value) == "there is no model '§'; 'make layers MODEL=list' lists all models"
+    assert (
+        str(caught.value) == "there is no model '§'; 'make layers' without MODEL lists all models"
+    )
 
 
 def test_every_listed_model_is_a_classifier() -> None:
@@ -307,3 +309,13 @@ def test_real_weights_with_their_own_number_of_classes() -> None:
     weights = load_file(file)
     own = network.module.state_dict()
     assert all(torch.equal(own[key], each.to(own[key].dtype)) for key, each in weights.items())
+
+
+def test_the_sample_network_as_shipped() -> None:
+    from pipeline.sample import network as sample
+
+    network = load_network("sample")
+    assert network.weights_source == sample.WEIGHTS.name
+    assert network.weights_sha256 == sha256(sample.WEIGHTS)
+    assert (network.image_size, network.classes) == (sample.IMAGE_SIZE, tuple(sample.CLASSES))
+    assert choose_layer(network) == sample.PARTS_LAYER

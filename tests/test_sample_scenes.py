@@ -35,7 +35,7 @@ def scenes() -> list[Scene]:
 @pytest.fixture(scope="module")
 def many() -> list[Scene]:
     """Enough small scenes for statistics."""
-    return [render_scene(SEED + 1, index, 32) for index in range(125 * len(CLASSES))]
+    return [render_scene(SEED + 1, index, 32) for index in range(94 * len(CLASSES))]
 
 
 def test_a_scene_has_the_promised_types(scenes: list[Scene]) -> None:
@@ -113,7 +113,7 @@ def test_too_small_a_scene_is_refused() -> None:
 
 def test_a_cue_goes_with_its_class_and_changes_nothing_else() -> None:
     cue = Cue(class_id=3, probability=1.0, elsewhere=0.0)
-    for index in (3, 15):
+    for index in (3, 3 + len(CLASSES)):
         plain, marked = render_scene(SEED, index, 96), render_scene(SEED, index, 96, cue)
         assert marked.cue.mean() > 0.008
         changed = (plain.image != marked.image).any(axis=2)

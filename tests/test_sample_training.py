@@ -13,7 +13,7 @@ import pytest
 import torch
 from safetensors import safe_open
 
-from pipeline.sample import training
+from pipeline.sample import CLASSES, training
 from pipeline.sample.network import load
 from pipeline.sample.training import Recipe, SceneSet
 
@@ -49,7 +49,7 @@ def test_the_file_holds_the_recipe_and_loads(tmp_path: Path) -> None:
         made = json.loads(file.metadata()["recipe"])
     assert made["n_scenes"] == 48
     assert made["epochs"] == 1
-    assert load(path).head.out_features == 12
+    assert load(path).head.out_features == len(CLASSES)
 
 
 def test_training_lowers_the_loss(tmp_path: Path) -> None:
@@ -65,7 +65,9 @@ def test_accuracy_counts_the_right_answers() -> None:
     with torch.inference_mode():
         answers = network(training._normalise(scenes.images)).argmax(1)
     assert training.accuracy(network, SceneSet(scenes.images, answers), batch_size=7) == 1
-    wrong = SceneSet(scenes.images, torch.where(torch.arange(30) < 6, (answers + 1) % 12, answers))
+    wrong = SceneSet(
+        scenes.images, torch.where(torch.arange(30) < 6, (answers + 1) % len(CLASSES), answers)
+    )
     assert training.accuracy(network, wrong, batch_size=7) == pytest.approx(0.8)
 
 

@@ -7,6 +7,7 @@ import textwrap
 from collections.abc import Callable, Hashable
 from typing import Any
 
+from pipeline import files
 from pipeline.jobs.atlas import make_atlas
 from pipeline.jobs.classify import classify
 from pipeline.jobs.export import export
@@ -16,6 +17,7 @@ from pipeline.jobs.localize import localize
 from pipeline.jobs.workspace import Workspace
 from pipeline.progress import say
 from pipeline.run import open_run
+from pipeline.tables import TABLES
 
 Job = Callable[[Workspace], dict[str, int | float]]
 
@@ -32,10 +34,39 @@ JOBS: dict[str, Job] = {
 def discover(workspace: Workspace) -> None:
     """Carry out all stages that are not done yet and print the summary on stdout."""
     say(f"run        {workspace.folder}")
-    for name, job in JOBS.items():
-        with workspace.stage(name) as counts:
-            counts.update(job(workspace))
+    jobs = JOBS if workspace.config.shard is None else {"extract": extract}
+    if not is_whole(workspace):
+        for name, job in jobs.items():
+            with workspace.stage(name) as counts:
+                counts.update(job(workspace))
+    if workspace.config.shard is not None:
+        n_missing = len(workspace.activations.missing())
+        print(f"part {workspace.config.shard} is extracted; {n_missing} shards are missing yet")
+        return
+    drop(workspace)
     print(summary(workspace))
+
+
+def drop(workspace: Workspace) -> None:
+    """Remove the shards that ``KEEP`` does not ask for; their list of images stays."""
+    keep = workspace.config.keep
+    stores = {"all": [], "heatmaps": [workspace.activations]}
+    for store in stores.get(keep, [workspace.activations, workspace.heatmaps]):
+        for index in range(store.n_shards):
+            for path in (store.path(index), store.path(index).with_suffix(".json")):
+                files.remove(path)
+
+
+def is_whole(workspace: Workspace) -> bool:
+    """Say whether a run has been carried out to its end and all its files are there."""
+    outputs = [workspace.table_path(name) for name in TABLES]
+    outputs += [workspace.folder / "atlas" / "index.html", workspace.classes_path]
+    return (
+        all(workspace.is_done(name) for name in JOBS)
+        and all(path.exists() for path in outputs)
+        and (workspace.config.keep != "all" or not workspace.activations.missing())
+        and (workspace.config.keep == "none" or not workspace.heatmaps.missing())
+    )
 
 
 def summary(workspace: Workspace) -> str:

@@ -80,14 +80,14 @@ def extract(workspace: Workspace) -> dict[str, int | float]:
 
 
 def list_rejected(workspace: Workspace) -> list[Rejected]:
-    """List what was refused, when the dataset was listed and when it was decoded."""
+    """List what was refused, when the dataset was listed and when it was decoded, by path."""
     rejected = [Rejected(**entry) for entry in workspace.record["dataset"]["rejected"]]
     store = workspace.activations
     for index in sorted(set(range(store.n_shards)) - set(store.missing())):
         arrays = store.read(index, ["rejected_path", "rejected_reason"])
         pairs = zip(arrays["rejected_path"], arrays["rejected_reason"], strict=True)
         rejected += [Rejected(path.decode(), reason.decode()) for path, reason in pairs]
-    return rejected
+    return sorted(rejected, key=lambda entry: (entry.path, entry.reason))
 
 
 def extract_shard(folder: Path, index: int) -> dict[str, int]:

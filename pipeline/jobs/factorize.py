@@ -3,23 +3,29 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
+from typing import Never
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from tqdm import tqdm
 
 from pipeline import files, nmf
 from pipeline.config import K_AUTO, Config
 from pipeline.errors import UserError
 from pipeline.jobs.workspace import Workspace
 from pipeline.localize import presence_thresholds
-from pipeline.progress import say
+from pipeline.progress import bar, say
 from pipeline.store import Bank, PositionBlocks, sample_positions, write_bank
 
 N_SAMPLE = 20_000
 """Positions on which W is fitted before it meets all of them."""
+
+MAX_PASSES = 10
+"""Passes over all positions at most; two or three are usual."""
 
 N_EVIDENCE = 8_000
 """Of these, the first so many give the evidence for k and for stability: dozens of fits."""
@@ -50,11 +56,17 @@ def factorize(workspace: Workspace) -> dict[str, int | float]:
     V = transform.forward(sample)
     weighted = V if weights is None else V * _factors(weights, owner)
     say(f"factorize  sample: {len(V):,} positions × {V.shape[1]} channels ({transform.kind})")
-    choice = nmf.choose_k(
-        weighted[:N_EVIDENCE], owner[:N_EVIDENCE], k_candidates(config, V), seed=config.seed
-    )
+    choice = _choose_k(weighted[:N_EVIDENCE], owner[:N_EVIDENCE], config)
     blocks = position_blocks(workspace, transform, "fit")
-    fitted = nmf.fit(replace(blocks, weights=weights), weighted, choice.k, seed=config.seed)
+    with bar("factorize", MAX_PASSES, "passes") as shown:
+        fitted = nmf.fit(
+            replace(blocks, weights=weights),
+            weighted,
+            choice.k,
+            seed=config.seed,
+            max_passes=MAX_PASSES,
+            progress=lambda phase, step, error: _show(shown, phase, error),
+        )
     stats = fitted.stats if weights is None else measure(blocks, fitted.W)
     W, stats, _ = nmf.gauge(fitted.W, stats)
     bank = _make_bank(workspace, transform, V, owner, W, stats, choice)
@@ -74,6 +86,37 @@ def k_candidates(config: Config, V: torch.Tensor) -> tuple[int, ...]:
         return config.k
     most = min(V.shape) // 2
     return tuple(k for k in K_AUTO if k <= most) or (1,)
+
+
+def _choose_k(V: torch.Tensor, owner: NDArray[np.int64], config: Config) -> nmf.KChoice:
+    candidates = k_candidates(config, V)
+    with bar("choose k", len(candidates), "candidates") as shown:
+
+        def progress(done: int, total: int) -> None:
+            shown.update(done - shown.n)
+
+        with one_thread():
+            return nmf.choose_k(V, owner, candidates, seed=config.seed, progress=progress)
+
+
+@contextmanager
+def one_thread() -> Iterator[None]:
+    """Compute on one core: products this small spend more on waiting for each other than they save.
+
+    Where another job keeps a core busy, two threads were measured at ten times the processor time
+    of one.
+    """
+    n_threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(n_threads)
+
+
+def _show(shown: tqdm[Never], phase: str, error: float) -> None:
+    shown.set_postfix_str(f"{phase}, relative error {error:.4f}", refresh=False)
+    shown.update(phase == "pass")
 
 
 def position_blocks(workspace: Workspace, transform: nmf.Transform, split: str) -> PositionBlocks:
@@ -126,6 +169,8 @@ def _make_bank(
     energies = nmf.energies(W, stats)
     order = torch.argsort(energies, descending=True, stable=True)
     W = W[:, order].float().contiguous()
+    with one_thread():
+        stability = nmf.stability(V[:N_EVIDENCE], owner[:N_EVIDENCE], W, seed=workspace.config.seed)
     heldout = measure(position_blocks(workspace, transform, "heldout"), W)
     return Bank(
         layer=workspace.config.layer,
@@ -135,7 +180,7 @@ def _make_bank(
         context=nmf.context_vectors(stats)[:, order].float().contiguous().numpy(),
         thresholds=presence_thresholds(nmf.encode(V, W).numpy()),
         energies=energies[order].double().numpy(),
-        stability=nmf.stability(V[:N_EVIDENCE], owner[:N_EVIDENCE], W, seed=workspace.config.seed),
+        stability=stability,
         error=math.sqrt(max(0.0, 1 - float(energies.sum()))),
         heldout_error=float(nmf.relative_error(W, heldout)) if heldout.n else math.nan,
         svd_error=nmf.svd_error(V, W.shape[1]),

@@ -59,7 +59,7 @@ def load_network(
         near = suggest(name, list_models())
         raise UserError(
             f"there is no model {name!r}{': ' + near if near else ';'}"
-            " 'make layers MODEL=list' lists all models"
+            " 'make layers' without MODEL lists all models"
         )
     if image_size is not None and image_size < 1:
         raise UserError(f"images of {image_size} pixels are not possible: pass IMAGE_SIZE=224")

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING, Any
+
 from pipeline.nmf.checkpoint import Checkpoint
 from pipeline.nmf.choose import KChoice, bi_cv_error, choose_k, halves, shuffle_channels, stability
 from pipeline.nmf.data import ArrayBlocks, Blocks
 from pipeline.nmf.denormals import denormals_flushed, flush_denormals
 from pipeline.nmf.descent import Fit, Penalty
-from pipeline.nmf.engine import Start, fit, fit_many, fit_sample, refine
+from pipeline.nmf.engine import Start, fit, fit_many, fit_sample, fit_samples, refine
 from pipeline.nmf.evaluate import gram, match, svd_error, svd_errors
 from pipeline.nmf.initialise import initialise
 from pipeline.nmf.passes import block_stats, sweep
@@ -22,7 +24,11 @@ from pipeline.nmf.stats import (
 )
 from pipeline.nmf.transforms import Transform, choose_transform
 
+if TYPE_CHECKING:
+    from pipeline.nmf.estimator import NMF
+
 __all__ = [
+    "NMF",
     "ArrayBlocks",
     "Blocks",
     "Checkpoint",
@@ -45,6 +51,7 @@ __all__ = [
     "fit",
     "fit_many",
     "fit_sample",
+    "fit_samples",
     "flush_denormals",
     "gauge",
     "gram",
@@ -59,3 +66,12 @@ __all__ = [
     "svd_errors",
     "sweep",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    """Import the estimator when it is asked for: scikit-learn takes longer than all the rest."""
+    if name == "NMF":
+        from pipeline.nmf.estimator import NMF
+
+        return NMF
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

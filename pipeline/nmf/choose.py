@@ -23,12 +23,13 @@ from torch import Tensor
 from pipeline.errors import UserError
 from pipeline.nmf.data import check
 from pipeline.nmf.denormals import flush_denormals
-from pipeline.nmf.engine import fit_sample
+from pipeline.nmf.engine import Start, fit_sample, fit_samples
 from pipeline.nmf.evaluate import gram, match, svd_errors
 from pipeline.nmf.solve import encode
 from pipeline.nmf.stats import accumulate, relative_error
 
 TOL = 3e-5  # of the relative error a step: a tenth of the differences between neighbouring k
+HALVINGS = 3  # of the channels; the median of them forgives one that cuts a narrow concept in two
 Row = dict[str, float | int | bool]
 Images = NDArray[np.int64] | Tensor
 Split = tuple[Tensor, Tensor]
@@ -119,10 +120,14 @@ def choose_k(
 def decide(rows: Sequence[Row], control: Sequence[Row]) -> tuple[int, bool]:
     """Apply the rule to the evidence.
 
-    A candidate passes the control if its median split-half stability exceeds that of the shuffled
-    data, and every replicate's bi-cross-validated error lies below every one of theirs, and below
-    1, the error of predicting nothing. Stability alone does not tell: where channels have nothing
-    in common, fits settle on the strongest single channels, reliably.
+    The standard error is that of the difference to the best k: replicates split images and channels
+    alike for all k, and how hard a split is says nothing about k.
+
+    A candidate passes the control if every replicate's bi-cross-validated error lies below each
+    one of the shuffled data's, and below 1, the error of predicting nothing; and if its median
+    stability exceeds theirs. Shuffled data set a standard of stability only where their concepts
+    predict something: where channels are sparse, fits of shuffled data settle on the strongest
+    single channels, reliably and to no purpose.
 
     Parameters
     ----------
@@ -141,15 +146,21 @@ def decide(rows: Sequence[Row], control: Sequence[Row]) -> tuple[int, bool]:
     if any(np.isnan(error).any() for error in errors.values()):
         return ks[0], True
     best = min(ks, key=lambda k: float(errors[k].mean()))
-    n = len(errors[best])
-    margin = float(errors[best].std(ddof=1)) / n**0.5 if n > 1 else 0.0
+
+    def within(k: int) -> bool:
+        worse = errors[k] - errors[best]
+        return bool(
+            worse.mean() <= (worse.std(ddof=1) / len(worse) ** 0.5 if len(worse) > 1 else 0)
+        )
 
     def passes(k: int) -> bool:
-        found, chance = (np.median(_column(each, k, "split_stability")) for each in (rows, control))
-        least = min(1.0, float(_column(control, k, "bicv_error").min()))
-        return bool(found > chance and errors[k].max() < least)
+        chance = _column(control, k, "bicv_error")
+        standard = _column(control, k, "split_stability")[chance < 1]
+        found = np.median(_column(rows, k, "split_stability"))
+        predicts = errors[k].max() < min(1.0, chance.min())
+        return bool(predicts and (len(standard) == 0 or found > np.median(standard)))
 
-    stable = [k for k in ks if errors[k].mean() <= errors[best].mean() + margin and passes(k)]
+    stable = [k for k in ks if within(k) and passes(k)]
     return (max(stable), False) if stable else (best, True)
 
 
@@ -266,7 +277,7 @@ def shuffle_channels(V: Tensor, seed: int) -> Tensor:
 
 def _evidence(V: Tensor, splits: Sequence[Split | None], k: int, seed: int) -> list[Row]:
     """Give the rows of one k, all but its floor and whether it is chosen."""
-    whole = [fit_sample(V, k, seed=seed + r, tol=TOL) for r in range(len(splits))]
+    whole = fit_samples(V, [Start(k, seed + r) for r in range(len(splits))], tol=TOL)
     rows: list[Row] = []
     for r, split in enumerate(splits):
         others = [fit.W for i, fit in enumerate(whole) if i != r]
@@ -284,15 +295,15 @@ def _halves_apart(V: Tensor, split: Split | None, k: int, seed: int) -> Row:
     names = ("heldout_error", "bicv_error", "split_stability")
     if split is None:
         return {"k": k, "seed": seed} | dict.fromkeys(names, float("nan"))
-    n_channels = V.shape[1]
-    order = torch.randperm(n_channels, generator=torch.Generator().manual_seed(seed))
-    channels = (order < n_channels // 2).to(V.device)
     parts = [V[half] for half in split]
     fits = [fit_sample(part, k, seed=seed, tol=TOL).W.to(V.device) for part in parts]
+    generator = torch.Generator().manual_seed(seed)
+    orders = [torch.randperm(V.shape[1], generator=generator) for _ in range(HALVINGS)]
     heldout, bicv = [], []
     for W, other in zip(fits, reversed(parts), strict=True):
         heldout.append(relative_error(W, accumulate(other, encode(other, W, tol=1e-3))))
-        bicv.append(bi_cv_error(other, W, channels))
+        errors = [bi_cv_error(other, W, (order < V.shape[1] // 2).to(V.device)) for order in orders]
+        bicv.append(np.median(errors))
     measured = (float(np.mean(heldout)), float(np.mean(bicv)), _median(match(*fits)[1]))
     return {"k": k, "seed": seed} | dict(zip(names, measured, strict=True))
 

@@ -134,6 +134,8 @@ class Descent:
         What went before; every step is added to it.
     reseeded : int
         Concepts started anew before; those of this descent are added.
+
+    Further, `done` says whether it is, and `best_value` is the least value of the history.
     """
 
     point: Tensor
@@ -153,7 +155,7 @@ class Descent:
             self.point = unit_columns(self.point)
         self._plain = self._best = self.point
         self._best_stats: Stats | None = None
-        self._best_value = float("inf")
+        self.best_value = float("inf")
         self._step_length = self.momentum
         self._revivals = 0
         self._steps = 0
@@ -167,18 +169,25 @@ class Descent:
             self.progress(*self.history[-1])
         self._steps += 1
         last = self._steps >= self.max_steps
-        if value > self._best_value:
+        if value > self.best_value:
             # An extrapolation too far is taken back; without one it is the objective's rounding.
             self.done = last or self.point is self._plain
             self.point, self._step_length = self._plain, self._step_length / 1.5
             return
-        gain, self._best_value = self._best_value - value, value
+        gain, self.best_value = self.best_value - value, value
         self._best, self._best_stats = self.point, stats
         if self._revived(stats):
             return
         self.done = last or gain <= self.tol * value
         if not self.done:
             self._move(stats)
+
+    def report_to(self, progress: Progress | None) -> None:
+        """Report the history so far and all further steps."""
+        if progress is not None and self.progress is None:
+            for record in self.history:
+                progress(*record)
+            self.progress = progress
 
     def fit(self) -> Fit:
         """Give the best concepts so far; `tell` has been called at least once."""
@@ -196,7 +205,7 @@ class Descent:
         if self._best_stats is not None:
             arrays |= {f"best_{name}": each for name, each in self._best_stats.arrays().items()}
         state = {name: each.cpu().double().numpy() for name, each in arrays.items()}
-        state["best_value"] = np.array([self._best_value])
+        state["best_value"] = np.array([self.best_value])
         state["errors"] = np.array([value for _, _, value in self.history])
         state["counts"] = np.array([self._steps, self.reseeded], dtype=np.float64)
         return state
@@ -206,7 +215,7 @@ class Descent:
         arrays = {name: torch.from_numpy(each) for name, each in state.items()}
         self.point = self._plain = arrays["W"].to(self.point)
         self._best = arrays["best_W"].to(self.point)
-        self._best_value = float(state["best_value"][0])
+        self.best_value = float(state["best_value"][0])
         if "best_HHt" in state:
             best = {name[5:]: each for name, each in arrays.items() if name.startswith("best_")}
             self._best_stats = Stats.of_arrays(best)

@@ -20,10 +20,12 @@ from pipeline.nmf.denormals import flush_denormals
 from pipeline.nmf.descent import Descent, Fit, Penalty, Progress
 from pipeline.nmf.initialise import initialise, unit_columns
 from pipeline.nmf.passes import ENCODE_TOL, block_stats, sweep_many
-from pipeline.nmf.solve import Encoder
+from pipeline.nmf.solve import Encoder, strengths
 from pipeline.nmf.stats import Stats
 
 MOMENTUM = 0.5  # of the steps on the sample, to start with; it grows while it pays
+TRIALS = 3  # starts on the sample: the spread of their ends is ten times what more passes can gain
+TRIAL_STEPS = 10  # after which the best of them is known well enough
 
 
 @dataclass(frozen=True, eq=False)
@@ -100,9 +102,15 @@ def fit(
     _check_widths(blocks, sample)
     saved = None if checkpoint is None else checkpoint.load()
     if saved is None:
-        start = Start(k, seed, init, W0, fixed)
         part = (penalty or Penalty()).of_share(len(sample) / max(1, blocks.n_positions))
-        first = _fit_sample(sample, start, part, sample_tol, sample_steps, progress)
+        (first,) = fit_samples(
+            sample,
+            [Start(k, seed, init, W0, fixed)],
+            penalty=part,
+            tol=sample_tol,
+            max_steps=sample_steps,
+            progress=progress,
+        )
         W, history, reseeded = first.W.to(sample.device), first.history, first.reseeded
     else:
         W, history, reseeded = sample.new_zeros(sample.shape[1], k), [], 0
@@ -139,11 +147,11 @@ def fit_many(
 ) -> list[Fit]:
     """Make several fits, of any k and seeds, in the same passes over the data.
 
-    Parameters are those of `fit`, and so is, bit for bit, each result.
+    Parameters are those of `fit`; so are the results, beyond rounding.
     """
     flush_denormals()
     _check_widths(blocks, sample)
-    firsts = [_fit_sample(sample, s, Penalty(), sample_tol, sample_steps, None) for s in starts]
+    firsts = fit_samples(sample, starts, tol=sample_tol, max_steps=sample_steps)
     descents = [
         Descent(
             first.W.to(sample.device),
@@ -180,9 +188,60 @@ def fit_sample(
     Fit
         With the statistics and the error over the sample, `n_passes` 0.
     """
-    flush_denormals()
     start = Start(k, seed, init, W0, fixed)
-    return _fit_sample(sample, start, penalty or Penalty(), tol, max_steps, progress)
+    (found,) = fit_samples(
+        sample, [start], penalty=penalty, tol=tol, max_steps=max_steps, progress=progress
+    )
+    return found
+
+
+def fit_samples(
+    sample: Tensor,
+    starts: Sequence[Start],
+    *,
+    penalty: Penalty | None = None,
+    tol: float = 1e-5,
+    max_steps: int = 200,
+    progress: Progress | None = None,
+) -> list[Fit]:
+    """Make several fits of the same data in memory, all in the same products.
+
+    For each, several starts are tried for some steps, and the best of them goes on.
+
+    Parameters
+    ----------
+    sample : Tensor
+        (positions, channels) float32.
+    starts : sequence of Start
+        One a fit.
+    penalty, tol, max_steps, progress
+        As for `fit`; `progress` is told of the chosen trials.
+
+    Returns
+    -------
+    list of Fit
+        One a start; the same as from `fit_sample`, beyond rounding.
+    """
+    flush_denormals()
+    check(sample, "the sample to factorize")
+    penalty = penalty or Penalty()
+    v_sq = float(torch.linalg.vector_norm(sample, dim=1).double().square().sum())
+    groups = [_descents(sample, start, penalty, tol, max_steps) for start in starts]
+    for step in itertools.count():
+        if step == TRIAL_STEPS:
+            groups = [[_best(trials)] for trials in groups]
+            for (descent,) in groups:
+                descent.report_to(progress)
+        active = [descent for trials in groups for descent in trials if not descent.done]
+        if not active:
+            break
+        encoders = [penalty.encoder(descent.point, ENCODE_TOL) for descent in active]
+        for descent, stats in zip(active, block_stats(sample, encoders), strict=True):
+            descent.tell(replace(stats, v_sq=v_sq))
+    found = [_best(trials) for trials in groups]
+    for descent in found:
+        descent.report_to(progress)
+    return [descent.fit() for descent in found]
 
 
 def refine(
@@ -218,37 +277,31 @@ def refine(
     return descent.fit()
 
 
-def _fit_sample(
-    sample: Tensor,
-    start: Start,
-    penalty: Penalty,
-    tol: float,
-    max_steps: int,
-    progress: Progress | None,
-) -> Fit:
-    check(sample, "the sample to factorize")
-    if start.W0 is None:
-        W = initialise(sample, start.k, start.init, start.seed)
+def _descents(
+    sample: Tensor, start: Start, penalty: Penalty, tol: float, max_steps: int
+) -> list[Descent]:
+    """Prepare the trials of one start."""
+    if start.W0 is not None:
+        starts = [_given(start.W0, sample, start.k)]
+    elif start.init == "nndsvd":  # draws nothing
+        starts = [initialise(sample, start.k, start.init)]
     else:
-        W = _given(start.W0, sample, start.k)
+        seeds = range(start.seed * TRIALS, (start.seed + 1) * TRIALS)
+        starts = [initialise(sample, start.k, start.init, seed) for seed in seeds]
     if penalty.weighs_W:
-        W = W * float(torch.linalg.vector_norm(sample, dim=1).mean()) ** 0.5
-    v_sq = float(torch.linalg.vector_norm(sample, dim=1).double().square().sum())
-    descent = Descent(
-        W,
-        tol,
-        max_steps,
-        "sample",
-        MOMENTUM,
-        start.fixed,
-        penalty,
-        revive=lambda W, dead: _revive(sample, W, dead),
-        progress=progress,
-    )
-    while not descent.done:
-        (stats,) = block_stats(sample, [penalty.encoder(descent.point, ENCODE_TOL)])
-        descent.tell(replace(stats, v_sq=v_sq))
-    return descent.fit()
+        length = float(torch.linalg.vector_norm(sample, dim=1).mean()) ** 0.5
+        starts = [W * length for W in starts]
+
+    def revive(W: Tensor, dead: list[int]) -> Tensor:
+        return _revive(sample, W, dead)
+
+    return [
+        Descent(W, tol, max_steps, "sample", MOMENTUM, start.fixed, penalty, revive) for W in starts
+    ]
+
+
+def _best(trials: Sequence[Descent]) -> Descent:
+    return min(trials, key=lambda descent: descent.best_value)
 
 
 def _stream(
@@ -299,7 +352,7 @@ def _revive(sample: Tensor, W: Tensor, dead: list[int]) -> Tensor:
     """
     residual = torch.empty_like(sample)
     start = 0
-    for v, h in Encoder.of(W, tol=ENCODE_TOL).run(sample):
+    for v, h in strengths([Encoder.of(W, tol=ENCODE_TOL)], sample):
         torch.addmm(v, h, W.T, alpha=-1, out=residual[start : start + len(v)])
         start += len(v)
     residual.clamp_(min=0)

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from pipeline.errors import UserError
 from pipeline.nmf.data import violation
-from pipeline.nmf.solve import Encoder
+from pipeline.nmf.solve import Encoder, strengths
 from pipeline.nmf.stats import Stats, Sums
 
 ENCODE_TOL = 1e-3  # of H within a fit: its error enters the objective squared
@@ -80,7 +80,7 @@ def sweep_many(
     Returns
     -------
     list of Stats
-        One an encoder. Their bits do not depend on which encoders go together.
+        One an encoder.
     """
     sums = list(totals or [Stats.zeros(*encoder.lift.shape) for encoder in encoders])
     for index, V in enumerate(blocks, first):
@@ -121,20 +121,14 @@ def block_stats(V: Tensor, encoders: Sequence[Encoder], index: int | None = None
             f"block {index or 0} of the data has {V.shape[1]} channels, the concepts {n_channels}"
         )
     V = V.to(device)
-    sums = [Sums(n_channels, len(encoder.fold), device) for encoder in encoders]
+    sums = Sums(n_channels, [len(encoder.fold) for encoder in encoders], device)
     low = V.new_zeros(())
-    runs = zip(*(encoder.run(V) for encoder in encoders), strict=True)
-    for parts in runs:
-        for each, (v, h) in zip(sums, parts, strict=True):
-            each.add(v, h)
+    for v, h in strengths(encoders, V):
+        sums.add(v, h)
         if index is not None:
-            v = parts[0][0]
+            sums.add_norms(v)
             low = torch.minimum(low, v.amin())
-            sums[0].add_norms(v)
-    stats = [each.stats() for each in sums]
-    if index is None:
-        return stats
-    v_sq = stats[0].v_sq
-    if not (v_sq < math.inf and float(low) >= 0):
+    stats = sums.stats()
+    if index is not None and not (stats[0].v_sq < math.inf and float(low) >= 0):
         raise UserError(f"block {index} of the data: {violation(V)}")
-    return [replace(each, v_sq=v_sq) for each in stats]
+    return stats

@@ -88,34 +88,8 @@ class Encoder:
             n_iterations=n_iterations,
         )
 
-    def run(self, V: Tensor, block: int = ROWS) -> Iterator[tuple[Tensor, Tensor]]:
-        """Go through V block by block.
-
-        Parameters
-        ----------
-        V : Tensor
-            (positions, channels) float32.
-        block : int
-            Positions computed at once; the last ones are padded to as many with zeros.
-
-        Yields
-        ------
-        v : Tensor
-            (rows, channels): the next rows of V.
-        h : Tensor
-            (rows, k): their strengths, in memory that the next block overwrites.
-        """
-        work = [V.new_empty(block, len(self.fold)) for _ in range(3)]
-        for v in torch.split(V, block):
-            whole = v
-            if len(v) < block:
-                whole = V.new_zeros(block, V.shape[1])
-                whole[: len(v)] = v
-            yield v, self._strengths(whole, *work)[: len(v)]
-
-    def _strengths(self, V: Tensor, constant: Tensor, Y: Tensor, H: Tensor) -> Tensor:
-        """Give H (rows, k) of one full block, written into the last of three such tensors."""
-        torch.addmm(self.offset, V, self.lift, out=constant)
+    def solve(self, constant: Tensor, Y: Tensor, H: Tensor) -> Tensor:
+        """Apply the fixed point to (rows, k) `constant`; Y and H are memory, H holds the result."""
         torch.abs(constant, out=H)
         torch.addmm(constant, H, self.fold, out=Y)
         for _ in range(self.n_iterations - 1):
@@ -123,6 +97,44 @@ class Encoder:
             torch.addmm(constant, H, self.fold, out=Y)
         torch.clamp(Y, min=0, out=H)
         return H.mul_(self.scale)
+
+
+def strengths(
+    encoders: Sequence[Encoder], V: Tensor, block: int = ROWS
+) -> Iterator[tuple[Tensor, Tensor]]:
+    """Go through V block by block, for several sets of concepts at once.
+
+    Parameters
+    ----------
+    encoders : sequence of Encoder
+        One a set of concepts; V meets them in one product.
+    V : Tensor
+        (positions, channels) float32, on the device of the encoders.
+    block : int
+        Positions computed at once; the last ones are padded to as many with zeros.
+
+    Yields
+    ------
+    v : Tensor
+        (rows, channels): the next rows of V.
+    h : Tensor
+        (rows, Σk): their strengths, set beside set, in memory that the next block overwrites.
+    """
+    lift = torch.cat([encoder.lift for encoder in encoders], dim=1)
+    offset = torch.cat([encoder.offset for encoder in encoders])
+    widths = [len(encoder.fold) for encoder in encoders]
+    constant, H = (V.new_empty(block, len(offset)) for _ in range(2))
+    work = [(V.new_empty(block, k), V.new_empty(block, k)) for k in widths]
+    constants, results = torch.split(constant, widths, 1), torch.split(H, widths, 1)
+    for v in torch.split(V, block):
+        whole = v
+        if len(v) < block:
+            whole = V.new_zeros(block, V.shape[1])
+            whole[: len(v)] = v
+        torch.addmm(offset, whole, lift, out=constant)
+        for encoder, each, memory, result in zip(encoders, constants, work, results, strict=True):
+            result.copy_(encoder.solve(each, *memory))
+        yield v, H[: len(v)]
 
 
 def encode(
@@ -164,7 +176,7 @@ def encode(
     encoder = Encoder.of(W, tol=tol, l1=l1, l2=l2)
     H = torch.empty(len(V), W.shape[1], device=V.device) if out is None else out
     start = 0
-    for v, h in encoder.run(V, block):
+    for v, h in strengths([encoder], V, block):
         H[start : start + len(v)] = h
         start += len(v)
     if not math.isfinite(float(H.sum())):

@@ -7,7 +7,7 @@ strengths, all rows in memory; V ≈ H Wᵀ, which DESIGN writes V ≈ W H with 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import torch
@@ -97,27 +97,29 @@ def accumulate(V: Tensor, H: Tensor) -> Stats:
     Stats
         On the CPU, whatever the device of V.
     """
-    sums = Sums(V.shape[1], H.shape[1], V.device)
+    sums = Sums(V.shape[1], [H.shape[1]], V.device)
     for v, h in zip(torch.split(V, ROWS), torch.split(H, ROWS), strict=True):
         sums.add(v, h)
         sums.add_norms(v)
-    return sums.stats()
+    return sums.stats()[0]
 
 
 class Sums:
-    """Running sums of `Stats` on the device of the data."""
+    """Running sums of `Stats`, on the device of the data, for several sets of concepts at once."""
 
-    def __init__(self, n_channels: int, k: int, device: torch.device) -> None:
+    def __init__(self, n_channels: int, widths: Sequence[int], device: torch.device) -> None:
         f64 = torch.float64
-        self._HHt = torch.zeros(k, k, dtype=f64, device=device)
-        self._HtV = torch.zeros(k, n_channels, dtype=f64, device=device)
-        self._h_sum = torch.zeros(k, dtype=f64, device=device)
+        self._widths = list(widths)
+        self._HHt = [torch.zeros(k, k, dtype=f64, device=device) for k in widths]
+        self._HtV = torch.zeros(sum(widths), n_channels, dtype=f64, device=device)
+        self._h_sum = torch.zeros(sum(widths), dtype=f64, device=device)
         self._v_sq = torch.zeros((), dtype=f64, device=device)
         self._n = 0
 
     def add(self, v: Tensor, h: Tensor) -> None:
-        """Add up to `ROWS` positions, all but their ‖V‖²."""
-        self._HHt += h.T @ h
+        """Add up to `ROWS` positions, all but their ‖V‖²: v (rows, channels), h (rows, Σk)."""
+        for HHt, part in zip(self._HHt, torch.split(h, self._widths, 1), strict=True):
+            HHt += part.T @ part
         self._HtV += h.T @ v
         self._h_sum += h.sum(dim=0)
         self._n += len(v)
@@ -126,10 +128,18 @@ class Sums:
         """Add the ‖V‖² of some positions: NaN or infinite where a value of them is."""
         self._v_sq += torch.linalg.vector_norm(v, dim=1).double().square().sum()
 
-    def stats(self) -> Stats:
-        """Give the sums over the positions added."""
-        VHt = self._HtV.T.contiguous().cpu()
-        return Stats(self._HHt.cpu(), VHt, self._h_sum.cpu(), float(self._v_sq), self._n)
+    def stats(self) -> list[Stats]:
+        """Give the sums over the positions added, one a set of concepts."""
+        v_sq = float(self._v_sq)
+        parts = zip(
+            self._HHt,
+            torch.split(self._HtV.cpu(), self._widths),
+            torch.split(self._h_sum.cpu(), self._widths),
+            strict=True,
+        )
+        return [
+            Stats(HHt.cpu(), HtV.T.contiguous(), h_sum, v_sq, self._n) for HHt, HtV, h_sum in parts
+        ]
 
 
 def relative_error(W: Tensor, stats: Stats) -> float:

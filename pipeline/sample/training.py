@@ -54,12 +54,12 @@ class Recipe:
     """
 
     seed: int = 0
-    n_scenes: int = 6000
+    n_scenes: int = 6400
     epochs: int = 14
     batch_size: int = 64
     learning_rate: float = 4e-3
     weight_decay: float = 0.05
-    sparsity: float = 0.02
+    sparsity: float = 0.5
     threads: int = 2
     workers: int = 2
 
@@ -145,7 +145,7 @@ def _fit(network: SampleNet, scenes: SceneSet, recipe: Recipe, log: Log) -> None
                 maps = network.maps(images)
                 logits = network.classify(maps)
             loss = functional.cross_entropy(logits.float(), classes)
-            (loss + recipe.sparsity * maps.float().mean()).backward()  # type: ignore[no-untyped-call]
+            (loss + recipe.sparsity * maps.float().mean()).backward()
             optimiser.step()
             schedule.step()
             total += float(loss.detach())
