@@ -226,5 +226,5 @@ def _text(labels: Labels, concept: int) -> str:
         for name, value in zip(labels.names[concept], labels.probabilities[concept], strict=True)
     ]
     if not labels.significant[concept]:
-        lines = [f"concept {concept}", f"{lines[0]}, not better than chance"]
+        lines = [f"concept {concept}", f"({lines[0]})", "not better than chance"]
     return "\n".join(lines)

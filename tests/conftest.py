@@ -3,21 +3,31 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 # Before torch is imported anywhere; several tests run side by side.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("MPLBACKEND", "Agg")
 
+
 import hypothesis
 import pytest
+import torch
 
 ROOT = Path(__file__).resolve().parent.parent
 
 # Machines that run tests are slow at times; how long an example takes says nothing.
 hypothesis.settings.register_profile("concordance", deadline=None, print_blob=True)
 hypothesis.settings.load_profile("concordance")
+
+
+@pytest.fixture(autouse=True)
+def denormals() -> Iterator[None]:
+    """Give every test numbers as IEEE 754 has them; the engine flushes the smallest to zero."""
+    torch.set_flush_denormal(False)
+    yield
+    torch.set_flush_denormal(False)
 
 
 @pytest.fixture(scope="session")

@@ -42,8 +42,8 @@ def section(title: str) -> str:
 
 def documented(title: str) -> dict[str, str]:
     """Return the datasets of a section's table, with their types."""
-    rows = re.findall(r"^\| (`.+?) \| (.*?) \|", section(title), re.MULTILINE)
-    return {name: dtype for names, dtype in rows for name in re.findall(r"`(.+?)`", names)}
+    rows = re.findall(r"^\| (`[^|]+) \|([^|]*)\|", section(title), re.MULTILINE)
+    return {name: dtype.strip() for names, dtype in rows for name in re.findall(r"`(.+?)`", names)}
 
 
 @pytest.mark.parametrize("name", SECTIONS)

@@ -86,7 +86,7 @@ def summary(workspace: Workspace) -> str:
     lines += ["", f"{header} {'energy':>7} {'stable':>7} {'images':>7}"]
     lines += [_concept_line(row) for row in concepts.to_dict("records")]
     if not concepts["top_significant"].all():
-        lines.append("(in brackets: not better than chance)")
+        lines.append("(in brackets: not better than chance, see top_p in the table concepts)")
     lines.append("")
     for row in fidelity.itertuples():
         lines.append(

@@ -6,10 +6,11 @@ straddle shards, so what a shard holds depends on its images alone.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
+from itertools import zip_longest
 from pathlib import Path
 from typing import Any
 
@@ -93,15 +94,7 @@ def list_rejected(workspace: Workspace) -> list[Rejected]:
 def extract_shard(folder: Path, index: int) -> dict[str, int]:
     """Extract one shard of the run in `folder`; return counts of images and rejected."""
     workspace, runner = _worker(folder)
-    with ThreadPoolExecutor(2) as pool:
-        return _extract(workspace, runner, index, pool)
-
-
-def read_batch(
-    workspace: Workspace, records: list[ImageRecord], pool: ThreadPoolExecutor
-) -> Future[list[Decoded]]:
-    """Start decoding some images."""
-    return pool.submit(lambda: [_decode(workspace, record) for record in records])
+    return next(_extract(workspace, runner, [index]))
 
 
 def choose_runner(workspace: Workspace) -> Runner:
@@ -137,9 +130,7 @@ def _run_shards(workspace: Workspace, shards: list[int]) -> Iterator[dict[str, i
     if is_distributed(workspace.config):
         yield from over_shards(extract_shard, workspace.folder, shards, workspace.config)
         return
-    with ThreadPoolExecutor(2) as pool:
-        for index in shards:
-            yield _extract(workspace, runner, index, pool)
+    yield from _extract(workspace, runner, shards)
 
 
 @lru_cache(maxsize=1)
@@ -149,28 +140,66 @@ def _worker(folder: Path) -> tuple[Workspace, Runner]:
 
 
 def _extract(
-    workspace: Workspace, runner: Runner, index: int, pool: ThreadPoolExecutor
-) -> dict[str, int]:
+    workspace: Workspace, runner: Runner, shards: Sequence[int]
+) -> Iterator[dict[str, int]]:
+    """Extract shards one after the other; decode the next and write the last meanwhile."""
+    with ThreadPoolExecutor(2) as decoders, ThreadPoolExecutor(1) as writer:
+        writing: Future[dict[str, int]] | None = None
+        upcoming = _start_decoding(workspace, shards[0], decoders)
+        for index, following in zip_longest(shards, shards[1:]):
+            batches = upcoming
+            if following is not None:
+                upcoming = _start_decoding(workspace, following, decoders)
+            shard = _run(workspace, runner, batches)
+            if writing is not None:
+                yield writing.result()
+            writing = writer.submit(_publish, workspace, index, *shard)
+        if writing is not None:
+            yield writing.result()
+
+
+def _start_decoding(
+    workspace: Workspace, index: int, decoders: ThreadPoolExecutor
+) -> list[Future[list[Decoded]]]:
     records = workspace.listing.shard(index)
     batches = [records[start : start + BATCH] for start in range(0, len(records), BATCH)]
-    pending = [read_batch(workspace, batch, pool) for batch in batches]
-    good: list[Decoded] = []
-    bad: list[Decoded] = []
+    return [decoders.submit(_decode_batch, workspace, batch) for batch in batches]
+
+
+def _run(
+    workspace: Workspace, runner: Runner, batches: list[Future[list[Decoded]]]
+) -> tuple[list[Decoded], list[dict[str, NDArray[Any]]]]:
+    """Run the network on a shard's batches; return its images and what to store of each batch."""
+    images: list[Decoded] = []
     parts: list[dict[str, NDArray[Any]]] = []
-    for future in pending:
+    for future in batches:
         decoded = future.result()
         kept = [image for image in decoded if image.pixels is not None]
-        bad += [image for image in decoded if image.pixels is None]
         if kept:
-            images = torch.stack([image.pixels for image in kept if image.pixels is not None])
-            parts.append(_stored(workspace, runner(images), kept))
-            good += kept
+            pixels = torch.stack([image.pixels for image in kept if image.pixels is not None])
+            parts.append(_stored(workspace, runner(pixels), kept))
+        images += [replace(image, pixels=None) for image in decoded]
+    return images, parts
+
+
+def _publish(
+    workspace: Workspace,
+    index: int,
+    images: list[Decoded],
+    parts: list[dict[str, NDArray[Any]]],
+) -> dict[str, int]:
+    good = [image for image in images if not image.reason]
+    bad = [image for image in images if image.reason]
     arrays = {name: np.concatenate([part[name] for part in parts]) for name in (parts or [{}])[0]}
-    arrays |= _facts(workspace, good, bad)
+    arrays |= _facts(good, bad)
     if not parts:
         arrays |= _empty(workspace)
     workspace.activations.write(index, arrays, layer=workspace.config.layer)
     return {"images": len(good), "rejected": len(bad)}
+
+
+def _decode_batch(workspace: Workspace, records: list[ImageRecord]) -> list[Decoded]:
+    return [_decode(workspace, record) for record in records]
 
 
 def _decode(workspace: Workspace, record: ImageRecord) -> Decoded:
@@ -215,9 +244,7 @@ def _narrow(maps: torch.Tensor, layer: str, images: list[Decoded], config: Confi
     return narrow.cpu().numpy()
 
 
-def _facts(
-    workspace: Workspace, good: list[Decoded], bad: list[Decoded]
-) -> dict[str, NDArray[Any]]:
+def _facts(good: list[Decoded], bad: list[Decoded]) -> dict[str, NDArray[Any]]:
     affines = [image.affine.as_array() for image in good if image.affine is not None]
     return {
         "image_id": np.array([image.record.image_id for image in good], dtype=np.int64),

@@ -9,10 +9,11 @@ from pipeline.nmf.choose import KChoice, bi_cv_error, choose_k, halves, shuffle_
 from pipeline.nmf.data import ArrayBlocks, Blocks
 from pipeline.nmf.denormals import denormals_flushed, flush_denormals
 from pipeline.nmf.descent import Fit, Penalty
-from pipeline.nmf.engine import Start, fit, fit_many, fit_sample, fit_samples, refine
+from pipeline.nmf.engine import fit, fit_many, refine
 from pipeline.nmf.evaluate import gram, match, svd_error, svd_errors
 from pipeline.nmf.initialise import initialise
 from pipeline.nmf.passes import block_stats, sweep
+from pipeline.nmf.sampling import Start, fit_sample, fit_samples
 from pipeline.nmf.solve import Encoder, encode
 from pipeline.nmf.stats import (
     Stats,

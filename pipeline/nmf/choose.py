@@ -23,8 +23,8 @@ from torch import Tensor
 from pipeline.errors import UserError
 from pipeline.nmf.data import check
 from pipeline.nmf.denormals import flush_denormals
-from pipeline.nmf.engine import Start, fit_sample, fit_samples
 from pipeline.nmf.evaluate import gram, match, svd_errors
+from pipeline.nmf.sampling import Start, fit_sample, fit_samples
 from pipeline.nmf.solve import encode
 from pipeline.nmf.stats import accumulate, relative_error
 

@@ -26,6 +26,7 @@ W_SWEEPS = 4  # HALS sweeps over W a step; more cost time and gain nothing measu
 REVIVALS = 3  # rounds of reseeding dead concepts; k above the rank of the data has no remedy
 DEAD = 1e-10  # share of the strongest concept's ‖w‖² Σh² below which a concept is dead
 
+PHASES = ("trial", "sample", "pass", "batch")
 Record = tuple[str, int, float]
 Progress = Callable[[str, int, float], None]
 Revive = Callable[[Tensor, list[int]], Tensor]
@@ -78,7 +79,8 @@ class Fit:
     error : float
         Relative error over all positions.
     history : list of (phase, step, error)
-        Every step; phase is 'sample' or 'pass'. Penalties are counted in.
+        Every step; phase is 'trial' (of the start that was chosen), 'sample' or 'pass'.
+        Penalties are counted in.
     reseeded : int
         How often a dead concept was started anew from a badly explained position.
     """
@@ -135,7 +137,8 @@ class Descent:
     reseeded : int
         Concepts started anew before; those of this descent are added.
 
-    Further, `done` says whether it is, and `best_value` is the least value of the history.
+    Further, `done` says whether it is, `best` are the best concepts so far, and `best_value` is
+    what they reach.
     """
 
     point: Tensor
@@ -153,7 +156,7 @@ class Descent:
     def __post_init__(self) -> None:
         if not self.penalty.weighs_W:
             self.point = unit_columns(self.point)
-        self._plain = self._best = self.point
+        self._plain = self.best = self.point
         self._best_stats: Stats | None = None
         self.best_value = float("inf")
         self._step_length = self.momentum
@@ -175,7 +178,7 @@ class Descent:
             self.point, self._step_length = self._plain, self._step_length / 1.5
             return
         gain, self.best_value = self.best_value - value, value
-        self._best, self._best_stats = self.point, stats
+        self.best, self._best_stats = self.point, stats
         if self._revived(stats):
             return
         self.done = last or gain <= self.tol * value
@@ -194,19 +197,20 @@ class Descent:
         stats = self._best_stats
         if stats is None:
             raise RuntimeError("no statistics have been told yet")
-        error = relative_error(self._best, stats)
-        return Fit(self._best.cpu(), stats, error, self.history, self.reseeded)
+        error = relative_error(self.best, stats)
+        return Fit(self.best.cpu(), stats, error, self.history, self.reseeded)
 
     def state(self) -> State:
         """Give what `restore` needs to go on to the same bits; only for descents without momentum
         and revival, which have nothing else to remember.
         """
-        arrays = {"W": self.point, "best_W": self._best}
+        arrays = {"W": self.point, "best_W": self.best}
         if self._best_stats is not None:
             arrays |= {f"best_{name}": each for name, each in self._best_stats.arrays().items()}
         state = {name: each.cpu().double().numpy() for name, each in arrays.items()}
         state["best_value"] = np.array([self.best_value])
-        state["errors"] = np.array([value for _, _, value in self.history])
+        history = [(PHASES.index(phase), step, value) for phase, step, value in self.history]
+        state["history"] = np.array(history, dtype=np.float64).reshape(-1, 3)
         state["counts"] = np.array([self._steps, self.reseeded], dtype=np.float64)
         return state
 
@@ -214,17 +218,14 @@ class Descent:
         """Go on from the state of another `Descent` with the same parameters."""
         arrays = {name: torch.from_numpy(each) for name, each in state.items()}
         self.point = self._plain = arrays["W"].to(self.point)
-        self._best = arrays["best_W"].to(self.point)
+        self.best = arrays["best_W"].to(self.point)
         self.best_value = float(state["best_value"][0])
         if "best_HHt" in state:
             best = {name[5:]: each for name, each in arrays.items() if name.startswith("best_")}
             self._best_stats = Stats.of_arrays(best)
         self._steps, self.reseeded = (int(count) for count in state["counts"])
-        errors = state["errors"].tolist()
-        n_before = len(errors) - self._steps
-        phases = [("sample", step) for step in range(n_before)]
-        phases += [(self.phase, step) for step in range(self._steps)]
-        self.history = [(*at, error) for at, error in zip(phases, errors, strict=True)]
+        rows = state["history"].tolist()
+        self.history = [(PHASES[int(phase)], int(step), value) for phase, step, value in rows]
 
     def _value(self, stats: Stats) -> float:
         """√(2 · objective) / ‖V‖: the relative error, where nothing is penalised."""

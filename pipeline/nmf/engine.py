@@ -8,35 +8,17 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
 
-import torch
 from torch import Tensor
 
 from pipeline.errors import UserError
 from pipeline.nmf.checkpoint import Checkpoint, Cursor, pack, unpack
-from pipeline.nmf.data import Blocks, check, shape
+from pipeline.nmf.data import Blocks
 from pipeline.nmf.denormals import flush_denormals
 from pipeline.nmf.descent import Descent, Fit, Penalty, Progress
-from pipeline.nmf.initialise import initialise, unit_columns
-from pipeline.nmf.passes import ENCODE_TOL, block_stats, sweep_many
-from pipeline.nmf.solve import Encoder, strengths
+from pipeline.nmf.passes import ENCODE_TOL, sweep_many
+from pipeline.nmf.sampling import Start, fit_samples
 from pipeline.nmf.stats import Stats
-
-MOMENTUM = 0.5  # of the steps on the sample, to start with; it grows while it pays
-TRIALS = 3  # starts on the sample: the spread of their ends is ten times what more passes can gain
-TRIAL_STEPS = 10  # after which the best of them is known well enough
-
-
-@dataclass(frozen=True, eq=False)
-class Start:
-    """What one fit starts from; see `fit` for the meaning of each."""
-
-    k: int
-    seed: int = 0
-    init: str = "positions"
-    W0: Tensor | None = None
-    fixed: Tensor | None = None
 
 
 def fit(
@@ -168,82 +150,6 @@ def fit_many(
     return [descent.fit() for descent in descents]
 
 
-def fit_sample(
-    sample: Tensor,
-    k: int,
-    *,
-    seed: int = 0,
-    init: str = "positions",
-    W0: Tensor | None = None,
-    fixed: Tensor | None = None,
-    penalty: Penalty | None = None,
-    tol: float = 1e-5,
-    max_steps: int = 200,
-    progress: Progress | None = None,
-) -> Fit:
-    """Factorize data in memory; parameters as for `fit`.
-
-    Returns
-    -------
-    Fit
-        With the statistics and the error over the sample, `n_passes` 0.
-    """
-    start = Start(k, seed, init, W0, fixed)
-    (found,) = fit_samples(
-        sample, [start], penalty=penalty, tol=tol, max_steps=max_steps, progress=progress
-    )
-    return found
-
-
-def fit_samples(
-    sample: Tensor,
-    starts: Sequence[Start],
-    *,
-    penalty: Penalty | None = None,
-    tol: float = 1e-5,
-    max_steps: int = 200,
-    progress: Progress | None = None,
-) -> list[Fit]:
-    """Make several fits of the same data in memory, all in the same products.
-
-    For each, several starts are tried for some steps, and the best of them goes on.
-
-    Parameters
-    ----------
-    sample : Tensor
-        (positions, channels) float32.
-    starts : sequence of Start
-        One a fit.
-    penalty, tol, max_steps, progress
-        As for `fit`; `progress` is told of the chosen trials.
-
-    Returns
-    -------
-    list of Fit
-        One a start; the same as from `fit_sample`, beyond rounding.
-    """
-    flush_denormals()
-    check(sample, "the sample to factorize")
-    penalty = penalty or Penalty()
-    v_sq = float(torch.linalg.vector_norm(sample, dim=1).double().square().sum())
-    groups = [_descents(sample, start, penalty, tol, max_steps) for start in starts]
-    for step in itertools.count():
-        if step == TRIAL_STEPS:
-            groups = [[_best(trials)] for trials in groups]
-            for (descent,) in groups:
-                descent.report_to(progress)
-        active = [descent for trials in groups for descent in trials if not descent.done]
-        if not active:
-            break
-        encoders = [penalty.encoder(descent.point, ENCODE_TOL) for descent in active]
-        for descent, stats in zip(active, block_stats(sample, encoders), strict=True):
-            descent.tell(replace(stats, v_sq=v_sq))
-    found = [_best(trials) for trials in groups]
-    for descent in found:
-        descent.report_to(progress)
-    return [descent.fit() for descent in found]
-
-
 def refine(
     stats_of: Callable[[Tensor], Stats],
     W: Tensor,
@@ -277,33 +183,6 @@ def refine(
     return descent.fit()
 
 
-def _descents(
-    sample: Tensor, start: Start, penalty: Penalty, tol: float, max_steps: int
-) -> list[Descent]:
-    """Prepare the trials of one start."""
-    if start.W0 is not None:
-        starts = [_given(start.W0, sample, start.k)]
-    elif start.init == "nndsvd":  # draws nothing
-        starts = [initialise(sample, start.k, start.init)]
-    else:
-        seeds = range(start.seed * TRIALS, (start.seed + 1) * TRIALS)
-        starts = [initialise(sample, start.k, start.init, seed) for seed in seeds]
-    if penalty.weighs_W:
-        length = float(torch.linalg.vector_norm(sample, dim=1).mean()) ** 0.5
-        starts = [W * length for W in starts]
-
-    def revive(W: Tensor, dead: list[int]) -> Tensor:
-        return _revive(sample, W, dead)
-
-    return [
-        Descent(W, tol, max_steps, "sample", MOMENTUM, start.fixed, penalty, revive) for W in starts
-    ]
-
-
-def _best(trials: Sequence[Descent]) -> Descent:
-    return min(trials, key=lambda descent: descent.best_value)
-
-
 def _stream(
     blocks: Blocks, descents: Sequence[Descent], cursor: Cursor, save: Callable[[Cursor], None]
 ) -> None:
@@ -332,38 +211,3 @@ def _check_widths(blocks: Blocks, sample: Tensor) -> None:
         raise UserError(
             f"the data have {blocks.n_channels} channels and the sample {sample.shape[-1]}"
         )
-
-
-def _given(W0: Tensor, sample: Tensor, k: int) -> Tensor:
-    """Check concepts a user gave."""
-    if tuple(W0.shape) != (sample.shape[1], k):
-        raise UserError(
-            f"the given concepts are {shape(W0)}, the data need channels × k = "
-            f"{sample.shape[1]} × {k}"
-        )
-    check(W0.T.float(), "the given concepts")
-    return unit_columns(W0.float().to(sample.device))
-
-
-def _revive(sample: Tensor, W: Tensor, dead: list[int]) -> Tensor:
-    """Restart dead concepts from the worst explained positions, or give W itself if none is left.
-
-    After each one, what it explains is taken from the residual, so that the next differs.
-    """
-    residual = torch.empty_like(sample)
-    start = 0
-    for v, h in strengths([Encoder.of(W, tol=ENCODE_TOL)], sample):
-        torch.addmm(v, h, W.T, alpha=-1, out=residual[start : start + len(v)])
-        start += len(v)
-    residual.clamp_(min=0)
-    negligible = 1e-6 * float(torch.linalg.vector_norm(sample, dim=1).max())
-    revived = W.clone()
-    for j in dead:
-        norms = torch.linalg.vector_norm(residual, dim=1)
-        worst = int(norms.argmax())
-        if not float(norms[worst]) > negligible:
-            return W if j == dead[0] else revived
-        revived[:, j] = residual[worst] / norms[worst]
-        residual -= torch.outer(residual @ revived[:, j], revived[:, j])
-        residual.clamp_(min=0)
-    return revived

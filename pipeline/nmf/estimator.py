@@ -19,8 +19,9 @@ from torch import Tensor
 from pipeline.errors import UserError
 from pipeline.nmf.data import ArrayBlocks
 from pipeline.nmf.descent import Descent, Fit, Penalty
-from pipeline.nmf.engine import fit, fit_sample
+from pipeline.nmf.engine import fit
 from pipeline.nmf.passes import sweep
+from pipeline.nmf.sampling import fit_sample
 from pipeline.nmf.solve import encode
 from pipeline.nmf.stats import Stats, relative_error
 
