@@ -153,3 +153,34 @@ def test_bi_cross_validation_sees_through_noise() -> None:
         noise[750:], narrow, channels
     )
     assert nmf.bi_cv_error(torch.zeros(3, 48), W, channels) == 0
+
+
+def test_consensus_drops_what_one_fit_found_alone() -> None:
+    generator = torch.Generator().manual_seed(0)
+    W = torch.rand(30, 4, generator=generator) ** 4
+    Ws = []
+    for r in range(5):
+        noisy = W[:, torch.randperm(4, generator=generator)] + 0.02 * torch.rand(30, 4)
+        if r == 2:
+            noisy[:, 1] = torch.eye(30)[29]
+        Ws.append(noisy * torch.rand(4))
+    found = nmf.consensus(Ws)
+    assert torch.allclose(found.norm(dim=0), torch.ones(4))
+    assert float(nmf.match(W, found)[1].min()) > 0.99
+
+
+def test_consensus_of_fits_that_agree_on_less_than_k() -> None:
+    W = torch.eye(6)[:, :3]
+    apart = [torch.eye(6)[:, [0, 1, 3 + r]] for r in range(3)]
+    found = nmf.consensus(apart)
+    assert nmf.match(torch.eye(6)[:, [0, 1, 3]], found)[1].tolist() == [1, 1, 1]
+    assert nmf.match(W, nmf.consensus([W]))[1].tolist() == [1, 1, 1]
+
+
+def test_consensus_of_the_choice_is_a_start_as_good_as_its_best_replicate() -> None:
+    V, images, W = planted(5)
+    choice = nmf.choose_k(V, images, [5])
+    assert choice.W.shape == (48, 5)
+    assert float(nmf.match(W, choice.W)[1].min()) > 0.97
+    refit = nmf.fit_sample(V, 5, W0=choice.W)
+    assert refit.error <= 1.0005 * min(float(row["error"]) for row in choice.rows)

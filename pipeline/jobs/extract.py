@@ -28,7 +28,7 @@ from pipeline.models.runtime import Runner, compile_cut
 from pipeline.progress import bar, say
 
 BATCH = 32
-PROBES = 64
+PROBES = 256
 """Images on which ``PRECISION=auto`` is decided."""
 
 

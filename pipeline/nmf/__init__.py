@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from pipeline.nmf.checkpoint import Checkpoint
 from pipeline.nmf.choose import KChoice, bi_cv_error, choose_k, halves, shuffle_channels, stability
+from pipeline.nmf.consensus import consensus
 from pipeline.nmf.data import ArrayBlocks, Blocks
 from pipeline.nmf.denormals import denormals_flushed, flush_denormals
 from pipeline.nmf.descent import Fit, Penalty
@@ -45,6 +46,7 @@ __all__ = [
     "block_stats",
     "choose_k",
     "choose_transform",
+    "consensus",
     "context_vectors",
     "denormals_flushed",
     "encode",

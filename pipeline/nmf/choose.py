@@ -21,8 +21,10 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from pipeline.errors import UserError
+from pipeline.nmf.consensus import consensus
 from pipeline.nmf.data import check
 from pipeline.nmf.denormals import flush_denormals
+from pipeline.nmf.descent import Fit
 from pipeline.nmf.evaluate import gram, match, svd_errors
 from pipeline.nmf.sampling import Start, fit_sample, fit_samples
 from pipeline.nmf.solve import encode
@@ -51,12 +53,16 @@ class KChoice:
         split_stability, svd_error, chosen; NaN where the images were too few to split.
     control : list of dict
         One a candidate and replicate, of the shuffled data: k, seed, bicv_error, split_stability.
+    W : Tensor
+        (channels, k) float32, unit columns: the consensus of the replicates at the chosen k, to
+        start a fit from.
     """
 
     k: int
     flagged: bool
     rows: list[Row]
     control: list[Row]
+    W: Tensor
 
 
 def choose_k(
@@ -108,13 +114,18 @@ def choose_k(
     floors = svd_errors(gram([V]), ks)
     rows: list[Row] = []
     control: list[Row] = []
+    replicates: dict[int, list[Tensor]] = {}
     for done, (k, floor) in enumerate(zip(ks, floors, strict=True)):
-        rows += [row | {"svd_error": floor} for row in _evidence(V, splits, k, seed)]
+        starts = [Start(k, seed + r) for r in range(n_replicates)]
+        whole = fit_samples(V, starts, tol=TOL)
+        replicates[k] = [fit.W for fit in sorted(whole, key=lambda fit: fit.error)]
+        rows += [row | {"svd_error": floor} for row in _evidence(V, whole, splits, seed)]
         control += [_halves_apart(shuffled, split, k, seed + r) for r, split in enumerate(splits)]
         if progress is not None:
             progress(done + 1, len(ks))
     k, flagged = decide(rows, control)
-    return KChoice(k, flagged, [row | {"chosen": row["k"] == k} for row in rows], control)
+    rows = [row | {"chosen": row["k"] == k} for row in rows]
+    return KChoice(k, flagged, rows, control, consensus(replicates[k], seed))
 
 
 def decide(rows: Sequence[Row], control: Sequence[Row]) -> tuple[int, bool]:
@@ -275,9 +286,10 @@ def shuffle_channels(V: Tensor, seed: int) -> Tensor:
     return V.T.gather(1, keys.argsort(dim=1)).T.contiguous()
 
 
-def _evidence(V: Tensor, splits: Sequence[Split | None], k: int, seed: int) -> list[Row]:
-    """Give the rows of one k, all but its floor and whether it is chosen."""
-    whole = fit_samples(V, [Start(k, seed + r) for r in range(len(splits))], tol=TOL)
+def _evidence(
+    V: Tensor, whole: Sequence[Fit], splits: Sequence[Split | None], seed: int
+) -> list[Row]:
+    """Give the rows of one k from its fits on everything, all but its floor and the choice."""
     rows: list[Row] = []
     for r, split in enumerate(splits):
         others = [fit.W for i, fit in enumerate(whole) if i != r]
@@ -286,7 +298,7 @@ def _evidence(V: Tensor, splits: Sequence[Split | None], k: int, seed: int) -> l
             "error": whole[r].error,
             "seed_stability": float(np.mean(again)) if again else float("nan"),
         }
-        rows.append(_halves_apart(V, split, k, seed + r) | row)
+        rows.append(_halves_apart(V, split, whole[r].W.shape[1], seed + r) | row)
     return rows
 
 
