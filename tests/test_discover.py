@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -28,6 +29,8 @@ from pipeline.localize.scores import iou, match_parts, strongest
 from pipeline.run import Run, open_run
 from pipeline.sample import PARTS, write_sample
 from pipeline.tables import TABLES, schema
+from stages import compare, concepts, evaluate, status, verify
+from stages.cli import Options, command
 
 N_IMAGES = 360
 SIDE = 80
@@ -124,6 +127,27 @@ def test_objects_are_found(run: Run, sample: Path) -> None:
     everything = np.mean([truth.mean()])
     print(f"objects J {np.mean(scores):.3f} (everything as object: {everything:.3f})")
     assert np.mean(scores) > 0.35
+
+
+def test_commands_on_a_run(run: Run, sample: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    def printed(job: Callable[[Options], None], **options: Path) -> str:
+        argv = [f"--{name}={value}" for name, value in options.items()]
+        assert command(job, dict.fromkeys(options, ""), argv) == 0
+        return capsys.readouterr().out
+
+    scores = printed(evaluate.job, run=run.folder, masks=sample / "objects")
+    overall = re.search(r"^all +360 +([\d.]+)", scores, re.MULTILINE)
+    assert overall is not None
+    assert float(overall[1]) > 0.35
+    assert "all 4 shards" in printed(verify.job, run=run.folder)
+    assert printed(status.job, run=run.folder).count("done") == 6
+    listed = printed(concepts.job, run=run.folder)
+    assert f"{len(run.table('concepts'))} concepts of sample parts, 360 images" in listed
+    matched = printed(compare.job, a=run.folder, b=run.folder)
+    assert matched.count(" 1.000") == len(run.table("concepts"))
+    with_masks_of_others = {"run": str(run.folder), "masks": str(run.folder)}
+    with pytest.raises(UserError, match="has no mask for any image"):
+        evaluate.job(with_masks_of_others)
 
 
 def test_calls_of_the_contract(run: Run, sample: Path) -> None:
