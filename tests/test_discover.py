@@ -312,6 +312,7 @@ def test_concepts_are_parts(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     options = {"dataset": str(sample / "images"), "model": "sample", "seed": str(seed)}
+    options |= {"limit": "240"}
     workspace = prepare(make_config(options), tmp_path / "run")
     for job in (extract, factorize, localize):
         job(workspace)

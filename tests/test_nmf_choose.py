@@ -38,7 +38,7 @@ def rows(k: int, bicv: list[float], split: list[float]) -> list[Row]:
 @pytest.mark.parametrize(("k", "seed"), [(4, 0), (6, 1), (8, 2)])
 def test_planted_k_comes_back_with_its_concepts_stable(k: int, seed: int) -> None:
     V, images, W = planted(k, seed)
-    choice = nmf.choose_k(V, images, (2, 3, 4, 5, 6, 7, 8, 10, 13))
+    choice = nmf.choose_k(V, images, (k - 2, k - 1, k, k + 1, k + 3))
     assert (choice.k, choice.flagged) == (k, False)
     fit = nmf.fit_sample(V, choice.k)
     assert float(nmf.match(W, fit.W)[1].min()) > 0.98
@@ -142,17 +142,27 @@ def test_shuffling_keeps_each_channels_values_and_nothing_else() -> None:
     assert not torch.equal(shuffled, nmf.shuffle_channels(V, 1))
 
 
+def test_bi_cross_validated_error_is_what_it_says() -> None:
+    V, _, W = planted(5)
+    halvings = [torch.arange(48) < 24, torch.arange(48) % 3 == 0]
+    for found, half in zip(nmf.bi_cv_errors(V, W, halvings), halvings, strict=True):
+        missed = 0.0
+        for given in (half, ~half):
+            H = nmf.encode(V[:, given].contiguous(), W[given], tol=1e-5)
+            missed += float((V[:, ~given] - H @ W[~given].T).double().square().sum())
+        expected = (missed / float(V.double().square().sum())) ** 0.5
+        assert found == pytest.approx(expected, rel=1e-3)
+
+
 def test_bi_cross_validation_sees_through_noise() -> None:
     V, _, W = planted(5, noise=0.0)
-    channels = torch.arange(48) < 24
-    assert nmf.bi_cv_error(V, W, channels) < 1e-2
+    halving = [torch.arange(48) < 24]
+    assert nmf.bi_cv_errors(V, W, halving)[0] < 1e-2
     noise = torch.rand(1500, 48, generator=torch.Generator().manual_seed(1))
-    wide = nmf.fit_sample(noise[:750], 30).W
-    narrow = nmf.fit_sample(noise[:750], 1).W
-    assert nmf.bi_cv_error(noise[750:], wide, channels) > nmf.bi_cv_error(
-        noise[750:], narrow, channels
-    )
-    assert nmf.bi_cv_error(torch.zeros(3, 48), W, channels) == 0
+    wide, narrow = (nmf.fit_sample(noise[:750], k).W for k in (30, 1))
+    worse, better = (nmf.bi_cv_errors(noise[750:], W, halving)[0] for W in (wide, narrow))
+    assert worse > better
+    assert nmf.bi_cv_errors(torch.zeros(3, 48), W, halving) == [0]
 
 
 def test_consensus_drops_what_one_fit_found_alone() -> None:

@@ -6,7 +6,7 @@ straddle shards, so what a shard holds depends on its images alone.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from functools import lru_cache
@@ -30,6 +30,10 @@ from pipeline.progress import bar, say
 BATCH = 32
 PROBES = 256
 """Images on which ``PRECISION=auto`` is decided."""
+
+
+Tick = Callable[[int], object]
+"""Told of so many images more that went through the network."""
 
 
 @dataclass(frozen=True)
@@ -67,8 +71,7 @@ def extract(workspace: Workspace) -> dict[str, int | float]:
     n_images = len(workspace.listing.frame)
     n_done = n_images - sum(len(workspace.listing.shard(index)) for index in missing)
     with bar("extract", n_images, "images", n_done) as shown:
-        for counts in _run_shards(workspace, _part(missing, config)):
-            shown.update(counts["images"] + counts["rejected"])
+        for counts in _run_shards(workspace, _part(missing, config), shown.update):
             _check_rejects(workspace, counts["rejected"])
     rejected = len(list_rejected(workspace))
     n_kept = n_images - (rejected - len(workspace.record["dataset"]["rejected"]))
@@ -94,7 +97,7 @@ def list_rejected(workspace: Workspace) -> list[Rejected]:
 def extract_shard(folder: Path, index: int) -> dict[str, int]:
     """Extract one shard of the run in `folder`; return counts of images and rejected."""
     workspace, runner = _worker(folder)
-    return next(_extract(workspace, runner, [index]))
+    return next(_extract(workspace, runner, [index], lambda n: None))
 
 
 def choose_runner(workspace: Workspace) -> Runner:
@@ -123,14 +126,16 @@ def choose_runner(workspace: Workspace) -> Runner:
     return runner
 
 
-def _run_shards(workspace: Workspace, shards: list[int]) -> Iterator[dict[str, int]]:
+def _run_shards(workspace: Workspace, shards: list[int], tick: Tick) -> Iterator[dict[str, int]]:
     if not shards:
         return
     runner = choose_runner(workspace)
     if is_distributed(workspace.config):
-        yield from over_shards(extract_shard, workspace.folder, shards, workspace.config)
+        for counts in over_shards(extract_shard, workspace.folder, shards, workspace.config):
+            tick(counts["images"] + counts["rejected"])
+            yield counts
         return
-    yield from _extract(workspace, runner, shards)
+    yield from _extract(workspace, runner, shards, tick)
 
 
 @lru_cache(maxsize=1)
@@ -140,7 +145,7 @@ def _worker(folder: Path) -> tuple[Workspace, Runner]:
 
 
 def _extract(
-    workspace: Workspace, runner: Runner, shards: Sequence[int]
+    workspace: Workspace, runner: Runner, shards: Sequence[int], tick: Tick
 ) -> Iterator[dict[str, int]]:
     """Extract shards one after the other; decode the next and write the last meanwhile."""
     with ThreadPoolExecutor(2) as decoders, ThreadPoolExecutor(1) as writer:
@@ -150,7 +155,7 @@ def _extract(
             batches = upcoming
             if following is not None:
                 upcoming = _start_decoding(workspace, following, decoders)
-            shard = _run(workspace, runner, batches)
+            shard = _run(workspace, runner, batches, tick)
             if writing is not None:
                 yield writing.result()
             writing = writer.submit(_publish, workspace, index, *shard)
@@ -167,7 +172,7 @@ def _start_decoding(
 
 
 def _run(
-    workspace: Workspace, runner: Runner, batches: list[Future[list[Decoded]]]
+    workspace: Workspace, runner: Runner, batches: list[Future[list[Decoded]]], tick: Tick
 ) -> tuple[list[Decoded], list[dict[str, NDArray[Any]]]]:
     """Run the network on a shard's batches; return its images and what to store of each batch."""
     images: list[Decoded] = []
@@ -179,6 +184,7 @@ def _run(
             pixels = torch.stack([image.pixels for image in kept if image.pixels is not None])
             parts.append(_stored(workspace, runner(pixels), kept))
         images += [replace(image, pixels=None) for image in decoded]
+        tick(len(decoded))
     return images, parts
 
 

@@ -19,6 +19,7 @@ from pipeline.errors import UserError
 from pipeline.images import Dataset, DecodeError, decode, find_file, fit_to_square, list_dataset
 from pipeline.jobs.workspace import Workspace
 from pipeline.models import Cut, Network, choose_layer, cut, load_network
+from pipeline.progress import say
 from pipeline.sample import write_sample
 from pipeline.store import make_listing
 
@@ -119,6 +120,8 @@ def _absolute(path: Path | None, *words: Path) -> Path | None:
 
 def _find_dataset(config: Config) -> Dataset:
     if config.dataset == SAMPLE and not Path(SAMPLE).exists():
+        if not SAMPLE_FOLDER.exists():
+            say(f"sample     rendering the bundled sample into {SAMPLE_FOLDER} (once)")
         write_sample(SAMPLE_FOLDER)
         listed = list_dataset(SAMPLE_FOLDER / "images")
         return dataclasses.replace(listed, name=SAMPLE)

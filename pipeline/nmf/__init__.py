@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from pipeline.nmf.checkpoint import Checkpoint
-from pipeline.nmf.choose import KChoice, bi_cv_error, choose_k, halves, shuffle_channels, stability
+from pipeline.nmf.choose import KChoice, bi_cv_errors, choose_k, halves, shuffle_channels, stability
 from pipeline.nmf.consensus import consensus
 from pipeline.nmf.data import ArrayBlocks, Blocks
 from pipeline.nmf.denormals import denormals_flushed, flush_denormals
@@ -42,7 +42,7 @@ __all__ = [
     "Stats",
     "Transform",
     "accumulate",
-    "bi_cv_error",
+    "bi_cv_errors",
     "block_stats",
     "choose_k",
     "choose_transform",

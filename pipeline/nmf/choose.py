@@ -26,11 +26,13 @@ from pipeline.nmf.data import check
 from pipeline.nmf.denormals import flush_denormals
 from pipeline.nmf.descent import Fit
 from pipeline.nmf.evaluate import gram, match, svd_errors
+from pipeline.nmf.passes import block_stats
 from pipeline.nmf.sampling import Start, fit_sample, fit_samples
-from pipeline.nmf.solve import encode
-from pipeline.nmf.stats import accumulate, relative_error
+from pipeline.nmf.solve import Encoder
+from pipeline.nmf.stats import Stats, relative_error
 
 TOL = 3e-5  # of the relative error a step: a tenth of the differences between neighbouring k
+BICV_TOL = 1e-3  # of H; what is judged differs by more than its square
 HALVINGS = 3  # of the channels; the median of them forgives one that cuts a narrow concept in two
 Row = dict[str, float | int | bool]
 Images = NDArray[np.int64] | Tensor
@@ -215,7 +217,7 @@ def stability(
     return torch.stack(found).mean(0).numpy().astype(np.float64)
 
 
-def bi_cv_error(V: Tensor, W: Tensor, channels: Tensor) -> float:
+def bi_cv_errors(V: Tensor, W: Tensor, halvings: Sequence[Tensor]) -> list[float]:
     """Predict half of the channels from the other half, through the concepts, both ways.
 
     Parameters
@@ -224,21 +226,30 @@ def bi_cv_error(V: Tensor, W: Tensor, channels: Tensor) -> float:
         (positions, channels) float32 that W was not fitted on.
     W : Tensor
         (channels, k).
-    channels : Tensor
-        (channels,) bool: one half of the channels.
+    halvings : sequence of Tensor
+        (channels,) bool each: one half of the channels.
 
     Returns
     -------
-    float
-        Relative error over both halves.
+    list of float
+        Relative error over both halves, one a halving.
     """
-    missed = 0.0
-    for given in (channels, ~channels):
-        H = encode(V[:, given].contiguous(), W[given])
-        residual = torch.addmm(V[:, ~given], H, W[~given].T, alpha=-1)
-        missed += float(torch.linalg.vector_norm(residual, dim=1).double().square().sum())
-    total = float(torch.linalg.vector_norm(V, dim=1).double().square().sum())
-    return (missed / total) ** 0.5 if total > 0 else 0.0
+    given = [half.to(W.device)[:, None] for each in halvings for half in (each, ~each)]
+    # A channel that is not given weighs nothing where its row of W is zero.
+    stats = block_stats(V, [Encoder.of(W * half, tol=BICV_TOL) for half in given])
+    total = float(torch.linalg.vector_norm(V, dim=0).double().square().sum())
+    if total == 0:
+        return [0.0 for _ in halvings]
+    missed = [total / 2 + _excess(W * ~half, each) for half, each in zip(given, stats, strict=True)]
+    return [
+        max(0.0, a + b) ** 0.5 / total**0.5 for a, b in zip(missed[::2], missed[1::2], strict=True)
+    ]
+
+
+def _excess(W: Tensor, stats: Stats) -> float:
+    """‖V − H Wᵀ‖² − ‖V‖² over the channels where W is not zero."""
+    W = W.cpu().double()
+    return float(((W.T @ W) * stats.HHt).sum()) - 2 * float((W * stats.VHt).sum())
 
 
 def halves(
@@ -311,11 +322,12 @@ def _halves_apart(V: Tensor, split: Split | None, k: int, seed: int) -> Row:
     fits = [fit_sample(part, k, seed=seed, tol=TOL).W.to(V.device) for part in parts]
     generator = torch.Generator().manual_seed(seed)
     orders = [torch.randperm(V.shape[1], generator=generator) for _ in range(HALVINGS)]
+    halvings = [order < V.shape[1] // 2 for order in orders]
     heldout, bicv = [], []
     for W, other in zip(fits, reversed(parts), strict=True):
-        heldout.append(relative_error(W, accumulate(other, encode(other, W, tol=1e-3))))
-        errors = [bi_cv_error(other, W, (order < V.shape[1] // 2).to(V.device)) for order in orders]
-        bicv.append(np.median(errors))
+        (stats,) = block_stats(other, [Encoder.of(W, tol=BICV_TOL)], 0)
+        heldout.append(relative_error(W, stats))
+        bicv.append(np.median(bi_cv_errors(other, W, halvings)))
     measured = (float(np.mean(heldout)), float(np.mean(bicv)), _median(match(*fits)[1]))
     return {"k": k, "seed": seed} | dict(zip(names, measured, strict=True))
 

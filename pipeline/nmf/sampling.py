@@ -27,7 +27,7 @@ from pipeline.nmf.solve import Encoder, strengths
 MOMENTUM = 0.5  # of the steps, to start with; it grows while it pays
 TRIALS = 3  # starts
 TRIAL_STEPS = 10
-TRIAL_POSITIONS = 6_000  # of the sample, evenly, where it has twice as many
+TRIAL_POSITIONS = 3_000  # of the sample, evenly, where it has twice as many
 ENCODE_TOL = 1e-2  # bound of the relative error of H; what is reached is ten times better
 
 

@@ -12,8 +12,9 @@ from numpy.typing import NDArray
 from pipeline.images import Affine, Grid, upsample
 from pipeline.localize import Foreground, find_regions
 
-FINER = 4
-"""Regions are found on maps raised to so many times the grid: boxes finer than a cell."""
+FINER, MOST = 4, 64
+"""Regions are found on maps raised to four times the grid, or to about 64 cells a side where that
+is less: boxes finer than a cell, at a cost that fine grids do not drive up."""
 
 
 @dataclass(frozen=True)
@@ -67,7 +68,8 @@ def _raise(
 ) -> tuple[NDArray[np.float32], int]:
     """Return maps (n, k, Y, X) that cover each image evenly, and the number of images."""
     n, h, w, k = H.shape
-    shape = (FINER * h, FINER * w)
+    finer = max(1, min(FINER, MOST // max(h, w)))
+    shape = (finer * h, finer * w)
     raised = np.zeros((n, k, *shape), dtype=np.float32)
     for index in range(n):
         maps = np.moveaxis(H[index], -1, 0)

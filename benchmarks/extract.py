@@ -1,0 +1,251 @@
+"""Benchmark of the extraction: against the bare network and decoder, and against the plain way.
+
+The limit is what this machine needs if decoding and the forward pass cost only themselves:
+1 / (1/forward + 1/decode) images a second, both on all cores, the one after the other.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import tempfile
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from statistics import median
+from unittest.mock import patch
+
+import torch
+from matplotlib.axes import Axes
+from torchvision.io import ImageReadMode, decode_jpeg, read_file
+
+from benchmarks.harness import (
+    Report,
+    Target,
+    alternate,
+    assets,
+    plot,
+    ratio,
+    seconds,
+    show,
+    wants_quick,
+)
+from benchmarks.plain import Images, dump
+from benchmarks.whole import discover_over_extract, memory_of_stages, repeat_images
+from pipeline import files
+from pipeline.config import make_config
+from pipeline.images import decode, fit_to_square
+from pipeline.jobs import extract as job
+from pipeline.jobs.prepare import prepare
+from pipeline.models import cut, load_network
+from pipeline.models.runtime import Runner, compile_cut
+
+NETWORKS = ("resnet50", "mobilenet_v2", "squeezenet1_1")
+COMMON = {"weights": "random", "device": "cpu"}
+"""Weights make no difference to speed. ``PRECISION=auto`` would find little agreement with random
+ones, so the precision is the one that is timed as faster."""
+
+TARGETS = (
+    Target("extract.resnet50.of_limit", "at-least", 0.85),
+    Target("extract.mobilenet_v2.of_limit", "at-least", 0.7),
+    Target("extract.squeezenet1_1.of_limit", "at-least", 0.7),
+    Target("extract.resnet50.over_plain", "at-least", 5),
+    Target("extract.discover_over_extract", "at-most", 1.25),
+    Target("extract.peak_memory_gb", "at-most", 1.5),
+    Target("extract.memory_growth", "at-most", 1.05),
+)
+LONG_JOB = 100_000
+"""Images for which compiling pays: the limit is that of a long job."""
+
+LAYER_OF_PLAIN = "layer4"
+Times = dict[str, list[float]]
+
+
+@dataclass(frozen=True)
+class Size:
+    """How much is measured."""
+
+    n_images: int
+    n_plain: int
+    rounds: int
+    memory: tuple[int, int]
+
+
+QUICK = Size(n_images=384, n_plain=48, rounds=2, memory=(400, 1200))
+FULL = Size(n_images=4_000, n_plain=640, rounds=3, memory=(1_000, 20_000))
+N_DISCOVERED = 10_000
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the benchmark; return 1 where a target was missed."""
+    quick = wants_quick(__doc__ or "", argv)
+    size = QUICK if quick else FULL
+    report = Report(TARGETS)
+    try:
+        photos, small = assets("images", "imagenet_samples"), assets("images", "imagenette224")
+    except FileNotFoundError as error:
+        report.skip_rest(str(error))
+        return report.finish()
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        photos = repeat_images(photos, folder / "photos", size.n_images)
+        rates = {network: _measure(network, photos, size, folder, report) for network in NETWORKS}
+        _measure_whole_jobs(small, quick, folder, report)
+    plot("extract-quick" if quick else "extract", partial(_draw, rates))
+    return report.finish()
+
+
+def fastest_runner(network: str, n_probed: int = job.BATCH) -> Runner:
+    """Return the fastest way this machine has to run a network with random weights."""
+    layer = cut(load_network(network, Path("random")), "auto")
+    size = layer.network.image_size
+    batch = torch.randint(0, 256, (n_probed, 3, size, size), dtype=torch.uint8)
+    runners = [
+        compile_cut(layer, precision=precision, batch_size=job.BATCH, n_images=LONG_JOB)
+        for precision in ("fp32", "bf16")
+    ]
+    times = {
+        runner.precision: min(seconds(partial(runner, batch)) for _ in "12") for runner in runners
+    }
+    return min(runners, key=lambda runner: times[runner.precision])
+
+
+def fastest_decoding(paths: Sequence[Path], size: int) -> Callable[[], list[torch.Tensor]]:
+    """Return the fastest way to the very tensors that the extraction gives the network.
+
+    libjpeg-turbo and the resizing alone, in a thread a core, without the checks the product makes;
+    the product's own way for files that come out different, and altogether if it is faster.
+    """
+    links = [path.resolve() for path in paths]  # many names, few files
+    different = {
+        path for path in set(links) if not torch.equal(_bare(path, size), _own(path, size))
+    }
+    ways: list[Callable[[Path], torch.Tensor]] = [
+        lambda path: (_own if path in different else _bare)(path, size),
+        partial(_own, size=size),
+    ]
+
+    def run(way: Callable[[Path], torch.Tensor]) -> list[torch.Tensor]:
+        with ThreadPoolExecutor(os.cpu_count()) as threads:
+            return list(threads.map(way, links))
+
+    works = [partial(run, way) for way in ways]
+    return min(works, key=seconds)
+
+
+def _bare(path: Path, size: int) -> torch.Tensor:
+    return fit_to_square(decode_jpeg(read_file(str(path)), mode=ImageReadMode.RGB), size)[0]
+
+
+def _own(path: Path, size: int) -> torch.Tensor:
+    return fit_to_square(decode(path), size)[0]
+
+
+def _measure(
+    network: str, photos: Path, size: Size, folder: Path, report: Report
+) -> dict[str, float]:
+    """Time a network's forward pass, decoding and extraction in turns, and judge them.
+
+    Returns
+    -------
+    dict
+        Images a second of each.
+    """
+    runner = fastest_runner(network)
+    paths = sorted(photos.iterdir())
+    decoding = fastest_decoding(paths, runner.cut.network.image_size)
+    ready = torch.split(torch.stack(decoding()), job.BATCH)
+    works: dict[str, Callable[[], object]] = {
+        "forward": lambda: [runner(batch) for batch in ready],
+        "decode": decoding,
+        "extraction": _extraction(network, runner, photos, folder),
+    }
+    n_images = dict.fromkeys(works, len(paths))
+    if network == "resnet50":
+        works |= (plain := _plain_ways(runner, paths[: size.n_plain], folder))
+        n_images |= dict.fromkeys(plain, size.n_plain)
+    times = alternate(works, size.rounds)
+    each = {name: [took / n_images[name] for took in times[name]] for name in works}
+    limit = [sum(pair) for pair in zip(each["forward"], each["decode"], strict=True)]
+    report.measured(f"extract.{network}.of_limit", ratio(limit, each["extraction"]))
+    if network == "resnet50":
+        over = min(ratio(each[name], each["extraction"]) for name in plain)
+        report.measured("extract.resnet50.over_plain", over)
+    rates = {name: 1 / median(took) for name, took in {**each, "limit": limit}.items()}
+    rows = [[name, rate, rate / rates["limit"]] for name, rate in rates.items()]
+    show(f"{network}: {runner.how}", ["way", "images/s", "of the limit"], rows)
+    return rates
+
+
+def _extraction(network: str, runner: Runner, photos: Path, folder: Path) -> Callable[[], object]:
+    """Prepare a run; return its extraction, from the first file to the last durable shard.
+
+    Choosing and compiling are left out: they take the same seconds however long the job is.
+    """
+    options = {"dataset": str(photos), "model": network, "precision": runner.precision} | COMMON
+    workspace = prepare(make_config(options), folder / network)
+    store = workspace.activations
+
+    def extract() -> None:
+        for index in range(store.n_shards):
+            files.remove(store.path(index))
+            files.remove(store.path(index).with_suffix(".json"))
+        with patch.object(job, "choose_runner", return_value=runner):
+            counts = job.extract(workspace)
+        assert counts["images"] == len(workspace.listing.frame), counts
+
+    return extract
+
+
+def _plain_ways(
+    runner: Runner, paths: Sequence[Path], folder: Path
+) -> dict[str, Callable[[], object]]:
+    """Return the plain way without worker processes, and with one a core."""
+    network = runner.cut.network
+    images = Images(paths, network.image_size, network.mean, network.std)
+    target = folder / "plain.h5"
+    return {
+        f"plain, {workers} workers": partial(
+            dump, images, network.module, LAYER_OF_PLAIN, target, workers
+        )
+        for workers in sorted({0, os.cpu_count() or 0})
+    }
+
+
+def _measure_whole_jobs(images: Path, quick: bool, folder: Path, report: Report) -> None:
+    """Measure what needs whole jobs: their memory, and their time beside the extraction's."""
+    size = QUICK if quick else FULL
+    n_images = max(*size.memory, N_DISCOVERED)
+    dataset = repeat_images(images, folder / "repeated", max(size.memory) if quick else n_images)
+    options = {"dataset": str(dataset), "k": "20", "precision": "bf16"} | COMMON
+    options["model"] = "squeezenet1_1" if quick else "resnet50"
+    if quick:
+        peak, growth = memory_of_stages(options, size.memory, folder, ["extract"])
+        report.skipped("extract.discover_over_extract", "needs 10,000 images, run without --quick")
+    else:
+        peak, growth = memory_of_stages(options, size.memory, folder)
+        limited = options | {"limit": str(N_DISCOVERED)}
+        report.measured("extract.discover_over_extract", discover_over_extract(limited, folder))
+    report.measured("extract.peak_memory_gb", peak)
+    report.measured("extract.memory_growth", growth)
+
+
+def _draw(rates: dict[str, dict[str, float]], axes: Axes) -> None:
+    """Draw a bar for each way and network."""
+    ways = list(dict.fromkeys(way for each in rates.values() for way in each))
+    height = 0.8 / len(ways)
+    for index, way in enumerate(ways):
+        known = [row for row, network in enumerate(rates) if way in rates[network]]
+        values = [rates[network][way] for network in rates if way in rates[network]]
+        axes.barh([row + index * height for row in known], values, height, label=way)
+    axes.set_yticks([row + 0.4 - height / 2 for row in range(len(rates))], list(rates))
+    axes.invert_yaxis()
+    axes.set_xscale("log")
+    axes.set_xlabel("images a second")
+    axes.legend()
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,140 @@
+"""Runs whole jobs as a user does, each stage a process of its own, for their time and memory."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from benchmarks.harness import Watched, show, watch
+from pipeline import files
+from pipeline.config import make_config
+from pipeline.images import list_dataset
+from pipeline.jobs.prepare import prepare
+from pipeline.jobs.workspace import STAGES, Workspace
+
+START_UP = 30.0
+"""Seconds a job may take that do not grow with the data."""
+
+
+def repeat_images(source: Path, target: Path, n: int) -> Path:
+    """Make a dataset of any size: links to a dataset's images, over and over, under new names.
+
+    Parameters
+    ----------
+    source : Path
+        A folder of images, in folders by label or not.
+    target : Path
+        Folder to make; the labels stay.
+    n : int
+        How many images it shall have.
+
+    Returns
+    -------
+    Path
+        `target`.
+    """
+    dataset = list_dataset(source)
+    for index in range(n):
+        original = dataset.root / dataset.images[index % len(dataset.images)].path
+        folder = target / original.relative_to(dataset.root).parent
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / f"{index:06d}_{original.name}").symlink_to(original)
+    return target
+
+
+def memory_of_stages(
+    options: Mapping[str, str], sizes: tuple[int, int], folder: Path, stages: Sequence[str] = STAGES
+) -> tuple[float, float]:
+    """Carry out stages on a small and a large dataset and watch the memory of each.
+
+    Parameters
+    ----------
+    options : mapping
+        Of the runs: dataset, model and so on.
+    sizes : (int, int)
+        Images of the small and the large run.
+    folder : Path
+        Where to make the runs; they are removed again.
+    stages : sequence of str
+        Which stages, in order.
+
+    Returns
+    -------
+    peak : float
+        The most any stage took above the bare imports, gigabytes.
+    growth : float
+        The largest ratio between the large and the small run of one stage, of the same.
+    """
+    bare = {stage: watch(["-c", f"import stages.{stage}"]).peak for stage in stages}
+    above: list[dict[str, float]] = []
+    for size in sizes:
+        run = folder / f"memory-{size}"
+        watched = _run_stages(dict(options) | {"limit": str(size), "run": str(run)}, stages)
+        above.append({stage: watched[stage].peak - bare[stage] for stage in stages})
+        files.remove(run)
+    small, large = above
+    rows = [[stage, bare[stage], small[stage], large[stage]] for stage in stages]
+    header = ["stage", "bare imports", *(f"above them, {size} images" for size in sizes)]
+    show("peak memory of the process tree, GB (PSS)", header, rows)
+    peak = max(max(small.values()), max(large.values()))
+    return peak, max(large[stage] / small[stage] for stage in stages)
+
+
+def discover_over_extract(options: Mapping[str, str], folder: Path) -> float:
+    """Carry out the whole job in one process; return its time over that of its extraction.
+
+    Start-up, `START_UP` seconds at most, is taken off; the shares of the stages are printed, and
+    what ``K=auto`` takes more.
+    """
+    run = folder / "discover"
+    whole = watch(["-m", "stages.discover", *_arguments(dict(options) | {"run": str(run)})])
+    stages = _record(run)["stages"]
+    times = {name: float(stages[name]["seconds"]) for name in STAGES}
+    rows: list[list[object]] = [[name, took, took / whole.seconds] for name, took in times.items()]
+    rest = whole.seconds - sum(times.values())
+    rows.append(["start-up and summary", rest, rest / whole.seconds])
+    rows.append(["whole job", whole.seconds, 1.0])
+    adds = _time_of_auto(options, run, folder / "auto") - times["factorize"]
+    rows.append(["K=auto adds", adds, adds / whole.seconds])
+    show("the whole job", ["stage", "seconds", "share"], rows)
+    files.remove(run)
+    return (whole.seconds - START_UP) / times["extract"]
+
+
+def _run_stages(options: Mapping[str, str], stages: Sequence[str]) -> dict[str, Watched]:
+    """Make a run stage by stage; the first one is given all options, the others its folder."""
+    watched: dict[str, Watched] = {}
+    for stage in stages:
+        given = {"run": options["run"]} if watched else options
+        watched[stage] = watch(["-m", f"stages.{stage}", *_arguments(given)])
+    return watched
+
+
+def _time_of_auto(options: Mapping[str, str], run: Path, folder: Path) -> float:
+    """Return the seconds of the factorization with ``K=auto``, on the same activations."""
+    workspace = prepare(make_config(dict(options) | {"k": "auto"}), folder)
+    _take_over(Workspace.open(run), workspace)
+    watch(["-m", "stages.factorize", *_arguments({"run": str(folder)})])
+    took = float(_record(folder)["stages"]["factorize"]["seconds"])
+    files.remove(folder)
+    return took
+
+
+def _take_over(made: Workspace, workspace: Workspace) -> None:
+    """Give a run the activations of another with the same listing."""
+    for index in range(made.activations.n_shards):
+        source, target = made.activations.path(index), workspace.activations.path(index)
+        for ending in (".h5", ".json"):
+            shutil.copyfile(source.with_suffix(ending), target.with_suffix(ending))
+
+
+def _arguments(options: Mapping[str, str]) -> list[str]:
+    return [f"--{name.replace('_', '-')}={value}" for name, value in options.items()]
+
+
+def _record(run: Path) -> dict[str, Any]:
+    record: dict[str, Any] = json.loads((run / "run.json").read_text(encoding="utf-8"))
+    return record

@@ -1,0 +1,157 @@
+"""Benchmarks speak as agreed: one line a target, with its outcome or the reason for none."""
+
+from __future__ import annotations
+
+import importlib
+import math
+import re
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from matplotlib.axes import Axes
+
+from benchmarks import extract, factorize, harness
+from benchmarks.harness import Report, Target
+
+BAR = re.compile(
+    r"BAR (?P<name>[a-z0-9_.]+) (?P<value>-|nan|inf|-?\d+\.\d{4}) (?P<sense>at-least|at-most)"
+    r" (?P<bound>[\d.]+) (?P<outcome>met|short|skipped \S.*)"
+)
+AGREED = {
+    "extract.resnet50.of_limit": ("at-least", 0.85),
+    "extract.mobilenet_v2.of_limit": ("at-least", 0.7),
+    "extract.squeezenet1_1.of_limit": ("at-least", 0.7),
+    "extract.resnet50.over_plain": ("at-least", 5),
+    "extract.discover_over_extract": ("at-most", 1.25),
+    "extract.peak_memory_gb": ("at-most", 1.5),
+    "extract.memory_growth": ("at-most", 1.05),
+    "factorize.encode.k20": ("at-most", 3),
+    "factorize.encode.k50": ("at-most", 6),
+    "factorize.memory_growth": ("at-most", 1.05),
+} | {
+    f"factorize.{network}.k{k}.{name}": bound
+    for network in ("squeezenet1_1", "mobilenet_v2")
+    for k in (10, 20, 50)
+    for name, bound in {
+        "speedup": ("at-least", 25),
+        "error_ratio": ("at-most", 1.001),
+        "explained_ratio": ("at-least", 0.995),
+    }.items()
+}
+
+
+@pytest.mark.parametrize(
+    ("sense", "value", "outcome"),
+    [
+        ("at-least", 5.0, "met"),
+        ("at-least", 4.9, "short"),
+        ("at-most", 5.0, "met"),
+        ("at-most", 5.1, "short"),
+        ("at-least", math.nan, "short"),
+        ("at-most", math.nan, "short"),
+        ("at-most", math.inf, "short"),
+        ("at-most", "no images\nhere", "skipped no images here"),
+    ],
+)
+def test_a_target_is_one_line(sense: str, value: float | str, outcome: str) -> None:
+    line = Target("extract.some_name2", sense, 5).line(value)  # type: ignore[arg-type]
+    found = BAR.fullmatch(line)
+    assert found is not None, line
+    assert found["outcome"] == outcome
+    assert (found["value"] == "-") == isinstance(value, str)
+
+
+def test_a_report_says_what_was_missed(capsys: pytest.CaptureFixture[str]) -> None:
+    targets = [Target("a", "at-least", 2), Target("b", "at-most", 2), Target("c", "at-most", 1)]
+    report = Report(targets)
+    report.measured("a", 3)
+    with pytest.raises(ValueError, match="neither measured nor skipped: b, c"):
+        report.finish()
+    with pytest.raises(KeyError):
+        report.measured("d", 1)
+    report.skip_rest("too small")
+    assert report.finish() == 0
+    report.measured("b", 2.5)
+    assert report.finish() == 1
+    assert capsys.readouterr().out.split("\n")[-4:-1] == [
+        "BAR a 3.0000 at-least 2 met",
+        "BAR b 2.5000 at-most 2 short",
+        "BAR c - at-most 1 skipped too small",
+    ]
+
+
+def test_targets_are_those_agreed_on() -> None:
+    targets = (*extract.TARGETS, *factorize.TARGETS)
+    assert {target.name: (target.sense, target.bound) for target in targets} == AGREED
+
+
+@pytest.mark.parametrize("name", ["extract", "factorize"])
+def test_without_assets_every_target_is_skipped(
+    name: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setenv("CONCORDANCE_ASSETS", str(tmp_path))
+    monkeypatch.setattr(harness, "RESULTS", tmp_path / "results")
+    benchmark = importlib.import_module(f"benchmarks.{name}")
+    assert benchmark.main(["--quick"]) == 0
+    lines = [line for line in capsys.readouterr().out.splitlines() if line.startswith("BAR")]
+    found = [BAR.fullmatch(line) for line in lines]
+    assert [each["name"] for each in found if each] == [each.name for each in benchmark.TARGETS]
+    assert all(each and str(tmp_path) in each["outcome"] for each in found)
+
+
+def test_contenders_take_turns() -> None:
+    calls: list[str] = []
+    contenders = {name: lambda name=name: calls.append(name) for name in "ab"}
+    times = harness.alternate(contenders, 3)
+    assert "".join(calls) == "abbaab"
+    assert {name: len(each) for name, each in times.items()} == {"a": 3, "b": 3}
+    assert harness.seconds(lambda: time.sleep(0.02)) >= 0.02
+    assert harness.ratio([2, 6, 4], [1, 2, 1]) == 3
+
+
+def test_a_table_stands_side_by_side(capsys: pytest.CaptureFixture[str]) -> None:
+    harness.show("title", ["way", "images/s"], [["one", 12.34567], ["the other", None]])
+    assert capsys.readouterr().out == (
+        "\ntitle\n  way        images/s\n  one           12.35\n  the other         –\n"
+    )
+
+
+def test_plots_are_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def draw(axes: Axes) -> None:
+        axes.plot([1, 2], [3, 4])
+
+    monkeypatch.setattr(harness, "ROOT", tmp_path)
+    monkeypatch.setattr(harness, "RESULTS", tmp_path / "results")
+    path = harness.plot("some", draw)
+    assert path == tmp_path / "results" / "some.png"
+    assert path.read_bytes().startswith(b"\x89PNG")
+
+
+def test_memory_is_that_of_the_whole_family() -> None:
+    n_bytes = 100_000_000
+    holds = f"x = bytearray(b'a') * {n_bytes}; import time; time.sleep(0.3); print(len(x))"
+    below = f"import subprocess, sys; subprocess.run([sys.executable, '-c', {holds!r}])"
+    bare = harness.watch(["-c", "import time; time.sleep(0.3)"])
+    full = harness.watch(["-c", below])
+    assert full.output == f"{n_bytes}\n"
+    assert n_bytes < (full.peak - bare.peak) * 1e9 < 1.4 * n_bytes
+    assert full.seconds > 0.3
+    with pytest.raises(RuntimeError, match="ended with 3: some reason"):
+        harness.watch(["-c", "import sys; print('some reason', file=sys.stderr); sys.exit(3)"])
+
+
+def test_a_folder_of_repeated_images(tmp_path: Path) -> None:
+    source = tmp_path / "source" / "label"
+    source.mkdir(parents=True)
+    for name in ("a.jpg", "b.jpg"):
+        (source / name).write_bytes(name.encode())
+    folder = extract.repeat_images(tmp_path / "source", tmp_path / "repeated", 5)
+    found = sorted(path for path in folder.rglob("*") if path.is_file())
+    assert len(found) == 5
+    assert {path.read_bytes() for path in found} == {b"a.jpg", b"b.jpg"}
+    assert sys.platform != "linux" or all(path.parent.name == "label" for path in found)
