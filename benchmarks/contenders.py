@@ -6,10 +6,12 @@ strengths, all rows in memory; V ≈ H Wᵀ, W, H ≥ 0, Frobenius norm.
 
 from __future__ import annotations
 
+import itertools
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
+from statistics import median
 
 import numpy as np
 import torch
@@ -52,6 +54,32 @@ class Contender:
     max_seeds: int = 99
     is_reference: bool = False
     in_quick: bool = True
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What one contender came to: a value a seed."""
+
+    contender: Contender
+    seconds: list[float]
+    errors: list[float]
+    concepts: list[Array]
+
+    @property
+    def error(self) -> float:
+        """Median error."""
+        return median(self.errors)
+
+    @property
+    def time(self) -> float:
+        """Median seconds."""
+        return median(self.seconds)
+
+    def cosine(self) -> float | None:
+        """Return the median matched cosine between the concepts of two seeds."""
+        pairs = itertools.combinations([torch.from_numpy(W.copy()) for W in self.concepts], 2)
+        cosines = [float(nmf.match(*pair)[1].median()) for pair in pairs]
+        return median(cosines) if cosines else None
 
 
 def _ours(V: Array, k: int, seed: int) -> Factors:

@@ -243,8 +243,9 @@ def _draw(rates: dict[str, dict[str, float]], axes: Axes) -> None:
     axes.set_yticks([row + 0.4 - height / 2 for row in range(len(rates))], list(rates))
     axes.invert_yaxis()
     axes.set_xscale("log")
+    axes.set_xlim(left=1)
     axes.set_xlabel("images a second")
-    axes.legend()
+    axes.legend(loc="upper left", bbox_to_anchor=(1, 1))
 
 
 if __name__ == "__main__":

@@ -27,8 +27,8 @@ from benchmarks.contenders import (
     CONTENDERS,
     OURS,
     Array,
-    Contender,
     Factors,
+    Outcome,
     deviation,
     true_error,
 )
@@ -91,32 +91,6 @@ class Size:
 
 QUICK = Size(200, ("squeezenet1_1",), (20,), 1, (1, 10))
 FULL = Size(None, NETWORKS, KS, 3, (3, 30))
-
-
-@dataclass(frozen=True)
-class Outcome:
-    """What one contender came to: a value a seed."""
-
-    contender: Contender
-    seconds: list[float]
-    errors: list[float]
-    concepts: list[Array]
-
-    @property
-    def error(self) -> float:
-        """Median error."""
-        return median(self.errors)
-
-    @property
-    def time(self) -> float:
-        """Median seconds."""
-        return median(self.seconds)
-
-    def cosine(self) -> float | None:
-        """Return the median matched cosine between the concepts of two seeds."""
-        pairs = itertools.combinations([torch.from_numpy(W.copy()) for W in self.concepts], 2)
-        cosines = [float(nmf.match(*pair)[1].median()) for pair in pairs]
-        return median(cosines) if cosines else None
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -272,21 +246,21 @@ def _memory_growth(store: ShardStore, size: Size, folder: Path) -> float:
     Returns
     -------
     float
-        Ratio of the peaks above the bare imports, large to small.
+        Ratio of the peaks, large to small.
     """
     k = 20
     bare = watch(["-m", "benchmarks.from_store", str(folder), "0", str(k)]).peak
-    above, rows = [], []
+    peaks, rows = [], []
     for times in size.repeats:
         repeated = repeat_shards(store, folder / f"repeated-{times}", times)
         arguments = [str(repeated.folder), str(repeated.n_shards), str(k)]
         watched = watch(["-m", "benchmarks.from_store", *arguments])
         n, passes, fit, encode, _ = map(float, watched.output.split())
-        above.append(watched.peak - bare)
-        rows.append([f"{int(n):,}", int(passes), fit, encode, above[-1]])
-    header = ["positions", "passes", "seconds to W", "seconds to H", "GB above bare imports"]
+        peaks.append(watched.peak)
+        rows.append([f"{int(n):,}", int(passes), fit, encode, watched.peak, watched.peak - bare])
+    header = ["positions", "passes", "seconds to W", "to all of H", "peak GB", "above imports"]
     show(f"from disk, k = {k}", header, rows)
-    return above[1] / above[0]
+    return peaks[1] / peaks[0]
 
 
 def _draw(outcomes: dict[str, list[Outcome]], axes: Axes) -> None:

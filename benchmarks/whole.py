@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -66,7 +67,8 @@ def memory_of_stages(
     peak : float
         The most any stage took above the bare imports, gigabytes.
     growth : float
-        The largest ratio between the large and the small run of one stage, of the same.
+        The largest ratio between the large and the small run of one stage, of the same; NaN where
+        a stage takes no more than its imports, so that nothing can be said.
     """
     bare = {stage: watch(["-c", f"import stages.{stage}"]).peak for stage in stages}
     above: list[dict[str, float]] = []
@@ -80,6 +82,8 @@ def memory_of_stages(
     header = ["stage", "bare imports", *(f"above them, {size} images" for size in sizes)]
     show("peak memory of the process tree, GB (PSS)", header, rows)
     peak = max(max(small.values()), max(large.values()))
+    if min(small.values()) <= 0:
+        return peak, math.nan
     return peak, max(large[stage] / small[stage] for stage in stages)
 
 

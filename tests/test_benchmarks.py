@@ -9,11 +9,15 @@ import sys
 import time
 from pathlib import Path
 
+import numpy as np
 import pytest
+import torch
 from matplotlib.axes import Axes
 
-from benchmarks import extract, factorize, harness
+from benchmarks import contenders, extract, factorize, from_store, harness
 from benchmarks.harness import Report, Target
+from pipeline.nmf import encode
+from pipeline.store import ShardStore
 
 BAR = re.compile(
     r"BAR (?P<name>[a-z0-9_.]+) (?P<value>-|nan|inf|-?\d+\.\d{4}) (?P<sense>at-least|at-most)"
@@ -155,3 +159,64 @@ def test_a_folder_of_repeated_images(tmp_path: Path) -> None:
     assert len(found) == 5
     assert {path.read_bytes() for path in found} == {b"a.jpg", b"b.jpg"}
     assert sys.platform != "linux" or all(path.parent.name == "label" for path in found)
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> ShardStore:
+    """Shards of 20 images each, 5 × 5 positions × 24 channels made of 6 sparse concepts."""
+    generator = np.random.default_rng(0)
+    W = generator.random((24, 6)) * (generator.random((24, 6)) < 0.5)
+    store = ShardStore(tmp_path / "store", from_store.ENCODING, 2)
+    for index in range(2):
+        H = generator.random((500, 6)) * (generator.random((500, 6)) < 0.4)
+        V = (H @ W.T + 0.01 * generator.random((500, 24))).reshape(20, 5, 5, 24)
+        image_ids = np.arange(20 * index, 20 * index + 20)
+        store.write(index, {"V": V.astype(np.float16), "image_id": image_ids})
+    return store
+
+
+def test_factorizations_are_compared(
+    store: ShardStore,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    V = factorize._read(store)
+    assert V.shape == (1000, 24)
+    size = factorize.Size(None, ("squeezenet1_1",), (6,), 2, (1, 2))
+    outcomes = factorize._compare("planted", V, 6, size, quick=True)
+    assert all(len(each.seconds) == 2 for each in outcomes)
+    assert all(0 < each.error < 0.2 for each in outcomes)
+    assert 0.9 < (outcomes[0].cosine() or 0) <= 1.0001
+    report = Report([each for each in factorize.TARGETS if "squeezenet1_1.k10" in each.name])
+    factorize._judge("factorize.squeezenet1_1.k10", outcomes, report)
+    report.finish()
+    ratio = factorize._encoding_over_product("planted", V, 6)
+    assert 0 < ratio < math.inf
+    monkeypatch.setattr(harness, "ROOT", tmp_path)
+    monkeypatch.setattr(harness, "RESULTS", tmp_path / "results")
+    harness.plot("some", lambda axes: factorize._draw({"planted k=6": outcomes}, axes))
+    printed = capsys.readouterr().out
+    assert printed.count("BAR factorize.squeezenet1_1.k10.") == 3
+    assert all(each.contender.name in printed for each in outcomes)
+
+
+def test_an_encoding_that_has_not_converged_is_seen(store: ShardStore) -> None:
+    V = factorize._read(store)
+    W = contenders.CONTENDERS[0].run(V, 6, 0)[0]
+    H = encode(torch.from_numpy(V), torch.tensor(W), tol=contenders.EXACT).numpy()
+    assert contenders.deviation(V, W, H) < factorize.ENCODE_TOL / 10
+    assert contenders.deviation(V, W, 1.01 * H) == pytest.approx(0.01, rel=0.01)
+    zero = contenders.true_error(V, np.zeros((24, 1)))
+    assert zero == pytest.approx(1)
+
+
+def test_stores_are_repeated_and_factorized(store: ShardStore, tmp_path: Path) -> None:
+    repeated = from_store.repeat_shards(store, tmp_path / "repeated", 3)
+    watched = harness.watch(["-m", "benchmarks.from_store", str(repeated.folder), "6", "4"])
+    n, passes, fit, encode, error = map(float, watched.output.split())
+    assert n == 3 * 1000
+    assert passes >= 1
+    assert fit > 0
+    assert encode > 0
+    assert 0 < error < 0.8
