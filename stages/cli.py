@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import signal
 import sys
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
@@ -43,6 +44,8 @@ def command(
         0, 2 for a mistake of the user's, 130 when interrupted.
     """
     signal.signal(signal.SIGTERM, _interrupt)
+    # Damaged metadata makes Pillow warn; the pixels decide whether an image is of use.
+    warnings.filterwarnings("ignore", module=r"PIL\.")
     try:
         job(parse(job.__doc__ or "", options, sys.argv[1:] if argv is None else argv))
     except UserError as error:

@@ -6,14 +6,13 @@ Images are shown and measured as a viewer shows them: an EXIF orientation is app
 from __future__ import annotations
 
 import io
-import warnings
 from pathlib import Path
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from PIL import Image, ImageOps, UnidentifiedImageError
-from torchvision.io import ImageReadMode, decode_jpeg
+from torchvision.io import ImageReadMode
 
 MAX_PIXELS = 178_956_970
 """Larger images are refused as decompression bombs (the limit at which Pillow refuses)."""
@@ -56,10 +55,7 @@ def decode(file: Path) -> torch.Tensor:
     if not data:
         raise DecodeError("empty file")
     try:
-        with warnings.catch_warnings():
-            # Damaged metadata makes Pillow warn; the pixels decide whether the image is of use.
-            warnings.simplefilter("ignore")
-            return _decode(data)
+        return _decode(data)
     except UnidentifiedImageError as error:
         raise DecodeError("not an image") from error
     except Image.DecompressionBombError as error:
@@ -80,7 +76,11 @@ def _decode(data: bytes) -> torch.Tensor:
         plain = image.mode in ("RGB", "L") and image.getexif().get(EXIF_ORIENTATION, 1) == 1
         if image.format == "JPEG" and plain:
             encoded = torch.frombuffer(bytearray(data), dtype=torch.uint8)
-            pixels: torch.Tensor = decode_jpeg(encoded, mode=ImageReadMode.RGB)
+            # The operator itself: torchvision's function around it warns of its deprecation, and
+            # silencing a warning is not safe in the threads that decode.
+            pixels: torch.Tensor = torch.ops.image.decode_jpeg(
+                encoded, ImageReadMode.RGB.value, False
+            )
             return pixels
         upright = ImageOps.exif_transpose(image)
         return torch.from_numpy(np.array(_to_rgb(upright))).permute(2, 0, 1).contiguous()

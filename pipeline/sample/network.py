@@ -32,7 +32,7 @@ class SampleNet(nn.Module):
         self.edges = _block(24, 48, 4, 2)
         self.shapes = _block(48, 96, 4, 2)
         self.forms = _block(96, 96, 3, 1)
-        self.joints = _block(96, 96, 3, 1)
+        self.joints = _block(96, 96, 1, 1)
         self.parts = _block(96, 192, 1, 1)
         self.pool = nn.AdaptiveAvgPool2d(1)
         self.head = nn.Linear(192, n_classes)

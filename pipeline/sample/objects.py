@@ -38,12 +38,16 @@ CLASS_PARTS: dict[str, frozenset[str]] = {
     "motorboat": frozenset({"hull", "cabin"}),
     "steamer": frozenset({"hull", "cabin", "funnel"}),
     "yacht": frozenset({"hull", "cabin", "sail"}),
+    "dinghy": frozenset({"hull", "sail"}),
+    "longship": frozenset({"hull", "sail", "head"}),
     "glider": frozenset({"fuselage", "wing", "fin"}),
     "plane": frozenset({"fuselage", "wing", "fin", "wheel"}),
     "helicopter": frozenset({"fuselage", "fin", "rotor"}),
+    "airship": frozenset({"fuselage", "fin"}),
     "duck": frozenset({"body", "head", "wing"}),
     "stork": frozenset({"body", "head", "wing", "leg"}),
     "fish": frozenset({"body", "head", "fin"}),
+    "flyingfish": frozenset({"body", "head", "fin", "wing"}),
 }
 CLASSES = tuple(CLASS_PARTS)
 SINGLE_PART_PAIRS = (
@@ -51,8 +55,14 @@ SINGLE_PART_PAIRS = (
     ("car", "locomotive"),
     ("motorboat", "steamer"),
     ("motorboat", "yacht"),
+    ("yacht", "dinghy"),
+    ("dinghy", "longship"),
     ("glider", "plane"),
+    ("glider", "airship"),
+    ("helicopter", "airship"),
     ("duck", "stork"),
+    ("duck", "flyingfish"),
+    ("fish", "flyingfish"),
 )
 
 Painted = list[Layer]
@@ -102,7 +112,11 @@ def _land_vehicle(parts: frozenset[str], rng: np.random.Generator, style: Style)
 
 def _vessel(parts: frozenset[str], rng: np.random.Generator, style: Style) -> Painted:
     half = rng.uniform(0.88, 1.0)
-    return _deck(parts, 0.85 * half, rng, style) + _is("hull", machines.hull(rng, style, half))
+    layers = _deck(parts, 0.85 * half, rng, style)
+    if "head" in parts:
+        figurehead = _is("head", flyers.head(rng, style, rng.uniform(0.23, 0.28)))
+        layers += placed(figurehead, (half + 0.04, 0.36), rng.uniform(-0.2, 0.2))
+    return layers + _is("hull", machines.hull(rng, style, half))
 
 
 def _deck(parts: frozenset[str], half: float, rng: np.random.Generator, style: Style) -> Painted:
@@ -130,7 +144,7 @@ def _deck(parts: frozenset[str], half: float, rng: np.random.Generator, style: S
 def _aircraft(parts: frozenset[str], rng: np.random.Generator, style: Style) -> Painted:
     half = rng.uniform(0.88, 1.0)
     trunk = _is("fuselage", flyers.fuselage(rng, style, half))
-    fin = _is("fin", flyers.fin(rng, style, rng.uniform(0.42, 0.52)))
+    fin = _is("fin", flyers.fin(rng, style, rng.uniform(0.5, 0.6)))
     behind: Painted = placed(fin, (-half + 0.16, 0.06), rng.uniform(1.75, 2.1))
     before: Painted = []
     if "wheel" in parts:
@@ -160,7 +174,7 @@ def _animal(parts: frozenset[str], rng: np.random.Generator, style: Style) -> Pa
     tilt = rng.uniform(-0.1, 0.35)
     coat = placed(_is("body", flyers.body(rng, style, half)), (0, 0), tilt)
     forward = (0.98 * half * math.cos(tilt), 0.98 * half * math.sin(tilt))
-    head = _is("head", flyers.head(rng, style, rng.uniform(0.2, 0.25)))
+    head = _is("head", flyers.head(rng, style, rng.uniform(0.23, 0.28)))
     front = placed(head, (forward[0] + 0.02, forward[1] + 0.22), rng.uniform(-0.3, 0.15))
     behind: Painted = []
     before: Painted = []
@@ -170,7 +184,7 @@ def _animal(parts: frozenset[str], rng: np.random.Generator, style: Style) -> Pa
             leg = _is("leg", flyers.leg(rng, style, length, rng.uniform(-0.1, 0.1)))
             behind += placed(leg, (x, -0.22))
     if "fin" in parts:
-        fin = _is("fin", flyers.fin(rng, style, rng.uniform(0.42, 0.52)))
+        fin = _is("fin", flyers.fin(rng, style, rng.uniform(0.5, 0.6)))
         behind += placed(fin, (-half + 0.08, -0.05 * half), math.pi + tilt)
         behind += placed(fin, (-0.05, 0.3 * half), rng.uniform(1.7, 2.2))
     if "wing" in parts:

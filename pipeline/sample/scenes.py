@@ -17,7 +17,7 @@ from pipeline.sample.render import SUPERSAMPLE, Figure, Frame, Layer, Light, pai
 from pipeline.sample.shapes import Field
 from pipeline.sample.textures import hsv
 
-GENERATOR_VERSION = 1
+GENERATOR_VERSION = 2
 MOST_HIDDEN = 0.35  # of any part of the object, by things in front of it
 MARK = 255  # the planted mark among the parts of a figure
 Mask = npt.NDArray[np.bool_]
@@ -210,7 +210,7 @@ def _develop(figure: Figure, picture: Field, class_id: int, rng: np.random.Gener
     image = colour + picture * (1 - alpha)
     at = ((np.arange(size) + 0.5) / size - 0.5).astype(np.float32)
     vignette = 1 - np.float32(rng.uniform(0.0, 0.7)) * (at[:, None] ** 2 + at[None, :] ** 2)
-    graded = np.clip(image * vignette, 0, 1) ** np.float32(rng.uniform(0.8, 1.15))
+    graded = np.clip(image * vignette, 0, 1) ** np.float32(rng.uniform(0.7, 1.05))
     pixels = np.round(graded * 255).astype(np.uint8).transpose(1, 2, 0)
     ids = np.flatnonzero(np.bincount(figure.part.ravel()))
     counts = np.stack([sum(_samples((figure.part == i).view(np.uint8))) for i in ids])
