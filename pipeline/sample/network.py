@@ -1,4 +1,21 @@
-"""The sample's classifier: a small convolutional network whose last grid localizes parts."""
+"""The sample's classifier: a small convolutional network whose last grid localizes parts.
+
+`PARTS_LAYER` is the last layer before the pooling: 192 channels, not negative, a 20 × 20 grid. A
+cell sees 38 of the 160 pixels across, about a part, so that the evidence for a part stands where
+the part is; and being followed by pool and linear only, it splits logits exactly by concept.
+Measured on 240 held-out scenes (16 factors by scikit-learn's NMF, h ≥ ½ of the typical strength,
+matched to the 14 parts on half of the scenes, mean IoU on the other half; last column the same by
+pytorch-grad-cam's rule; shuffled pairs of image and mask give 0.01 to 0.02):
+
+========  ======  ========  ================
+layer     grid    part IoU  grad-cam's rule
+========  ======  ========  ================
+shapes    20×20   0.10      0.07
+forms     20×20   0.19      0.11
+joints    20×20   0.44      0.26
+parts     20×20   0.43      0.25
+========  ======  ========  ================
+"""
 
 from __future__ import annotations
 
@@ -20,10 +37,10 @@ WEIGHTS = Path(__file__).with_name("sample_net.safetensors")
 
 
 class SampleNet(nn.Module):
-    """Four by four kernels halve the image three times, so cells lie evenly over the image.
+    """Four by four kernels halve the image three times, one of three by three looks around.
 
-    Input: float32 (b, 3, size, size), RGB, normalised by `MEAN` and `STD`. Output: logits
-    (b, classes).
+    Even kernels lay the cells evenly over the image: cell i covers pixels 8 i to 8 i + 7. Input:
+    float32 (b, 3, size, size), RGB, normalised by `MEAN` and `STD`. Output: logits (b, classes).
     """
 
     def __init__(self, n_classes: int = len(CLASSES)) -> None:
