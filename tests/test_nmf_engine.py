@@ -99,7 +99,7 @@ def test_passes_computed_in_parts_give_the_same_bits() -> None:
     shards = torch.split(V, 1000)
 
     def in_parts(W: Tensor) -> nmf.Stats:
-        encoder = nmf.Encoder.of(W, tol=1e-3)
+        encoder = nmf.Encoder.of(W, tol=nmf.ENCODE_TOL)
         parts = {i: nmf.block_stats(shards[i], [encoder], i)[0] for i in (3, 1, 5, 0, 4, 2)}
         return sum((parts[i] for i in range(6)), start=nmf.Stats.zeros(30, 6))
 
@@ -170,7 +170,7 @@ def test_awkward_data(V: Tensor, k: int) -> None:
         assert torch.isfinite(each).all()
     rank_one = torch.linalg.matrix_rank(V.double()) <= 1
     if rank_one:
-        assert fit.error < 2e-3
+        assert fit.error < 5e-3
 
 
 def test_one_concept_is_the_leading_singular_vector() -> None:

@@ -11,6 +11,7 @@ import torch
 from pipeline.classify import contributions
 from pipeline.jobs.parallel import is_distributed, over_shards
 from pipeline.jobs.workspace import Workspace
+from pipeline.nmf import flush_denormals
 from pipeline.progress import bar
 
 
@@ -47,6 +48,7 @@ def _worker(folder: Path) -> Workspace:
 
 
 def _localize(workspace: Workspace, index: int) -> dict[str, int]:
+    flush_denormals()  # the flag is the thread's own, and workers have threads of theirs
     arrays = workspace.activations.read(index)
     V = torch.from_numpy(arrays["V"]).float()
     prefix = torch.from_numpy(arrays["prefix"]).float() if "prefix" in arrays else None

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from pipeline.nmf.checkpoint import Checkpoint
-from pipeline.nmf.choose import KChoice, bi_cv_errors, choose_k, halves, shuffle_channels, stability
+from pipeline.nmf.choose import KChoice, choose_k, stability
 from pipeline.nmf.consensus import consensus
 from pipeline.nmf.data import ArrayBlocks, Blocks
 from pipeline.nmf.denormals import denormals_flushed, flush_denormals
@@ -13,9 +13,10 @@ from pipeline.nmf.descent import Fit, Penalty
 from pipeline.nmf.engine import fit, fit_many, refine
 from pipeline.nmf.evaluate import gram, match, svd_error, svd_errors
 from pipeline.nmf.initialise import initialise
-from pipeline.nmf.passes import block_stats, sweep
+from pipeline.nmf.passes import ENCODE_TOL, block_stats, sweep
 from pipeline.nmf.sampling import Start, fit_sample, fit_samples
 from pipeline.nmf.solve import Encoder, encode
+from pipeline.nmf.splits import bi_cv_errors, halves, shuffle_channels
 from pipeline.nmf.stats import (
     Stats,
     accumulate,
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
     from pipeline.nmf.estimator import NMF
 
 __all__ = [
+    "ENCODE_TOL",
     "NMF",
     "ArrayBlocks",
     "Blocks",

@@ -26,17 +26,15 @@ from pipeline.nmf.data import check
 from pipeline.nmf.denormals import flush_denormals
 from pipeline.nmf.descent import Fit
 from pipeline.nmf.evaluate import gram, match, svd_errors
-from pipeline.nmf.passes import block_stats
+from pipeline.nmf.passes import ENCODE_TOL, block_stats
 from pipeline.nmf.sampling import Start, fit_sample, fit_samples
 from pipeline.nmf.solve import Encoder
-from pipeline.nmf.stats import Stats, relative_error
+from pipeline.nmf.splits import Images, Split, bi_cv_errors, halves, shuffle_channels
+from pipeline.nmf.stats import relative_error
 
 TOL = 3e-5  # of the relative error a step: a tenth of the differences between neighbouring k
-BICV_TOL = 1e-3  # of H; what is judged differs by more than its square
 HALVINGS = 3  # of the channels; the median of them forgives one that cuts a narrow concept in two
 Row = dict[str, float | int | bool]
-Images = NDArray[np.int64] | Tensor
-Split = tuple[Tensor, Tensor]
 
 
 @dataclass(frozen=True, eq=False)
@@ -217,86 +215,6 @@ def stability(
     return torch.stack(found).mean(0).numpy().astype(np.float64)
 
 
-def bi_cv_errors(V: Tensor, W: Tensor, halvings: Sequence[Tensor]) -> list[float]:
-    """Predict half of the channels from the other half, through the concepts, both ways.
-
-    Parameters
-    ----------
-    V : Tensor
-        (positions, channels) float32 that W was not fitted on.
-    W : Tensor
-        (channels, k).
-    halvings : sequence of Tensor
-        (channels,) bool each: one half of the channels.
-
-    Returns
-    -------
-    list of float
-        Relative error over both halves, one a halving.
-    """
-    given = [half.to(W.device)[:, None] for each in halvings for half in (each, ~each)]
-    # A channel that is not given weighs nothing where its row of W is zero.
-    stats = block_stats(V, [Encoder.of(W * half, tol=BICV_TOL) for half in given])
-    total = float(torch.linalg.vector_norm(V, dim=0).double().square().sum())
-    if total == 0:
-        return [0.0 for _ in halvings]
-    missed = [total / 2 + _excess(W * ~half, each) for half, each in zip(given, stats, strict=True)]
-    return [
-        max(0.0, a + b) ** 0.5 / total**0.5 for a, b in zip(missed[::2], missed[1::2], strict=True)
-    ]
-
-
-def _excess(W: Tensor, stats: Stats) -> float:
-    """‖V − H Wᵀ‖² − ‖V‖² over the channels where W is not zero."""
-    W = W.cpu().double()
-    return float(((W.T @ W) * stats.HHt).sum()) - 2 * float((W * stats.VHt).sum())
-
-
-def halves(
-    image_of_position: NDArray[np.int64] | Tensor, seed: int
-) -> tuple[Tensor, Tensor] | None:
-    """Split the positions into two halves that share no image.
-
-    Parameters
-    ----------
-    image_of_position : ndarray or Tensor
-        (positions,) int64.
-    seed : int
-        Decides which images go where.
-
-    Returns
-    -------
-    tuple of Tensor, or None
-        Two ascending index tensors; None if there is only one image.
-    """
-    images, index = torch.unique(torch.as_tensor(image_of_position), return_inverse=True)
-    if len(images) < 2:
-        return None
-    order = torch.randperm(len(images), generator=torch.Generator().manual_seed(seed))
-    first = (order < len(images) // 2)[index]
-    return torch.nonzero(first).flatten(), torch.nonzero(~first).flatten()
-
-
-def shuffle_channels(V: Tensor, seed: int) -> Tensor:
-    """Permute each channel over the positions, independently: the same values, no concept.
-
-    Parameters
-    ----------
-    V : Tensor
-        (positions, channels).
-    seed : int
-        Decides the permutations.
-
-    Returns
-    -------
-    Tensor
-        (positions, channels).
-    """
-    generator = torch.Generator().manual_seed(seed)
-    keys = torch.rand(V.shape[1], V.shape[0], generator=generator).to(V.device)
-    return V.T.gather(1, keys.argsort(dim=1)).T.contiguous()
-
-
 def _evidence(
     V: Tensor, whole: Sequence[Fit], splits: Sequence[Split | None], seed: int
 ) -> list[Row]:
@@ -325,7 +243,7 @@ def _halves_apart(V: Tensor, split: Split | None, k: int, seed: int) -> Row:
     halvings = [order < V.shape[1] // 2 for order in orders]
     heldout, bicv = [], []
     for W, other in zip(fits, reversed(parts), strict=True):
-        (stats,) = block_stats(other, [Encoder.of(W, tol=BICV_TOL)], 0)
+        (stats,) = block_stats(other, [Encoder.of(W, tol=ENCODE_TOL)], 0)
         heldout.append(relative_error(W, stats))
         bicv.append(np.median(bi_cv_errors(other, W, halvings)))
     measured = (float(np.mean(heldout)), float(np.mean(bicv)), _median(match(*fits)[1]))

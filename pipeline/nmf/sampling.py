@@ -21,14 +21,14 @@ from pipeline.nmf.data import check, shape
 from pipeline.nmf.denormals import flush_denormals
 from pipeline.nmf.descent import Descent, Fit, Penalty, Progress
 from pipeline.nmf.initialise import initialise, unit_columns
-from pipeline.nmf.passes import block_stats
+from pipeline.nmf.passes import ENCODE_TOL, block_stats
 from pipeline.nmf.solve import Encoder, strengths
 
 MOMENTUM = 0.5  # of the steps, to start with; it grows while it pays
 TRIALS = 3  # starts
 TRIAL_STEPS = 10
-TRIAL_POSITIONS = 3_000  # of the sample, evenly, where it has twice as many
-ENCODE_TOL = 1e-2  # bound of the relative error of H; what is reached is ten times better
+TRIAL_POSITIONS = 3_000  # of the sample, evenly; more for k above 20, see the next
+TRIAL_POSITIONS_EACH = 150  # a concept, so that rare ones are met
 
 
 @dataclass(frozen=True, eq=False)
@@ -97,7 +97,8 @@ def fit_samples(
     flush_denormals()
     check(sample, "the sample to factorize")
     penalty = penalty or Penalty()
-    thinned = sample[:: max(1, len(sample) // TRIAL_POSITIONS)].contiguous()
+    wanted = max(TRIAL_POSITIONS, TRIAL_POSITIONS_EACH * max(start.k for start in starts))
+    thinned = sample[:: max(1, len(sample) // wanted)].contiguous()
     part = penalty.of_share(len(thinned) / len(sample))
     groups = [_trials(sample, thinned, start, part, tol) for start in starts]
     _run(thinned, [trial for trials in groups if len(trials) > 1 for trial in trials])

@@ -16,6 +16,11 @@ from torch import Tensor
 ROWS = 2048  # positions a product runs over at once: they stay in cache for the next one
 
 
+def rows_at_once(device: torch.device) -> int:
+    """Give the number of positions a product runs over: accelerators want larger ones."""
+    return ROWS if device.type == "cpu" else 16 * ROWS
+
+
 @dataclass(frozen=True, eq=False)
 class Stats:
     """Sums over positions of a set of activations and their strengths, float64 on the CPU.
@@ -82,8 +87,8 @@ class Stats:
 def accumulate(V: Tensor, H: Tensor) -> Stats:
     """Sum the statistics of some positions.
 
-    Products are float32 over 2,048 positions at a time, their sums float64, so that the result
-    does not depend on how the positions were cut into blocks beyond rounding.
+    Products are float32 over a few thousand positions, their sums float64, so that the result does
+    not depend on how the positions were cut into blocks beyond rounding.
 
     Parameters
     ----------
@@ -98,7 +103,8 @@ def accumulate(V: Tensor, H: Tensor) -> Stats:
         On the CPU, whatever the device of V.
     """
     sums = Sums(V.shape[1], [H.shape[1]], V.device)
-    for v, h in zip(torch.split(V, ROWS), torch.split(H, ROWS), strict=True):
+    rows = rows_at_once(V.device)
+    for v, h in zip(torch.split(V, rows), torch.split(H, rows), strict=True):
         sums.add(v, h)
         sums.add_norms(v)
     return sums.stats()[0]
@@ -117,7 +123,7 @@ class Sums:
         self._n = 0
 
     def add(self, v: Tensor, h: Tensor) -> None:
-        """Add up to `ROWS` positions, all but their ‖V‖²: v (rows, channels), h (rows, Σk)."""
+        """Add a few thousand positions, all but their ‖V‖²: v (rows, channels), h (rows, Σk)."""
         for HHt, part in zip(self._HHt, torch.split(h, self._widths, 1), strict=True):
             HHt += part.T @ part
         self._HtV += h.T @ v

@@ -1,0 +1,101 @@
+"""Hold data out: halves of the images, halves of the channels, and data without any concept.
+
+Notation: V (positions × channels) activations, W (channels × k) concepts, H (positions × k)
+strengths, all rows in memory; V ≈ H Wᵀ.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from pipeline.nmf.passes import ENCODE_TOL, block_stats
+from pipeline.nmf.solve import Encoder
+from pipeline.nmf.stats import Stats
+
+Images = NDArray[np.int64] | Tensor
+Split = tuple[Tensor, Tensor]
+
+
+def bi_cv_errors(V: Tensor, W: Tensor, halvings: Sequence[Tensor]) -> list[float]:
+    """Predict half of the channels from the other half, through the concepts, both ways.
+
+    Parameters
+    ----------
+    V : Tensor
+        (positions, channels) float32 that W was not fitted on.
+    W : Tensor
+        (channels, k).
+    halvings : sequence of Tensor
+        (channels,) bool each: one half of the channels.
+
+    Returns
+    -------
+    list of float
+        Relative error over both halves, one a halving.
+    """
+    given = [half.to(W.device)[:, None] for each in halvings for half in (each, ~each)]
+    # A channel that is not given weighs nothing where its row of W is zero.
+    stats = block_stats(V, [Encoder.of(W * half, tol=ENCODE_TOL) for half in given])
+    total = float(torch.linalg.vector_norm(V, dim=0).double().square().sum())
+    if total == 0:
+        return [0.0 for _ in halvings]
+    missed = [total / 2 + _excess(W * ~half, each) for half, each in zip(given, stats, strict=True)]
+    return [
+        max(0.0, a + b) ** 0.5 / total**0.5 for a, b in zip(missed[::2], missed[1::2], strict=True)
+    ]
+
+
+def _excess(W: Tensor, stats: Stats) -> float:
+    """‖V − H Wᵀ‖² − ‖V‖² over the channels where W is not zero."""
+    W = W.cpu().double()
+    return float(((W.T @ W) * stats.HHt).sum()) - 2 * float((W * stats.VHt).sum())
+
+
+def halves(
+    image_of_position: NDArray[np.int64] | Tensor, seed: int
+) -> tuple[Tensor, Tensor] | None:
+    """Split the positions into two halves that share no image.
+
+    Parameters
+    ----------
+    image_of_position : ndarray or Tensor
+        (positions,) int64.
+    seed : int
+        Decides which images go where.
+
+    Returns
+    -------
+    tuple of Tensor, or None
+        Two ascending index tensors; None if there is only one image.
+    """
+    images, index = torch.unique(torch.as_tensor(image_of_position), return_inverse=True)
+    if len(images) < 2:
+        return None
+    order = torch.randperm(len(images), generator=torch.Generator().manual_seed(seed))
+    first = (order < len(images) // 2)[index]
+    return torch.nonzero(first).flatten(), torch.nonzero(~first).flatten()
+
+
+def shuffle_channels(V: Tensor, seed: int) -> Tensor:
+    """Permute each channel over the positions, independently: the same values, no concept.
+
+    Parameters
+    ----------
+    V : Tensor
+        (positions, channels).
+    seed : int
+        Decides the permutations.
+
+    Returns
+    -------
+    Tensor
+        (positions, channels).
+    """
+    generator = torch.Generator().manual_seed(seed)
+    keys = torch.rand(V.shape[1], V.shape[0], generator=generator).to(V.device)
+    return V.T.gather(1, keys.argsort(dim=1)).T.contiguous()
