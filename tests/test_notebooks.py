@@ -25,4 +25,6 @@ def test_a_notebook_runs(path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyP
     notebook = nbformat.read(path, as_version=4)
     NotebookClient(notebook, timeout=500, resources={"metadata": {"path": str(ROOT)}}).execute()
     outputs = [cell.outputs for cell in notebook.cells if cell.cell_type == "code"]
-    assert sum(bool(each) for each in outputs) >= 5
+    assert sum(bool(each) for each in outputs) >= 6
+    pictures = [out for each in outputs for out in each if "image/png" in out.get("data", {})]
+    assert len(pictures) >= 3
