@@ -14,7 +14,7 @@ import pytest
 import torch
 from matplotlib.axes import Axes
 
-from benchmarks import contenders, extract, factorize, from_store, harness
+from benchmarks import concepts, contenders, extract, factorize, from_store, harness
 from benchmarks.harness import Report, Target
 from pipeline.nmf import encode
 from pipeline.store import ShardStore
@@ -34,6 +34,14 @@ AGREED = {
     "factorize.encode.k20": ("at-most", 3),
     "factorize.encode.k50": ("at-most", 6),
     "factorize.memory_growth": ("at-most", 1.05),
+    "concepts.horses.j": ("at-least", 0.6),
+    "concepts.cars.fg_nmi": ("at-least", 0.32),
+    "concepts.cars.fg_ari": ("at-least", 0.21),
+    "concepts.sample.objects_j": ("at-least", 0.75),
+    "concepts.sample.parts_over_gradcam": ("at-least", 1.15),
+    "concepts.refinement_control_gap": ("at-least", 0.15),
+    "concepts.fidelity.k50.agreement_over_svd": ("at-least", 0.95),
+    "concepts.null.false_rate": ("at-most", 0.07),
 } | {
     f"factorize.{network}.k{k}.{name}": bound
     for network in ("squeezenet1_1", "mobilenet_v2")
@@ -87,7 +95,7 @@ def test_a_report_says_what_was_missed(capsys: pytest.CaptureFixture[str]) -> No
 
 
 def test_targets_are_those_agreed_on() -> None:
-    targets = (*extract.TARGETS, *factorize.TARGETS)
+    targets = (*extract.TARGETS, *factorize.TARGETS, *concepts.TARGETS)
     assert {target.name: (target.sense, target.bound) for target in targets} == AGREED
 
 
