@@ -114,7 +114,7 @@ def explain(
     V = forward.V[0].norm(dim=-1)
     return Explanation(
         heatmaps=heatmaps,
-        picture=_picture(image, heatmaps, legend, labels),
+        picture=picture_of(image, heatmaps, legend["concept_id"].tolist(), labels),
         legend=legend,
         classes=pd.DataFrame(
             {
@@ -190,6 +190,31 @@ def label_vectors(cut: Cut, bank: Bank, class_names: tuple[str, ...]) -> Labels:
     return Labels(names, best.values.tolist(), [True] * bank.k)
 
 
+def picture_of(
+    image: NDArray[np.uint8], heatmaps: NDArray[np.float32], shown: list[int], labels: Labels
+) -> NDArray[np.uint8]:
+    """Put an image beside its composite and the legend of the concepts in `shown`.
+
+    Parameters
+    ----------
+    image, heatmaps : ndarray
+        uint8 (height, width, 3) and float32 (k, height, width), gauge units; NaN where not seen.
+    shown : list of int
+        Concepts to colour, in the order of the legend.
+    labels : Labels
+        What the head calls all of them.
+
+    Returns
+    -------
+    ndarray
+        uint8 (height', width', 3).
+    """
+    colours = concept_colours(len(heatmaps))
+    tinted = composite(image, np.nan_to_num(heatmaps[shown]), colours[shown])
+    entries = [(_text(labels, concept), colours[concept]) for concept in shown]
+    return side_by_side(image, with_legend(tinted, entries))
+
+
 def _legend(
     labels: Labels,
     peaks: NDArray[np.float32],
@@ -207,17 +232,6 @@ def _legend(
     )
     order = ["contribution", "concept_id"]
     return frame[peaks >= thresholds].sort_values(order, ascending=[False, True], ignore_index=True)
-
-
-def _picture(
-    image: NDArray[np.uint8], heatmaps: NDArray[np.float32], legend: pd.DataFrame, labels: Labels
-) -> NDArray[np.uint8]:
-    """Put the image beside its composite and the legend of the concepts it holds."""
-    shown = legend["concept_id"].tolist()
-    colours = concept_colours(len(heatmaps))
-    tinted = composite(image, np.nan_to_num(heatmaps[shown]), colours[shown])
-    entries = [(_text(labels, concept), colours[concept]) for concept in shown]
-    return side_by_side(image, with_legend(tinted, entries))
 
 
 def _text(labels: Labels, concept: int) -> str:

@@ -11,7 +11,7 @@ import hashlib
 import json
 import os
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -25,13 +25,16 @@ TEMPORARY = ".tmp-"
 
 
 @contextlib.contextmanager
-def publish(path: Path) -> Iterator[Path]:
+def publish(path: Path, *, durable: bool = True) -> Iterator[Path]:
     """Give a temporary path to write to, then make it durable and rename it to `path`.
 
     Parameters
     ----------
     path : Path
         Where the finished file shall be; its folder is made where missing.
+    durable : bool
+        False for one of many small files: it appears whole, but survives a loss of power only
+        once `flush` has returned.
 
     Yields
     ------
@@ -51,19 +54,26 @@ def publish(path: Path) -> Iterator[Path]:
     temporary = path.with_name(f"{path.name}{TEMPORARY}{os.getpid()}")
     try:
         yield temporary
-        _sync(temporary)
+        if durable:
+            _sync(temporary)
         temporary.replace(path)
-        _sync(path.parent)
+        if durable:
+            _sync(path.parent)
     except PermissionError as error:
         raise UserError(f"cannot write {path}: {error.strerror or error}") from error
     finally:
         temporary.unlink(missing_ok=True)
 
 
-def write_bytes(path: Path, data: bytes) -> None:
-    """Write `data` to `path`, whole or not at all."""
-    with publish(path) as temporary:
+def write_bytes(path: Path, data: bytes, *, durable: bool = True) -> None:
+    """Write `data` to `path`, whole or not at all; `durable` as for `publish`."""
+    with publish(path, durable=durable) as temporary:
         temporary.write_bytes(data)
+
+
+def flush() -> None:
+    """Make durable all that was written: one wait instead of two for each of many files."""
+    os.sync()
 
 
 def write_text(path: Path, text: str) -> None:
@@ -80,6 +90,29 @@ def write_parquet(path: Path, table: pa.Table, row_group_size: int = 131_072) ->
     """Write an Arrow table to `path` as Parquet (zstd), whole or not at all."""
     with publish(path) as temporary:
         pq.write_table(table, temporary, compression="zstd", row_group_size=row_group_size)
+
+
+def write_parquet_groups(path: Path, schema: pa.Schema, groups: Iterable[pa.Table]) -> None:
+    """Write tables of one schema to `path` as Parquet (zstd), a row group each, whole or not."""
+    with publish(path) as temporary, pq.ParquetWriter(temporary, schema, compression="zstd") as to:
+        for group in groups:
+            to.write_table(group, row_group_size=max(1, len(group)))
+
+
+@contextlib.contextmanager
+def scratch(folder: Path) -> Iterator[Path]:
+    """Give a folder inside `folder` for what is needed for a while; it is removed in the end.
+
+    What a killed owner left there is removed first: a folder has one owner at a time.
+    """
+    for left in folder.glob(f"scratch{TEMPORARY}*"):
+        remove(left)
+    path = folder / f"scratch{TEMPORARY}{os.getpid()}"
+    path.mkdir(parents=True)
+    try:
+        yield path
+    finally:
+        remove(path)
 
 
 def write_with(path: Path, save: Callable[[Path], object]) -> None:
@@ -104,10 +137,10 @@ def remove(path: Path) -> None:
 
 
 def remove_leftovers(folder: Path) -> list[Path]:
-    """Remove temporary files that a killed writer left under `folder`; return their names."""
-    left = sorted(path for path in folder.rglob(f"*{TEMPORARY}*") if path.is_file())
+    """Remove temporary files and folders that a killed writer left under `folder`; name them."""
+    left = sorted(folder.rglob(f"*{TEMPORARY}*"))
     for path in left:
-        path.unlink(missing_ok=True)
+        remove(path)
     return left
 
 

@@ -11,10 +11,11 @@ from PIL import Image
 
 from pipeline import files
 from pipeline.config import SAMPLE, make_config
+from pipeline.encode import load_image
 from pipeline.errors import UserError
 from pipeline.explain import Explanation, explain_alone
 from pipeline.models import choose_layer, cut, load_network
-from pipeline.run import load_image, open_run
+from pipeline.run import open_run
 from stages.cli import CONFIG_HELP, Options, command, finished_run
 
 OPTIONS = {

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
+import duckdb
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
 from scipy import ndimage
 
-from pipeline.atlas import AtlasData
+from pipeline.atlas import LONG, AtlasData
+from pipeline.tables import TABLES, to_arrow
 
 Bytes = npt.NDArray[np.uint8]
 Floats = npt.NDArray[Any]
@@ -142,12 +144,28 @@ def assemble(
             "dataset": "synthetic", "model": "blobs", "layer": "last", "concepts": str(k),
             "images": str(n), "relative error": "0.412", "seed": str(seed),
         },
-        tables=tables,
+        tables={name: table for name, table in tables.items() if name not in LONG},
+        sql=ask(tables),
         read_image=lambda image_id: parts.images[at[image_id]],
         read_heatmap=lambda image_id: parts.heatmaps[at[image_id]],
         upsample=resample,
         object_mask=None if bare else object_mask,
     )  # fmt: skip
+
+
+def ask(tables: Mapping[str, pd.DataFrame]) -> Callable[[str], pd.DataFrame]:
+    """Give a function that runs DuckDB queries over tables, brought to their schemas."""
+    database = duckdb.connect()
+    for name, table in tables.items():
+        database.register(name, to_arrow(name, table))
+    return lambda query: database.execute(query).df()
+
+
+def with_tables(data: AtlasData, **changed: pd.DataFrame) -> AtlasData:
+    """The same data with other tables."""
+    tables = {name: data.sql(f"select * from {name}") for name in TABLES} | changed
+    short = {name: table for name, table in tables.items() if name not in LONG}
+    return replace(data, tables=short, sql=ask(tables))
 
 
 def image_ids(paths: Sequence[str]) -> npt.NDArray[np.int64]:
@@ -290,7 +308,7 @@ def _regions(parts: Parts, ids: Floats, threshold: Floats) -> pd.DataFrame:
             for number, box in enumerate(ndimage.find_objects(labelled), start=1):
                 y, x = box
                 inside = parts.heatmaps[i, j][box][labelled[box] == number]
-                area = inside.size * height * width / (h * w)
+                area = inside.size / (h * w)
                 rows.append(
                     (int(ids[i]), j, x.start * width / w, y.start * height / h,
                      x.stop * width / w, y.stop * height / h, area, float(inside.max()))

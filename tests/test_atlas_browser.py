@@ -22,7 +22,7 @@ import pytest
 from PIL import Image
 
 from pipeline.atlas import build_atlas
-from tests.atlas_fixture import NASTY, synthetic
+from tests.atlas_fixture import NASTY, synthetic, with_tables
 
 CHROMIUM = (
     shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
@@ -184,8 +184,8 @@ def hostile(tmp_path_factory) -> Path:
     )
     rejected = pd.DataFrame({"path": list(NASTY), "reason": list(NASTY)})
     summary = {NASTY[0]: NASTY[1], NASTY[1]: NASTY[0]}
-    tables = {**data.tables, "rejected": rejected}
-    build_atlas(replace(data, title=NASTY[0], summary=summary, tables=tables), folder)
+    data = with_tables(data, rejected=rejected)
+    build_atlas(replace(data, title=NASTY[0], summary=summary, settings=summary), folder)
     return folder
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+import numpy.typing as npt
 import pandas as pd
 import pytest
 from hypothesis import given, settings
@@ -13,50 +14,84 @@ from pipeline.atlas.catalogue import catalogue
 from pipeline.atlas.charts import Series, bars, line_chart, waterfall
 from pipeline.atlas.layout import concept_map
 from pipeline.atlas.media import square_around
-from pipeline.atlas.selection import Presence, choose, presence_of
+from pipeline.atlas.selection import POOL, Examples, choose
 from pipeline.atlas.views.classes import class_facts, class_view
-from tests.atlas_fixture import synthetic
+from tests.atlas_fixture import ask, synthetic
+
+Floats = npt.NDArray[np.float32]
+LEVEL = 0.4
 
 
-def presence(n: int, k: int, seed: int) -> Presence:
+def strengths(n: int, k: int, seed: int) -> Floats:
     rng = np.random.default_rng(seed)
-    peak = (rng.random((n, k)) * (rng.random((n, k)) < 0.5)).astype(np.float32)
-    ids = np.sort(rng.choice(2**62, n, replace=False))
-    nothing = np.full((n, k), np.nan, np.float32)
-    return Presence(ids, np.arange(k) * 3, peak / 2, peak, peak / 3, nothing)
+    return (rng.random((n, k)) * (rng.random((n, k)) < 0.5)).astype(np.float32)
+
+
+def table_of(peak: Floats, mean: Floats | None = None) -> pd.DataFrame:
+    """The rows of image_concepts where these are the largest strengths, (images, concepts)."""
+    image, concept = np.nonzero(peak)
+    ids = np.sort(np.random.default_rng(1).choice(2**62, len(peak), replace=False))
+    strong = peak[image, concept]
+    return pd.DataFrame(
+        {
+            "image_id": ids[image],
+            "concept_id": concept,
+            "mean": (peak if mean is None else mean)[image, concept],
+            "max": strong,
+            "area": np.where(strong >= LEVEL, strong / 3, 0),
+            "peak_x": 0,
+            "peak_y": 0,
+            "contribution": None,
+        }
+    )
+
+
+def choose_from(table: pd.DataFrame, k: int, n: int, seed: int) -> dict[int, Examples]:
+    holders = {
+        each: int((table.query(f"concept_id == {each}").area > 0).sum()) for each in range(k)
+    }
+    return choose(ask({"image_concepts": table}), holders, n, seed)[0]
 
 
 @settings(max_examples=50, deadline=None)
 @given(st.integers(0, 60), st.integers(1, 4), st.integers(1, 12), st.integers(0, 5))
 def test_examples_hold_the_concept_and_their_number_is_bounded(n, k, n_examples, seed):
-    found = presence(n, k, seed)
-    thresholds = np.full(k, 0.4, np.float32)
-    chosen = choose(found, thresholds, n_examples, seed)
-    assert list(chosen) == found.concept_ids.tolist()
-    for column, examples in enumerate(chosen.values()):
-        peak = dict(zip(found.image_ids.tolist(), found.peak[:, column], strict=True))
-        holders = {each for each, value in peak.items() if value >= 0.4}
+    table = table_of(strengths(n, k, seed))
+    chosen = choose_from(table, k, n_examples, seed)
+    assert list(chosen) == list(range(k))
+    for concept, examples in chosen.items():
+        mine = table[table.concept_id == concept]
+        peak = dict(zip(mine.image_id.tolist(), mine["max"].tolist(), strict=True))
+        holders = {each for each, value in peak.items() if value >= LEVEL}
         assert examples.all() <= holders
         best = sorted(holders, key=lambda each: -peak[each])
+        few = max(1, n_examples // 2)
         assert set(examples.strongest) == set(best[:n_examples])
-        assert set(examples.borderline) == set(best[::-1][: max(1, n_examples // 2)])
+        assert set(examples.borderline) == set(best[::-1][:few])
+        assert len(examples.random) == min(few, len(holders))
         assert not set(examples.diverse) & set(examples.strongest)
         for part in (examples.diverse, examples.borderline, examples.random):
-            assert len(part) == len(set(part)) <= max(1, n_examples // 2)
+            assert len(part) == len(set(part)) <= few
 
 
 def test_the_choice_follows_the_seed_and_nothing_else():
-    found, thresholds = presence(80, 3, 0), np.full(3, 0.1, np.float32)
-    assert choose(found, thresholds, 8, 1) == choose(found, thresholds, 8, 1)
-    other = choose(found, thresholds, 8, 2)
-    assert all(
-        a.strongest == b.strongest
-        for a, b in zip(other.values(), choose(found, thresholds, 8, 1).values(), strict=True)
-    )
-    assert any(
-        a.random != b.random
-        for a, b in zip(other.values(), choose(found, thresholds, 8, 1).values(), strict=True)
-    )
+    table = table_of(strengths(80, 3, 0))
+    shuffled = table.sample(frac=1, random_state=3)
+    first, other = choose_from(table, 3, 8, 1), choose_from(table, 3, 8, 2)
+    assert first == choose_from(shuffled, 3, 8, 1)
+    pairs = list(zip(first.values(), other.values(), strict=True))
+    assert all(a.strongest == b.strongest for a, b in pairs)
+    assert all(set(a.random) != set(b.random) for a, b in pairs)
+
+
+def test_random_images_are_drawn_from_all_that_hold_it():
+    """Over many seeds every image that holds the concept comes, the weak as often as the strong."""
+    table = table_of(np.linspace(0.5, 3, 40, dtype=np.float32)[:, None])
+    drawn = [choose_from(table, 1, 8, seed)[0].random for seed in range(60)]
+    counts = pd.Series([each for ids in drawn for each in ids]).value_counts()
+    assert len(counts) == 40
+    strong = table.nlargest(20, "max").image_id
+    assert 0.4 < counts[counts.index.isin(strong)].sum() / counts.sum() < 0.6
 
 
 def test_diverse_images_differ_from_the_strongest():
@@ -65,18 +100,29 @@ def test_diverse_images_differ_from_the_strongest():
     peak[:, 0] = np.linspace(2.0, 1.0, 30)
     peak[:, 1] = 1.0
     peak[[12, 13], 1:] = (0.0, 1.0)
-    found = Presence(np.arange(30), np.arange(3), peak, peak, peak, peak)
-    diverse = choose(found, np.full(3, 0.5, np.float32), 10, 0)[0].diverse
-    assert diverse[0] in (12, 13)
+    table = table_of(peak)
+    ids = np.sort(table.image_id.unique())
+    assert choose_from(table, 3, 10, 0)[0].diverse[0] in ids[[12, 13]]
 
 
-def test_rows_of_unknown_images_and_concepts_are_left_out():
-    data = synthetic(8, 3)
-    extra = data.tables["image_concepts"].iloc[:2].assign(image_id=[-5, -6])
-    tables = {**data.tables, "image_concepts": pd.concat([data.tables["image_concepts"], extra])}
-    known, more = presence_of(data.tables), presence_of(tables)
-    assert np.array_equal(known.peak, more.peak)
-    assert np.array_equal(known.image_ids, more.image_ids)
+def test_a_long_table_is_asked_for_few_rows():
+    """What is read back does not grow with the images."""
+    n_rows = []
+    for n in (2000, 8000):
+        table = table_of(np.random.default_rng(0).random((n, 3)).astype(np.float32) + 0.5)
+        asked = ask({"image_concepts": table})
+        read: list[int] = []
+
+        def counting(query: str, asked=asked, read=read) -> pd.DataFrame:
+            found = asked(query)
+            read.append(len(found))
+            return found
+
+        choose(counting, dict.fromkeys(range(3), n), 12, 0)
+        n_rows.append(sum(read))
+    most = 3 * (12 + POOL + 6 + 6)
+    assert max(n_rows) <= most + most * 3  # ids, and a row a concept of each
+    assert n_rows[1] == pytest.approx(n_rows[0], rel=0.1)
 
 
 def test_crops_are_wanted_of_the_strongest_region():
@@ -84,7 +130,7 @@ def test_crops_are_wanted_of_the_strongest_region():
     book = catalogue(data, 6, 0)
     assert len(book.jobs()) == len(book.images) <= 20
     boxes = {(job.image_id, each): box for job in book.jobs() for each, box in job.cells.items()}
-    regions = data.tables["regions"].sort_values("score", ascending=False)
+    regions = data.sql("from regions").sort_values("score", ascending=False)
     first = regions.drop_duplicates(["image_id", "concept_id"]).set_index(
         ["image_id", "concept_id"]
     )
@@ -231,7 +277,7 @@ def test_a_class_sums_up_its_images():
     data = synthetic(40, 5)
     book = catalogue(data, 6, 0)
     facts = class_facts(book)
-    images, strengths = data.tables["images"], data.tables["image_concepts"]
+    images, strengths = data.sql("from images"), data.sql("from image_concepts")
     class_id = int(images.pred_class.mode()[0])
     of_class = images[images.pred_class == class_id]
     assert facts.n_images[class_id] == len(of_class)

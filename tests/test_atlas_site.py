@@ -19,7 +19,8 @@ from PIL import Image
 
 from pipeline.atlas import AtlasData, build_atlas
 from pipeline.errors import UserError
-from tests.atlas_fixture import NASTY, synthetic
+from pipeline.tables import TABLES
+from tests.atlas_fixture import NASTY, synthetic, with_tables
 
 BUDGET = 2_000_000
 LINKS = {"href", "src"}
@@ -98,7 +99,7 @@ def test_there_is_a_page_for_everything_that_is_shown(site, pages, data):
     assert kinds["concepts"] == 7
     assert kinds["images"] == len(list((site / "media").glob("*.js"))) <= 30
     assert kinds["classes"] == len(
-        {*data.tables["images"].pred_class, *data.tables["concepts"].top_class}
+        {*data.sql("from images").pred_class, *data.tables["concepts"].top_class}
     )
     assert kinds["index.html"] == kinds["images.html"] == 1
     assert len(list((site / "sheets").glob("concept-*.png"))) == 7
@@ -198,7 +199,7 @@ def test_a_script_beside_each_picture_holds_its_heatmaps(site, data):
 
 def test_one_image_at_a_time_is_never_mixed_with_another(site, data):
     """The strongest image of a concept must show that concept at its peak."""
-    table = data.tables["image_concepts"]
+    table = data.sql("from image_concepts")
     best = table.loc[table.groupby("concept_id")["max"].idxmax()]
     for image_id, concept, peak in zip(best.image_id, best.concept_id, best["max"], strict=True):
         found = tiles(payload(site / "media" / f"{image_id}.js"))[concept]
@@ -271,15 +272,17 @@ def test_everything_that_may_be_null_may_be_null(tmp_path):
 
 def test_a_run_without_any_image_or_concept_still_has_a_front_page(tmp_path):
     data = synthetic(6, 2)
-    empty = replace(data, tables={name: table.iloc[:0] for name, table in data.tables.items()})
+    empty = with_tables(data, **{name: data.sql(f"from {name} limit 0") for name in TABLES})
     build_atlas(empty, tmp_path)
     assert "0 concepts" in parse(tmp_path / "index.html").text
 
 
 def test_a_concept_that_no_image_holds_has_a_page(tmp_path):
     data = synthetic(8, 3)
-    concepts = data.tables["concepts"].assign(presence_threshold=[0.35, 99.0, 0.35])
-    build_atlas(replace(data, tables={**data.tables, "concepts": concepts}), tmp_path)
+    rows = data.sql("from image_concepts")
+    rows.loc[rows.concept_id == 1, "area"] = 0.0
+    concepts = data.tables["concepts"].assign(n_images=[8, 0, 8])
+    build_atlas(with_tables(data, concepts=concepts, image_concepts=rows), tmp_path)
     assert "No image holds this concept" in parse(tmp_path / "concepts" / "1.html").text
 
 
@@ -303,14 +306,13 @@ def nasty(tmp_path: Path) -> tuple[dict[str, Page], dict[str, Page]]:
         if bad:
             title, summary = NASTY[0], {NASTY[1]: NASTY[0], NASTY[2]: NASTY[1]}
             rejected = pd.DataFrame({"path": list(NASTY), "reason": list(NASTY[::-1])})
-            data = replace(
-                data, title=title, summary=summary, tables={**data.tables, "rejected": rejected}
-            )
+            settings = {text: text for text in NASTY}
+            data = replace(data, title=title, summary=summary, settings=settings)
         else:
             rejected = pd.DataFrame({"path": names, "reason": names})
-            data = replace(
-                data, summary={"a": "b", "c": "d"}, tables={**data.tables, "rejected": rejected}
-            )
+            settings = {name: name for name in names}
+            data = replace(data, summary={"a": "b", "c": "d"}, settings=settings)
+        data = with_tables(data, rejected=rejected)
         build_atlas(data, tmp_path / kind, n_examples=3)
         made.append(
             {

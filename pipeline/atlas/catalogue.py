@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 
-import numpy as np
 import pandas as pd
 
 from pipeline.atlas.data import AtlasData
 from pipeline.atlas.formats import Row, rows
 from pipeline.atlas.media import Box, ImageJob
-from pipeline.atlas.selection import Examples, Presence, choose, presence_of
+from pipeline.atlas.selection import Examples, Presence, among, choose
 
 N_CELLS = 8  # crops a concept
 
@@ -24,7 +23,9 @@ class Catalogue:
     ----------
     data : AtlasData
     presence : Presence
-        Images × concepts.
+        Images that are shown, or were considered, × concepts.
+    n_images : int
+        Images of the run.
     concepts : mapping of int to dict
         Rows of the table concepts by id, ascending.
     examples : mapping of int to Examples
@@ -42,6 +43,7 @@ class Catalogue:
 
     data: AtlasData
     presence: Presence
+    n_images: int
     concepts: Mapping[int, Row]
     examples: Mapping[int, Examples]
     images: Mapping[int, Row]
@@ -97,44 +99,45 @@ class Catalogue:
 
 def catalogue(data: AtlasData, n_examples: int, seed: int) -> Catalogue:
     """Choose what a site shows and look up all that its pages say."""
-    tables = data.tables
-    presence = presence_of(tables)
+    tables, sql = data.tables, data.sql
     concepts = {
         int(each["concept_id"]): each for each in rows(_sorted(tables["concepts"], "concept_id"))
     }
-    thresholds = np.array(
-        [each["presence_threshold"] or 0.0 for each in concepts.values()], np.float32
-    )
-    examples = choose(presence, thresholds, n_examples, seed)
-    shown = set().union(*(each.all() for each in examples.values())) if examples else set()
-    table = tables["images"]
-    images = {int(each["image_id"]): each for each in rows(_sorted(_of(table, shown), "path"))}
+    holders = {concept_id: int(each["n_images"] or 0) for concept_id, each in concepts.items()}
+    examples, presence = choose(sql, holders, n_examples, seed)
+    shown = among(set().union(*(each.all() for each in examples.values())) if examples else set())
+    images = rows(sql(f"select * from images where {shown} order by path, image_id"))
     return Catalogue(
         data=data,
         presence=presence,
+        n_images=int(sql("select count(*) as n from images")["n"].iloc[0]),
         concepts=concepts,
         examples=examples,
-        images=images,
-        class_names=_class_names(tables),
+        images={int(each["image_id"]): each for each in images},
+        class_names=_class_names(data),
         classes=_grouped(_sorted(tables["concept_classes"], "rank"), "concept_id"),
         labels=_grouped(tables["concept_labels"], "concept_id"),
         pairs=_pairs(tables["concept_pairs"]),
-        regions=_grouped(_of(tables["regions"], shown), "image_id"),
-        objects=_grouped(_of(tables["objects"], shown), "image_id"),
+        regions=_grouped(sql(f"select * from regions where {shown} order by all"), "image_id"),
+        objects=_grouped(
+            sql(f"select * from objects where {shown} order by image_id, area desc, y0, x0"),
+            "image_id",
+        ),
         curves=_grouped(_curves(tables["fidelity"]), "concept_id"),
     )
 
 
-def _class_names(tables: Mapping[str, pd.DataFrame]) -> dict[int, str]:
+def _class_names(data: AtlasData) -> dict[int, str]:
     """Classes that some image is predicted as, or that some concept is named after."""
+    predicted = data.sql(
+        "select distinct pred_class as number, pred_label as name from images order by all"
+    )
+    named = data.tables["concepts"][["top_class", "top_label"]].drop_duplicates()
     names: dict[int, str] = {}
-    for table, number, label in (
-        ("images", "pred_class", "pred_label"),
-        ("concepts", "top_class", "top_label"),
-    ):
-        for each in rows(tables[table][[number, label]].drop_duplicates()):
-            if each[number] is not None and (each[label] or int(each[number]) not in names):
-                names[int(each[number])] = str(each[label] or f"class {int(each[number])}")
+    for each in [*rows(predicted), *rows(named.set_axis(["number", "name"], axis=1))]:
+        number, name = each["number"], each["name"]
+        if number is not None and (name or int(number) not in names):
+            names[int(number)] = str(name or f"class {int(number)}")
     return dict(sorted(names.items()))
 
 
@@ -158,10 +161,6 @@ def _grouped(table: pd.DataFrame, column: str) -> dict[int, list[Row]]:
     for each in rows(table):
         found.setdefault(int(each[column]), []).append(each)
     return found
-
-
-def _of(table: pd.DataFrame, image_ids: Iterable[int]) -> pd.DataFrame:
-    return table[table["image_id"].isin(list(image_ids))]
 
 
 def _sorted(table: pd.DataFrame, column: str) -> pd.DataFrame:

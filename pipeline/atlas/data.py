@@ -1,9 +1,9 @@
-"""What an atlas is made from: plain tables and functions that give an image's arrays."""
+"""What an atlas is made from: tables, short ones whole and long ones by SQL, and images' arrays."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 import numpy.typing as npt
@@ -13,10 +13,13 @@ Bytes = npt.NDArray[np.uint8]
 Floats = npt.NDArray[np.float32]
 Mask = npt.NDArray[np.bool_]
 
+LONG = ("images", "image_concepts", "regions", "objects")
+"""Tables with a row an image or more; they are asked by SQL, never read whole."""
+
 
 @dataclass(frozen=True)
 class AtlasData:
-    """One run, as the atlas sees it. All functions are called from several threads at once.
+    """One run, as the atlas sees it.
 
     Attributes
     ----------
@@ -25,9 +28,12 @@ class AtlasData:
     summary : mapping of str to str
         Facts of the run to show: dataset, model, layer, k, number of images, error, ...
     tables : mapping of str to pandas.DataFrame
-        The tables of a run by name, with exactly their documented columns; any may be empty.
+        The short tables of a run by name, with at least their documented columns; any may be empty.
+    sql : callable
+        DuckDB query over all tables, by their names -> pandas.DataFrame. Called from one thread.
     read_image : callable
-        image_id -> uint8 (height, width, 3), the original pixels, RGB.
+        image_id -> uint8 (height, width, 3), the original pixels, RGB. This and the following are
+        called from several threads at once.
     read_heatmap : callable
         image_id -> float32 (k, h, w), gauge units, on the layer's grid.
     upsample : callable
@@ -35,12 +41,22 @@ class AtlasData:
         image scaled to that size, cell centres honoured; 0 where the network saw nothing.
     object_mask : callable or None
         image_id -> bool (height, width), the co-localized object; None where a run has none.
+    logits : callable or None
+        image_id -> (the predicted class's logit for D(0), its logit for the image).
+    settings : mapping of str to str
+        The resolved configuration, for the overview.
+    label_classes : mapping of str to int
+        The network's class of each dataset label that has one.
     """
 
     title: str
     summary: Mapping[str, str]
     tables: Mapping[str, pd.DataFrame]
+    sql: Callable[[str], pd.DataFrame]
     read_image: Callable[[int], Bytes]
     read_heatmap: Callable[[int], Floats]
     upsample: Callable[[Floats, int, int, int], Floats]
     object_mask: Callable[[int], Mask] | None = None
+    logits: Callable[[int], tuple[float, float]] | None = None
+    settings: Mapping[str, str] = field(default_factory=dict)
+    label_classes: Mapping[str, int] = field(default_factory=dict)

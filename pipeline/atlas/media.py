@@ -82,8 +82,9 @@ def write_image(data: AtlasData, job: ImageJob, concept_ids: list[int], folder: 
     payload = {"w": picture.width, "h": picture.height, **_sheet(maps, concept_ids)}
     payload["mask"] = None if mask is None or not mask.any() else _mask_uri(mask)
     text = json.dumps(payload, separators=(",", ":"), allow_nan=False)
-    files.write_bytes(folder / f"{job.image_id}.jpg", jpeg(picture))
-    files.write_text(folder / f"{job.image_id}.js", f'concordance.put("{job.image_id}",{text});\n')
+    script = f'concordance.put("{job.image_id}",{text});\n'
+    files.write_bytes(folder / f"{job.image_id}.jpg", jpeg(picture), durable=False)
+    files.write_bytes(folder / f"{job.image_id}.js", script.encode("ascii"), durable=False)
     scale = picture.width / original.shape[1]
     cells = {
         concept_id: jpeg(_cell(picture, maps[concept_ids.index(concept_id)], box, scale), 92)
@@ -93,9 +94,9 @@ def write_image(data: AtlasData, job: ImageJob, concept_ids: list[int], folder: 
 
 
 def jpeg(picture: Image.Image, quality: int = 82) -> bytes:
-    """Encode a picture as progressive JPEG without any metadata."""
+    """Encode a picture as JPEG without any metadata."""
     buffer = io.BytesIO()
-    picture.save(buffer, "JPEG", quality=quality, progressive=True, optimize=True)
+    picture.save(buffer, "JPEG", quality=quality)
     return buffer.getvalue()
 
 

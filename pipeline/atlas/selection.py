@@ -1,12 +1,14 @@
 """Choose the images that show a concept: strongest, diverse, borderline and random ones.
 
-The choice bounds the size of a site at any size of dataset. It depends on the tables and the seed
-only, so that a rerun chooses the same.
+The choice bounds the size of a site, and the time it takes, at any size of dataset: of each concept
+a few rows are read from either end of its stretch of image_concepts. It depends on the tables and
+the seed only, so that a rerun chooses the same.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import hashlib
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 import numpy as np
@@ -15,19 +17,24 @@ import pandas as pd
 
 Ints = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.float32]
+Sql = Callable[[str], pd.DataFrame]
+
+POOL = 128
+"""Strong images among which diverse ones are sought."""
 
 
 @dataclass(frozen=True)
 class Presence:
-    """The table image_concepts as matrices: images (n) in rows, concepts (k) in columns.
+    """Rows of image_concepts as matrices: some images (n) in rows, concepts (k) in columns.
 
     Attributes
     ----------
     image_ids, concept_ids : numpy.ndarray
         int64 (n,) and (k,), ascending.
     mean, peak, area, contribution : numpy.ndarray
-        float32 (n, k); mean and largest heatmap value in gauge units and share of positions that
-        hold the concept (0 where there is no row); contribution in logits (NaN where not known).
+        float32 (n, k); mean and largest heatmap value in gauge units, share of positions that
+        hold the concept, contribution in logits. 0 where there is no row, for there the concept
+        is nowhere; contribution is NaN where it is not known.
     """
 
     image_ids: Ints
@@ -60,39 +67,39 @@ class Examples:
         return {*self.strongest, *self.diverse, *self.borderline, *self.random}
 
 
-def presence_of(tables: Mapping[str, pd.DataFrame]) -> Presence:
-    """Read image_concepts into matrices; images and concepts are those of their own tables."""
-    image_ids = np.unique(tables["images"]["image_id"].to_numpy(np.int64))
-    concept_ids = np.unique(tables["concepts"]["concept_id"].to_numpy(np.int64))
-    table = tables["image_concepts"]
-    image, concept = table["image_id"].to_numpy(np.int64), table["concept_id"].to_numpy(np.int64)
-    known = np.isin(image, image_ids) & np.isin(concept, concept_ids)
-    at = np.searchsorted(image_ids, image[known]), np.searchsorted(concept_ids, concept[known])
-
-    def matrix(name: str, absent: float) -> Floats:
-        dense = np.full((len(image_ids), len(concept_ids)), absent, np.float32)
-        values = pd.to_numeric(table[name]).to_numpy(np.float32, na_value=np.nan)
-        dense[at] = values[known]
-        return dense
-
-    return Presence(
-        image_ids,
-        concept_ids,
-        mean=np.nan_to_num(matrix("mean", 0.0)),
-        peak=np.nan_to_num(matrix("max", 0.0)),
-        area=np.nan_to_num(matrix("area", 0.0)),
-        contribution=matrix("contribution", np.nan),
+def presence_of(sql: Sql, image_ids: Iterable[int], concept_ids: Iterable[int]) -> Presence:
+    """Read the rows of some images from image_concepts into matrices."""
+    images = np.unique(np.array(sorted(image_ids), np.int64))
+    concepts = np.unique(np.array(sorted(concept_ids), np.int64))
+    table = sql(
+        "select image_id, concept_id, mean, max, area, contribution from image_concepts"
+        f" where {among(images.tolist())}"
+    )
+    at = (
+        np.searchsorted(images, table["image_id"].to_numpy(np.int64)),
+        np.searchsorted(concepts, table["concept_id"].to_numpy(np.int64)),
     )
 
+    def matrix(name: str) -> Floats:
+        dense = np.zeros((len(images), len(concepts)), np.float32)
+        dense[at] = pd.to_numeric(table[name]).to_numpy(np.float32, na_value=np.nan)
+        return dense
 
-def choose(presence: Presence, thresholds: Floats, n: int, seed: int) -> dict[int, Examples]:
-    """Choose examples of every concept among the images that hold it (largest value ≥ threshold).
+    mean, peak, area = (np.nan_to_num(matrix(name)) for name in ("mean", "max", "area"))
+    return Presence(images, concepts, mean, peak, area, matrix("contribution"))
+
+
+def choose(
+    sql: Sql, holders: dict[int, int], n: int, seed: int
+) -> tuple[dict[int, Examples], Presence]:
+    """Choose examples of every concept among the images that hold it.
 
     Parameters
     ----------
-    presence : Presence
-    thresholds : numpy.ndarray
-        float32 (k,), presence threshold of each concept, gauge units.
+    sql : callable
+        Query over the tables.
+    holders : dict of int to int
+        How many images hold each concept.
     n : int
         Strongest images a concept; of the other three kinds half as many, at least one.
     seed : int
@@ -101,29 +108,50 @@ def choose(presence: Presence, thresholds: Floats, n: int, seed: int) -> dict[in
 
     Returns
     -------
-    dict of int to Examples
-        By concept id.
+    (dict of int to Examples, Presence)
+        By concept id, and the rows of all the images chosen or considered.
     """
     few = max(1, n // 2)
-    lottery = np.random.default_rng(seed).permutation(len(presence.image_ids))
+    # Ids are hashes of paths, so any fixed flips of their bits shuffle them.
+    flips = int.from_bytes(hashlib.sha256(f"lottery {seed}".encode()).digest()[:8], "big") >> 1
+    found = {}
+    for concept_id, n_images in holders.items():
+        held = f"from image_concepts where concept_id = {concept_id} and area > 0"
+        wide = n + min(POOL, max(2 * few, n_images // 2 - n))
+        found[concept_id] = tuple(
+            sql(f"select image_id {held} order by {order}, image_id limit {limit}")[
+                "image_id"
+            ].tolist()
+            for order, limit in (
+                ("max desc", wide), ("max asc", few), (f"xor(image_id, {flips})", few),
+            )
+        )  # fmt: skip
+    considered = {each for lists in found.values() for ids in lists for each in ids}
+    presence = presence_of(sql, considered, holders)
     profile = presence.mean / (np.linalg.norm(presence.mean, axis=1, keepdims=True) + 1e-12)
+
+    def rows(ids: list[int]) -> Ints:
+        return np.searchsorted(presence.image_ids, np.array(ids, np.int64))
+
     chosen = {}
-    for column, concept_id in enumerate(presence.concept_ids):
-        peak = presence.peak[:, column]
-        holders = np.flatnonzero((peak >= thresholds[column]) & (peak > 0))
-        order = holders[np.argsort(-peak[holders], kind="stable")]
-        strongest = order[:n]
-        pool = order[n : max(n + 2 * few, len(order) // 2)][:400]
-        chosen[int(concept_id)] = Examples(
-            strongest=_ids(presence, strongest),
-            diverse=_ids(presence, _spread(profile, strongest, pool, few)),
-            borderline=_ids(presence, order[::-1][:few]),
-            random=_ids(presence, holders[np.argsort(lottery[holders])][:few]),
+    for concept_id, (strong, weak, drawn) in found.items():
+        diverse = spread(profile, rows(strong[:n]), rows(strong[n:]), few)
+        chosen[concept_id] = Examples(
+            strongest=tuple(strong[:n]),
+            diverse=tuple(presence.image_ids[diverse].tolist()),
+            borderline=tuple(weak),
+            random=tuple(drawn),
         )
-    return chosen
+    return chosen, presence
 
 
-def _spread(profile: Floats, seen: Ints, pool: Ints, n: int) -> Ints:
+def among(image_ids: Iterable[int]) -> str:
+    """Write the condition that image_id is one of these; none where there are none."""
+    listed = ", ".join(str(int(each)) for each in image_ids)
+    return f"image_id in ({listed})" if listed else "false"
+
+
+def spread(profile: Floats, seen: Ints, pool: Ints, n: int) -> Ints:
     """Of `pool`, the `n` rows whose concepts differ most from those seen and from one another."""
     if len(pool) == 0:
         return pool
@@ -136,7 +164,3 @@ def _spread(profile: Floats, seen: Ints, pool: Ints, n: int) -> Ints:
         likeness = np.maximum(likeness, profile[pool] @ profile[pool[best]])
         likeness[best] = np.inf
     return pool[chosen]
-
-
-def _ids(presence: Presence, at: Ints) -> tuple[int, ...]:
-    return tuple(int(each) for each in presence.image_ids[at])

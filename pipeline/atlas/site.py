@@ -79,6 +79,7 @@ def build_atlas(
         written = set(pool.map(_run, tasks))
     written |= {folder / "media" / f"{each}{end}" for each in made for end in (".jpg", ".js")}
     _remove_others(folder, written)
+    files.flush()
 
 
 Task = tuple[Path, Callable[[], bytes | str]]
@@ -87,9 +88,8 @@ Task = tuple[Path, Callable[[], bytes | str]]
 def _run(task: Task) -> Path:
     path, make = task
     content = make()
-    files.write_bytes(
-        path, content.encode("utf-8", "replace") if isinstance(content, str) else content
-    )
+    data = content.encode("utf-8", "replace") if isinstance(content, str) else content
+    files.write_bytes(path, data, durable=False)
     return path
 
 
@@ -180,8 +180,7 @@ def _pages(book: Catalogue, sizes: dict[int, tuple[int, int]], folder: Path) -> 
         )
 
     yield folder / "index.html", page("index.html", "", partial(index_view, book, facts))
-    n_images = len(book.data.tables["images"])
-    yield folder / "images.html", page("images.html", "", lambda: {"n_images": n_images})
+    yield folder / "images.html", page("images.html", "", lambda: {"n_images": book.n_images})
     for each in book.concepts:
         make = page("concept.html", "../", partial(concept_view, book, each))
         yield folder / "concepts" / f"{each}.html", make

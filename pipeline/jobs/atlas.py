@@ -5,9 +5,9 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.atlas import AtlasData, build_atlas
+from pipeline.atlas import LONG, AtlasData, build_atlas
 from pipeline.jobs.workspace import Workspace
-from pipeline.run import open_run
+from pipeline.run import Run, open_run
 from pipeline.tables import TABLES
 
 
@@ -20,8 +20,6 @@ def make_atlas(workspace: Workspace) -> dict[str, int | float]:
         Counts: pages.
     """
     run = open_run(workspace.folder)
-    bank, record = workspace.bank, workspace.record
-    tables = {name: run.table(name) for name in TABLES}
 
     def upsample(
         maps: NDArray[np.float32], image_id: int, height: int, width: int
@@ -32,21 +30,46 @@ def make_atlas(workspace: Workspace) -> dict[str, int | float]:
     build_atlas(
         AtlasData(
             title=workspace.folder.name,
-            summary={
-                "Dataset": record["dataset"]["name"],
-                "Images": f"{len(tables['images']):,}",
-                "Network": workspace.config.model,
-                "Layer": workspace.config.layer,
-                "Concepts": str(bank.k) if bank.k_is_stable else f"{bank.k} (no stable k)",
-                "Relative error": f"{bank.error:.4f} (floor {bank.svd_error:.4f})",
-                "Seed": str(workspace.config.seed),
-            },
-            tables=tables,
+            summary=_summary(workspace, run),
+            tables={name: run.table(name) for name in TABLES if name not in LONG},
+            sql=run.sql,
             read_image=run.image,
             read_heatmap=run.grid_heatmap,
             upsample=upsample,
             object_mask=run.object_mask,
+            logits=run.logits,
+            settings=_settings(workspace),
+            label_classes=workspace.class_of_label,
         ),
         folder,
     )
     return {"pages": sum(1 for _ in folder.rglob("*.html"))}
+
+
+def _summary(workspace: Workspace, run: Run) -> dict[str, str]:
+    config, bank = workspace.config, workspace.bank
+    n_images = run.sql("select count(*) as n from images")["n"].iloc[0]
+    return {
+        "Dataset": workspace.record["dataset"]["name"],
+        "Images": f"{n_images:,}",
+        "Network": config.model,
+        "Layer": str(config.layer),
+        "Concepts": str(bank.k) if bank.k_is_stable else f"{bank.k} (no stable k)",
+        "Relative error": f"{bank.error:.4f} (floor {bank.svd_error:.4f})",
+    }
+
+
+def _settings(workspace: Workspace) -> dict[str, str]:
+    """The configuration as it was resolved, without what tells where things lie on this machine."""
+    places = {"dataset", "weights", "classes", "scheduler"}
+    shown = {
+        name.upper(): str(value)
+        for name, value in workspace.config.model_dump().items()
+        if value is not None and name not in places
+    }
+    record = workspace.record
+    return shown | {
+        "weights": f"SHA-256 {record['weights']['sha256'][:16]}…",
+        "code": f"commit {(record['git_commit'] or 'unknown')[:12]}",
+        **{name: str(version) for name, version in record["versions"].items()},
+    }

@@ -17,17 +17,17 @@ from pipeline.store import Classification, read_classification
 from pipeline.tables import (
     TABLES,
     ShardRows,
+    TableWriter,
     class_rows,
     concept_rows,
     label_rows,
     pair_rows,
     shard_rows,
-    to_arrow,
 )
 
 
 def export(workspace: Workspace) -> dict[str, int | float]:
-    """Write all tables of a run.
+    """Write all tables of a run, and the views over them.
 
     Returns
     -------
@@ -35,69 +35,69 @@ def export(workspace: Workspace) -> dict[str, int | float]:
         Rows by table.
     """
     found = read_classification(workspace.classes_path)
-    shards = _read_shards(workspace, found)
-    images = _images(workspace, shards)
-    image_concepts = _concat(shards, "image_concepts", ["concept_id", "max", "image_id"], [1, 0, 1])
-    holds = _holds(workspace, images, image_concepts)
-    n_positions = max(1, sum(part.n_positions for part in shards))
-    coverage = np.sum([part.present_positions for part in shards], axis=0) / n_positions
-    names = workspace.class_names
-    frames = {
-        "images": images,
-        "concepts": concept_rows(workspace.bank, found, names, holds.sum(0), coverage),
-        "concept_classes": class_rows(found, names),
-        "concept_labels": label_rows(holds, images["label"], _errors(workspace, images)),
-        "image_concepts": image_concepts,
-        "regions": _concat(shards, "regions", ["concept_id", "image_id", "area"], [1, 1, 0]),
-        "objects": _concat(shards, "objects", ["image_id", "area"], [1, 0]),
-        "concept_pairs": pair_rows(workspace.bank, holds),
-        "k_metrics": _frame("k_metrics", _k_metrics(workspace)),
-        "fidelity": _frame("fidelity", found.fidelity),
-        "rejected": _frame("rejected", [vars(entry) for entry in list_rejected(workspace)]),
-    }
-    for name, frame in frames.items():
-        files.write_parquet(workspace.table_path(name), to_arrow(name, frame))
-    return {name: len(frame) for name, frame in frames.items()}
+    folder = workspace.table_path("images").parent
+    with files.scratch(folder) as scratch:
+        writer = TableWriter(folder, scratch)
+        images, holds, coverage = _write_shards(workspace, found, writer)
+        names = workspace.class_names
+        frames = {
+            "images": images,
+            "concepts": concept_rows(workspace.bank, found, names, holds.sum(0), coverage),
+            "concept_classes": class_rows(found, names),
+            "concept_labels": label_rows(holds, images["label"], _errors(workspace, images)),
+            "concept_pairs": pair_rows(workspace.bank, holds),
+            "k_metrics": _frame("k_metrics", _k_metrics(workspace)),
+            "fidelity": _frame("fidelity", found.fidelity),
+            "rejected": _frame("rejected", [vars(entry) for entry in list_rejected(workspace)]),
+        }
+        for name, frame in frames.items():
+            writer.add(name, frame)
+        return dict(writer.finish())
 
 
-def _read_shards(workspace: Workspace, found: Classification) -> list[ShardRows]:
-    store = workspace.heatmaps
-    rows = []
+def _write_shards(
+    workspace: Workspace, found: Classification, writer: TableWriter
+) -> tuple[pd.DataFrame, NDArray[np.bool_], NDArray[np.float64]]:
+    """Write the rows of all shards, and return what the other tables need of them.
+
+    Returns
+    -------
+    (DataFrame, ndarray, ndarray)
+        The images; bool (images, k), which of them holds which concept; float64 (k,), coverage.
+    """
+    store, bank = workspace.heatmaps, workspace.bank
     foreground = Foreground(found.foreground_weights, found.foreground_threshold)
+    images, holds = [], []
+    present, n_positions = np.zeros(bank.k, dtype=np.int64), 0
     with bar("export", store.n_shards, "shards") as shown:
         for arrays in store.iterate():
-            rows.append(shard_rows(arrays, workspace.bank.thresholds, workspace.grid, foreground))
+            rows = shard_rows(arrays, bank.thresholds, workspace.grid, foreground)
+            for name in ("image_concepts", "regions", "objects"):
+                writer.add(name, getattr(rows, name))
+            images.append(rows.images)
+            holds.append(_holds(rows, bank.k))
+            present += rows.present_positions
+            n_positions += rows.n_positions
             shown.update()
-    return rows
+    return _images(workspace, images), np.concatenate(holds), present / max(1, n_positions)
 
 
-def _images(workspace: Workspace, shards: list[ShardRows]) -> pd.DataFrame:
-    rows = pd.concat([part.images for part in shards], ignore_index=True)
+def _holds(rows: ShardRows, k: int) -> NDArray[np.bool_]:
+    """Return which image of a shard holds which concept, bool (images, k)."""
+    holds = np.zeros((len(rows.images), k), dtype=np.bool_)
+    held = rows.image_concepts[rows.image_concepts["area"] > 0]
+    at = pd.Index(rows.images["image_id"]).get_indexer(held["image_id"])
+    holds[at, held["concept_id"].to_numpy()] = True
+    return holds
+
+
+def _images(workspace: Workspace, parts: list[pd.DataFrame]) -> pd.DataFrame:
+    """Join what the shards say of each image to what the listing says, in the shards' order."""
+    rows = pd.concat(parts, ignore_index=True)
     joined = rows.merge(workspace.listing.frame, on="image_id", validate="one_to_one")
     names = workspace.class_names
     joined["pred_label"] = [names[index] for index in joined["pred_class"]]
-    ordered: pd.DataFrame = joined.sort_values("path", ignore_index=True)
-    return ordered
-
-
-def _concat(
-    shards: list[ShardRows], name: str, by: list[str], ascending: list[int]
-) -> pd.DataFrame:
-    frame = pd.concat([getattr(part, name) for part in shards], ignore_index=True)
-    order = [bool(each) for each in ascending]
-    ordered: pd.DataFrame = frame.sort_values(by, ascending=order, kind="stable", ignore_index=True)
-    return ordered
-
-
-def _holds(
-    workspace: Workspace, images: pd.DataFrame, image_concepts: pd.DataFrame
-) -> NDArray[np.bool_]:
-    """Return which image (in the order of `images`) holds which concept, bool (images, k)."""
-    holds = np.zeros((len(images), workspace.bank.k), dtype=np.bool_)
-    present = image_concepts[image_concepts["area"] > 0]
-    rows = pd.Index(images["image_id"]).get_indexer(present["image_id"])
-    holds[rows, present["concept_id"].to_numpy()] = True
-    return holds
+    return joined
 
 
 def _errors(workspace: Workspace, images: pd.DataFrame) -> NDArray[np.float64]:

@@ -3,10 +3,13 @@
 from pipeline.tables.concepts import class_rows, concept_rows, label_rows, pair_rows
 from pipeline.tables.images import ShardRows, shard_rows
 from pipeline.tables.schemas import TABLES, describe, schema, to_arrow
+from pipeline.tables.views import view_statements
+from pipeline.tables.writer import TableWriter
 
 __all__ = [
     "TABLES",
     "ShardRows",
+    "TableWriter",
     "class_rows",
     "concept_rows",
     "describe",
@@ -15,4 +18,5 @@ __all__ = [
     "schema",
     "shard_rows",
     "to_arrow",
+    "view_statements",
 ]

@@ -14,6 +14,10 @@ INTS = pa.list_(pa.field("element", pa.int32()))
 
 Column = tuple[str, pa.DataType, str]
 
+ROW_GROUP = 65_536
+"""Rows of a Parquet row group. A reader that wants a few rows reads the footer, which grows with
+the number of groups, and one group: at 20 million rows both are near half a megabyte here."""
+
 IMAGE_ID: Column = ("image_id", INT, "id derived from the image's path within the dataset")
 CONCEPT_ID: Column = ("concept_id", INT32, "number of the concept, from 0, by energy")
 BOX: list[Column] = [
@@ -173,15 +177,63 @@ TABLES: dict[str, tuple[str, list[Column]]] = {
     ),
 }
 
+ORDER: dict[str, tuple[str, ...]] = {
+    "images": ("path",),
+    "concepts": ("concept_id",),
+    "concept_classes": ("concept_id", "source", "rank"),
+    "concept_labels": ("concept_id", "label"),
+    "image_concepts": ("concept_id", "-max", "image_id"),
+    "regions": ("concept_id", "image_id", "-area", "y0", "x0"),
+    "objects": ("image_id", "-area", "y0", "x0"),
+    "concept_pairs": ("concept_a", "concept_b"),
+    "k_metrics": ("k", "seed"),
+    "fidelity": ("metric", "split", "k", "concept_id", "class_id", "level"),
+    "rejected": ("path",),
+}
+"""How the rows of each table are ordered; ``-`` means falling. With image_concepts in this order
+the strongest images of a concept lie side by side, in one row group or two."""
+
+UNITS: dict[str, str] = {
+    **dict.fromkeys(("width", "height", "x0", "y0", "x1", "y1", "peak_x", "peak_y"), "pixels"),
+    **dict.fromkeys(("presence_threshold", "mean", "max", "regions.score"), "gauge units"),
+    **dict.fromkeys(("importance", "contribution", "logit"), "logits"),
+    **dict.fromkeys(("pred_prob", "top_prob", "top_p", "prob", "q_value"), "probability"),
+    **dict.fromkeys(("deletion_effect", "insertion_effect"), "probability"),
+    **dict.fromkeys(("coverage", "energy", "area", "precision", "recall", "level"), "share"),
+    **dict.fromkeys(("error_rate_with", "error_rate_without", "cooccurrence", "jaccard"), "share"),
+    **dict.fromkeys(("ci_low", "ci_high"), "difference of shares"),
+    **dict.fromkeys(("stability", "cosine", "seed_stability", "split_stability"), "cosine"),
+    **dict.fromkeys(("error", "heldout_error", "bicv_error", "svd_error"), "relative norm"),
+    **dict.fromkeys(("residual",), "relative norm"),
+    **dict.fromkeys(("vector", "context_vector"), "activation"),
+    **dict.fromkeys(("n_images", "n"), "images"),
+    "lift": "ratio",
+    "z": "standard deviations",
+    "objects.score": "typical peaks of the class",
+    "value": "by metric",
+    "baseline": "by metric",
+}
+"""Units by column, or by table and column where tables differ; kept in the fields' metadata."""
+
+
+def unit(table: str, column: str) -> str:
+    """Return the unit of a column; empty for names, numbers of things and flags."""
+    return UNITS.get(f"{table}.{column}", UNITS.get(column, ""))
+
 
 def schema(name: str) -> pa.Schema:
-    """Return the Arrow schema of a table, meanings in the fields' metadata."""
+    """Return the Arrow schema of a table, meanings and units in the fields' metadata."""
     row, columns = TABLES[name]
     fields = [
-        pa.field(column, dtype, metadata={"description": meaning})
+        pa.field(column, dtype, metadata={"description": meaning, "unit": unit(name, column)})
         for column, dtype, meaning in columns
     ]
-    metadata = {"encoding-type": f"concordance.{name}", "encoding-version": VERSION, "row": row}
+    metadata = {
+        "encoding-type": f"concordance.{name}",
+        "encoding-version": VERSION,
+        "row": row,
+        "order": ", ".join(ORDER[name]),
+    }
     return pa.schema(fields, metadata=metadata)
 
 
@@ -203,11 +255,38 @@ def describe() -> str:
     lines = [
         "# Tables",
         "",
-        "Parquet files in `tables/` of a run. Columns may be added, not renamed. Written by"
+        "Parquet files in `tables/` of a run, for DuckDB, pandas, polars, pyarrow and their like."
+        " Columns may be added, not renamed. Each column's meaning and unit are in the metadata of"
+        " its field, the table's name, version and order in that of the schema. Written by"
         " `make docs` from `pipeline/tables/schemas.py`.",
+        "",
+        "`tables/views.sql` makes them views of DuckDB, with paths relative to its folder, and a"
+        " macro beside them:",
+        "",
+        "```sh",
+        "cd runs/pets/tables && duckdb -init views.sql",
+        "```",
+        "",
+        "```sql",
+        "from images_with(7, min_area := 0.1) limit 50;",
+        "```",
+        "",
+        f"Rows are in the order given below, in row groups of {ROW_GROUP:,}. As `image_concepts` is"
+        " ordered by concept and falling strength, the strongest images of a concept are read from"
+        " one row group or two, however long the table:",
+        "",
+        "```sql",
+        "select * from image_concepts where concept_id = 7 order by max desc limit 50;",
+        "```",
     ]
     for name, (row, columns) in TABLES.items():
-        lines += ["", f"## {name}", "", f"A row is {row}.", "", "| column | type | meaning |"]
-        lines += ["|---|---|---|"]
-        lines += [f"| {column} | {dtype} | {meaning} |" for column, dtype, meaning in columns]
+        order = ", ".join(
+            f"{key[1:]} (falling)" if key.startswith("-") else key for key in ORDER[name]
+        )
+        lines += ["", f"## {name}", "", f"A row is {row}. Ordered by {order}.", ""]
+        lines += ["| column | type | unit | meaning |", "|---|---|---|---|"]
+        lines += [
+            f"| {column} | {dtype} | {unit(name, column)} | {meaning} |"
+            for column, dtype, meaning in columns
+        ]
     return "\n".join(lines) + "\n"

@@ -7,11 +7,11 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-import pandas as pd
 
 from pipeline.atlas.catalogue import Catalogue
 from pipeline.atlas.charts import bars
 from pipeline.atlas.formats import Row, rows
+from pipeline.atlas.selection import Sql
 
 _N_MAKERS, _N_SHOTS, _N_FAILS = 12, 24, 12
 
@@ -38,16 +38,21 @@ class ClassFacts:
 
 def class_facts(book: Catalogue) -> ClassFacts:
     """Sum up image_concepts and images by predicted class."""
-    images = book.data.tables["images"].dropna(subset=["pred_class"])
-    predicted = images["pred_class"].to_numpy(np.int64)
-    at = np.searchsorted(book.presence.image_ids, images["image_id"].to_numpy(np.int64))
-    contribution, n_images = {}, {}
-    order = np.argsort(predicted, kind="stable")
-    classes, starts = np.unique(predicted[order], return_index=True)
-    for class_id, members in zip(classes.tolist(), np.split(order, starts[1:]), strict=False):
-        values = book.presence.contribution[at[members]].astype(np.float64)
-        contribution[class_id], n_images[class_id] = values.mean(axis=0), len(members)
-    return ClassFacts(n_images, contribution, _labels_by_class(images))
+    sql, concept_ids = book.data.sql, book.presence.concept_ids
+    counts = sql("select pred_class, count(*) as n from images group by pred_class order by all")
+    known = counts.dropna(subset=["pred_class"])
+    n_images = dict(zip(known["pred_class"].astype(int), known["n"].astype(int), strict=True))
+    contribution = {each: np.zeros(len(concept_ids)) for each in n_images}
+    # Where an image has no row, the concept is nowhere in it and adds nothing.
+    sums = sql(
+        "select pred_class, concept_id, sum(contribution) as total from image_concepts"
+        " join images using (image_id) where pred_class is not null group by all order by all"
+    )
+    for each in rows(sums):
+        column, class_id = book.presence.column(each["concept_id"]), int(each["pred_class"])
+        total = np.nan if each["total"] is None else each["total"]
+        contribution[class_id][column] = total / n_images[class_id]
+    return ClassFacts(n_images, contribution, _labels_by_class(sql))
 
 
 def class_view(book: Catalogue, facts: ClassFacts, class_id: int) -> dict[str, Any]:
@@ -74,14 +79,18 @@ def class_view(book: Catalogue, facts: ClassFacts, class_id: int) -> dict[str, A
     }
 
 
-def _labels_by_class(images: pd.DataFrame) -> dict[int, list[tuple[str, int, int]]]:
+def _labels_by_class(sql: Sql) -> dict[int, list[tuple[str, int, int]]]:
     """Give each dataset label to the class that most of its images are predicted as."""
-    votes = images.groupby(["label", "pred_class"]).size().rename("votes").reset_index()
-    totals = votes.groupby("label")["votes"].sum()
-    winners = votes.sort_values(["label", "votes", "pred_class"], ascending=[True, False, True])
+    winners = sql(
+        "with votes as (select label, pred_class, count(*) as n from images"
+        " where label is not null and pred_class is not null group by all)"
+        " select label, pred_class, n, sum(n) over (partition by label) as total from votes"
+        " qualify row_number() over (partition by label order by n desc, pred_class) = 1"
+        " order by label"
+    )
     labels: dict[int, list[tuple[str, int, int]]] = {}
-    for each in rows(winners.drop_duplicates("label")):
-        entry = (str(each["label"]), int(each["votes"]), int(totals[each["label"]]))
+    for each in rows(winners):
+        entry = (str(each["label"]), int(each["n"]), int(each["total"]))
         labels.setdefault(int(each["pred_class"]), []).append(entry)
     return labels
 

@@ -35,8 +35,8 @@ def image_view(book: Catalogue, image_id: int, novelty: float | None) -> dict[st
 
 def novelty_ranks(book: Catalogue) -> dict[int, float]:
     """For each shown image the share of all images whose residual is smaller."""
-    known = book.data.tables["images"]["residual"].dropna().to_numpy(np.float64)
-    order = np.sort(known)
+    known = book.data.sql("select residual from images where residual is not null")
+    order = np.sort(known["residual"].to_numpy(np.float64))
     return {
         image_id: float(np.searchsorted(order, image["residual"]) / len(order))
         for image_id, image in book.images.items()

@@ -35,7 +35,7 @@ def index_view(book: Catalogue, facts: ClassFacts) -> dict[str, Any]:
             for class_id, name in sorted(book.class_names.items(), key=lambda each: each[1])
         ],
         "n_shown": len(book.images),
-        "n_images": len(book.data.tables["images"]),
+        "n_images": book.n_images,
         "rejected": list(rows(book.data.tables["rejected"].head(_N_REJECTED))),
         "n_rejected": len(book.data.tables["rejected"]),
     }

@@ -1,0 +1,102 @@
+"""Tables written from rows that come in pieces: put aside on disk, then sorted there.
+
+A million images have tens of millions of rows. They never meet in memory: pieces are brought to
+the schema and put aside, and DuckDB sorts what came within a fixed memory. The order of every
+table is total, so a file depends on its rows alone, not on how they came.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import duckdb
+import pandas as pd
+import pyarrow as pa
+
+from pipeline import files
+from pipeline.tables.schemas import ORDER, ROW_GROUP, TABLES, schema, to_arrow
+from pipeline.tables.views import VIEWS, views_file
+
+SORT_MEMORY = "1GB"
+
+PIECE = 8 * ROW_GROUP
+"""Rows of a table that wait in memory, some 20 to 40 MB, before they are put aside."""
+
+
+class TableWriter:
+    """Takes rows of any table in any order, and writes all tables in the end.
+
+    Parameters
+    ----------
+    folder : Path
+        Where the tables go, as ``<name>.parquet``, with ``views.sql`` beside them.
+    scratch : Path
+        An empty folder for what waits; its owner removes it.
+    """
+
+    def __init__(self, folder: Path, scratch: Path) -> None:
+        self._folder, self._scratch = folder, scratch
+        self._waiting: dict[str, list[pa.Table]] = {name: [] for name in TABLES}
+        self._pieces: dict[str, list[Path]] = {name: [] for name in TABLES}
+
+    def add(self, name: str, rows: pd.DataFrame) -> None:
+        """Take rows of a table; columns as its schema names them."""
+        waiting = self._waiting[name]
+        waiting.append(to_arrow(name, rows))
+        if sum(map(len, waiting)) >= PIECE:
+            self._put_aside(name)
+
+    def finish(self) -> dict[str, int]:
+        """Sort and publish every table, empty ones too.
+
+        Returns
+        -------
+        dict
+            Rows by table.
+        """
+        with duckdb.connect(config={"memory_limit": SORT_MEMORY}) as database:
+            database.execute(f"set temp_directory = {_quoted(self._scratch)}")
+            counts = {name: self._publish(database, name) for name in TABLES}
+        files.write_text(self._folder / VIEWS, views_file())
+        return counts
+
+    def _put_aside(self, name: str) -> None:
+        path = self._scratch / f"{name}-{len(self._pieces[name])}.parquet"
+        files.write_parquet(path, pa.concat_tables(self._waiting[name], promote_options="none"))
+        self._pieces[name].append(path)
+        self._waiting[name] = []
+
+    def _publish(self, database: duckdb.DuckDBPyConnection, name: str) -> int:
+        if not self._pieces[name] and not self._waiting[name]:
+            self._waiting[name] = [schema(name).empty_table()]
+        if self._waiting[name]:
+            self._put_aside(name)
+        pieces = ", ".join(_quoted(path) for path in self._pieces[name])
+        order = ", ".join(_order_term(key) for key in ORDER[name])
+        query = f"select * from read_parquet([{pieces}]) order by {order}"
+        groups = _Groups(database.sql(query).to_arrow_reader(ROW_GROUP), schema(name))
+        files.write_parquet_groups(self._folder / f"{name}.parquet", groups.schema, groups)
+        return groups.n_rows
+
+
+class _Groups:
+    """Batches as tables of a schema, counted as they pass."""
+
+    def __init__(self, batches: pa.RecordBatchReader, wanted: pa.Schema) -> None:
+        self.schema, self.n_rows, self._batches = wanted, 0, batches
+
+    def __iter__(self) -> Iterator[pa.Table]:
+        for batch in self._batches:
+            self.n_rows += len(batch)
+            yield pa.Table.from_batches([batch]).cast(self.schema)
+
+
+def _order_term(key: str) -> str:
+    """Turn ``-max`` into ``"max" desc``; nulls stand first either way."""
+    name, falling = key.removeprefix("-"), key.startswith("-")
+    return f'"{name}" {"desc" if falling else "asc"} nulls first'
+
+
+def _quoted(path: Path) -> str:
+    return "'" + str(path).replace("'", "''") + "'"

@@ -1,0 +1,233 @@
+"""Tables of a run: schemas, order, views, and what analysts ask of them."""
+
+from __future__ import annotations
+
+import getpass
+import html.parser
+import socket
+from pathlib import Path
+
+import duckdb
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from pipeline.config import make_config
+from pipeline.errors import UserError
+from pipeline.jobs.discover import discover
+from pipeline.jobs.prepare import prepare
+from pipeline.rich import ImageTable, Shown
+from pipeline.run import Run, open_run
+from pipeline.sample import write_sample
+from pipeline.tables import TABLES, TableWriter, schema
+from pipeline.tables.schemas import ORDER, UNITS, unit
+
+SECRET = "a-place-that-nobody-should-read-of"
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> Run:
+    """Make a run whose folders have names to look for, and quotes, brackets and spaces."""
+    base = tmp_path_factory.mktemp("tables") / f"{SECRET} [x]'s"
+    write_sample(base / "sample", n_images=64, size=64)
+    broken = base / "sample" / "images" / "cut off.jpg"
+    broken.write_bytes(next((base / "sample" / "images").rglob("*.jpg")).read_bytes()[:300])
+    options = {"dataset": str(base / "sample" / "images"), "model": "sample", "k": "4"}
+    discover(prepare(make_config(options | {"image_size": "64"}), base / "run"))
+    return open_run(base / "run")
+
+
+def table_paths(run: Run) -> list[Path]:
+    return [run.folder / "tables" / f"{name}.parquet" for name in TABLES]
+
+
+def test_every_table_says_what_it_is_and_every_column_what_it_means(run: Run) -> None:
+    for name, path in zip(TABLES, table_paths(run), strict=True):
+        found = pq.read_schema(path)
+        assert found.equals(schema(name), check_metadata=True)
+        assert found.metadata[b"encoding-type"] == f"concordance.{name}".encode()
+        assert found.metadata[b"order"].decode() == ", ".join(ORDER[name])
+        for field in found:
+            assert field.metadata[b"description"]
+            floating = pa.types.is_floating(field.type) or pa.types.is_list(field.type)
+            if floating and field.name != "concept_ids":
+                assert field.metadata[b"unit"], (name, field.name)
+
+
+def test_units_and_orders_are_of_columns_that_exist() -> None:
+    columns = {name: {column for column, _, _ in TABLES[name][1]} for name in TABLES}
+    assert set(ORDER) == set(TABLES)
+    for name, keys in ORDER.items():
+        assert {key.removeprefix("-") for key in keys} <= columns[name]
+    for key in UNITS:
+        table, _, column = key.rpartition(".")
+        assert column in (columns[table] if table else set().union(*columns.values()))
+    assert unit("regions", "score") != unit("objects", "score")
+
+
+def test_rows_are_in_the_order_that_is_documented(run: Run) -> None:
+    for name in TABLES:
+        rows = run.table(name)
+        keys = [key.removeprefix("-") for key in ORDER[name]]
+        rising = [not key.startswith("-") for key in ORDER[name]]
+        ordered = rows.sort_values(keys, ascending=rising, na_position="first", kind="stable")
+        pd.testing.assert_frame_equal(rows[keys], ordered[keys].reset_index(drop=True))
+
+
+def test_views_open_from_their_folder_alone(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    text = (run.folder / "tables" / "views.sql").read_text("utf-8")
+    assert SECRET not in text
+    monkeypatch.chdir(run.folder / "tables")
+    with duckdb.connect() as database:
+        database.execute(text)
+        database.execute(text)  # a second time does no harm
+        for name in TABLES:
+            (n,) = database.execute(f"select count(*) from {name}").fetchone() or (0,)
+            assert n == len(run.table(name))
+        asked = "select image_id, max from images_with(1, min_area := 0.01)"
+        found = database.execute(asked).fetchall()
+    expected = run.images_with(1, min_area=0.01)
+    assert len(found) > 3
+    assert [each[0] for each in found] == expected.image_id.tolist()
+
+
+def test_no_table_tells_where_or_by_whom_it_was_made(run: Run) -> None:
+    """Not in any text of any row, nor in what Parquet keeps beside the rows."""
+    told = [SECRET, str(Path.home()), socket.gethostname(), str(run.folder), str(Path.cwd())]
+    assert len(run.table("rejected")) == 1
+    for path in table_paths(run):
+        table = pq.read_table(path)
+        texts = [
+            str(each)
+            for column in table.columns
+            if pa.types.is_string(column.type)
+            for each in column.to_pylist()
+        ]
+        assert not [each for each in texts if each.startswith("/") or ":\\" in each]
+        beside = str(pq.read_metadata(path).metadata) + str(table.schema)
+        for word in [*told, f"/{getpass.getuser()}/"]:
+            assert word not in beside, (path.name, word)
+            assert not [each for each in texts if word in each], (path.name, word)
+
+
+def test_images_with_a_concept(run: Run) -> None:
+    every = run.images_with(2)
+    rows = run.table("image_concepts").query("concept_id == 2 and area > 0")
+    assert set(every.image_id) == set(rows.image_id)
+    assert len(every) == run.table("concepts").n_images[2]
+    assert every["max"].is_monotonic_decreasing
+    large = run.images_with(2, min_area=0.03)
+    assert 0 < len(large) < len(every)
+    assert large.area.min() >= 0.03
+    pd.testing.assert_frame_equal(
+        pd.DataFrame(run.images_with(2, limit=5)), pd.DataFrame(every.head(5))
+    )
+    assert isinstance(every, pd.DataFrame)
+    assert type(every[every.area > 0.5]) is pd.DataFrame
+    with pytest.raises(UserError, match="there is no concept 4; the run has 0 to 3"):
+        run.images_with(4)
+    with pytest.raises(UserError, match="a share of the image from 0 to 1, this is 20"):
+        run.images_with(1, min_area=20)
+
+
+class Outline(html.parser.HTMLParser):
+    """Counts the elements of some HTML, and keeps the sources of its pictures."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.tags: list[str] = []
+        self.sources: list[str] = []
+        self.feed(text)
+
+    def handle_starttag(self, tag: str, attributes: list[tuple[str, str | None]]) -> None:
+        self.tags.append(tag)
+        self.sources += [value or "" for name, value in attributes if name == "src"]
+
+
+def test_what_jupyter_shows_is_a_picture_and_a_table(run: Run) -> None:
+    image_id = int(run.table("images").image_id[3])
+    for shown in (run.show(image_id), run.concept(1), run.images_with(1)):
+        assert isinstance(shown, Shown | ImageTable)
+        found = Outline(shown._repr_html_())
+        assert found.tags.count("img") == 1
+        assert found.tags.count("table") >= 1
+        assert found.sources[0].startswith("data:image/jpeg;base64,")
+        assert str(shown)
+    empty = run.images_with(1, min_area=1)
+    assert len(empty) == 0
+    assert "img" not in Outline(empty._repr_html_()).tags
+
+
+def test_an_image_shown_says_what_the_tables_say(run: Run) -> None:
+    image_id = int(run.table("images").image_id[5])
+    shown = run.show(image_id)
+    rows = run.table("image_concepts").query(f"image_id == {image_id} and area > 0")
+    mine = shown.table.set_index("concept_id").sort_index()
+    theirs = rows.set_index("concept_id").sort_index()
+    assert mine.index.tolist() == theirs.index.tolist()
+    for column in ("max", "mean", "area", "contribution"):
+        assert mine[column].to_numpy() == pytest.approx(theirs[column].to_numpy(), rel=1e-4)
+    assert shown.picture.dtype == np.uint8
+    assert shown.picture.shape[1] > shown.picture.shape[0]
+    with pytest.raises(UserError, match="there is no image 12 in"):
+        run.show(12)
+
+
+def test_a_concept_shown_says_what_the_tables_say(run: Run) -> None:
+    shown = run.concept(3)
+    assert shown.table.image_id.tolist() == run.images_with(3, limit=8).image_id.tolist()
+    (classes, labels) = shown.more.values()
+    top = run.sql("select top_label from concepts where concept_id = 3").top_label[0]
+    assert classes.label[0] == top
+    assert top in shown.title
+    assert set(labels.label) <= set(run.table("concept_labels").label)
+
+
+def test_text_is_shown_as_text() -> None:
+    nasty = "<img src=x onerror=alert(1)>"
+    rows = pd.DataFrame({nasty: [nasty]})
+    picture = np.zeros((8, 8, 3), np.uint8)
+    shown = Shown(nasty, picture, rows, {nasty: nasty}, {nasty: rows})
+    for each in (shown, ImageTable.of(rows, lambda: picture)):
+        found = Outline(each._repr_html_())
+        assert found.tags.count("img") == 1
+        assert found.sources[0].startswith("data:")
+
+
+def pieces(n: int, seed: int) -> list[pd.DataFrame]:
+    rng = np.random.default_rng(seed)
+    image_ids = rng.permutation(n) * 7919
+    return [
+        pd.DataFrame(
+            {"image_id": ids, "concept_id": concept, "x0": 0, "y0": 0, "x1": 1, "y1": 1,
+             "area": rng.random(len(ids)), "score": rng.random(len(ids))}
+        )
+        for ids in np.array_split(image_ids, 5)
+        for concept in (2, 0, 1)
+    ]  # fmt: skip
+
+
+def test_a_table_does_not_depend_on_how_its_rows_came(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("pipeline.tables.writer.PIECE", 1000)
+    parts = pieces(2000, seed=3)
+    for folder, given in (("a", parts), ("b", [pd.concat(parts[::-1])])):
+        (tmp_path / folder / "scratch").mkdir(parents=True)
+        writer = TableWriter(tmp_path / folder, tmp_path / folder / "scratch")
+        for part in given:
+            writer.add("regions", part)
+        counts = writer.finish()
+        assert counts["regions"] == 6000
+        assert counts["images"] == 0
+        assert set(counts) == set(TABLES)
+    first, second = (tmp_path / each / "regions.parquet" for each in "ab")
+    assert first.read_bytes() == second.read_bytes()
+    assert pq.read_schema(tmp_path / "a" / "rejected.parquet").equals(schema("rejected"))
+
+
+def test_nothing_of_the_scratch_is_left(run: Run) -> None:
+    names = {path.name for path in (run.folder / "tables").iterdir()}
+    assert names == {f"{name}.parquet" for name in TABLES} | {"views.sql"}
