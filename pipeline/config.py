@@ -84,6 +84,9 @@ class Config(pydantic.BaseModel):
     keep: Literal["all", "heatmaps", "none"] = pydantic.Field(
         "all", description="what stays on disk: all, heatmaps (no activations), none (tables only)"
     )
+    machine: Literal["same", "any"] = pydantic.Field(
+        "same", description="resume on a machine that computes alike only, or on any"
+    )
     max_disk: str | None = pydantic.Field(
         None, pattern=r"(?i)^\d+(\.\d+)?\s*[kmgt]?i?b?$", description="most disk to use, as 20GB"
     )
@@ -125,8 +128,15 @@ class Config(pydantic.BaseModel):
         return float(number) * 1000.0 ** ("kmgt".index(unit) + 1 if unit else 0)
 
 
-CARRIED_OUT = ("workers", "scheduler", "shard", "max_rejects", "keep", "max_disk", "device")
+CARRIED_OUT = (
+    "workers", "scheduler", "shard", "machine", "max_rejects", "keep", "max_disk", "device",
+)  # fmt: skip
 """Options that say how the work is done; the outcome does not depend on them."""
+
+OF_ONE_CALL = ("workers", "scheduler", "shard", "machine")
+"""Of these, the ones that a run does not remember: another call may come from another place."""
+
+ENCODING = {"encoding-type": "concordance.config", "encoding-version": "1.0"}
 
 
 def make_config(options: dict[str, Any]) -> Config:
@@ -165,7 +175,7 @@ def make_config(options: dict[str, Any]) -> Config:
 def dump_toml(config: Config) -> str:
     """Write a configuration as TOML; `load_toml` reads it back equal."""
     lines = []
-    for name, value in config.model_dump(mode="json").items():
+    for name, value in (ENCODING | config.model_dump(mode="json")).items():
         if value is not None:
             # A JSON string, number or list of these is valid TOML, but for a bare DEL.
             text = json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")
@@ -183,8 +193,11 @@ def load_toml(path: Path) -> Config:
     """
     try:
         options = tomllib.loads(path.read_text(encoding="utf-8"))
+        found = {name: options.pop(name, value) for name, value in ENCODING.items()}
     except FileNotFoundError as error:
         raise UserError(f"{path.parent} is not a run: it has no {path.name}") from error
-    except tomllib.TOMLDecodeError as error:
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise UserError(f"{path} is not valid TOML: {error}") from error
+    if found != ENCODING:
+        raise UserError(f"{path} holds {found}, not {ENCODING}; this version cannot read it")
     return make_config(options)

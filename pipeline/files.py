@@ -7,10 +7,14 @@ fsync the folder. A reader therefore never meets half a file, whenever the write
 from __future__ import annotations
 
 import contextlib
+import errno
+import fcntl
 import hashlib
 import json
 import os
 import shutil
+import socket
+import time
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
@@ -22,6 +26,17 @@ import pyarrow.parquet as pq
 from pipeline.errors import UserError
 
 TEMPORARY = ".tmp-"
+
+HDF5_STEP = 1 << 22
+"""By so many bytes the memory of an HDF5 file grows: seldom, for a shard of tens of megabytes."""
+
+ADVICE = {
+    errno.ENOSPC: "the disk is full: free some space",
+    errno.EDQUOT: "the disk quota is used up: free some space",
+    errno.EIO: "the disk may be failing: see to it",
+    errno.EROFS: "the disk is read-only: see to it",
+}
+"""What can be done about a failed write, by its number."""
 
 
 @contextlib.contextmanager
@@ -45,24 +60,22 @@ def publish(path: Path, *, durable: bool = True) -> Iterator[Path]:
     Raises
     ------
     UserError
-        The folder cannot be written to.
+        The disk is full or failing, or the folder cannot be written to.
     """
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise UserError(f"cannot write to {path.parent}: {error.strerror or error}") from error
     temporary = path.with_name(f"{path.name}{TEMPORARY}{os.getpid()}")
     try:
+        path.parent.mkdir(parents=True, exist_ok=True)
         yield temporary
         if durable:
             _sync(temporary)
         temporary.replace(path)
         if durable:
             _sync(path.parent)
-    except PermissionError as error:
-        raise UserError(f"cannot write {path}: {error.strerror or error}") from error
+    except OSError as error:
+        raise _explain(path, error) from error
     finally:
-        temporary.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):  # what failed above has been said or is on its way
+            temporary.unlink()
 
 
 def write_bytes(path: Path, data: bytes, *, durable: bool = True) -> None:
@@ -123,9 +136,18 @@ def write_with(path: Path, save: Callable[[Path], object]) -> None:
 
 @contextlib.contextmanager
 def write_hdf5(path: Path) -> Iterator[h5py.File]:
-    """Give a new HDF5 file to fill; it is published under `path` when the block ends well."""
-    with publish(path) as temporary, h5py.File(temporary, "w", libver="v110") as file:
+    """Give a new HDF5 file to fill; it is published under `path` when the block ends well.
+
+    It is filled in memory and written in one go: an HDF5 file that meets a full disk cannot be
+    closed any more, and takes the process with it.
+    """
+    with h5py.File(
+        path.name, "w", driver="core", backing_store=False, block_size=HDF5_STEP, libver="v110"
+    ) as file:
         yield file
+        file.flush()
+        image = file.id.get_file_image()
+    write_bytes(path, image)
 
 
 def remove(path: Path) -> None:
@@ -136,12 +158,22 @@ def remove(path: Path) -> None:
         path.unlink(missing_ok=True)
 
 
+def leftovers(folder: Path) -> list[Path]:
+    """Return the temporary files and folders that writers have, or killed ones had, in `folder`."""
+    return sorted(folder.rglob(f"*{TEMPORARY}*"))
+
+
 def remove_leftovers(folder: Path) -> list[Path]:
-    """Remove temporary files and folders that a killed writer left under `folder`; name them."""
-    left = sorted(folder.rglob(f"*{TEMPORARY}*"))
+    """Remove what `leftovers` finds; return it."""
+    left = leftovers(folder)
     for path in left:
         remove(path)
     return left
+
+
+def size(folder: Path) -> int:
+    """Return the bytes of all files below a folder; 0 where there is none."""
+    return sum(path.lstat().st_size for path in folder.rglob("*") if path.is_file())
 
 
 def check_writable(folder: Path) -> None:
@@ -161,6 +193,75 @@ def sha256(path: Path) -> str:
     """Return the SHA-256 of a file's contents, in hexadecimal."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+@contextlib.contextmanager
+def lock(path: Path, what: object, *, shared: bool = False, wait: bool = False) -> Iterator[None]:
+    """Hold a lock on a file while the block runs; it ends with the process, however that ends.
+
+    The file stays, and says who held the lock last. Two holders in one process exclude each other
+    too.
+
+    Parameters
+    ----------
+    path : Path
+        The file; made where missing.
+    what : object
+        What is locked, for the message.
+    shared : bool
+        Others may share it, who ask for no more either.
+    wait : bool
+        Wait until it is free; otherwise that is an error.
+
+    Raises
+    ------
+    UserError
+        Another process holds the lock; the text names it.
+    """
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
+    except OSError as error:
+        raise _explain(path, error) from error
+    try:
+        kind = fcntl.LOCK_SH if shared else fcntl.LOCK_EX
+        _take(descriptor, kind if wait else kind | fcntl.LOCK_NB, what)
+        since = time.strftime("%Y-%m-%d %H:%M:%S")
+        holder = f"process {os.getpid()} on {socket.gethostname()} since {since}"
+        with contextlib.suppress(OSError):  # the lock is held; its label is a courtesy
+            os.pwrite(descriptor, f"{holder:<120}\n".encode(), 0)
+        yield
+    finally:
+        os.close(descriptor)
+
+
+def append_line(path: Path, line: str) -> None:
+    """Append a line with the time to a log; a log that cannot be written holds nothing up."""
+    stamped = f"{time.strftime('%Y-%m-%d %H:%M:%S')} {os.getpid()} {line}\n"
+    with contextlib.suppress(OSError), path.open("a", encoding="utf-8") as file:
+        file.write(stamped)
+
+
+def _take(descriptor: int, kind: int, what: object) -> None:
+    try:
+        fcntl.flock(descriptor, kind)
+    except BlockingIOError as error:
+        holder = os.pread(descriptor, 1000, 0).decode(errors="replace").strip()
+        raise UserError(
+            f"{what} is being written by {holder or 'another process'}:"
+            " wait until it has ended, or pass another RUN=<folder>"
+        ) from error
+    except OSError as error:
+        if error.errno not in (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP):
+            raise
+        # A file system without locks: whoever works there sees to it that one process writes.
+
+
+def _explain(path: Path, error: OSError) -> UserError:
+    reason = error.strerror or str(error)
+    advice = ADVICE.get(error.errno or 0)
+    then = f" ({advice}, then give the same command again: it goes on from here)" if advice else ""
+    return UserError(f"cannot write {path}: {reason}{then}")
 
 
 def _sync(path: Path) -> None:

@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import sys
 
+from pipeline.jobs.carry_out import carry_out
 from pipeline.jobs.classify import classify
 from stages.cli import CONFIG_HELP, RUN_HELP, Options, command, workspace_of
 
 
 def job(options: Options) -> None:
     """Ask the network's head what each concept is, and measure what it does."""
-    workspace = workspace_of(options)
-    with workspace.stage("classify") as counts:
-        counts.update(classify(workspace))
+    carry_out(workspace_of(options), {"classify": classify})
 
 
 if __name__ == "__main__":

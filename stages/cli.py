@@ -9,7 +9,7 @@ import warnings
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
-from pipeline.config import CARRIED_OUT, Config, load_toml, make_config
+from pipeline.config import CARRIED_OUT, Config, make_config
 from pipeline.errors import UserError, suggest
 from pipeline.jobs.prepare import prepare
 from pipeline.jobs.workspace import Workspace
@@ -52,6 +52,8 @@ def command(
         print(f"error: {error}", file=sys.stderr)
         return USER_ERROR
     except KeyboardInterrupt:
+        # Workers and helper threads write on; they share the terminal and were interrupted too.
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
         print("interrupted; the run can be resumed: give the same command again", file=sys.stderr)
         return INTERRUPTED
     except BrokenPipeError:
@@ -89,8 +91,8 @@ def workspace_of(options: Options) -> Workspace:
     """
     given = dict(options)
     run = Path(given.pop("run")) if "run" in given else None
-    if run is not None and (run / "config.toml").exists() and not set(given) - set(CARRIED_OUT):
-        made = load_toml(run / "config.toml")
+    if run is not None and _is_run(run) and not set(given) - set(CARRIED_OUT):
+        made = Workspace.open(run).config
         return prepare(make_config(made.model_dump() | given), run)
     return prepare(make_config(dict(given)), run)
 
@@ -106,11 +108,15 @@ def finished_run(options: Options) -> Path:
     if "run" not in options:
         raise UserError("RUN is missing; pass RUN=<folder>, as runs/pets")
     folder = Path(options["run"])
-    if not (folder / "config.toml").exists():
+    if not _is_run(folder):
         found = [path.name for path in folder.parent.iterdir()] if folder.parent.is_dir() else []
         near = suggest(folder.name, found)
         raise UserError(f"RUN={folder} is not a run{'; ' + near if near else ''}")
     return folder
+
+
+def _is_run(folder: Path) -> bool:
+    return any((folder / name).is_file() for name in ("run.json", "config.toml"))
 
 
 class _Parser(argparse.ArgumentParser):

@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import sys
 
+from pipeline.jobs.carry_out import carry_out
 from pipeline.jobs.export import export
 from stages.cli import CONFIG_HELP, RUN_HELP, Options, command, workspace_of
 
 
 def job(options: Options) -> None:
     """Write the tables of a run."""
-    workspace = workspace_of(options)
-    with workspace.stage("export") as counts:
-        counts.update(export(workspace))
+    carry_out(workspace_of(options), {"export": export})
 
 
 if __name__ == "__main__":

@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import sys
 
+from pipeline.jobs.carry_out import carry_out
 from pipeline.jobs.localize import localize
 from stages.cli import CONFIG_HELP, RUN_HELP, Options, command, workspace_of
 
 
 def job(options: Options) -> None:
     """Give every image its heatmaps of the fixed concepts."""
-    workspace = workspace_of(options)
-    with workspace.stage("localize") as counts:
-        counts.update(localize(workspace))
+    carry_out(workspace_of(options), {"localize": localize})
 
 
 if __name__ == "__main__":

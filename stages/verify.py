@@ -5,25 +5,23 @@ from __future__ import annotations
 import sys
 
 from pipeline.errors import UserError
+from pipeline.jobs.products import check_files
 from pipeline.jobs.workspace import Workspace
 from stages.cli import RUN_HELP, Options, command, finished_run
 
 
 def job(options: Options) -> None:
-    """Compare every shard with its recorded SHA-256 and name those that differ."""
+    """Compare every file with its recorded SHA-256 and name those that differ or are missing."""
     workspace = Workspace.open(finished_run(options))
-    bad = [
-        path for store in (workspace.activations, workspace.heatmaps) for path in store.damaged()
-    ]
-    for path in bad:
-        print(f"bad  {path}")
+    n_good, bad = check_files(workspace)
+    for path, fault in bad.items():
+        print(f"bad  {path}: {fault}")
     if bad:
         raise UserError(
-            f"{len(bad)} files are missing or damaged; remove them and rerun"
-            f" make discover RUN={workspace.folder}"
+            f"{len(bad)} files of {workspace.folder} are missing or damaged; type"
+            f" make discover RUN={workspace.folder}, which makes them again"
         )
-    n_shards = 2 * workspace.listing.n_shards
-    print(f"all {n_shards} shards of {workspace.folder} are as they were written")
+    print(f"all {n_good} files of {workspace.folder} are as they were written")
 
 
 if __name__ == "__main__":

@@ -90,8 +90,16 @@ def test_loops_fifos_and_broken_links_do_not_stop_a_listing(tmp_path: Path) -> N
 
 def test_tables_name_images_and_labels(tmp_path: Path) -> None:
     table = tmp_path / "list.csv"
-    table.write_text('path,label\nx/a.png,"one, two"\nx/b.png,\n')
+    table.write_text('path,label\nx/a.png,"one, two"\nx/b.png,\nx/gone.png,c\nx,d\n')
+    (tmp_path / "x").mkdir()
+    for name in ("a.png", "b.png"):
+        (tmp_path / "x" / name).write_bytes(b"12345")
     found = list_dataset(table)
+    assert [(image.size, image.modified > 10**18) for image in found.images] == [(5, True)] * 2
+    assert {entry.path: entry.reason for entry in found.rejected} == {
+        "x/gone.png": "file unreadable: No such file or directory",
+        "x": "not a regular file",
+    }
     assert [(image.path, image.label) for image in found.images] == [
         ("x/a.png", "one, two"),
         ("x/b.png", None),

@@ -1,7 +1,14 @@
 """Images: which ones a dataset holds, their pixels, and how they reach the network's input."""
 
-from pipeline.images.decode import DecodeError, decode, read_original
-from pipeline.images.geometry import Affine, fit_to_square
+from pipeline.images.decode import (
+    DecodeError,
+    content_digest,
+    decode,
+    decode_bytes,
+    read_bytes,
+    read_original,
+)
+from pipeline.images.geometry import PREPROCESSING, Affine, fit_to_square
 from pipeline.images.sources import (
     Dataset,
     ImageRecord,
@@ -14,17 +21,21 @@ from pipeline.images.sources import (
 from pipeline.images.upsample import Grid, upsample
 
 __all__ = [
+    "PREPROCESSING",
     "Affine",
     "Dataset",
     "DecodeError",
     "Grid",
     "ImageRecord",
     "Rejected",
+    "content_digest",
     "decode",
+    "decode_bytes",
     "find_file",
     "fit_to_square",
     "list_dataset",
     "make_image_id",
+    "read_bytes",
     "read_original",
     "unit_hash",
     "upsample",

@@ -5,7 +5,9 @@ Images are shown and measured as a viewer shows them: an EXIF orientation is app
 
 from __future__ import annotations
 
+import hashlib
 import io
+import stat
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +18,9 @@ from torchvision.io import ImageReadMode
 
 MAX_PIXELS = 178_956_970
 """Larger images are refused as decompression bombs (the limit at which Pillow refuses)."""
+
+MAX_BYTES = 8 * MAX_PIXELS
+"""Larger files are refused unread: four channels of 16 bits need no more for the most pixels."""
 
 MIN_SIDE = 8
 """Images with a shorter side hold nothing a network could see."""
@@ -48,20 +53,53 @@ def decode(file: Path) -> torch.Tensor:
     DecodeError
         The file is unreadable, truncated, no image, too small, too long or too large.
     """
+    return decode_bytes(read_bytes(file))
+
+
+def read_bytes(file: Path) -> bytes:
+    """Read the contents of an image file.
+
+    Raises
+    ------
+    DecodeError
+        The file is unreadable, empty, too large, or a pipe or device, which might never end.
+    """
     try:
+        status = file.stat()
+        if not stat.S_ISREG(status.st_mode):
+            raise DecodeError("not a regular file")
+        if status.st_size > MAX_BYTES:
+            raise DecodeError(f"too large: {status.st_size} bytes, at most {MAX_BYTES}")
         data = file.read_bytes()
     except OSError as error:
         raise DecodeError(f"file unreadable: {error.strerror}") from error
     if not data:
         raise DecodeError("empty file")
+    return data
+
+
+def decode_bytes(data: bytes) -> torch.Tensor:
+    """Decode the contents of an image file, as `decode` does."""
     try:
         return _decode(data)
+    except DecodeError:
+        raise
     except UnidentifiedImageError as error:
         raise DecodeError("not an image") from error
     except Image.DecompressionBombError as error:
         raise DecodeError(f"decompression bomb: more than {MAX_PIXELS} pixels") from error
-    except (OSError, SyntaxError, ValueError, RuntimeError, EOFError, MemoryError) as error:
-        raise DecodeError(f"cannot be decoded: {str(error).splitlines()[0]}") from error
+    except Exception as error:
+        # Decoders meet damage with every kind of exception; the file is at fault all the same.
+        reason = str(error).partition("\n")[0] or type(error).__name__
+        raise DecodeError(f"cannot be decoded: {reason}") from error
+
+
+def content_digest(file: Path) -> str:
+    """Return the SHA-256 of an image file's contents; empty where they cannot be read."""
+    try:
+        return hashlib.sha256(read_bytes(file)).hexdigest()
+    except DecodeError:
+        return ""
 
 
 def read_original(file: Path) -> NDArray[np.uint8]:

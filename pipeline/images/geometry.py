@@ -16,6 +16,9 @@ from torchvision.transforms.v2 import functional as tv
 
 Resize = Literal["squash", "crop", "pad"]
 
+PREPROCESSING = 1
+"""Version of the way from a file to the network's input; raised when a file gives other pixels."""
+
 PAD_VALUE = 124
 """Grey level of the border that ``pad`` adds: near the mean of natural images."""
 

@@ -11,8 +11,9 @@ import hashlib
 import os
 import stat
 import urllib.parse
+from collections import deque
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import pandas as pd
@@ -29,11 +30,17 @@ TABLES = frozenset((".csv", ".tsv", ".parquet"))
 
 @dataclass(frozen=True, order=True)
 class ImageRecord:
-    """One image of a dataset: its relative path (escaped), id and label (or None)."""
+    """One image of a dataset: its relative path (escaped), id and label (or None).
+
+    Size in bytes and time of the last change (nanoseconds since 1970) of its file tell whether it
+    may have been replaced; they are no part of what the image is.
+    """
 
     path: str
     image_id: int
     label: str | None
+    size: int = field(default=0, compare=False)
+    modified: int = field(default=0, compare=False)
 
 
 @dataclass(frozen=True)
@@ -81,25 +88,27 @@ def list_dataset(where: Path) -> Dataset:
         There is no such dataset, it holds no image, or the table lacks its column.
     """
     if where.is_dir():
-        root, entries, rejected = where, *_walk(where)
-        found = [(path, _folder_label(path)) for path in entries]
+        root, rejected, files = where, *_walk(where)
+        found = [(path, _folder_label(path), status) for path, status in files]
     elif where.is_file() and where.suffix.lower() in TABLES:
-        root, rejected = where.parent, []
-        found = _read_table(where)
+        root = where.parent
+        rejected, found = _look_up(root, _read_table(where))
     elif where.exists():
         raise UserError(f"DATASET={where} is neither a folder nor a table ({', '.join(TABLES)})")
     else:
         beside = [entry.name for entry in where.parent.iterdir()] if where.parent.is_dir() else []
         near = suggest(where.name, beside)
         raise UserError(f"DATASET={where} does not exist{'; ' + near if near else ''}")
-    unique = {escape(path): label for path, label in found}
+    unique = {escape(path): (label, status) for path, label, status in found}
     images = tuple(
-        ImageRecord(path, make_image_id(path), label) for path, label in sorted(unique.items())
+        ImageRecord(path, make_image_id(path), label, status.st_size, status.st_mtime_ns)
+        for path, (label, status) in sorted(unique.items(), key=lambda item: item[0])
     )
     if not images:
+        first = f"; the first refused: {rejected[0].path}: {rejected[0].reason}" if rejected else ""
         raise UserError(
             f"DATASET={where} holds no image; files ending in {', '.join(sorted(SUFFIXES))} are"
-            " looked for, in all folders below it"
+            f" looked for, in all folders below it{first}"
         )
     _check_ids(images)
     name = where.resolve().name if where.is_dir() else where.stem
@@ -136,50 +145,69 @@ def find_file(root: Path, path: str) -> Path:
     return root / os.fsdecode(urllib.parse.unquote_to_bytes(path))
 
 
-def _walk(root: Path) -> tuple[list[str], list[Rejected]]:
-    """Find image files below `root` once each, whatever the links between its folders."""
-    paths: list[str] = []
+Found = list[tuple[str, os.stat_result]]
+
+
+def _walk(root: Path) -> tuple[list[Rejected], Found]:
+    """Find image files below `root` once each, whatever the links between its folders.
+
+    A folder that can be reached by a link as well goes by its own path: links come last.
+    """
+    found: Found = []
     rejected: list[Rejected] = []
     seen: set[tuple[int, int]] = set()
-
-    def enter(folder: Path, relative: str) -> None:
+    folders, links = [""], deque[str]()
+    while folders or links:
+        relative = folders.pop() if folders else links.popleft()
         try:
-            status = folder.stat()
+            status = (root / relative).stat()
             if (status.st_dev, status.st_ino) in seen:
-                return
+                continue
             seen.add((status.st_dev, status.st_ino))
-            entries = sorted(os.scandir(folder), key=lambda entry: entry.name)
+            entries = sorted(os.scandir(root / relative), key=lambda entry: entry.name)
         except OSError as error:
             rejected.append(Rejected(escape(relative), f"folder unreadable: {error.strerror}"))
-            return
+            continue
         for entry in entries:
             name = f"{relative}/{entry.name}" if relative else entry.name
-            _sort_entry(entry, name, enter, paths, rejected)
+            try:
+                status = entry.stat()
+            except OSError as error:
+                if _is_image(entry.name):
+                    reason = f"file unreadable: {error.strerror}"
+                    rejected.append(Rejected(escape(name), reason))
+                continue
+            if stat.S_ISDIR(status.st_mode):
+                (links if entry.is_symlink() else folders).append(name)
+            elif _is_image(entry.name) and stat.S_ISREG(status.st_mode):
+                found.append((name, status))
+            elif _is_image(entry.name):
+                rejected.append(Rejected(escape(name), "not a regular file"))
+    return rejected, found
 
-    enter(root, "")
-    return paths, rejected
+
+def _is_image(name: str) -> bool:
+    return Path(name).suffix.lower() in SUFFIXES
 
 
-def _sort_entry(
-    entry: os.DirEntry[str],
-    name: str,
-    enter: object,
-    paths: list[str],
-    rejected: list[Rejected],
-) -> None:
-    is_image = Path(entry.name).suffix.lower() in SUFFIXES
-    try:
-        mode = entry.stat().st_mode
-    except OSError as error:
-        if is_image:
-            rejected.append(Rejected(escape(name), f"file unreadable: {error.strerror}"))
-        return
-    if stat.S_ISDIR(mode):
-        enter(Path(entry.path), name)  # type: ignore[operator]
-    elif is_image and stat.S_ISREG(mode):
-        paths.append(name)
-    elif is_image:
-        rejected.append(Rejected(escape(name), "not a regular file"))
+def _look_up(
+    root: Path, rows: list[tuple[str, str | None]]
+) -> tuple[list[Rejected], list[tuple[str, str | None, os.stat_result]]]:
+    """Find the files that a table names."""
+    rejected: list[Rejected] = []
+    found: list[tuple[str, str | None, os.stat_result]] = []
+    for path, label in rows:
+        try:
+            status = find_file(root, path).stat()
+        except (OSError, ValueError) as error:
+            reason = getattr(error, "strerror", None) or str(error)
+            rejected.append(Rejected(escape(path), f"file unreadable: {reason}"))
+            continue
+        if stat.S_ISREG(status.st_mode):
+            found.append((path, label, status))
+        else:
+            rejected.append(Rejected(escape(path), "not a regular file"))
+    return rejected, found
 
 
 def _folder_label(path: str) -> str | None:
@@ -188,11 +216,14 @@ def _folder_label(path: str) -> str | None:
 
 
 def _read_table(where: Path) -> list[tuple[str, str | None]]:
-    if where.suffix.lower() == ".parquet":
-        table = pd.read_parquet(where)
-    else:
-        separator = "\t" if where.suffix.lower() == ".tsv" else ","
-        table = pd.read_csv(where, sep=separator, dtype=str, keep_default_na=False)
+    try:
+        if where.suffix.lower() == ".parquet":
+            table = pd.read_parquet(where)
+        else:
+            separator = "\t" if where.suffix.lower() == ".tsv" else ","
+            table = pd.read_csv(where, sep=separator, dtype=str, keep_default_na=False)
+    except (OSError, ValueError) as error:
+        raise UserError(f"DATASET={where} cannot be read as a table: {error}") from error
     if "path" not in table:
         raise UserError(
             f"{where} has no column 'path'; it has {', '.join(map(str, table.columns)) or 'none'}"

@@ -15,7 +15,6 @@ from pipeline.localize import Foreground, fit_foreground
 from pipeline.progress import say
 from pipeline.store import (
     Classification,
-    read_classification,
     sample_positions,
     write_classification,
 )
@@ -38,9 +37,6 @@ def classify(workspace: Workspace) -> dict[str, int | float]:
     dict
         Counts: concepts, significant, images (measured on).
     """
-    if (path := workspace.classes_path).exists():
-        found = read_classification(path)
-        return {"concepts": len(found.p), "significant": int(found.significant.sum())}
     bank, cut = workspace.bank, workspace.cut
     prefix = None if bank.prefix is None else torch.from_numpy(bank.prefix)
     positions, _ = sample_positions(
@@ -67,7 +63,7 @@ def classify(workspace: Workspace) -> dict[str, int | float]:
         foreground_threshold=foreground.threshold,
         **measured,
     )
-    write_classification(path, found)
+    write_classification(workspace.classes_path, found)
     n_significant = int(found.significant.sum())
     say(f"classify   {n_significant} of {bank.k} concepts have a class better than chance")
     return {"concepts": bank.k, "significant": n_significant}

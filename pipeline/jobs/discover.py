@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import math
 import textwrap
-from collections.abc import Callable, Hashable
+from collections.abc import Hashable
 from typing import Any
 
-from pipeline import files
 from pipeline.jobs.atlas import make_atlas
+from pipeline.jobs.carry_out import Job, carry_out
 from pipeline.jobs.classify import classify
 from pipeline.jobs.export import export
 from pipeline.jobs.extract import extract
@@ -17,9 +17,6 @@ from pipeline.jobs.localize import localize
 from pipeline.jobs.workspace import Workspace
 from pipeline.progress import say
 from pipeline.run import open_run
-from pipeline.tables import TABLES
-
-Job = Callable[[Workspace], dict[str, int | float]]
 
 JOBS: dict[str, Job] = {
     "extract": extract,
@@ -32,41 +29,15 @@ JOBS: dict[str, Job] = {
 
 
 def discover(workspace: Workspace) -> None:
-    """Carry out all stages that are not done yet and print the summary on stdout."""
+    """Carry out all stages that have something to make and print the summary on stdout."""
     say(f"run        {workspace.folder}")
-    jobs = JOBS if workspace.config.shard is None else {"extract": extract}
-    if not is_whole(workspace):
-        for name, job in jobs.items():
-            with workspace.stage(name) as counts:
-                counts.update(job(workspace))
-    if workspace.config.shard is not None:
-        n_missing = len(workspace.activations.missing())
-        print(f"part {workspace.config.shard} is extracted; {n_missing} shards are missing yet")
+    if workspace.config.shard is None:
+        carry_out(workspace, JOBS)
+        print(summary(workspace))
         return
-    drop(workspace)
-    print(summary(workspace))
-
-
-def drop(workspace: Workspace) -> None:
-    """Remove the shards that ``KEEP`` does not ask for; their list of images stays."""
-    keep = workspace.config.keep
-    stores = {"all": [], "heatmaps": [workspace.activations]}
-    for store in stores.get(keep, [workspace.activations, workspace.heatmaps]):
-        for index in range(store.n_shards):
-            for path in (store.path(index), store.path(index).with_suffix(".json")):
-                files.remove(path)
-
-
-def is_whole(workspace: Workspace) -> bool:
-    """Say whether a run has been carried out to its end and all its files are there."""
-    outputs = [workspace.table_path(name) for name in TABLES]
-    outputs += [workspace.folder / "atlas" / "index.html", workspace.classes_path]
-    return (
-        all(workspace.is_done(name) for name in JOBS)
-        and all(path.exists() for path in outputs)
-        and (workspace.config.keep != "all" or not workspace.activations.missing())
-        and (workspace.config.keep == "none" or not workspace.heatmaps.missing())
-    )
+    carry_out(workspace, {"extract": extract})
+    n_missing = len(workspace.activations.missing())
+    print(f"part {workspace.config.shard} is extracted; {n_missing} shards are missing yet")
 
 
 def summary(workspace: Workspace) -> str:

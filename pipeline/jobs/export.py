@@ -109,7 +109,7 @@ def _errors(workspace: Workspace, images: pd.DataFrame) -> NDArray[np.float64]:
 
 def _k_metrics(workspace: Workspace) -> list[dict[str, object]]:
     path = workspace.folder / "bank" / "k_metrics.json"
-    rows: list[dict[str, object]] = json.loads(path.read_text(encoding="utf-8"))
+    rows: list[dict[str, object]] = json.loads(path.read_text(encoding="utf-8"))["rows"]
     return rows
 
 

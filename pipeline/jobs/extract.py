@@ -6,6 +6,7 @@ straddle shards, so what a shard holds depends on its images alone.
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
@@ -20,7 +21,16 @@ from numpy.typing import NDArray
 
 from pipeline.config import Config
 from pipeline.errors import UserError
-from pipeline.images import Affine, DecodeError, ImageRecord, Rejected, decode, fit_to_square
+from pipeline.images import (
+    Affine,
+    DecodeError,
+    ImageRecord,
+    Rejected,
+    decode_bytes,
+    fit_to_square,
+    read_bytes,
+)
+from pipeline.jobs.identity import images_digest
 from pipeline.jobs.parallel import is_distributed, over_shards
 from pipeline.jobs.workspace import Workspace
 from pipeline.models import Forward
@@ -45,15 +55,18 @@ class Decoded:
     size: tuple[int, int]
     affine: Affine | None
     reason: str = ""
+    content: str = ""
 
 
-def extract(workspace: Workspace) -> dict[str, int | float]:
+def extract(workspace: Workspace, shards: list[int] | None = None) -> dict[str, int | float]:
     """Dump the activations of all images that are not yet there.
 
     Parameters
     ----------
     workspace : Workspace
         A prepared run.
+    shards : list of int, optional
+        What to make; by default all shards that are missing.
 
     Returns
     -------
@@ -66,13 +79,15 @@ def extract(workspace: Workspace) -> dict[str, int | float]:
         NaN or overflow in the activations, too many rejected images, none left.
     """
     store = workspace.activations
-    missing = store.missing()
-    config = workspace.config
+    missing = store.missing() if shards is None else shards
     n_images = len(workspace.listing.frame)
     n_done = n_images - sum(len(workspace.listing.shard(index)) for index in missing)
+    rejected = len(list_rejected(workspace))
+    _check_rejects(workspace, rejected)
     with bar("extract", n_images, "images", n_done) as shown:
-        for counts in _run_shards(workspace, _part(missing, config), shown.update):
-            _check_rejects(workspace, counts["rejected"])
+        for counts in _run_shards(workspace, missing, shown.update):
+            rejected += counts["rejected"]
+            _check_rejects(workspace, rejected)
     rejected = len(list_rejected(workspace))
     n_kept = n_images - (rejected - len(workspace.record["dataset"]["rejected"]))
     if n_kept == 0:
@@ -86,8 +101,12 @@ def extract(workspace: Workspace) -> dict[str, int | float]:
 def list_rejected(workspace: Workspace) -> list[Rejected]:
     """List what was refused, when the dataset was listed and when it was decoded, by path."""
     rejected = [Rejected(**entry) for entry in workspace.record["dataset"]["rejected"]]
-    store = workspace.activations
-    for index in sorted(set(range(store.n_shards)) - set(store.missing())):
+    stores = (workspace.activations, workspace.heatmaps)
+    for index in range(workspace.listing.n_shards):
+        # Heatmaps hold them too, for activations need not be kept.
+        store = next((store for store in stores if store.is_there(index)), None)
+        if store is None:
+            continue
         arrays = store.read(index, ["rejected_path", "rejected_reason"])
         pairs = zip(arrays["rejected_path"], arrays["rejected_reason"], strict=True)
         rejected += [Rejected(path.decode(), reason.decode()) for path, reason in pairs]
@@ -106,8 +125,16 @@ def choose_runner(workspace: Workspace) -> Runner:
     What ``PRECISION=auto`` comes to is decided once a run, by timing and agreement on its first
     images, and recorded: workers and resumed runs must compute as the first shards were.
     """
-    config = workspace.config
     decided = workspace.record.get("forward", {})
+    if not decided:
+        with workspace.alone("forward"):  # parts side by side must not decide differently
+            decided = workspace.record.get("forward", {})
+            return _compile(workspace, decided)
+    return _compile(workspace, decided)
+
+
+def _compile(workspace: Workspace, decided: dict[str, Any]) -> Runner:
+    config = workspace.config
     probes = [_decode(workspace, record) for record in workspace.listing.shard(0)[:PROBES]]
     pixels = [probe.pixels for probe in probes if probe.pixels is not None]
     runner = compile_cut(
@@ -199,8 +226,12 @@ def _publish(
     arrays = {name: np.concatenate([part[name] for part in parts]) for name in (parts or [{}])[0]}
     arrays |= _facts(good, bad)
     if not parts:
-        arrays |= _empty(workspace)
-    workspace.activations.write(index, arrays, layer=workspace.config.layer)
+        arrays |= _stored(workspace, _nothing(workspace), [])
+    made_from = {
+        "inputs": workspace.inputs_digest,
+        "images": images_digest([image.content for image in images]),
+    }
+    workspace.activations.write(index, arrays, made_from, layer=workspace.config.layer)
     return {"images": len(good), "rejected": len(bad)}
 
 
@@ -211,12 +242,15 @@ def _decode_batch(workspace: Workspace, records: list[ImageRecord]) -> list[Deco
 def _decode(workspace: Workspace, record: ImageRecord) -> Decoded:
     config = workspace.config
     assert config.image_size is not None
+    content = ""
     try:
-        image = decode(workspace.image_file(record.path))
+        data = read_bytes(workspace.image_file(record.path))
+        content = hashlib.sha256(data).hexdigest()
+        image = decode_bytes(data)
     except DecodeError as error:
-        return Decoded(record, None, (0, 0), None, str(error))
+        return Decoded(record, None, (0, 0), None, str(error), content)
     pixels, affine = fit_to_square(image, config.image_size, config.resize)
-    return Decoded(record, pixels, (image.shape[2], image.shape[1]), affine)
+    return Decoded(record, pixels, (image.shape[2], image.shape[1]), affine, content=content)
 
 
 def _stored(
@@ -229,7 +263,9 @@ def _stored(
         arrays[f"aux/{name}"] = _narrow(maps, name, images, workspace.config)
     if forward.prefix is not None:
         arrays["prefix"] = _narrow(forward.prefix, layer, images, workspace.config)
-    arrays["logits"] = forward.logits.float().cpu().numpy()
+    logits = forward.logits.float()
+    _check_finite(logits, logits, "the network's answer", images)
+    arrays["logits"] = logits.cpu().numpy()
     arrays["norm"] = forward.V.float().flatten(1).norm(dim=1).cpu().numpy()
     return arrays
 
@@ -237,17 +273,30 @@ def _stored(
 def _narrow(maps: torch.Tensor, layer: str, images: list[Decoded], config: Config) -> NDArray[Any]:
     """Return float16 (float32 for ``PRECISION=fp32``); refuse NaN, Inf and overflow."""
     narrow = maps if config.precision == "fp32" else maps.to(torch.float16)
-    finite = torch.isfinite(narrow).flatten(1).all(1)
-    if not bool(finite.all()):
-        first = int((~finite).nonzero()[0])
-        values = maps[first][~torch.isfinite(narrow[first])]
-        kind = "NaN" if bool(values.isnan().any()) else "values beyond float16's 65,504"
-        advice = "" if kind == "NaN" else "; pass PRECISION=fp32"
-        raise UserError(
-            f"layer {layer} has {kind} at {len(values)} places of image"
-            f" {images[first].record.path}{advice}"
-        )
+    _check_finite(maps, narrow, f"layer {layer}", images)
     return narrow.cpu().numpy()
+
+
+def _check_finite(
+    maps: torch.Tensor, narrow: torch.Tensor, what: str, images: list[Decoded]
+) -> None:
+    """Raise `UserError` where a value that would be stored is not finite: count it, name it."""
+    bad = ~torch.isfinite(narrow)
+    if not bool(bad.any()):
+        return
+    rows = bad.flatten(1).any(1).nonzero().flatten().tolist()
+    values = maps[rows[0]][bad[rows[0]]]
+    if bool(values.isnan().any()):
+        kind, advice = "NaN", "; see to the weights, or to this image"
+    elif bool(values.isinf().any()):
+        kind, advice = "infinite values", "; see to the weights, or to this image"
+    else:
+        kind, advice = "values beyond float16's 65,504", "; pass PRECISION=fp32"
+    more = f" and in {len(rows) - 1} more of the {len(images)} images beside it"
+    raise UserError(
+        f"{what} has {kind} at {len(values)} of {maps[0].numel()} places of image"
+        f" {images[rows[0]].record.path}{more if len(rows) > 1 else ''}{advice}"
+    )
 
 
 def _facts(good: list[Decoded], bad: list[Decoded]) -> dict[str, NDArray[Any]]:
@@ -261,34 +310,27 @@ def _facts(good: list[Decoded], bad: list[Decoded]) -> dict[str, NDArray[Any]]:
     }
 
 
-def _empty(workspace: Workspace) -> dict[str, NDArray[Any]]:
-    layer = workspace.cut
-    shape = (0, layer.height, layer.width, layer.channels)
-    return {
-        "V": np.zeros(shape, np.float16),
-        "logits": np.zeros((0, layer.n_classes), np.float32),
-        "norm": np.zeros(0, np.float32),
-    }
+def _nothing(workspace: Workspace) -> Forward:
+    """Return what the network says of no image, for shards of which none could be read."""
+    size = workspace.network.image_size
+    blank = workspace.cut.forward(torch.zeros(1, 3, size, size, dtype=torch.uint8))
+    return Forward(
+        blank.V[:0],
+        None if blank.prefix is None else blank.prefix[:0],
+        blank.logits[:0],
+        {name: maps[:0] for name, maps in blank.aux.items()},
+    )
 
 
-def _part(shards: list[int], config: Config) -> list[int]:
-    if config.shard is None:
-        return shards
-    part, n_parts = map(int, config.shard.split("/"))
-    return [index for index in shards if index % n_parts == part]
-
-
-def _check_rejects(workspace: Workspace, n_new: int) -> None:
+def _check_rejects(workspace: Workspace, n_rejected: int) -> None:
     most = workspace.config.max_rejects
-    if not n_new or most is None:
+    if most is None or n_rejected <= most:
         return
-    rejected = list_rejected(workspace)
-    if len(rejected) > most:
-        last = rejected[-1]
-        raise UserError(
-            f"{len(rejected)} images could not be read, more than MAX_REJECTS={most};"
-            f" the last: {last.path}: {last.reason}"
-        )
+    last = list_rejected(workspace)[-1]
+    raise UserError(
+        f"{n_rejected} images could not be read, more than MAX_REJECTS={most};"
+        f" the last: {last.path}: {last.reason}"
+    )
 
 
 def _device(name: str) -> str:

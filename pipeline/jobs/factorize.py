@@ -45,8 +45,7 @@ def factorize(workspace: Workspace) -> dict[str, int | float]:
         Negative activations under ``TRANSFORM=none``, or a k that the data cannot hold.
     """
     path = workspace.folder / "bank" / "bank.h5"
-    if path.exists():
-        return {"k": workspace.bank.k, "error": round(workspace.bank.error, 5)}
+    workspace.__dict__.pop("bank", None)  # what was read before is of the past
     config = workspace.config
     sample, owner = sample_positions(
         workspace.activations, workspace.listing.fit_ids, N_SAMPLE, config.seed
@@ -71,7 +70,9 @@ def factorize(workspace: Workspace) -> dict[str, int | float]:
     W, stats, _ = nmf.gauge(fitted.W, stats)
     bank = _make_bank(workspace, transform, V, owner, W, stats, choice)
     rows = [row | {"chosen": row["k"] == choice.k} for row in choice.rows]
-    files.write_json(workspace.folder / "bank" / "k_metrics.json", _plain(rows))
+    encoding = {"encoding-type": "concordance.k_metrics", "encoding-version": "1.0"}
+    evidence = {**encoding, "rows": _plain(rows)}
+    files.write_json(workspace.folder / "bank" / "k_metrics.json", evidence)
     write_bank(path, bank)
     say(
         f"factorize  k = {bank.k}{'' if bank.k_is_stable else ' (no stable k)'}, relative error"

@@ -10,13 +10,21 @@ import torch
 
 from pipeline.classify import contributions
 from pipeline.jobs.parallel import is_distributed, over_shards
+from pipeline.jobs.products import made_from
 from pipeline.jobs.workspace import Workspace
 from pipeline.nmf import flush_denormals
 from pipeline.progress import bar
 
 
-def localize(workspace: Workspace) -> dict[str, int | float]:
+def localize(workspace: Workspace, shards: list[int] | None = None) -> dict[str, int | float]:
     """Encode all images that have no heatmaps yet.
+
+    Parameters
+    ----------
+    workspace : Workspace
+        A run with a bank.
+    shards : list of int, optional
+        What to make; by default all shards that are missing.
 
     Returns
     -------
@@ -24,15 +32,15 @@ def localize(workspace: Workspace) -> dict[str, int | float]:
         Counts: images, shards.
     """
     store = workspace.heatmaps
-    missing = store.missing()
+    missing = store.missing() if shards is None else shards
     n_images = len(workspace.listing.frame)
     n_done = n_images - sum(len(workspace.listing.shard(index)) for index in missing)
     with bar("localize", n_images, "images", n_done) as shown:
         if is_distributed(workspace.config) and missing:
-            shards = over_shards(localize_shard, workspace.folder, missing, workspace.config)
+            outcomes = over_shards(localize_shard, workspace.folder, missing, workspace.config)
         else:
-            shards = (_localize(workspace, index) for index in missing)
-        for counts in shards:
+            outcomes = (_localize(workspace, index) for index in missing)
+        for counts in outcomes:
             shown.update(counts["images"])
     return {"images": n_images, "shards": store.n_shards}
 
@@ -70,7 +78,10 @@ def _localize(workspace: Workspace, index: int) -> dict[str, int]:
             "image_id": arrays["image_id"],
             "size": arrays["size"],
             "affine": arrays["affine"],
+            "rejected_path": arrays["rejected_path"],
+            "rejected_reason": arrays["rejected_reason"],
         },
+        made_from(workspace, "heatmaps", index),
         layer=workspace.config.layer,
         k=workspace.bank.k,
     )

@@ -71,3 +71,11 @@ def _gather(
 
 def _import_path() -> list[str]:
     return [str(Path(__file__).parents[1])]
+
+
+def parts_of_shard(parts: Sequence[int], shard: str | None) -> list[int]:
+    """Return the parts that fall to ``SHARD=i/n``; all of them where it is not given."""
+    if shard is None:
+        return list(parts)
+    index, n = map(int, shard.split("/"))
+    return [part for part in parts if part % n == index]

@@ -4,28 +4,30 @@ from __future__ import annotations
 
 import dataclasses
 import platform
-import shutil
 import subprocess
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-import pandas as pd
 import torch
 
 from pipeline import files
-from pipeline.config import CARRIED_OUT, SAMPLE, Config, dump_toml
+from pipeline.config import OF_ONE_CALL, SAMPLE, Config, dump_toml
 from pipeline.errors import UserError
-from pipeline.images import Dataset, DecodeError, decode, find_file, fit_to_square, list_dataset
-from pipeline.jobs.workspace import Workspace
+from pipeline.images import PREPROCESSING, Dataset, list_dataset
+from pipeline.jobs.estimate import bytes_per_image, check_fits, estimate, probe
+from pipeline.jobs.identity import check_same, check_same_images
+from pipeline.jobs.labels import match_labels
+from pipeline.jobs.workspace import MEMBERS, Workspace
 from pipeline.models import Cut, Network, choose_layer, cut, load_network
+from pipeline.models.cut import Forward
 from pipeline.progress import say
 from pipeline.sample import write_sample
-from pipeline.store import make_listing
+from pipeline.store import FORMATS, Listing, make_listing
 
 VERSION = "1.0"
+CONFIG, LISTING = "config.toml", "activations/images.parquet"
 PACKAGES = ("torch", "torchvision", "numpy", "scipy", "h5py", "scikit-learn", "pandas", "pyarrow")
-N_PROBED = 4
 SAMPLE_FOLDER = Path(__file__).parents[2] / "data" / "sample"
 
 
@@ -47,23 +49,98 @@ def prepare(config: Config, run: Path | None) -> Workspace:
     dataset = _find_dataset(config)
     _check_device(config.device)
     network = load_network(_model(config), config.weights, image_size=config.image_size)
-    class_of_label, class_names = _match_labels(config, dataset, network)
+    class_of_label, class_names = match_labels(config, dataset, network)
     config = _resolve(config, network)
     layer = cut(network, config.layer, aux_layers=config.aux_layers)
     n_images = min(len(dataset.images), config.limit or len(dataset.images))
     _check_k(config, n_images, layer)
-    if config.transform == "none":
-        _check_non_negative(config, dataset, layer)
+    # The first images of a listing depend on the seed alone, not on how many share a shard.
+    listing = make_listing(dataset, seed=config.seed, limit=config.limit, bytes_per_image=1)
+    probed = probe(dataset, listing, layer, config)
+    _check_non_negative(config, layer, probed)
+    listing = make_listing(
+        dataset,
+        seed=config.seed,
+        limit=config.limit,
+        bytes_per_image=bytes_per_image(probed, config),
+    )
     name = "-".join((dataset.name, config.model, config.layer, config.digest()))
     workspace = Workspace(run or Path("runs") / name, config)
-    record = _new_record(config, dataset, network, layer)
+    record = _new_record(config, dataset, network, layer, listing)
     record |= {"class_of_label": class_of_label, "class_names": class_names}
-    if (workspace.folder / "run.json").exists():
-        _check_same(workspace, record)
-    else:
-        _make_folder(workspace, record, dataset, layer)
+    folder = workspace.folder
+    _check_folder(folder)
+    if not workspace.is_finished():
+        check_fits(estimate(probed, layer, len(listing.frame), config), folder, config)
+    files.check_writable(folder)
+    with workspace.writing(), workspace.alone("prepare"):
+        before = workspace.saved()
+        if before is None:
+            _save(workspace, record, listing)
+        else:
+            check_same(workspace, before, record)
+            _update(workspace, before, record, listing)
     workspace.__dict__.update(network=network, cut=layer)  # loaded already
     return workspace
+
+
+def _update(
+    workspace: Workspace, before: dict[str, Any], record: dict[str, Any], listing: Listing
+) -> None:
+    """Go on with a run: check its images, and note where things lie and how to work now."""
+    path = workspace.folder / LISTING
+    is_whole = _is_as_written(workspace.folder, before)
+    touched = True
+    if is_whole[LISTING]:
+        root = Path(record["dataset"]["root"])
+        touched = check_same_images(workspace, Listing.load(path), listing, root)
+    elif before["images"] != record["images"]:
+        raise UserError(
+            f"{path} is damaged, and the dataset is no longer as it was; pass another RUN=<folder>,"
+            f" or make clean RUN={workspace.folder} to start over"
+        )
+    # What was refused when the run was begun stays in its table.
+    dataset = record["dataset"] | {"rejected": before["dataset"]["rejected"]}
+    config = {**before["config"], **_remembered(workspace.config).model_dump(mode="json")}
+    now = before | {"dataset": dataset, "config": config}
+    if touched or now != before or not all(is_whole.values()):
+        _save(workspace, now, listing)
+
+
+def _save(workspace: Workspace, record: dict[str, Any], listing: Listing) -> None:
+    """Write what a run starts from; ``run.json`` last, for it vouches for the others."""
+    folder = workspace.folder
+    listing.save(folder / LISTING)
+    files.write_text(folder / CONFIG, dump_toml(_remembered(workspace.config)))
+    sums = {name: files.sha256(folder / name) for name in (CONFIG, LISTING)}
+    files.write_json(folder / "run.json", record | {"files": sums})
+    workspace.__dict__.pop("record", None)
+    workspace.__dict__.pop("listing", None)
+
+
+def _is_as_written(folder: Path, record: dict[str, Any]) -> dict[str, bool]:
+    return {
+        name: (folder / name).is_file() and files.sha256(folder / name) == digest
+        for name, digest in record["files"].items()
+    }
+
+
+def _remembered(config: Config) -> Config:
+    """Return what a run remembers: not how one call was carried out."""
+    defaults = {name: Config.model_fields[name].default for name in OF_ONE_CALL}
+    return config.model_copy(update=defaults)
+
+
+def _check_folder(folder: Path) -> None:
+    """Refuse a folder that holds other things than a run: they could be taken for its own."""
+    if not folder.is_dir() or (folder / "run.json").exists():
+        return
+    others = [path.name for path in folder.iterdir() if path.name not in MEMBERS]
+    others = [name for name in others if files.TEMPORARY not in name]
+    if others:
+        raise UserError(
+            f"RUN={folder} holds other files, such as {sorted(others)[0]!r}; name a new folder"
+        )
 
 
 def _model(config: Config) -> str:
@@ -84,33 +161,6 @@ def _resolve(config: Config, network: Network) -> Config:
             "dataset": str(_absolute(Path(config.dataset), Path(SAMPLE))),
         }
     )
-
-
-def _make_folder(
-    workspace: Workspace, record: dict[str, Any], dataset: Dataset, layer: Cut
-) -> None:
-    """Write what a run starts from, if there is room for what will follow."""
-    config, folder = workspace.config, workspace.folder
-    files.check_writable(folder)
-    width = 4 if config.precision == "fp32" else 2
-    per_image = width * (layer.channels * layer.height * layer.width)
-    listing = make_listing(dataset, seed=config.seed, limit=config.limit, bytes_per_image=per_image)
-    _check_disk(folder, per_image * len(listing.frame), config)
-    listing.save(folder / "activations" / "images.parquet")
-    files.write_text(folder / "config.toml", dump_toml(config))
-    files.write_json(folder / "run.json", record)
-
-
-def _check_disk(folder: Path, n_bytes: int, config: Config) -> None:
-    """Refuse a run whose activations may not fit; compression is not counted on."""
-    free = shutil.disk_usage(folder).free
-    most = config.max_disk_bytes()
-    if n_bytes > min(free, most):
-        limit = f"{free / 1e9:.1f} GB are free" if free < most else f"MAX_DISK={config.max_disk}"
-        raise UserError(
-            f"the activations may take up to {n_bytes / 1e9:.1f} GB in {folder}, but {limit};"
-            " pass LIMIT=<images>, a LAYER with a smaller map, or RUN=<folder on a larger disk>"
-        )
 
 
 def _absolute(path: Path | None, *words: Path) -> Path | None:
@@ -139,44 +189,6 @@ def _check_device(name: str) -> None:
         )
 
 
-def _match_labels(
-    config: Config, dataset: Dataset, network: Network
-) -> tuple[dict[str, int], dict[str, str]]:
-    """Map dataset labels to classes: by the ``CLASSES`` table, or by equal names."""
-    labels = {image.label for image in dataset.images if image.label is not None}
-    if config.classes is None:
-        by_name = {name: index for index, name in enumerate(network.classes)}
-        return {label: by_name[label] for label in sorted(labels) if label in by_name}, {}
-    try:
-        table = pd.read_csv(config.classes, dtype=str, keep_default_na=False)
-    except (OSError, ValueError) as error:
-        raise UserError(f"CLASSES={config.classes} cannot be read: {error}") from error
-    if not {"label", "class_id"} <= set(table.columns):
-        raise UserError(
-            f"CLASSES={config.classes} needs columns label, class_id;"
-            f" it has {', '.join(table.columns)}"
-        )
-    n_classes = len(network.classes)
-    mapping: dict[str, int] = {}
-    for label, class_id in zip(table["label"], table["class_id"], strict=True):
-        if not class_id.isdecimal() or int(class_id) >= n_classes:
-            raise UserError(
-                f"CLASSES={config.classes} maps {label!r} to class {class_id!r};"
-                f" {network.name} has classes 0 to {n_classes - 1}"
-            )
-        mapping[label] = int(class_id)
-    if labels and not labels & set(mapping):
-        raise UserError(
-            f"CLASSES={config.classes} names none of the dataset's labels,"
-            f" such as {sorted(labels)[0]!r}; it names {sorted(mapping)[0]!r}"
-        )
-    names = table["name"] if "name" in table else [""] * len(table)
-    named = {
-        str(mapping[label]): str(name) for label, name in zip(table["label"], names, strict=True)
-    }
-    return mapping, {class_id: name for class_id, name in named.items() if name}
-
-
 def _check_k(config: Config, n_images: int, layer: Cut) -> None:
     n_images = min(n_images, config.limit or n_images)
     most = min(layer.channels, n_images * layer.height * layer.width)
@@ -189,33 +201,29 @@ def _check_k(config: Config, n_images: int, layer: Cut) -> None:
         )
 
 
-def _check_non_negative(config: Config, dataset: Dataset, layer: Cut) -> None:
-    """Refuse ``TRANSFORM=none`` on a layer that is negative on the first images it can read."""
-    squares = []
-    for image in dataset.images[:N_PROBED]:
-        try:
-            pixels = decode(find_file(dataset.root, image.path))
-        except DecodeError:
-            continue  # it is listed as rejected once all images are read
-        squares.append(fit_to_square(pixels, layer.network.image_size, config.resize)[0])
-    least = float(layer.forward(torch.stack(squares)).V.min()) if squares else 0.0
-    if least < 0:
+def _check_non_negative(config: Config, layer: Cut, probed: Forward) -> None:
+    """Refuse ``TRANSFORM=none`` on a layer that is negative on the first images."""
+    least = float(probed.V.min())
+    if config.transform == "none" and least < 0:
         raise UserError(
             f"layer {layer.layer} has negative activations (least {least:.4g}), which"
             " TRANSFORM=none does not allow; use TRANSFORM=auto"
         )
 
 
-def _new_record(config: Config, dataset: Dataset, network: Network, layer: Cut) -> dict[str, Any]:
+def _new_record(
+    config: Config, dataset: Dataset, network: Network, layer: Cut, listing: Listing
+) -> dict[str, Any]:
     return {
         "encoding-type": "concordance.run",
         "encoding-version": VERSION,
-        "config": config.model_dump(mode="json"),
+        "config": _remembered(config).model_dump(mode="json"),
         "versions": {"python": platform.python_version()}
         | {package: version(package) for package in PACKAGES},
         "machine": {
             "threads": torch.get_num_threads(),
             "instructions": torch.backends.cpu.get_cpu_capability(),
+            "device": _device_name(config.device),
         },
         "git_commit": _git_commit(),
         "weights": {"source": network.weights_source, "sha256": network.weights_sha256},
@@ -235,35 +243,22 @@ def _new_record(config: Config, dataset: Dataset, network: Network, layer: Cut) 
             "centres_x": layer.centres[1].tolist(),
             "head": layer.head_kind,
         },
+        "images": {"n": len(listing.frame), "digest": listing.digest()},
+        "preprocessing": {
+            "version": PREPROCESSING,
+            "mean": list(network.mean),
+            "std": list(network.std),
+        },
+        "formats": FORMATS,
         "stages": {},
     }
 
 
-def _check_same(workspace: Workspace, record: dict[str, Any]) -> None:
-    """Refuse to go on with a run that was made from something else; say what differs."""
-    for name, before, now in zip(
-        _identity(record),
-        _identity(workspace.record).values(),
-        _identity(record).values(),
-        strict=True,
-    ):
-        if before != now:
-            raise UserError(
-                f"{workspace.folder} was made with {name}={before}, now it is {now};"
-                f" pass another RUN=<folder>, or make clean RUN={workspace.folder} to start over"
-            )
-
-
-def _identity(record: dict[str, Any]) -> dict[str, Any]:
-    """Return what must be equal for a run to be resumed, by the name a user knows it by."""
-    options = {
-        name.upper(): value for name, value in record["config"].items() if name not in CARRIED_OUT
-    }
-    return options | {
-        "weights of SHA-256": record["weights"]["sha256"],
-        "images of fingerprint": record["dataset"]["fingerprint"],
-        "machine": record["machine"],
-    }
+def _device_name(device: str) -> str:
+    """Name what computes: rounding differs between processors and graphics cards."""
+    if device == "cpu" or not torch.cuda.is_available():
+        return "cpu"
+    return torch.cuda.get_device_name(None if device == "auto" else device)
 
 
 def _git_commit() -> str | None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -14,12 +14,22 @@ from typing import Any
 import numpy as np
 
 from pipeline import files
-from pipeline.config import Config, load_toml
+from pipeline.config import Config, load_toml, make_config
+from pipeline.errors import UserError
 from pipeline.images import Grid, find_file
 from pipeline.models import Cut, Network, cut, load_network
-from pipeline.store import Bank, Listing, ShardStore, read_bank
+from pipeline.progress import say
+from pipeline.store import Bank, Listing, ShardStore, combine, read_bank
 
 STAGES = ("extract", "factorize", "localize", "classify", "export", "atlas")
+
+MEMBERS = (
+    "run.json", "config.toml", "activations", "bank", "heatmaps", "tables", "atlas", "logs",
+)  # fmt: skip
+"""What a run's folder holds, and nothing else."""
+
+DECIDE_ACTIVATIONS = ("aux_layers", "image_size", "layer", "limit", "model", "precision", "resize")
+"""Options on which activations depend, beside weights, images, formats and preprocessing."""
 
 
 @dataclass(frozen=True)
@@ -30,6 +40,11 @@ class Workspace:
     config: Config
 
     @staticmethod
+    def at(folder: Path) -> Workspace:
+        """Return a folder as a run of any configuration, to look at it or to remove it."""
+        return Workspace(folder, make_config({}))
+
+    @staticmethod
     def open(folder: Path) -> Workspace:
         """Open an existing run.
 
@@ -38,14 +53,54 @@ class Workspace:
         UserError
             `folder` is not a run.
         """
-        return Workspace(folder, load_toml(folder / "config.toml"))
+        try:
+            return Workspace(folder, load_toml(folder / "config.toml"))
+        except UserError:
+            # A configuration that was lost is in the run's record as well.
+            saved = Workspace.at(folder).saved()
+            if saved is None:
+                raise
+            return Workspace(folder, make_config(saved["config"]))
 
     @cached_property
     def record(self) -> dict[str, Any]:
-        """What ``run.json`` says."""
-        text = (self.folder / "run.json").read_text(encoding="utf-8")
-        record: dict[str, Any] = json.loads(text)
+        """What ``run.json`` says.
+
+        Raises
+        ------
+        UserError
+            It is missing or damaged.
+        """
+        path = self.folder / "run.json"
+        try:
+            record: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        except FileNotFoundError as error:
+            raise UserError(f"{path} is missing; rerun make discover RUN={self.folder}") from error
+        except ValueError as error:
+            raise UserError(
+                f"{path} is damaged ({error}); rerun make discover RUN={self.folder}"
+            ) from error
         return record
+
+    def saved(self) -> dict[str, Any] | None:
+        """Return what ``run.json`` says; None where it is missing, damaged or nothing like it."""
+        try:
+            record = self.record
+            return record if {"config", "files", "stages"} <= record.keys() else None
+        except (UserError, AttributeError):
+            return None
+
+    def is_finished(self) -> bool:
+        """Say whether every stage has been carried out to its end, as far as ``run.json`` says."""
+        return self.saved() is not None and all(self.is_done(stage) for stage in STAGES)
+
+    @cached_property
+    def inputs_digest(self) -> str:
+        """A digest of all that activations depend on; how they were computed is in ``forward``."""
+        record = self.record
+        options = {name: record["config"][name] for name in DECIDE_ACTIVATIONS}
+        parts = (options, record["weights"]["sha256"], record["images"], record["preprocessing"])
+        return combine(json.dumps(part, sort_keys=True) for part in parts)
 
     @cached_property
     def network(self) -> Network:
@@ -114,29 +169,74 @@ class Workspace:
         return tuple(named.get(index, name) for index, name in enumerate(self.network.classes))
 
     @contextmanager
+    def writing(self) -> Iterator[None]:
+        """Be the one process that writes to the run; parts (``SHARD``) may write side by side.
+
+        Raises
+        ------
+        UserError
+            Another process is at it.
+        """
+        part, logs = self.config.shard, self.folder / "logs"
+        with ExitStack() as held:
+            held.enter_context(
+                files.lock(logs / "writer.lock", self.folder, shared=part is not None)
+            )
+            if part is not None:
+                name = f"part-{part.replace('/', '-of-')}.lock"
+                held.enter_context(files.lock(logs / name, f"part {part} of {self.folder}"))
+            else:
+                files.remove_leftovers(self.folder)
+            yield
+
+    @contextmanager
     def stage(self, name: str) -> Iterator[dict[str, Any]]:
         """Record a stage: its status, seconds, and the counts put into the yielded dict."""
         start = time.monotonic()
         counts: dict[str, Any] = {}
-        self._note(name, {"status": "running"})
+        self.note_stage(name, {"status": "running"})
+        self.log(f"{name}: started")
         try:
             yield counts
-        except BaseException:
-            self._note(name, {"status": "failed", "seconds": _seconds(start)} | counts)
+        except BaseException as error:
+            self.log(f"{name}: failed: {error!r}")
+            with suppress(UserError):  # where nothing can be written, that is being said already
+                self.note_stage(name, {"status": "failed", "seconds": _seconds(start)} | counts)
             raise
-        self._note(name, {"status": "done", "seconds": _seconds(start)} | counts)
+        self.note_stage(name, {"status": "done", "seconds": _seconds(start)} | counts)
+        self.log(f"{name}: done in {_seconds(start)} s")
 
     def is_done(self, stage: str) -> bool:
         """Say whether a stage has been carried out to its end."""
         return bool(self.record["stages"].get(stage, {}).get("status") == "done")
 
     def note(self, **facts: Any) -> None:
-        """Add facts to ``run.json``."""
-        self.record.update(facts)
-        files.write_json(self.folder / "run.json", self.record)
+        """Add facts to ``run.json``, to which parts of a run may write side by side."""
+        with self.alone("record"):
+            self.record.update(facts)
+            files.write_json(self.folder / "run.json", self.record)
 
-    def _note(self, stage: str, entry: dict[str, Any]) -> None:
-        self.note(stages=self.record["stages"] | {stage: entry})
+    @contextmanager
+    def alone(self, purpose: str) -> Iterator[None]:
+        """Wait for other parts of the run that do the same, then read ``run.json`` again."""
+        with files.lock(self.folder / "logs" / f"{purpose}.lock", self.folder, wait=True):
+            self.__dict__.pop("record", None)
+            yield
+
+    def log(self, line: str) -> None:
+        """Add a line to the run's log."""
+        files.append_line(self.folder / "logs" / "run.log", line)
+
+    def tell(self, line: str) -> None:
+        """Say something that the run's log shall remember."""
+        say(line)
+        self.log(line)
+
+    def note_stage(self, stage: str, entry: dict[str, Any]) -> None:
+        """Add what is known of a stage to ``run.json``."""
+        with self.alone("record"):
+            self.record["stages"][stage] = entry
+            files.write_json(self.folder / "run.json", self.record)
 
 
 def _seconds(start: float) -> float:

@@ -1,5 +1,6 @@
 """What a run keeps: the list of its images, shards of arrays by image, and the concept bank."""
 
+from pipeline.store import bank, classification, listing, shards
 from pipeline.store.bank import Bank, read_bank, write_bank
 from pipeline.store.classification import (
     Classification,
@@ -8,18 +9,33 @@ from pipeline.store.classification import (
 )
 from pipeline.store.listing import Listing, make_listing
 from pipeline.store.positions import PositionBlocks, sample_positions
-from pipeline.store.shards import ShardStore
+from pipeline.store.records import Record, combine, read_record, write_record
+from pipeline.store.shards import ShardStore, stored_size
+
+FORMATS = {
+    "images": listing.VERSION,
+    "shards": shards.VERSION,
+    "bank": bank.VERSION,
+    "classes": classification.VERSION,
+}
+"""Versions of the files that a run is resumed from; docs/FORMAT.md describes them."""
 
 __all__ = [
+    "FORMATS",
     "Bank",
     "Classification",
     "Listing",
     "PositionBlocks",
+    "Record",
     "ShardStore",
+    "combine",
     "make_listing",
     "read_bank",
     "read_classification",
+    "read_record",
     "sample_positions",
+    "stored_size",
     "write_bank",
     "write_classification",
+    "write_record",
 ]

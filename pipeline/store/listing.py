@@ -7,15 +7,21 @@ dataset; it depends on the dataset and the seed alone. So does the split into ``
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
 import pandas as pd
 import pyarrow as pa
+import pyarrow.parquet
 
 from pipeline import files
+from pipeline.errors import UserError
 from pipeline.images import Dataset, ImageRecord, unit_hash
+
+ENCODING = "concordance.images"
+VERSION = "1.0"
 
 HELDOUT = 0.2
 """Share of the images kept from the fit, to measure on."""
@@ -31,7 +37,9 @@ class Listing:
     Parameters
     ----------
     frame : DataFrame
-        Columns image_id (int64), path, label (str or null), split (``fit`` or ``heldout``).
+        Columns image_id (int64), path, label (str or null), split (``fit`` or ``heldout``), and of
+        the file as it was when the run was made: size (int64, bytes) and modified (int64,
+        nanoseconds since 1970).
     images_per_shard : int
         The last shard may have fewer.
     """
@@ -48,10 +56,18 @@ class Listing:
         """Return the images of a shard, in order."""
         start = index * self.images_per_shard
         part = self.frame.iloc[start : start + self.images_per_shard]
+        columns = (part[name] for name in ("path", "image_id", "label", "size", "modified"))
         return [
-            ImageRecord(path, int(image_id), label)
-            for path, image_id, label in zip(part.path, part.image_id, part.label, strict=True)
+            ImageRecord(path, int(image_id), label, int(size), int(modified))
+            for path, image_id, label, size, modified in zip(*columns, strict=True)
         ]
+
+    def digest(self) -> str:
+        """Hash which images there are, their order and their shards (16 hexadecimal digits)."""
+        digest = hashlib.sha256(str(self.images_per_shard).encode())
+        for path in self.frame.path:
+            digest.update(f"{path!r}\n".encode())
+        return digest.hexdigest()[:16]
 
     @cached_property
     def fit_ids(self) -> frozenset[int]:
@@ -61,13 +77,23 @@ class Listing:
     def save(self, path: Path) -> None:
         """Write the listing as Parquet."""
         table = pa.Table.from_pandas(self.frame, preserve_index=False)
-        metadata = {b"images_per_shard": str(self.images_per_shard).encode()}
+        metadata = {"encoding-type": ENCODING, "encoding-version": VERSION}
+        metadata |= {"images_per_shard": str(self.images_per_shard)}
         files.write_parquet(path, table.replace_schema_metadata(metadata))
 
     @staticmethod
     def load(path: Path) -> Listing:
-        """Read a listing that `save` wrote."""
-        table = pa.parquet.read_table(path)
+        """Read a listing that `save` wrote.
+
+        Raises
+        ------
+        UserError
+            The file is missing or damaged.
+        """
+        try:
+            table = pa.parquet.read_table(path)
+        except (OSError, ValueError) as error:
+            raise UserError(f"{path} is missing or damaged ({error}); rerun") from error
         per_shard = int(table.schema.metadata[b"images_per_shard"])
         frame = table.to_pandas()
         frame["label"] = frame["label"].astype(object).where(frame["label"].notna(), None)
@@ -104,6 +130,8 @@ def make_listing(
             "path": [image.path for image in ordered],
             "label": pd.Series([image.label for image in ordered], dtype=object),
             "split": ["heldout" if image.image_id in heldout else "fit" for image in ordered],
+            "size": pd.array([image.size for image in ordered], dtype="int64"),
+            "modified": pd.array([image.modified for image in ordered], dtype="int64"),
         }
     )
     return Listing(frame, max(16, min(1024, SHARD_BYTES // bytes_per_image)))

@@ -1,7 +1,7 @@
 """Shards: HDF5 files that each hold several arrays over the same few images, published one by one.
 
-A shard counts as complete once its record (``shard-00007.json``: size and SHA-256) stands beside
-it; the record is written after the shard is durable, so a killed writer leaves no half-done claim.
+A shard counts as complete once its record (``shard-00007.json``) stands beside it; the record is
+written after the shard is durable, so a killed writer leaves no half-done claim.
 Arrays are chunked by image and compressed with plain zstd: sparse activations grow under any
 shuffle filter, and one chunk an image makes every image readable alone.
 """
@@ -9,7 +9,6 @@ shuffle filter, and one chunk an image makes every image readable alone.
 from __future__ import annotations
 
 import contextlib
-import json
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -22,6 +21,7 @@ from numpy.typing import NDArray
 
 from pipeline import files
 from pipeline.errors import UserError
+from pipeline.store.records import Record, read_record, write_record
 
 VERSION = "1.0"
 
@@ -50,11 +50,30 @@ class ShardStore:
         """Return the file of a shard."""
         return self.folder / f"shard-{index:05d}.h5"
 
+    def record_path(self, index: int) -> Path:
+        """Return the file of a shard's record."""
+        return self.path(index).with_suffix(".json")
+
+    def record(self, index: int) -> Record | None:
+        """Read a shard's record; None where there is none."""
+        return read_record(self.record_path(index))
+
     def missing(self) -> list[int]:
         """Return the shards that are not there with the size their records say."""
-        return [index for index in range(self.n_shards) if not self._is_complete(index)]
+        return [index for index in range(self.n_shards) if not self.is_there(index)]
 
-    def write(self, index: int, arrays: Mapping[str, NDArray[Any]], **attributes: Any) -> None:
+    def is_there(self, index: int) -> bool:
+        """Say whether a shard is there with the size its record says; contents are not read."""
+        record = self.record(index)
+        return record is not None and record.is_there(self.folder)
+
+    def write(
+        self,
+        index: int,
+        arrays: Mapping[str, NDArray[Any]],
+        made_from: Mapping[str, str] | None = None,
+        **attributes: Any,
+    ) -> None:
         """Publish a shard and then its record.
 
         Parameters
@@ -63,18 +82,18 @@ class ShardStore:
             Which shard.
         arrays : mapping
             Name to array; the first axis of each is the images of the shard.
+        made_from : mapping of str to str, optional
+            Digests of what the shard was made from, by name.
         **attributes
             Numbers and strings to keep with the shard.
         """
-        path = self.path(index)
-        with files.write_hdf5(path) as file:
+        with files.write_hdf5(self.path(index)) as file:
             file.attrs.update(
                 {"encoding-type": self.encoding, "encoding-version": VERSION} | attributes
             )
             for name, array in arrays.items():
                 _write_array(file, name, array)
-        record = {"bytes": path.stat().st_size, "sha256": files.sha256(path)}
-        files.write_json(path.with_suffix(".json"), record)
+        write_record(self.record_path(index), [self.path(index)], made_from)
 
     def read(self, index: int, names: Sequence[str] | None = None) -> Arrays:
         """Read arrays of a shard, all of them or those named."""
@@ -135,24 +154,18 @@ class ShardStore:
         """Return the shards whose contents do not match their records, by SHA-256."""
         bad = []
         for index in range(self.n_shards):
-            record = self._record(index)
-            path = self.path(index)
-            if record is None or not path.is_file() or files.sha256(path) != record["sha256"]:
-                bad.append(path)
+            record = self.record(index)
+            if record is None or record.damaged(self.folder):
+                bad.append(self.path(index))
         return bad
 
-    def _is_complete(self, index: int) -> bool:
-        record = self._record(index)
-        path = self.path(index)
-        return record is not None and path.is_file() and path.stat().st_size == record["bytes"]
 
-    def _record(self, index: int) -> dict[str, Any] | None:
-        try:
-            text = self.path(index).with_suffix(".json").read_text(encoding="utf-8")
-        except FileNotFoundError:
-            return None
-        record: dict[str, Any] = json.loads(text)
-        return record
+def stored_size(arrays: Mapping[str, NDArray[Any]]) -> int:
+    """Return the bytes that arrays would take in a shard, compressed."""
+    with h5py.File("size", "w", driver="core", backing_store=False, libver="v110") as file:
+        for name, array in arrays.items():
+            _write_array(file, name, array)
+        return sum(file[name].id.get_storage_size() for name in _array_names(file))
 
 
 def _write_array(file: h5py.File, name: str, array: NDArray[Any]) -> None:

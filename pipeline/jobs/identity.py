@@ -1,0 +1,172 @@
+"""What a run is bound to: options, weights, images, formats, machine; and how two of them differ.
+
+A run that is resumed must go on as it was begun, or its shards would not belong together. Images
+are compared by path and label and, where size or time of a file have changed, by the contents that
+were read; weights by contents; where either lies is free to change.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from pipeline.config import CARRIED_OUT
+from pipeline.errors import UserError
+from pipeline.images import ImageRecord, content_digest, find_file
+from pipeline.jobs.workspace import Workspace
+from pipeline.progress import bar
+from pipeline.store import Listing, combine
+
+PLACES = ("dataset", "weights", "classes")
+"""Options that say where something lies; what lies there is compared."""
+
+
+def check_same(workspace: Workspace, before: dict[str, Any], now: dict[str, Any]) -> None:
+    """Refuse to go on with a run that was begun as something else.
+
+    Parameters
+    ----------
+    workspace : Workspace
+        The run, with the options given now.
+    before, now : dict
+        What ``run.json`` says, and what it would say of a run begun now.
+
+    Raises
+    ------
+    UserError
+        They differ; the text shows in what, and what to type.
+    """
+    was, would = before.get("encoding-version"), now["encoding-version"]
+    if was != would:
+        raise _refusal(
+            workspace, f"was written as format {was}, this version writes format {would}"
+        )
+    found = _identity(before), _identity(now)
+    different = [
+        f"{name}={_text(found[0].get(name))}, now it is {_text(value)}"
+        for name, value in found[1].items()
+        if found[0].get(name) != value
+    ]
+    if different:
+        raise _refusal(workspace, f"was made with {', and with '.join(different)}")
+    if before["machine"] != now["machine"] and workspace.config.machine == "same":
+        raise _refusal(
+            workspace,
+            f"was begun on a machine of {_machine(before['machine'])}, this one has"
+            f" {_machine(now['machine'])}, where the last bits differ",
+            "pass MACHINE=any to go on all the same",
+        )
+
+
+def check_same_images(workspace: Workspace, before: Listing, now: Listing, root: Path) -> bool:
+    """Refuse to go on if the images are others than those the run was begun with.
+
+    Parameters
+    ----------
+    workspace : Workspace
+    before, now : Listing
+        Of the run, and of the dataset as it is.
+    root : Path
+        The dataset's folder.
+
+    Returns
+    -------
+    bool
+        Whether sizes or times of files have changed, though not what was read of them.
+
+    Raises
+    ------
+    UserError
+        Images were added, removed, given another label or replaced; it names the first ones.
+    """
+    old, new = (frame.set_index("path") for frame in (before.frame, now.frame))
+    common = old.index.intersection(new.index)
+    a, b = old.loc[common], new.loc[common]
+    relabelled = common[(a["label"].fillna("") != b["label"].fillna("")).to_numpy()]
+    faults = [
+        _some("added", new.index.difference(old.index)),
+        _some("removed", old.index.difference(new.index)),
+        _some("given another label", relabelled),
+    ]
+    if any(faults):
+        found = "; ".join(fault for fault in faults if fault)
+        raise _refusal(workspace, f"was begun with other images: since then {found}")
+    touched = common[((a["size"] != b["size"]) | (a["modified"] != b["modified"])).to_numpy()]
+    _check_contents(workspace, now, root, set(touched))
+    return len(touched) > 0
+
+
+def images_digest(contents: Sequence[str]) -> str:
+    """Return the digest of a shard's images, of the digests of their contents in order."""
+    return combine(contents)
+
+
+def _check_contents(workspace: Workspace, now: Listing, root: Path, touched: set[str]) -> None:
+    """Read the shards' images that were touched again; what is not extracted yet is free."""
+    store = workspace.activations
+    shards = [
+        (shard, now.shard(shard), record.made_from.get("images"))
+        for shard in _shards_of(now, touched)
+        if (record := store.record(shard)) is not None
+    ]
+    if not shards:
+        return
+    with bar("compare", sum(len(images) for _, images, _ in shards), "images") as shown:
+        for _, images, digest in shards:
+            found = [_content(root, image) for image in images]
+            shown.update(len(images))
+            if digest is not None and images_digest(found) != digest:
+                which = [image.path for image in images if image.path in touched]
+                raise _refusal(
+                    workspace, f"was begun with other images: since then {_some('replaced', which)}"
+                )
+
+
+def _shards_of(listing: Listing, paths: set[str]) -> list[int]:
+    rows = [row for row, path in enumerate(listing.frame.path) if path in paths]
+    return sorted({row // listing.images_per_shard for row in rows})
+
+
+def _content(root: Path, image: ImageRecord) -> str:
+    return content_digest(find_file(root, image.path))
+
+
+def _identity(record: dict[str, Any]) -> dict[str, Any]:
+    """Return what must be equal for a run to be resumed, by the name a user knows it by."""
+    free = {*CARRIED_OUT, *PLACES}
+    options = {name.upper(): value for name, value in record["config"].items() if name not in free}
+    return options | {
+        "weights of SHA-256": record["weights"]["sha256"],
+        "CLASSES": [record["class_of_label"], record["class_names"]],
+        "preprocessing": record["preprocessing"],
+        "file formats": record["formats"],
+    }
+
+
+def _refusal(workspace: Workspace, reason: str, instead: str = "") -> UserError:
+    folder = workspace.folder
+    return UserError(
+        f"{folder} {reason}; {instead + ', ' if instead else ''}pass another RUN=<folder>,"
+        f" or make clean RUN={folder} to start over"
+    )
+
+
+def _some(what: str, names: Sequence[str] | pd.Index, n: int = 3) -> str:
+    if len(names) == 0:
+        return ""
+    more = ", …" if len(names) > n else ""
+    verb = "was" if len(names) == 1 else "were"
+    return f"{len(names)} {verb} {what} ({', '.join(map(repr, names[:n]))}{more})"
+
+
+def _text(value: Any) -> str:
+    text = json.dumps(value, ensure_ascii=False) if isinstance(value, dict | list) else str(value)
+    return text if len(text) <= 200 else f"{text[:197]}…"
+
+
+def _machine(machine: dict[str, Any]) -> str:
+    return f"{machine['threads']} threads, {machine['instructions']}, {machine['device']}"
