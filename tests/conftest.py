@@ -15,6 +15,8 @@ import hypothesis
 import pytest
 import torch
 
+from tests.faults.jobs import Case, make_case
+
 ROOT = Path(__file__).resolve().parent.parent
 
 # Machines that run tests are slow at times; how long an example takes says nothing.
@@ -50,3 +52,10 @@ def session_folder(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], 
         return path
 
     return folder
+
+
+@pytest.fixture(scope="session")
+def case(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Case]:
+    """A small job of three shards, what it leaves, and servers that carry it out with faults."""
+    with make_case(tmp_path_factory.mktemp("faults")) as made:
+        yield made

@@ -7,6 +7,7 @@ straddle shards, so what a shard holds depends on its images alone.
 from __future__ import annotations
 
 import hashlib
+import json
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
@@ -230,6 +231,7 @@ def _publish(
     made_from = {
         "inputs": workspace.inputs_digest,
         "images": images_digest([image.content for image in images]),
+        "forward": json.dumps(workspace.record["forward"], sort_keys=True),
     }
     workspace.activations.write(index, arrays, made_from, layer=workspace.config.layer)
     return {"images": len(good), "rejected": len(bad)}

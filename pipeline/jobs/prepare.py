@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 import platform
 import subprocess
 from importlib.metadata import version
@@ -76,12 +77,22 @@ def prepare(config: Config, run: Path | None) -> Workspace:
     with workspace.writing(), workspace.alone("prepare"):
         before = workspace.saved()
         if before is None:
-            _save(workspace, record, listing)
+            _save(workspace, record | _recover(workspace, listing), listing)
         else:
             check_same(workspace, before, record)
             _update(workspace, before, record, listing)
     workspace.__dict__.update(network=network, cut=layer)  # loaded already
     return workspace
+
+
+def _recover(workspace: Workspace, listing: Listing) -> dict[str, Any]:
+    """Return what ``run.json`` said of the forward pass, where it was lost but shards were not."""
+    workspace.__dict__["listing"] = listing
+    store = workspace.activations
+    for index in range(store.n_shards):
+        if (found := store.record(index)) is not None and "forward" in found.made_from:
+            return {"forward": json.loads(found.made_from["forward"])}
+    return {}
 
 
 def _update(

@@ -20,6 +20,7 @@ from pipeline.progress import bar
 from pipeline.store import Record, ShardStore, combine, read_record, write_record
 from pipeline.store.records import Counts
 from pipeline.tables import TABLES
+from pipeline.tables.views import VIEWS
 
 
 @dataclass(frozen=True)
@@ -154,7 +155,8 @@ def outputs(workspace: Workspace, name: str) -> list[Path]:
     if name == "classes":
         return [workspace.classes_path]
     if name == "tables":
-        return [workspace.table_path(table) for table in TABLES]
+        paths = [workspace.table_path(table) for table in TABLES]
+        return [*paths, folder / "tables" / VIEWS]
     (record,) = record_paths(workspace, "atlas")
     return [path for path in (folder / "atlas").rglob("*") if path.is_file() and path != record]
 

@@ -74,8 +74,10 @@ class Workspace:
         path = self.folder / "run.json"
         try:
             record: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-        except FileNotFoundError as error:
-            raise UserError(f"{path} is missing; rerun make discover RUN={self.folder}") from error
+        except OSError as error:
+            raise UserError(
+                f"{path} cannot be read ({error.strerror}); rerun make discover RUN={self.folder}"
+            ) from error
         except ValueError as error:
             raise UserError(
                 f"{path} is damaged ({error}); rerun make discover RUN={self.folder}"
