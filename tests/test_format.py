@@ -72,7 +72,10 @@ def datasets(name: str) -> dict[str, tuple[str, str]]:
     found: dict[str, tuple[str, str]] = {}
     for names, dtype, shape, _ in rows(section(SECTIONS[name])):
         found |= dict.fromkeys(re.findall(r"`(.+?)`", names), (dtype, shape))
-    return {key: found["V"] if value[0] == "as V" else value for key, value in found.items()}
+    return {
+        key: (found["V"][0] if dtype == "as V" else dtype, shape)
+        for key, (dtype, shape) in found.items()
+    }
 
 
 def attributes(name: str) -> set[str]:
