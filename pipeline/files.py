@@ -109,7 +109,8 @@ def write_parquet_groups(path: Path, schema: pa.Schema, groups: Iterable[pa.Tabl
     """Write tables of one schema to `path` as Parquet (zstd), a row group each, whole or not."""
     with publish(path) as temporary, pq.ParquetWriter(temporary, schema, compression="zstd") as to:
         for group in groups:
-            to.write_table(group, row_group_size=max(1, len(group)))
+            if len(group):
+                to.write_table(group, row_group_size=len(group))
 
 
 @contextlib.contextmanager

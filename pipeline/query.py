@@ -82,5 +82,6 @@ class RunTables:
                     f"{path} is missing; run make discover RUN={self._workspace.folder} to its end"
                 )
         database = duckdb.connect()
+        database.execute("set enable_progress_bar = false")
         database.execute(view_statements(self._workspace.table_path("images").parent))
         return database

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import pandas as pd
 
@@ -13,6 +14,7 @@ from pipeline.atlas.media import Box, ImageJob
 from pipeline.atlas.selection import Examples, Presence, among, choose
 
 N_CELLS = 8  # crops a concept
+N_BINS = 36  # of the histogram of a concept's strength
 
 
 @dataclass(frozen=True)
@@ -34,6 +36,10 @@ class Catalogue:
         Rows of the table images by id, of the images that have a page, by path.
     class_names : mapping of int to str
         Names of the classes that have a page.
+    histograms : mapping of int to list of int
+        For each concept the images by largest strength, in `N_BINS` equal bins from 0 to `widest`.
+    widest : float
+        The largest strength of any concept in any image, gauge units.
     classes, labels, pairs, curves : mapping of int to list of dict
         Rows of concept_classes, concept_labels, concept_pairs and fidelity by concept. A pair
         appears under both its concepts, the other one under ``other``.
@@ -48,6 +54,8 @@ class Catalogue:
     examples: Mapping[int, Examples]
     images: Mapping[int, Row]
     class_names: Mapping[int, str]
+    histograms: Mapping[int, list[int]]
+    widest: float
     classes: Mapping[int, list[Row]]
     labels: Mapping[int, list[Row]]
     pairs: Mapping[int, list[Row]]
@@ -59,6 +67,29 @@ class Catalogue:
         """The label of a concept, or "concept 7" where it has none."""
         label = self.concepts[concept_id]["top_label"]
         return str(label) if label else f"concept {concept_id}"
+
+    def label_name(self, label: str) -> str:
+        """What a dataset label is called: the name of its class where it has one."""
+        class_id = self.data.label_classes.get(label)
+        return label if class_id is None else self.class_names.get(class_id, label)
+
+    def caption(self, image: Row) -> dict[str, Any]:
+        """What stands under an image: its label, or its path, and whether it was taken wrongly.
+
+        Returns
+        -------
+        dict
+            ``text``; ``title``, the label as it is and the path; ``taken``, what the network takes
+            it for instead where its label has a class and that is another, else None.
+        """
+        label = image["label"]
+        true = None if label is None else self.data.label_classes.get(str(label))
+        wrong = true is not None and image["pred_class"] is not None and true != image["pred_class"]
+        return {
+            "text": image["path"] if label is None else self.label_name(str(label)),
+            "title": image["path"] if label is None else f"{label} · {image['path']}",
+            "taken": (image["pred_label"] or f"class {image['pred_class']}") if wrong else None,
+        }
 
     def also(self, concept_id: int, n: int) -> list[str]:
         """The `n` next best classes of a concept, by the activations where it stands."""
@@ -105,6 +136,7 @@ def catalogue(data: AtlasData, n_examples: int, seed: int) -> Catalogue:
     }
     holders = {concept_id: int(each["n_images"] or 0) for concept_id, each in concepts.items()}
     examples, presence = choose(sql, holders, n_examples, seed)
+    widest, histograms = _histograms(data, list(concepts))
     shown = among(set().union(*(each.all() for each in examples.values())) if examples else set())
     images = rows(sql(f"select * from images where {shown} order by path, image_id"))
     return Catalogue(
@@ -115,6 +147,8 @@ def catalogue(data: AtlasData, n_examples: int, seed: int) -> Catalogue:
         examples=examples,
         images={int(each["image_id"]): each for each in images},
         class_names=_class_names(data),
+        histograms=histograms,
+        widest=widest,
         classes=_grouped(_sorted(tables["concept_classes"], "rank"), "concept_id"),
         labels=_grouped(tables["concept_labels"], "concept_id"),
         pairs=_pairs(tables["concept_pairs"]),
@@ -125,6 +159,20 @@ def catalogue(data: AtlasData, n_examples: int, seed: int) -> Catalogue:
         ),
         curves=_grouped(_curves(tables["fidelity"]), "concept_id"),
     )
+
+
+def _histograms(data: AtlasData, concept_ids: list[int]) -> tuple[float, dict[int, list[int]]]:
+    """Count the images by each concept's largest strength; those without it are not counted."""
+    top = data.sql("select max(max) as top from image_concepts")["top"].iloc[0]
+    widest = float(top) if top is not None and top > 0 else 1.0
+    table = data.sql(
+        f"select concept_id, least(floor(max / {widest} * {N_BINS}), {N_BINS - 1})::int as bin,"
+        " count(*) as n from image_concepts where max > 0 group by all order by all"
+    )
+    histograms = {each: [0] * N_BINS for each in concept_ids}
+    for each in rows(table):
+        histograms[int(each["concept_id"])][int(each["bin"])] = int(each["n"])
+    return widest, histograms
 
 
 def _class_names(data: AtlasData) -> dict[int, str]:

@@ -108,6 +108,49 @@ def line_chart(
     return Chart(width, height, left, right, top, bottom, lines, x_ticks, y_ticks, spot)
 
 
+@dataclass(frozen=True)
+class Histogram:
+    """Columns on a scale of 0..100 both ways, y upwards; heights grow with the counts' logarithm.
+
+    Attributes
+    ----------
+    columns : list of (x, width, height, held)
+        `held` tells whether the column lies beyond the mark.
+    mark : float
+        Where the mark is on the x scale.
+    ticks : list of (x, text)
+        Round values on the x scale.
+    most : int
+        The largest count.
+    """
+
+    columns: list[tuple[float, float, float, bool]]
+    mark: float
+    ticks: list[Tick]
+    most: int
+
+
+def histogram(counts: Sequence[int], widest: float, mark: float) -> Histogram | None:
+    """Scale counts of equal bins from 0 to `widest`; None where all are zero."""
+    most = max(counts, default=0)
+    if most == 0:
+        return None
+    step = 100.0 / len(counts)
+    columns = [
+        (
+            round(at * step, 2),
+            round(0.86 * step, 2),
+            round(100 * math.log1p(count) / math.log1p(most), 1),
+            (at + 0.5) * widest / len(counts) >= mark,
+        )
+        for at, count in enumerate(counts)
+        if count
+    ]
+    values = [each for each in _nice_ticks(0.0, widest) if each <= widest]
+    ticks = [(round(100 * each / widest, 2), f"{each:g}") for each in values]
+    return Histogram(columns, round(min(100.0, 100 * mark / widest), 2), ticks, most)
+
+
 def bars(values: Sequence[float], *, least: float = 0.0) -> tuple[list[Bar], float]:
     """Bars from a common zero, each on a scale of 0..100 that holds all of them.
 

@@ -64,6 +64,11 @@ def percent(value: float | None) -> str:
     return _true_minus(f"{share:.{decimals}f}") + " %"
 
 
+def points(value: float | None) -> str:
+    """Write a difference of shares (−1..1) in percentage points: +12, −3, 0."""
+    return NOTHING if value is None else signed(100.0 * value, 0)
+
+
 def count(value: float | None) -> str:
     """Write a whole number with thousands separated."""
     return NOTHING if value is None else f"{int(value):,}"

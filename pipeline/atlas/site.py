@@ -176,8 +176,9 @@ def _pages(book: Catalogue, sizes: dict[int, tuple[int, int]], folder: Path) -> 
     def page(template: str, root: str, make: Callable[[], Any]) -> Callable[[], str]:
         found = environment.get_template(template)
         return lambda: found.render(
-            title=book.data.title, root=root, sizes=sizes, page=make(), images=book.images
-        )
+            title=book.data.title, root=root, sizes=sizes, page=make(), images=book.images,
+            captions=book.caption,
+        )  # fmt: skip
 
     yield folder / "index.html", page("index.html", "", partial(index_view, book, facts))
     yield folder / "images.html", page("images.html", "", lambda: {"n_images": book.n_images})
@@ -202,7 +203,7 @@ def _environment() -> jinja2.Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    for name in ("number", "fixed", "signed", "percent", "count", "p_value"):
+    for name in ("number", "fixed", "signed", "percent", "points", "count", "p_value"):
         environment.filters[name] = getattr(formats, name)
     environment.filters["value"] = lambda value: "" if value is None else repr(float(value))
     return environment

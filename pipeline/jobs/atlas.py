@@ -63,9 +63,9 @@ def _settings(workspace: Workspace) -> dict[str, str]:
     """The configuration as it was resolved, without what tells where things lie on this machine."""
     places = {"dataset", "weights", "classes", "scheduler"}
     shown = {
-        name.upper(): str(value)
+        name.upper(): ",".join(map(str, value)) if isinstance(value, tuple) else str(value)
         for name, value in workspace.config.model_dump().items()
-        if value is not None and name not in places
+        if value not in (None, ()) and name not in places
     }
     record = workspace.record
     return shown | {

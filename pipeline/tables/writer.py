@@ -57,6 +57,7 @@ class TableWriter:
         """
         with duckdb.connect(config={"memory_limit": SORT_MEMORY}) as database:
             database.execute(f"set temp_directory = {_quoted(self._scratch)}")
+            database.execute("set enable_progress_bar = false")
             counts = {name: self._publish(database, name) for name in TABLES}
         files.write_text(self._folder / VIEWS, views_file())
         return counts
@@ -81,15 +82,20 @@ class TableWriter:
 
 
 class _Groups:
-    """Batches as tables of a schema, counted as they pass."""
+    """Batches as tables of a schema and of `ROW_GROUP` rows, the last of fewer; counted."""
 
     def __init__(self, batches: pa.RecordBatchReader, wanted: pa.Schema) -> None:
         self.schema, self.n_rows, self._batches = wanted, 0, batches
 
     def __iter__(self) -> Iterator[pa.Table]:
+        held = self.schema.empty_table()
         for batch in self._batches:
             self.n_rows += len(batch)
-            yield pa.Table.from_batches([batch]).cast(self.schema)
+            held = pa.concat_tables([held, pa.Table.from_batches([batch]).cast(self.schema)])
+            while len(held) >= ROW_GROUP:
+                yield held[:ROW_GROUP]
+                held = held[ROW_GROUP:]
+        yield held
 
 
 def _order_term(key: str) -> str:

@@ -9,10 +9,19 @@
   const loaded = new Map();
   const visible = new Set();
 
-  const kept = concordanceKept.get("concordance-mode");
-  const choice = controls.querySelector(`input[name=mode][value="${["light", "line", "off"].includes(kept) ? kept : "heat"}"]`);
-  choice.checked = true;
+  // The address keeps what was set on this page; the mode is also kept from page to page.
+  const modes = ["heat", "light", "line", "off"];
+  const given = new URLSearchParams(location.hash.slice(1));
+  const wanted = [given.get("mode"), concordanceKept.get("concordance-mode"), "heat"].find((each) => modes.includes(each));
+  controls.querySelector(`input[name=mode][value="${wanted}"]`).checked = true;
+  if (Number(given.get("threshold")) > 0) slider.value = given.get("threshold");
+  output.value = Number(slider.value).toFixed(2);
   controls.hidden = false;
+
+  function remember() {
+    const state = new URLSearchParams({ mode: mode(), threshold: slider.value });
+    history.replaceState(null, "", `#${state}`);
+  }
 
   const mode = () => controls.querySelector("input[name=mode]:checked").value;
 
@@ -38,6 +47,6 @@
     frame = requestAnimationFrame(() => visible.forEach(draw));
   }
   slider.addEventListener("input", redraw);
-  controls.addEventListener("change", () => { concordanceKept.set("concordance-mode", mode()); redraw(); });
+  controls.addEventListener("change", () => { concordanceKept.set("concordance-mode", mode()); remember(); redraw(); });
   addEventListener("resize", redraw);
 })();

@@ -159,7 +159,7 @@ const concordance = (() => {
   }
 
   const shares = {
-    heat: (value, level) => (value >= level ? 255 * (1 - Math.exp(-1.4 * value)) : 0),
+    heat: (value, level) => (value >= level ? 255 * Math.min(1, 0.12 + 0.5 * value) : 0),
     light: (value, level) => 210 * (1 - (value < level ? 0 : Math.min(1, value / Math.max(level, 0.6)))),
   };
 
@@ -203,7 +203,7 @@ const concordance = (() => {
     });
     const layer = layerOf(width, height, (data) => {
       for (let at = 0; at < best.length; at++) {
-        if (winner[at] >= 0) set(data, at, colours[winner[at]], 255 * Math.min(1, best[at]));
+        if (winner[at] >= 0) set(data, at, colours[winner[at]], 255 * Math.min(1, best[at] / 1.4));
       }
     });
     tint(canvas.getContext("2d"), picture, layer);

@@ -13,7 +13,8 @@ from pipeline.atlas.charts import bars
 from pipeline.atlas.formats import Row, rows
 from pipeline.atlas.selection import Sql
 
-_N_MAKERS, _N_SHOTS, _N_FAILS = 12, 24, 12
+_N_MAKERS, _N_SHOTS, _N_FAILS = 12, 18, 12
+FALSE_SHARE = 0.05  # Benjamini-Hochberg, as everywhere
 
 
 @dataclass(frozen=True)
@@ -70,9 +71,9 @@ def class_view(book: Catalogue, facts: ClassFacts, class_id: int) -> dict[str, A
             for each, row in book.concepts.items()
             if row["top_class"] == class_id
         ],
-        "labels": labels,
+        "labels": [(book.label_name(label), hits, n) for label, hits, n in labels],
         "fails": _fails(book, {label for label, _, _ in labels}),
-        "shots": [row for row in book.images.values() if row["pred_class"] == class_id][:_N_SHOTS],
+        "galleries": _galleries(book, class_id),
         "query": _query(class_id),
         "previous": ids[at - 1],
         "next": ids[(at + 1) % len(ids)],
@@ -119,13 +120,46 @@ def _makers(book: Catalogue, contribution: npt.NDArray[np.float64] | None) -> di
 
 
 def _fails(book: Catalogue, labels: set[str]) -> list[Row]:
-    """Concepts that come with more errors on these labels, the largest difference first."""
+    """Concepts that come with more errors on these labels, the surest difference first."""
     found = []
     for concept_id, of_concept in book.labels.items():
         for each in of_concept:
             with_it, without = each["error_rate_with"], each["error_rate_without"]
             if str(each["label"]) in labels and with_it is not None and without is not None:
-                gap = with_it - without
-                found.append({**each, "gap": gap, "name": book.name(concept_id)})
+                name, label = book.name(concept_id), book.label_name(str(each["label"]))
+                sure = each["q_value"] is not None and each["q_value"] <= FALSE_SHARE
+                found.append(
+                    {**each, "gap": with_it - without, "name": name, "label": label, "sure": sure}
+                )
     worse = [each for each in found if each["gap"] > 0]
-    return sorted(worse, key=lambda each: (-each["gap"], each["concept_id"]))[:_N_FAILS]
+
+    def rank(each: Row) -> tuple[float, float, int]:
+        q_value = 1.0 if each["q_value"] is None else float(each["q_value"])
+        return q_value, -each["gap"], each["concept_id"]
+
+    return sorted(worse, key=rank)[:_N_FAILS]
+
+
+def _galleries(book: Catalogue, class_id: int) -> list[dict[str, Any]]:
+    """Images of the atlas: of it but taken for another, taken for it wrongly, and rightly."""
+    right: list[dict[str, Any]] = []
+    wrong: list[dict[str, Any]] = []
+    missed: list[dict[str, Any]] = []
+    for image in book.images.values():
+        shot = {"image": image, "caption": book.caption(image)}
+        label = image["label"]
+        true = None if label is None else book.data.label_classes.get(str(label))
+        if image["pred_class"] == class_id:
+            (wrong if shot["caption"]["taken"] else right).append(shot)
+        elif true == class_id:
+            missed.append(shot)
+    kinds = (
+        ("missed", "Missed", "labelled as it, taken for another", missed),
+        ("wrong", "Taken for it wrongly", "labelled as another", wrong),
+        ("right", "Predicted as it", "", right),
+    )
+    return [
+        {"kind": kind, "title": title, "hint": hint, "shots": shots[:_N_SHOTS]}
+        for kind, title, hint, shots in kinds
+        if shots
+    ]

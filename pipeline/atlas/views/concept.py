@@ -5,10 +5,11 @@ from __future__ import annotations
 from typing import Any
 
 from pipeline.atlas.catalogue import Catalogue
-from pipeline.atlas.charts import Chart, Series, bars, line_chart
-from pipeline.atlas.formats import Row, count, fixed, number, percent, signed
+from pipeline.atlas.charts import Chart, Series, bars, histogram, line_chart
+from pipeline.atlas.formats import NOTHING, Row, count, fixed, percent, points, signed
 
 NULL_BAND = 1.96  # |z| that 95 % of real positions stay below, class by class
+SLIDER_TOP = 2.0  # gauge units, twice as strong as is typical
 _N_CLASSES, _N_LABELS, _N_NEAR = 8, 8, 5
 
 _KINDS = (
@@ -32,6 +33,10 @@ def concept_view(book: Catalogue, concept_id: int) -> dict[str, Any]:
         "threshold": concept["presence_threshold"],
         "slider": _slider(concept["presence_threshold"]),
         "facts": _facts(concept),
+        "histogram": histogram(
+            book.histograms[concept_id], book.widest, concept["presence_threshold"] or 0.0
+        ),
+        "n_images": book.n_images,
         "galleries": _galleries(book, concept_id),
         "classes": [
             (source, words, _class_bars(book.classes.get(concept_id, []), source))
@@ -41,7 +46,7 @@ def concept_view(book: Catalogue, concept_id: int) -> dict[str, Any]:
             )
         ],
         "class_pages": book.class_names,
-        "labels": _labels(book.labels.get(concept_id, [])),
+        "labels": _labels(book, concept_id),
         "near": _others(book, concept_id, "cosine"),
         "together": _others(book, concept_id, "jaccard"),
         "curves": _curves(book.curves.get(concept_id, [])),
@@ -59,32 +64,39 @@ def verdict(concept: Row) -> str:
 
 
 def query(concept_id: int) -> str:
-    """Python that lists the images of a concept."""
+    """Python that lists the images of a concept, and the SQL behind it."""
     return (
+        f"run.images_with({concept_id}, limit=50)\n\n"
         "run.sql(\n"
-        '    "select path, max, area from image_concepts join images using (image_id) "\n'
+        '    "select image_id, max, area, contribution from image_concepts "\n'
         f'    "where concept_id = {concept_id} order by max desc limit 50"\n'
         ")"
     )
 
 
 def _slider(threshold: float | None) -> dict[str, str]:
-    """Range and step of the threshold slider, in gauge units."""
-    return {"max": "2", "step": "0.05", "value": f"{min(threshold or 0.0, 2.0):.2f}"}
+    """Range and step of the threshold slider, in gauge units; it starts at the run's threshold."""
+    value = min(threshold or 0.0, SLIDER_TOP)
+    return {"max": f"{SLIDER_TOP:g}", "step": "0.01", "value": f"{value:.2f}"}
 
 
 def _facts(concept: Row) -> list[tuple[str, str, str]]:
     """(name, value, what it means)"""
     return [
-        ("Images", count(concept["n_images"]), "images with at least one position that holds it"),
-        ("Coverage", percent(concept["coverage"]), "share of all positions that hold it"),
-        ("Energy", percent(concept["energy"]), "share of the activations' squared norm"),
+        ("Images", count(concept["n_images"]), "hold it somewhere"),
+        ("Coverage", percent(concept["coverage"]), "of all positions hold it"),
+        ("Energy", percent(concept["energy"]), "of the activations’ squared norm"),
         ("Stability", fixed(concept["stability"]), "cosine with its match on other images"),
-        ("Importance", number(concept["importance"]), "what the network's answers owe to it"),
-        ("Deletion", signed(concept["deletion_effect"]), "effect of taking it away"),
-        ("Insertion", signed(concept["insertion_effect"]), "effect of putting it in"),
+        ("Importance", signed(concept["importance"]), "logits of the predicted class"),
+        ("Deleting it", _points(concept["deletion_effect"], -1), "probability, where it stands"),
+        ("It alone", _points(concept["insertion_effect"], 1), "probability, where it stands"),
         ("Threshold", fixed(concept["presence_threshold"]), "strength from which it is present"),
     ]
+
+
+def _points(effect: float | None, sign: int) -> str:
+    """Write a change of probability in percentage points."""
+    return NOTHING if effect is None else f"{points(sign * effect)} points"
 
 
 def _galleries(book: Catalogue, concept_id: int) -> list[dict[str, Any]]:
@@ -96,6 +108,7 @@ def _galleries(book: Catalogue, concept_id: int) -> list[dict[str, Any]]:
         shots = [
             {
                 "image": book.images[image_id],
+                "caption": book.caption(book.images[image_id]),
                 "max": float(book.presence.peak[book.presence.row(image_id), column]),
                 "area": float(book.presence.area[book.presence.row(image_id), column]),
             }
@@ -122,14 +135,15 @@ def _class_bars(found: list[Row], source: str) -> dict[str, Any] | None:
     }
 
 
-def _labels(found: list[Row]) -> list[Row]:
+def _labels(book: Catalogue, concept_id: int) -> list[Row]:
     """The dataset's labels that the concept tells most about."""
-    held = [each for each in found if each["n"]]
+    held = [each for each in book.labels.get(concept_id, []) if each["n"]]
 
     def told(each: Row) -> float:
         return (each["precision"] or 0.0) * (each["recall"] or 0.0)
 
-    return sorted(held, key=lambda each: (-told(each), str(each["label"])))[:_N_LABELS]
+    best = sorted(held, key=lambda each: (-told(each), str(each["label"])))[:_N_LABELS]
+    return [{**each, "name": book.label_name(str(each["label"]))} for each in best]
 
 
 def _others(book: Catalogue, concept_id: int, measure: str) -> list[dict[str, Any]]:
@@ -141,7 +155,12 @@ def _others(book: Catalogue, concept_id: int, measure: str) -> list[dict[str, An
     ]
     best = sorted(known, key=lambda each: (-each[measure], each["other"]))[:_N_NEAR]
     return [
-        {"id": each["other"], "name": book.name(each["other"]), "value": fixed(each[measure])}
+        {
+            "id": each["other"],
+            "name": book.name(each["other"]),
+            "value": fixed(each[measure]),
+            "has_crops": bool(book.examples[each["other"]].strongest),
+        }
         for each in best
     ]
 

@@ -20,6 +20,7 @@ def image_view(book: Catalogue, image_id: int, novelty: float | None) -> dict[st
     image = book.images[image_id]
     return {
         "image": image,
+        "caption": book.caption(image),
         "concepts": _concepts(book, image_id),
         "regions": _regions(book, image_id),
         "objects": _objects(book, image_id),
@@ -72,11 +73,9 @@ def _regions(book: Catalogue, image_id: int) -> list[Row]:
 
 def _objects(book: Catalogue, image_id: int) -> list[dict[str, Any]]:
     """Co-localized objects: their share of the image, and the concepts they are made of."""
-    image = book.images[image_id]
-    pixels = max(1, image["width"] * image["height"])
     return [
         {
-            "share": min(1.0, each["area"] / pixels),
+            "share": each["area"],
             "concepts": [
                 {"id": int(concept_id), "name": book.name(int(concept_id))}
                 for concept_id in each["concept_ids"]
@@ -88,7 +87,11 @@ def _objects(book: Catalogue, image_id: int) -> list[dict[str, Any]]:
 
 
 def _waterfall(book: Catalogue, image_id: int) -> dict[str, Any] | None:
-    """Contributions to the predicted class, largest first; the small ones in one step."""
+    """From the head's answer to nothing to the predicted class's logit, concept by concept.
+
+    The largest contributions come first, the small ones in one step; what the concepts leave is the
+    last step. Where the logits are not known, the steps start at zero and end at their sum.
+    """
     values = book.presence.contribution[book.presence.row(image_id)].astype(np.float64)
     known = np.flatnonzero(np.isfinite(values))
     if len(known) == 0:
@@ -102,10 +105,18 @@ def _waterfall(book: Catalogue, image_id: int) -> dict[str, Any] | None:
         steps.append((concept_id, book.name(concept_id), float(values[each])))
     rest = float(values[others].sum())
     if others and rest:
-        steps.append((None, f"{len(others)} others", rest))
+        steps.append((None, f"{len(others)} other concepts", rest))
+    end = "all concepts"
+    if book.data.logits is not None:
+        nothing, logit = book.data.logits(image_id)
+        steps.insert(0, (None, "without any concept", nothing))
+        left = logit - sum(value for _, _, value in steps)
+        steps.append((None, "not explained by concepts", left))
+        end = "logit of the class"
     made, total, zero = waterfall([value for _, _, value in steps])
     return {
         "rows": list(zip(steps, made, strict=True)),
+        "end": end,
         "sum": sum(value for _, _, value in steps),
         "total": total,
         "zero": zero,

@@ -5,39 +5,34 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-import pandas as pd
 
 from pipeline.atlas.catalogue import Catalogue
-from pipeline.atlas.charts import Chart, Series, line_chart
-from pipeline.atlas.formats import Row, rows
 from pipeline.atlas.layout import concept_map
 from pipeline.atlas.views.classes import ClassFacts
 from pipeline.atlas.views.concept import verdict
+from pipeline.atlas.views.overview import overview
 
 MAP_HEIGHT, MAP_ASPECT, MAP_TILE = 460, 1.9, 72
-_N_REJECTED, _N_NAMED = 100, 36
+_N_NAMED = 36  # beyond so many concepts the map's pictures speak for themselves
 
 
 def index_view(book: Catalogue, facts: ClassFacts) -> dict[str, Any]:
     """Everything the front page shows."""
     cards = _cards(book)
+    classes = [
+        {"id": class_id, "name": name, "n": facts.n_images.get(class_id, 0)}
+        for class_id, name in book.class_names.items()
+    ]
     return {
         "summary": dict(book.data.summary),
         "cards": cards,
         "classes_of_cards": sorted(
-            {(each["class"], each["label"]) for each in cards if each["label"]}
+            {(each["class"], each["label"]) for each in cards if each["label"]},
+            key=lambda each: each[::-1],
         ),
         "map": _map(book),
-        "k_charts": _k_charts(book.data.tables["k_metrics"]),
-        "fidelity": _fidelity(book.data.tables["fidelity"]),
-        "classes": [
-            {"id": class_id, "name": name, "n": facts.n_images.get(class_id, 0)}
-            for class_id, name in sorted(book.class_names.items(), key=lambda each: each[1])
-        ],
-        "n_shown": len(book.images),
-        "n_images": book.n_images,
-        "rejected": list(rows(book.data.tables["rejected"].head(_N_REJECTED))),
-        "n_rejected": len(book.data.tables["rejected"]),
+        "run": overview(book),
+        "classes": sorted(classes, key=lambda each: (-each["n"], each["name"], each["id"])),
     }
 
 
@@ -50,7 +45,8 @@ def _cards(book: Catalogue) -> list[dict[str, Any]]:
             for each in book.labels.get(concept_id, [])
             if each["lift"] and each["lift"] > 1
         ]
-        words = list(dict.fromkeys([book.name(concept_id), *said[:6], *held[:6]]))
+        held = [word for label in held[:6] for word in (label, book.label_name(label))]
+        words = list(dict.fromkeys([book.name(concept_id), *said[:6], *held]))
         cards.append(
             {
                 "id": concept_id,
@@ -77,6 +73,7 @@ def _map(book: Catalogue) -> dict[str, Any]:
     margin = biggest + 16
     width = MAP_HEIGHT * MAP_ASPECT
     columns = max(1, int(np.ceil(np.sqrt(len(concepts)))))
+    names = [book.name(each) for each in book.concepts]
     discs = []
     for at, (concept, (x, y)) in enumerate(zip(concepts, points, strict=True)):
         concept_id = int(concept["concept_id"])
@@ -84,6 +81,7 @@ def _map(book: Catalogue) -> dict[str, Any]:
             {
                 "id": concept_id,
                 "name": book.name(concept_id),
+                "twin": names.count(book.name(concept_id)) > 1,
                 "x": round(margin + float(x) / MAP_ASPECT * (width - 2 * margin), 1),
                 "y": round(margin + float(y) * (MAP_HEIGHT - 2 * margin), 1),
                 "r": round(biggest * (0.55 + 0.45 * float(share[at])), 1),
@@ -99,31 +97,3 @@ def _map(book: Catalogue) -> dict[str, Any]:
         "tile": MAP_TILE,
         "named": len(concepts) <= _N_NAMED,
     }
-
-
-def _k_charts(table: pd.DataFrame) -> list[tuple[str, str, Chart]]:
-    """(title, hint, chart) of what spoke for this k; nothing where only one k was tried."""
-    chosen = [int(each) for each in table.loc[table["chosen"].eq(True), "k"].unique()]
-    mark = float(chosen[0]) if chosen else None
-    made: list[tuple[str, str, Chart]] = []
-    for column, title, hint in (
-        ("bicv_error", "Bi-cross-validated error", "lower is better"),
-        ("heldout_error", "Held-out error", "falls for ever; it cannot choose k"),
-        ("split_stability", "Split-half stability", "higher is better"),
-    ):
-        known = table.dropna(subset=[column])
-        if known.empty or (column == "heldout_error" and made):
-            continue
-        values = known.assign(value=known[column].astype(float)).groupby("k")["value"]
-        points = [(float(str(k)), float(mean)) for k, mean in values.mean().items()]
-        ranges = list(zip(values.min().tolist(), values.max().tolist(), strict=True))
-        chart = line_chart([Series(title, points, ranges)], log_x=True, mark=mark)
-        if chart:
-            made.append((title, hint, chart))
-    return made
-
-
-def _fidelity(table: pd.DataFrame) -> list[Row]:
-    """Measurements of the whole bank: those of no single concept, level or class."""
-    whole = table["concept_id"].isna() & table["level"].isna() & table["class_id"].isna()
-    return list(rows(table[whole]))

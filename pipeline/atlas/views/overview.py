@@ -1,0 +1,132 @@
+"""How the run went: how faithful the concepts are, what spoke for their number, settings."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pandas as pd
+
+from pipeline.atlas.catalogue import Catalogue
+from pipeline.atlas.charts import Chart, Series, bars, line_chart
+from pipeline.atlas.formats import Row, fixed, percent, rows
+
+_N_REJECTED = 100
+
+_MEASURES = (
+    ("agreement", "Same top class as the network", "share of images", percent),
+    ("kl", "KL divergence from the network’s answer", "nats; lower is better", fixed),
+    (
+        "accuracy",
+        "Right by the dataset’s labels",
+        "share of images; concepts of few classes leave few to err with, so it may exceed the"
+        " network’s own",
+        percent,
+    ),
+)
+_STANDINS = (
+    ("", "the concepts alone"),
+    ("_svd", "truncated SVD, same rank"),
+    ("_mean", "the mean activation"),
+    ("_network", "the network itself"),
+)
+
+
+def overview(book: Catalogue) -> dict[str, Any]:
+    """Everything the front page says of the run."""
+    tables = book.data.tables
+    whole = _of_the_whole_bank(tables["fidelity"])
+    return {
+        "headline": _headline(whole),
+        "fidelity": _fidelity(whole),
+        "other_measures": _others(whole),
+        "k_charts": _k_charts(tables["k_metrics"]),
+        "k_facts": _k_facts(tables["k_metrics"]),
+        "settings": dict(book.data.settings),
+        "n_shown": len(book.images),
+        "n_images": book.n_images,
+        "rejected": list(rows(tables["rejected"].head(_N_REJECTED))),
+        "n_rejected": len(tables["rejected"]),
+    }
+
+
+def _of_the_whole_bank(table: pd.DataFrame) -> dict[str, Row]:
+    """Measurements of no single concept, level or class, by metric; held out before fit."""
+    whole = table["concept_id"].isna() & table["level"].isna() & table["class_id"].isna()
+    ordered = table[whole].sort_values("split", ascending=True, kind="stable", na_position="first")
+    return {str(each["metric"]): each for each in rows(ordered) if each["value"] is not None}
+
+
+def _headline(whole: dict[str, Row]) -> dict[str, str] | None:
+    if "agreement" not in whole:
+        return None
+    said = whole["agreement"]
+    return {
+        "value": percent(said["value"]),
+        "n": f"{int(said['n'] or 0):,}",
+        "split": "held-out" if said["split"] == "heldout" else str(said["split"] or ""),
+        "svd": percent(whole["agreement_svd"]["value"]) if "agreement_svd" in whole else "",
+        "mean": percent(said["baseline"]) if said["baseline"] is not None else "",
+    }
+
+
+def _fidelity(whole: dict[str, Row]) -> list[dict[str, Any]]:
+    """For each measure the concepts beside what might stand in for them, as bars."""
+    made = []
+    for base, title, hint, text in _MEASURES:
+        found = [(words, whole[base + end]) for end, words in _STANDINS if whole.get(base + end)]
+        if base not in whole:
+            continue
+        whole_scale = [] if base == "kl" else [1.0]
+        drawn = bars([*(row["value"] for _, row in found), *whole_scale])[0][: len(found)]
+        lines = [
+            {"name": words, "text": text(row["value"]), "bar": bar, "own": at == 0}
+            for at, ((words, row), bar) in enumerate(zip(found, drawn, strict=True))
+        ]
+        made.append({"title": title, "hint": hint, "lines": lines, "row": whole[base]})
+    return made
+
+
+def _others(whole: dict[str, Row]) -> list[Row]:
+    """Measurements that have no bars above."""
+    drawn = {base + end for base, *_ in _MEASURES for end, _ in _STANDINS}
+    return [row for metric, row in whole.items() if metric not in drawn]
+
+
+def _k_charts(table: pd.DataFrame) -> list[tuple[str, str, Chart]]:
+    """(title, hint, chart) of what spoke for this k; nothing where only one k was tried."""
+    chosen = [int(each) for each in table.loc[table["chosen"].eq(True), "k"].unique()]
+    mark = float(chosen[0]) if chosen else None
+    made: list[tuple[str, str, Chart]] = []
+    for column, title, hint in (
+        ("bicv_error", "Bi-cross-validated error", "lower is better"),
+        ("heldout_error", "Held-out error", "falls for ever; it cannot choose k"),
+        ("split_stability", "Split-half stability", "higher is better"),
+    ):
+        known = table.dropna(subset=[column])
+        if known.empty or (column == "heldout_error" and made):
+            continue
+        values = known.assign(value=known[column].astype(float)).groupby("k")["value"]
+        points = [(float(str(k)), float(mean)) for k, mean in values.mean().items()]
+        ranges = list(zip(values.min().tolist(), values.max().tolist(), strict=True))
+        chart = line_chart([Series(title, points, ranges)], log_x=True, mark=mark)
+        if chart:
+            made.append((title, hint, chart))
+    return made
+
+
+def _k_facts(table: pd.DataFrame) -> list[tuple[str, str]]:
+    """What is known of the chosen k: means over the replicates."""
+    of_it = table[table["chosen"].eq(True)]
+    made = []
+    for column, name in (
+        ("error", "relative error"),
+        ("heldout_error", "held out"),
+        ("svd_error", "floor (truncated SVD)"),
+        ("bicv_error", "bi-cross-validated"),
+        ("split_stability", "split-half stability"),
+        ("seed_stability", "seed stability"),
+    ):
+        known = of_it[column].dropna().astype(float)
+        if len(known):
+            made.append((name, fixed(float(known.mean()), 3)))
+    return made
