@@ -11,7 +11,7 @@ import pandas as pd
 from pipeline.errors import UserError, suggest
 from pipeline.explain import Labels
 from pipeline.jobs.workspace import Workspace
-from pipeline.tables import TABLES, view_statements
+from pipeline.tables import TABLES, open_database, view_statements
 
 
 class RunTables:
@@ -81,7 +81,6 @@ class RunTables:
                 raise UserError(
                     f"{path} is missing; run make discover RUN={self._workspace.folder} to its end"
                 )
-        database = duckdb.connect()
-        database.execute("set enable_progress_bar = false")
+        database = open_database()
         database.execute(view_statements(self._workspace.table_path("images").parent))
         return database

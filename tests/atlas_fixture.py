@@ -28,6 +28,7 @@ NASTY = (
     "\u202egnp.\u0000\u2028line\u2029",
     "日本語 Ünïcödé 🐕 a very long label that goes on and on until no line can hold it",
 )
+NOTHING = 0.25  # what the head answers to nothing
 NAMES = ("wheel", "wing", "sail", "window", "leaf", "wave", "roof", "mast")
 
 
@@ -90,7 +91,8 @@ def synthetic(
         images.append(picture.clip(0, 255).astype(np.uint8))
     weights = rng.normal(0, 1, (k, len(class_names)))
     logits = np.einsum("nk,kc->nc", maps.mean((2, 3)) * 30, weights)
-    labels = [None if bare else class_names[int(each)] for each in logits.argmax(1)]
+    true = np.where(np.arange(n_images) % 5 == 2, logits.argmin(1), logits.argmax(1))
+    labels = [None if bare else class_names[int(each)] for each in true]
     paths = [names(i) for i in range(n_images)]
     parts = Parts(images, paths, labels, gauge(maps), class_names, weights * 4, logits, weights)
     return assemble(
@@ -132,6 +134,7 @@ def assemble(
     for name in ("images", "image_concepts", "regions"):
         tables[name] = tables[name].sort_values("image_id", kind="stable").reset_index(drop=True)
     at = {int(ids[i]): int(i) for i in order}
+    top = parts.image_logits.max(1)
 
     def object_mask(image_id: int) -> npt.NDArray[np.bool_]:
         height, width = parts.images[at[image_id]].shape[:2]
@@ -150,6 +153,9 @@ def assemble(
         read_heatmap=lambda image_id: parts.heatmaps[at[image_id]],
         upsample=resample,
         object_mask=None if bare else object_mask,
+        logits=None if bare else lambda image_id: (NOTHING, float(top[at[image_id]])),
+        settings={} if bare else {"MODEL": "blobs", "SEED": str(seed)},
+        label_classes={} if bare else {name: j for j, name in enumerate(parts.class_names)},
     )  # fmt: skip
 
 

@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import io
+import re
+import zlib
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from PIL import Image
 
 from pipeline.atlas.colours import as_hex, seen_apart
 from pipeline.atlas.pictures import (
@@ -177,3 +182,36 @@ def test_the_book_is_a_pdf_without_a_date():
     assert b"Date" not in first
     assert book("title", "subtitle", entries) == first
     assert book("title", "subtitle", []).startswith(b"%PDF-")
+
+
+def streams(pdf: bytes) -> list[bytes]:
+    """The streams of a PDF, unpacked; pictures as they are."""
+    found = re.findall(rb"<< ([^\n]*)/Length \d+ >>\nstream\n(.*?)\nendstream", pdf, re.DOTALL)
+    return [zlib.decompress(data) if b"Flate" in head else data for head, data in found]
+
+
+def test_the_book_keeps_text_as_text_and_pictures_as_they_were():
+    buffer = io.BytesIO()
+    Image.fromarray(np.full((8, 8, 3), 90, np.uint8)).save(buffer, "JPEG")
+    nasty = "a) Tj (b \\ α 日 <script>"
+    pdf = book("title", "subtitle", [Entry(nasty, ["note one"], (1, 2, 3), [buffer.getvalue()])])
+    parts = streams(pdf)
+    assert buffer.getvalue() in parts
+    maps = [part.decode() for part in parts if part.startswith(b"/CIDInit")]
+    assert len(maps) == 2  # the plain font, and the one for other scripts
+    glyphs = [dict(re.findall(r"^<(\w{4})> <(\w+)>", each, re.MULTILINE)) for each in maps]
+    lines: dict[str, str] = {}
+    content = next(part.decode() for part in parts if b" Tj ET" in part)
+    pattern = r"/F(\d) [\d.]+ Tf [\d.]+ ([\d.]+) Td <(\w*)>"
+    for font, y, run in re.findall(pattern, content):
+        codes = re.findall("....", run)
+        text = bytes.fromhex("".join(glyphs[int(font)][code] for code in codes))
+        lines[y] = lines.get(y, "") + text.decode("utf-16-be")
+    assert {"title", "note one", "subtitle1 / 1"} <= set(lines.values())
+    assert nasty.replace("日", "\ufffd") in lines.values()
+    assert pdf.count(b"/FontFile2") == 2
+    assert len(pdf) < 60_000
+    places = [int(each) for each in re.findall(rb"^(\d{10}) 00000 n", pdf, re.MULTILINE)]
+    assert all(re.match(rb"\d+ 0 obj", pdf[place:]) for place in places)
+    start = int(re.search(rb"startxref\n(\d+)", pdf)[1])
+    assert pdf[start:].startswith(b"xref")

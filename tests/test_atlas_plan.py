@@ -11,12 +11,14 @@ from hypothesis import strategies as st
 
 from pipeline.atlas import formats
 from pipeline.atlas.catalogue import catalogue
-from pipeline.atlas.charts import Series, bars, line_chart, waterfall
+from pipeline.atlas.charts import Series, bars, histogram, line_chart, waterfall
 from pipeline.atlas.layout import concept_map
 from pipeline.atlas.media import square_around
 from pipeline.atlas.selection import POOL, Examples, choose
 from pipeline.atlas.views.classes import class_facts, class_view
-from tests.atlas_fixture import ask, synthetic
+from pipeline.atlas.views.image import image_view
+from pipeline.atlas.views.overview import overview
+from tests.atlas_fixture import NOTHING, ask, synthetic
 
 Floats = npt.NDArray[np.float32]
 LEVEL = 0.4
@@ -291,3 +293,71 @@ def test_a_class_sums_up_its_images():
     shown = [value for _, value, _ in view["makers"]["rows"]]
     assert shown == sorted(shown, reverse=True)
     assert view["labels"][0][1] <= view["labels"][0][2]
+
+
+def test_a_waterfall_goes_from_nothing_to_the_logit_of_the_class():
+    data = synthetic(20, 5)
+    book = catalogue(data, 6, 0)
+    assert data.logits is not None
+    for image_id in book.images:
+        fall = image_view(book, image_id, None)["waterfall"]
+        steps = [step for step, _ in fall["rows"]]
+        assert steps[0][1:] == ("without any concept", NOTHING)
+        assert fall["sum"] == pytest.approx(data.logits(image_id)[1])
+        mine = data.sql(f"from image_concepts where image_id = {image_id}").contribution.sum()
+        assert sum(each[2] for each in steps[1:-1]) == pytest.approx(mine, abs=1e-5)
+
+
+def test_images_that_are_taken_for_another_class_are_marked():
+    data = synthetic(40, 5)
+    book = catalogue(data, 8, 0)
+    wrong = 0
+    for image in book.images.values():
+        caption = book.caption(image)
+        if image["pred_label"] == image["label"]:
+            assert caption["taken"] is None
+        else:
+            assert caption["taken"] == image["pred_label"]
+            wrong += 1
+        assert caption["text"] == image["label"]
+    assert wrong > 2
+    facts = class_facts(book)
+    shown = dict.fromkeys(("missed", "wrong", "right"), 0)
+    for class_id, name in book.class_names.items():
+        for gallery in class_view(book, facts, class_id)["galleries"]:
+            shown[gallery["kind"]] += len(gallery["shots"])
+            for shot in gallery["shots"]:
+                image = shot["image"]
+                assert (image["label"] == name) == (gallery["kind"] != "wrong")
+                assert (image["pred_label"] == name) == (gallery["kind"] != "missed")
+    assert min(shown.values()) > 0
+
+
+def test_a_histogram_counts_every_image_that_has_the_concept():
+    data = synthetic(60, 4)
+    book = catalogue(data, 6, 0)
+    rows = data.sql("from image_concepts where max > 0")
+    assert book.widest == pytest.approx(rows["max"].max())
+    for concept_id, counts in book.histograms.items():
+        mine = rows[rows.concept_id == concept_id]["max"]
+        assert sum(counts) == len(mine)
+        drawn = histogram(counts, book.widest, 0.35)
+        assert drawn is not None
+        assert drawn.most == max(counts)
+        assert max(height for _, _, height, _ in drawn.columns) == 100
+        assert all(x >= 0 and x + width <= 100 for x, width, _, _ in drawn.columns)
+        assert drawn.mark == pytest.approx(100 * 0.35 / book.widest, abs=0.01)
+    assert histogram([0, 0], 1.0, 0.5) is None
+
+
+def test_the_overview_sets_the_concepts_beside_what_might_stand_in_for_them():
+    said = overview(catalogue(synthetic(12, 3), 4, 0))
+    assert said["headline"]["value"] == "81 %"
+    agreement = said["fidelity"][0]
+    assert [line["text"] for line in agreement["lines"]] == ["81 %", "11 %"]
+    assert [line["own"] for line in agreement["lines"]] == [True, False]
+    assert agreement["lines"][0]["bar"].width == pytest.approx(81)
+    assert len(said["k_charts"]) == 2
+    assert dict(said["k_facts"])["relative error"]
+    assert said["settings"]["MODEL"] == "blobs"
+    assert overview(catalogue(synthetic(12, 3, bare=True), 4, 0))["headline"] is None

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -11,13 +11,14 @@ import numpy.typing as npt
 from PIL import Image, ImageDraw
 
 from pipeline.atlas.media import CELL, unpack
+from pipeline.atlas.pdf import DPI, Pdf
 from pipeline.atlas.typeset import Style, clean, draw, elide, width_of, wrap
 
 Bytes = npt.NDArray[np.uint8]
 
 _PAPER, _RULE = (255, 255, 255), (222, 221, 216)
 _MUTED = (99, 96, 90)
-_PAGE, _DPI = (2480, 3508), 300  # A4
+_PAGE = (2480, 3508)  # A4, in pixels of 1/300 inch
 
 
 @dataclass(frozen=True)
@@ -64,68 +65,58 @@ def concept_sheet(entry: Entry, *, columns: int = 4, side: int = CELL) -> Bytes:
 
 
 def book(title: str, subtitle: str, entries: Sequence[Entry]) -> bytes:
-    """Set all concepts as rows, heading left and crops right, into an A4 PDF of 300 dots an inch.
+    """Set all concepts as rows, heading left and crops right, into an A4 PDF: text and pictures.
 
     Returns
     -------
     bytes
         The PDF; equal for equal input (it carries no date).
     """
-    sheets = list(_pages(title, subtitle, entries))
-    buffer = io.BytesIO()
-    sheets[0].save(
-        buffer, "PDF", save_all=True, append_images=sheets[1:], resolution=_DPI, quality=90,
-        title=clean(title), creationDate=None, modDate=None,
-    )  # fmt: skip
-    return buffer.getvalue()
+    document = Pdf(clean(title), *_PAGE)
+    margin, row, n_cells, gap, label = 190, 286, 6, 10, 560
+    side = (_PAGE[0] - 2 * margin - label - (n_cells - 1) * gap) // n_cells
+    per_page = (_PAGE[1] - 2 * margin - 260) // row
+    n_pages = max(1, -(-len(entries) // per_page))
+    for page in range(n_pages):
+        _running_head(document, margin, title, subtitle, f"{page + 1} / {n_pages}")
+        for line, entry in enumerate(entries[page * per_page : (page + 1) * per_page]):
+            y = margin + 230 + line * row
+            _row_label(document, margin, y, entry, label - 40)
+            for at, cell in enumerate(entry.cells[:n_cells]):
+                x = margin + label + at * (side + gap)
+                document.jpeg(x, y, side, side, cell)
+        document.end_page()
+    return document.finish()
 
 
 def sheet_png(entry: Entry) -> bytes:
     """Make the contact sheet of a concept and encode it as PNG."""
     buffer = io.BytesIO()
-    Image.fromarray(concept_sheet(entry)).save(buffer, "PNG", compress_level=3, dpi=(_DPI, _DPI))
+    Image.fromarray(concept_sheet(entry)).save(buffer, "PNG", compress_level=3, dpi=(DPI, DPI))
     return buffer.getvalue()
 
 
-def _pages(title: str, subtitle: str, entries: Sequence[Entry]) -> Iterator[Image.Image]:
-    margin, row, n_cells, gap = 190, 286, 6, 10
-    label = 560
-    side = (_PAGE[0] - 2 * margin - label - (n_cells - 1) * gap) // n_cells
-    per_page = (_PAGE[1] - 2 * margin - 260) // row
-    n_pages = max(1, -(-len(entries) // per_page))
-    for page in range(n_pages):
-        sheet = Image.new("RGB", _PAGE, _PAPER)
-        _running_head(sheet, margin, title, subtitle, f"{page + 1} / {n_pages}")
-        for line, entry in enumerate(entries[page * per_page : (page + 1) * per_page]):
-            y = margin + 230 + line * row
-            _row_label(sheet, (margin, y), entry, label - 40)
-            for at, cell in enumerate(entry.cells[:n_cells]):
-                sheet.paste(unpack(cell, side), (margin + label + at * (side + gap), y))
-        yield sheet
-
-
-def _running_head(sheet: Image.Image, margin: int, title: str, subtitle: str, folio: str) -> None:
+def _running_head(document: Pdf, margin: int, title: str, subtitle: str, folio: str) -> None:
     head, body = Style(64), Style(34, colour=_MUTED)
     room = _PAGE[0] - 2 * margin
-    draw(sheet, (margin, margin + 56), elide(clean(title), head, room), head)
-    draw(sheet, (margin, margin + 124), elide(clean(subtitle), body, room - 200), body)
-    draw(sheet, (_PAGE[0] - margin - width_of(folio, body), margin + 124), folio, body)
-    y = margin + 170
-    ImageDraw.Draw(sheet).line((margin, y, _PAGE[0] - margin, y), fill=_RULE, width=3)
+    document.text(margin, margin + 56, elide(clean(title), head, room), head)
+    document.text(margin, margin + 124, elide(clean(subtitle), body, room - 200), body)
+    document.text(_PAGE[0] - margin - width_of(folio, body), margin + 124, folio, body)
+    document.box(margin, margin + 168, room, 3, _RULE)
 
 
-def _row_label(sheet: Image.Image, xy: tuple[int, int], entry: Entry, width: int) -> None:
+def _row_label(document: Pdf, x: int, y: int, entry: Entry, width: int) -> None:
     head, body = Style(42), Style(29, colour=_MUTED)
-    x, y = xy
-    _mark(sheet, (x, y + 6), 34, entry.colour)
+    document.box(x, y + 6, 34, 34, entry.colour)
     lines = wrap(entry.heading, head, width - 56, 2)
     for at, line in enumerate(lines):
-        draw(sheet, (x + 56, y + 36 + at * head.leading), line, head)
+        document.text(x + 56, y + 36 + at * head.leading, line, head)
     y += 36 + len(lines) * head.leading
     for at, note in enumerate(entry.notes[:4]):
-        draw(sheet, (x + 56, y + at * body.leading), elide(clean(note), body, width - 56), body)
+        line = elide(clean(note), body, width - 56)
+        document.text(x + 56, y + at * body.leading, line, body)
 
 
 def _mark(sheet: Image.Image, xy: tuple[int, int], size: int, colour: tuple[int, int, int]) -> None:
     x, y = xy
-    ImageDraw.Draw(sheet).rounded_rectangle((x, y, x + size, y + size), size // 5, fill=colour)
+    ImageDraw.Draw(sheet).rectangle((x, y, x + size, y + size), fill=colour)

@@ -164,7 +164,7 @@ def _entry(book: Catalogue, concept_id: int, colour: Any, cells: list[bytes]) ->
         f"importance {formats.number(concept['importance'], 2)}",
     ]
     if verdict(concept) == "chance":
-        notes[0] += ", label not better than chance"
+        notes.insert(1, "label not better than chance")
     red, green, blue = (int(each) for each in colour)
     return sheets.Entry(book.name(concept_id), notes, (red, green, blue), cells)
 

@@ -41,7 +41,7 @@ def clean(text: str) -> str:
 
 def width_of(text: str, style: Style) -> float:
     """Width in pixels that `text` takes on one line."""
-    return sum(font.getlength(run) for font, run in _runs(text, style))
+    return sum(font.getlength(run) for font, run in runs(text, style))
 
 
 def elide(text: str, style: Style, width: float) -> str:
@@ -75,13 +75,13 @@ def draw(picture: Image.Image, xy: tuple[float, float], text: str, style: Style)
     """Draw one line of `text` into `picture` in place; `xy` is its left edge and its baseline."""
     pen = ImageDraw.Draw(picture)
     x, y = xy
-    for font, run in _runs(text, style):
+    for font, run in runs(text, style):
         pen.text((x, y), run, font=font, fill=style.colour, anchor="ls")
         x += font.getlength(run)
 
 
-def _runs(text: str, style: Style) -> list[tuple[Font, str]]:
-    """Split a line into runs of one font each; a character that no font has is drawn as a box."""
+def runs(text: str, style: Style) -> list[tuple[Font, str]]:
+    """Split a line into runs of one font each; a character that no font has is a box."""
     fonts = _fonts(style.size, style.bold)
     runs: list[tuple[Font, str]] = []
     for char in text:

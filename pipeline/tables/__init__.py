@@ -1,6 +1,7 @@
 """Tables: what a run found, as rows with explicit schemas."""
 
 from pipeline.tables.concepts import class_rows, concept_rows, label_rows, pair_rows
+from pipeline.tables.database import open_database
 from pipeline.tables.images import ShardRows, shard_rows
 from pipeline.tables.schemas import TABLES, describe, schema, to_arrow
 from pipeline.tables.views import view_statements
@@ -14,6 +15,7 @@ __all__ = [
     "concept_rows",
     "describe",
     "label_rows",
+    "open_database",
     "pair_rows",
     "schema",
     "shard_rows",

@@ -15,6 +15,7 @@ import pandas as pd
 import pyarrow as pa
 
 from pipeline import files
+from pipeline.tables.database import open_database
 from pipeline.tables.schemas import ORDER, ROW_GROUP, TABLES, schema, to_arrow
 from pipeline.tables.views import VIEWS, views_file
 
@@ -55,9 +56,8 @@ class TableWriter:
         dict
             Rows by table.
         """
-        with duckdb.connect(config={"memory_limit": SORT_MEMORY}) as database:
+        with open_database(memory_limit=SORT_MEMORY) as database:
             database.execute(f"set temp_directory = {_quoted(self._scratch)}")
-            database.execute("set enable_progress_bar = false")
             counts = {name: self._publish(database, name) for name in TABLES}
         files.write_text(self._folder / VIEWS, views_file())
         return counts

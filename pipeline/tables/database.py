@@ -1,0 +1,15 @@
+"""A DuckDB database in memory that prints nothing."""
+
+from __future__ import annotations
+
+import duckdb
+
+
+def open_database(**config: str) -> duckdb.DuckDBPyConnection:
+    """Open a database; `config` as for ``duckdb.connect``."""
+    database = duckdb.connect(config=dict(config))
+    # Long queries draw a bar on stdout; in Jupyter they do not, and may not be told so.
+    (drawn,) = database.execute("select current_setting('enable_progress_bar')").fetchone() or (0,)
+    if drawn:
+        database.execute("set enable_progress_bar = false")
+    return database
