@@ -300,7 +300,7 @@ def test_a_waterfall_goes_from_nothing_to_the_logit_of_the_class():
     book = catalogue(data, 6, 0)
     assert data.logits is not None
     for image_id in book.images:
-        fall = image_view(book, image_id, None)["waterfall"]
+        fall = image_view(book, image_id, None, data.logits(image_id))["waterfall"]
         steps = [step for step, _ in fall["rows"]]
         assert steps[0][1:] == ("without any concept", NOTHING)
         assert fall["sum"] == pytest.approx(data.logits(image_id)[1])
@@ -313,7 +313,7 @@ def test_images_that_are_taken_for_another_class_are_marked():
     book = catalogue(data, 8, 0)
     wrong = 0
     for image in book.images.values():
-        caption = book.caption(image)
+        caption = book.captions[image["image_id"]]
         if image["pred_label"] == image["label"]:
             assert caption["taken"] is None
         else:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from functools import cached_property
 
 import pandas as pd
 
@@ -73,15 +73,16 @@ class Catalogue:
         class_id = self.data.label_classes.get(label)
         return label if class_id is None else self.class_names.get(class_id, label)
 
-    def caption(self, image: Row) -> dict[str, Any]:
+    @cached_property
+    def captions(self) -> Mapping[int, Row]:
         """What stands under an image: its label, or its path, and whether it was taken wrongly.
 
-        Returns
-        -------
-        dict
-            ``text``; ``title``, the label as it is and the path; ``taken``, what the network takes
-            it for instead where its label has a class and that is another, else None.
+        By image: ``text``; ``title``, the label as it is and the path; ``taken``, what the network
+        takes it for instead where its label has a class and that is another, else None.
         """
+        return {image_id: self._caption(image) for image_id, image in self.images.items()}
+
+    def _caption(self, image: Row) -> Row:
         label = image["label"]
         true = None if label is None else self.data.label_classes.get(str(label))
         wrong = true is not None and image["pred_class"] is not None and true != image["pred_class"]

@@ -50,11 +50,12 @@ class ImageJob:
 
 @dataclass(frozen=True)
 class ImageFiles:
-    """What was written for an image, and its cells: square JPEGs by concept."""
+    """What was written for an image, its cells (square JPEGs by concept) and its logits."""
 
     width: int
     height: int
     cells: Mapping[int, bytes]
+    logits: tuple[float, float] | None
 
 
 def write_image(data: AtlasData, job: ImageJob, concept_ids: list[int], folder: Path) -> ImageFiles:
@@ -71,7 +72,8 @@ def write_image(data: AtlasData, job: ImageJob, concept_ids: list[int], folder: 
     Returns
     -------
     ImageFiles
-        Size of the picture that was written, and the cells that `job` asked for.
+        Size of the picture that was written, the cells that `job` asked for, and what
+        ``data.logits`` says, while the image's arrays are at hand.
     """
     original = data.read_image(job.image_id)
     picture = _shrink(original, LONG_SIDE)
@@ -90,7 +92,8 @@ def write_image(data: AtlasData, job: ImageJob, concept_ids: list[int], folder: 
         concept_id: jpeg(_cell(picture, maps[concept_ids.index(concept_id)], box, scale), 92)
         for concept_id, box in job.cells.items()
     }
-    return ImageFiles(picture.width, picture.height, cells)
+    logits = None if data.logits is None else data.logits(job.image_id)
+    return ImageFiles(picture.width, picture.height, cells, logits)
 
 
 def jpeg(picture: Image.Image, quality: int = 82) -> bytes:

@@ -70,11 +70,10 @@ def build_atlas(
     with ThreadPoolExecutor(workers or os.cpu_count() or 1) as pool:
         made = _write_images(pool, book, folder / "media")
         cells = _cells(book, made)
-        sizes = {image_id: (each.width, each.height) for image_id, each in made.items()}
         tasks = [
             *_static(folder),
             *_pictures(book, cells, folder),
-            *_pages(book, sizes, folder),
+            *_pages(book, made, folder),
         ]
         written = set(pool.map(_run, tasks))
     written |= {folder / "media" / f"{each}{end}" for each in made for end in (".jpg", ".js")}
@@ -169,15 +168,16 @@ def _entry(book: Catalogue, concept_id: int, colour: Any, cells: list[bytes]) ->
     return sheets.Entry(book.name(concept_id), notes, (red, green, blue), cells)
 
 
-def _pages(book: Catalogue, sizes: dict[int, tuple[int, int]], folder: Path) -> Iterable[Task]:
+def _pages(book: Catalogue, made: dict[int, ImageFiles], folder: Path) -> Iterable[Task]:
     environment = _environment()
+    sizes = {image_id: (each.width, each.height) for image_id, each in made.items()}
     facts, novelty = class_facts(book), novelty_ranks(book)
 
     def page(template: str, root: str, make: Callable[[], Any]) -> Callable[[], str]:
         found = environment.get_template(template)
         return lambda: found.render(
             title=book.data.title, root=root, sizes=sizes, page=make(), images=book.images,
-            captions=book.caption,
+            captions=book.captions,
         )  # fmt: skip
 
     yield folder / "index.html", page("index.html", "", partial(index_view, book, facts))
@@ -186,8 +186,8 @@ def _pages(book: Catalogue, sizes: dict[int, tuple[int, int]], folder: Path) -> 
         make = page("concept.html", "../", partial(concept_view, book, each))
         yield folder / "concepts" / f"{each}.html", make
     for each in book.images:
-        rank = novelty.get(each)
-        make = page("image.html", "../", partial(image_view, book, each, rank))
+        known = novelty.get(each), made[each].logits
+        make = page("image.html", "../", partial(image_view, book, each, *known))
         yield folder / "images" / f"{each}.html", make
     for each in book.class_names:
         make = page("class.html", "../", partial(class_view, book, facts, each))

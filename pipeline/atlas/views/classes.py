@@ -146,13 +146,13 @@ def _galleries(book: Catalogue, class_id: int) -> list[dict[str, Any]]:
     wrong: list[dict[str, Any]] = []
     missed: list[dict[str, Any]] = []
     for image in book.images.values():
-        shot = {"image": image, "caption": book.caption(image)}
-        label = image["label"]
+        label, taken = image["label"], image["pred_class"] == class_id
         true = None if label is None else book.data.label_classes.get(str(label))
-        if image["pred_class"] == class_id:
-            (wrong if shot["caption"]["taken"] else right).append(shot)
-        elif true == class_id:
-            missed.append(shot)
+        if not taken and true != class_id:
+            continue
+        shot = {"image": image, "caption": book.captions[int(image["image_id"])]}
+        wrongly = shot["caption"]["taken"] is not None
+        (missed if not taken else wrong if wrongly else right).append(shot)
     kinds = (
         ("missed", "Missed", "labelled as it, taken for another", missed),
         ("wrong", "Taken for it wrongly", "labelled as another", wrong),

@@ -108,7 +108,7 @@ def _galleries(book: Catalogue, concept_id: int) -> list[dict[str, Any]]:
         shots = [
             {
                 "image": book.images[image_id],
-                "caption": book.caption(book.images[image_id]),
+                "caption": book.captions[image_id],
                 "max": float(book.presence.peak[book.presence.row(image_id), column]),
                 "area": float(book.presence.area[book.presence.row(image_id), column]),
             }

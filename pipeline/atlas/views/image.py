@@ -13,18 +13,24 @@ from pipeline.atlas.formats import Row
 _N_STEPS = 10
 
 
-def image_view(book: Catalogue, image_id: int, novelty: float | None) -> dict[str, Any]:
-    """Everything the page of an image shows; `novelty` is its rank (0..1) by residual."""
+def image_view(
+    book: Catalogue, image_id: int, novelty: float | None, logits: tuple[float, float] | None
+) -> dict[str, Any]:
+    """Everything the page of an image shows.
+
+    `novelty` is its rank (0..1) by residual, `logits` the predicted class's logit for D(0) and for
+    the image.
+    """
     ids = list(book.images)
     at = ids.index(image_id)
     image = book.images[image_id]
     return {
         "image": image,
-        "caption": book.caption(image),
+        "caption": book.captions[image_id],
         "concepts": _concepts(book, image_id),
         "regions": _regions(book, image_id),
         "objects": _objects(book, image_id),
-        "waterfall": _waterfall(book, image_id),
+        "waterfall": _waterfall(book, image_id, logits),
         "novelty": novelty,
         "has_mask": book.data.object_mask is not None,
         "class_pages": book.class_names,
@@ -86,7 +92,9 @@ def _objects(book: Catalogue, image_id: int) -> list[dict[str, Any]]:
     ]
 
 
-def _waterfall(book: Catalogue, image_id: int) -> dict[str, Any] | None:
+def _waterfall(
+    book: Catalogue, image_id: int, logits: tuple[float, float] | None
+) -> dict[str, Any] | None:
     """From the head's answer to nothing to the predicted class's logit, concept by concept.
 
     The largest contributions come first, the small ones in one step; what the concepts leave is the
@@ -107,8 +115,8 @@ def _waterfall(book: Catalogue, image_id: int) -> dict[str, Any] | None:
     if others and rest:
         steps.append((None, f"{len(others)} other concepts", rest))
     end = "all concepts"
-    if book.data.logits is not None:
-        nothing, logit = book.data.logits(image_id)
+    if logits is not None:
+        nothing, logit = logits
         steps.insert(0, (None, "without any concept", nothing))
         left = logit - sum(value for _, _, value in steps)
         steps.append((None, "not explained by concepts", left))
