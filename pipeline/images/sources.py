@@ -99,7 +99,13 @@ def list_dataset(where: Path) -> Dataset:
         beside = [entry.name for entry in where.parent.iterdir()] if where.parent.is_dir() else []
         near = suggest(where.name, beside)
         raise UserError(f"DATASET={where} does not exist{'; ' + near if near else ''}")
-    unique = {escape(path): (label, status) for path, label, status in found}
+    unique: dict[str, tuple[str | None, os.stat_result]] = {}
+    for path, label, status in sorted(found, key=lambda each: each[0]):
+        escaped = escape(path)
+        if escaped in unique and escaped != path:
+            rejected.append(Rejected(escaped, "its name, escaped, is that of another file"))
+        else:
+            unique[escaped] = (label, status)
     images = tuple(
         ImageRecord(path, make_image_id(path), label, status.st_size, status.st_mtime_ns)
         for path, (label, status) in sorted(unique.items(), key=lambda item: item[0])
@@ -127,11 +133,23 @@ def unit_hash(image_id: int, seed: int, purpose: str) -> float:
 
 
 def escape(path: str) -> str:
-    """Percent-escape the undecodable bytes of a path as the file system gave it."""
+    """Percent-escape the undecodable bytes of a path as the file system gave it.
+
+    A path that has such bytes has its ``%`` escaped too, so that the way back is plain; any other
+    path stays as it is.
+    """
+    if not any(map(_is_undecodable, path)):
+        return path
     return "".join(
-        f"%{ord(character) - 0xDC00:02X}" if "\udc80" <= character <= "\udcff" else character
+        f"%{ord(character) - 0xDC00:02X}"
+        if _is_undecodable(character)
+        else character.replace("%", "%25")
         for character in path
     )
+
+
+def _is_undecodable(character: str) -> bool:
+    return "\udc80" <= character <= "\udcff"
 
 
 def find_file(root: Path, path: str) -> Path:
