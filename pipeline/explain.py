@@ -17,10 +17,18 @@ import numpy as np
 import pandas as pd
 import torch
 from numpy.typing import NDArray
+from scipy import ndimage
 
 from pipeline import nmf
 from pipeline.atlas.pictures import composite, concept_colours, side_by_side, with_legend
-from pipeline.classify import contributions, score_vectors
+from pipeline.classify import (
+    Novelty,
+    Quantiles,
+    contributions,
+    novelty,
+    score_vectors,
+    unexplained,
+)
 from pipeline.errors import UserError
 from pipeline.images import Grid, fit_to_square, upsample
 from pipeline.images.geometry import Resize
@@ -55,6 +63,10 @@ class Explanation:
         The image's best classes: class_id, label, prob.
     residual : float
         ‖V − D(W H)‖ / ‖V‖ over the image.
+    box : (int, int, int, int)
+        Half-open x0, y0, x1, y1 in the image's pixels: the region that the concepts explain least.
+    novelty : Novelty or None
+        How unusual that is among a run's images; None where the image stands by itself.
     """
 
     heatmaps: NDArray[np.float32]
@@ -62,6 +74,8 @@ class Explanation:
     legend: pd.DataFrame
     classes: pd.DataFrame
     residual: float
+    box: tuple[int, int, int, int]
+    novelty: Novelty | None = None
 
 
 @dataclass(frozen=True)
@@ -80,6 +94,7 @@ def explain(
     class_names: tuple[str, ...],
     image: NDArray[np.uint8],
     resize: Resize = "squash",
+    usual: Quantiles | None = None,
 ) -> Explanation:
     """Explain an image by fixed concepts.
 
@@ -97,6 +112,8 @@ def explain(
         uint8 (height, width, 3), RGB.
     resize : {'squash', 'crop', 'pad'}
         How the image reaches the network.
+    usual : Quantiles, optional
+        How much the concepts usually leave unexplained.
     """
     size = cut.network.image_size
     pixels = torch.from_numpy(np.ascontiguousarray(image)).permute(2, 0, 1).contiguous()
@@ -111,7 +128,8 @@ def explain(
     legend = _legend(labels, peaks, split, bank.thresholds)
     probabilities = forward.logits[0].softmax(0)
     best = probabilities.topk(min(N_CLASSES, len(class_names)))
-    V = forward.V[0].norm(dim=-1)
+    whole, left = unexplained(forward.V, residual)
+    raised = upsample(left.numpy(), grid, affine, (image.shape[1], image.shape[0]))[0]
     return Explanation(
         heatmaps=heatmaps,
         picture=picture_of(image, heatmaps, legend["concept_id"].tolist(), labels),
@@ -123,7 +141,11 @@ def explain(
                 "prob": best.values.tolist(),
             }
         ),
-        residual=float((residual[0] * V).norm() / V.norm().clamp_min(1e-12)),
+        residual=float(whole[0]),
+        box=_box_of_peak(np.nan_to_num(raised)),
+        novelty=None
+        if usual is None
+        else novelty(usual, float(whole[0]), float(left.max()), int(forward.logits[0].argmax())),
     )
 
 
@@ -213,6 +235,15 @@ def picture_of(
     tinted = composite(image, np.nan_to_num(heatmaps[shown]), colours[shown])
     entries = [(_text(labels, concept), colours[concept]) for concept in shown]
     return side_by_side(image, with_legend(tinted, entries))
+
+
+def _box_of_peak(left: NDArray[np.float32]) -> tuple[int, int, int, int]:
+    """Return the box of the connected region around the peak, half way down to the mean."""
+    level = (left.max() + left.mean()) / 2
+    regions, _ = ndimage.label(left >= level)
+    around = regions == regions.flat[left.argmax()]
+    rows, columns = (np.flatnonzero(around.any(axis)) for axis in (1, 0))
+    return int(columns[0]), int(rows[0]), int(columns[-1]) + 1, int(rows[-1]) + 1
 
 
 def _legend(

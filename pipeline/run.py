@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +11,7 @@ from numpy.typing import NDArray
 
 from pipeline.encode import ImageLike, RunBank, load_image
 from pipeline.explain import Explanation, explain
+from pipeline.jobs.meaning import Meaning
 from pipeline.jobs.workspace import Workspace
 from pipeline.maps import ImageMaps
 from pipeline.query import RunTables
@@ -182,7 +184,13 @@ class Run:
             workspace.class_names,
             load_image(image),
             workspace.config.resize,
+            self.meaning.usual,
         )
+
+    @cached_property
+    def meaning(self) -> Meaning:
+        """What the concepts mean to the network, measured when asked for."""
+        return Meaning(self.workspace)
 
 
 def open_run(folder: str | Path) -> Run:

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from pipeline import files
+from pipeline.classify.novelty import EVERY
 from pipeline.config import SAMPLE, make_config
 from pipeline.encode import load_image
 from pipeline.errors import UserError
@@ -17,6 +18,9 @@ from pipeline.explain import Explanation, explain_alone
 from pipeline.models import choose_layer, cut, load_network
 from pipeline.run import open_run
 from stages.cli import CONFIG_HELP, Options, command, finished_run
+
+UNUSUAL = 95
+"""Percentile from which on a region counts as one that no concept explains: one image in twenty."""
 
 OPTIONS = {
     "image": "the image to explain",
@@ -56,7 +60,28 @@ def describe(found: Explanation) -> str:
         for row in found.legend.itertuples()
     ]
     lines.append(f"not explained by any concept: {found.residual:.1%} of the activations' norm")
+    if found.novelty is not None:
+        lines += _novelty(found)
     return "\n".join(lines)
+
+
+def _novelty(found: Explanation) -> list[str]:
+    """Say how unusual the image is to the concepts, and where."""
+    new = found.novelty
+    assert new is not None
+    among = "of its class" if new.class_id != EVERY else "of the run"
+    x0, y0, x1, y1 = found.box
+    region = f"explained least at x {x0} to {x1}, y {y0} to {y1}: {_ordinal(new.peak)} percentile"
+    return [
+        f"that is the {_ordinal(new.residual)} percentile of {new.n} images {among}",
+        region + (", no concept explains this region" if new.peak >= UNUSUAL else ""),
+    ]
+
+
+def _ordinal(percentile: float) -> str:
+    whole = round(percentile)
+    endings = {1: "st", 2: "nd", 3: "rd"} if whole % 100 not in (11, 12, 13) else {}
+    return f"{whole}{endings.get(whole % 10, 'th')}"
 
 
 def _alone(options: Options, pixels: NDArray[np.uint8]) -> Explanation:

@@ -1,100 +1,116 @@
-"""Classification: splits that sum up, a null that holds its rate, fidelity, effects, labels."""
+"""Classification: answers to concepts, splits that sum up, a null that holds its rate."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
 import numpy as np
-import pandas as pd
 import pytest
 import torch
+from PIL import Image
 from scipy.stats import kstest
 
 from pipeline.classify import (
+    Answers,
+    Null,
     benjamini_hochberg,
     contributions,
-    effects,
     evidence,
-    fidelity,
-    null_test,
     score_vectors,
+    split,
 )
-from pipeline.models import Cut, cut, load_network
-from pipeline.nmf import Transform
-from pipeline.store import Bank
-from pipeline.tables import label_rows
-from pipeline.tables.concepts import newcombe
-
-SIZE = 96
-LAYERS = {"resnet18": "layer4", "mobilenet_v2": "features", "squeezenet1_1": "features"}
-
-
-def make_cut(model: str, layer: str = "") -> Cut:
-    network = load_network(model, Path("random"), image_size=SIZE)
-    return cut(network, layer or LAYERS[model])
-
-
-def make_bank(channels: int, k: int, kind: str = "none", seed: int = 0) -> Bank:
-    rng = np.random.default_rng(seed)
-    transform = Transform(kind)  # type: ignore[arg-type]
-    W = rng.gamma(0.5, 1.0, (transform.n_channels_out(channels), k)).astype(np.float32)
-    nothing = np.zeros(k)
-    return Bank(
-        layer="x",
-        seed=0,
-        transform=transform,
-        W=W,
-        context=W,
-        thresholds=np.full(k, 0.5, np.float32),
-        energies=nothing,
-        stability=nothing,
-        error=0.5,
-        heldout_error=0.5,
-        svd_error=0.4,
-        k_is_stable=True,
-    )
-
-
-def images(n: int = 4) -> torch.Tensor:
-    generator = torch.Generator().manual_seed(0)
-    return torch.randint(0, 256, (n, 3, SIZE, SIZE), generator=generator, dtype=torch.uint8)
+from pipeline.classify.null import nearest
+from pipeline.classify.splits import without
+from pipeline.models import cut, load_network
+from tests.classify_fixture import LAYERS, make_bank, make_cut, seen
 
 
 @pytest.mark.parametrize("model", LAYERS)
-def test_bias_contributions_and_residual_are_the_logit(model: str) -> None:
+@pytest.mark.parametrize("kind", ["none", "split", "shift"])
+def test_bias_contributions_and_residual_are_the_logit(model: str, kind: str) -> None:
     layer = make_cut(model)
-    forward = layer.forward(images())
-    bank = make_bank(layer.channels, 5)
+    V, logits = seen(layer)
+    bank = make_bank(layer.channels, 5, kind)
+    H, _ = bank.encode(V)
+    for classes in (logits.argmax(1), torch.tensor([0, 3, 999, 7])):
+        found = split(layer, bank, V, H, classes)
+        logit = logits.gather(1, classes[:, None])[:, 0]
+        assert found.is_exact
+        assert torch.allclose(found.logit, logit, atol=1e-4)
+        assert torch.allclose(found.mean().logit, logit.mean(), atol=1e-4)
+        assert found.contributions.abs().max() > 1e-3
+    alone = contributions(layer, bank, V, H, logits)
+    assert torch.equal(alone, split(layer, bank, V, H, logits.argmax(1)).contributions)
+
+
+@pytest.mark.parametrize("model", ["mobilenet_v2", "squeezenet1_1"])
+def test_real_networks_split_exactly(model: str, assets: Path) -> None:
+    weights = assets / "weights" / f"{model}.safetensors"
+    layer = cut(load_network(model, weights), "features")
+    picture = Image.open(assets / "images" / "tutorial" / "puppies.jpg").convert("RGB")
+    pixels = torch.from_numpy(np.array(picture.resize((224, 224)))).permute(2, 0, 1)[None]
+    forward = layer.forward(pixels)
+    bank = make_bank(layer.channels, 8)
     H, _ = bank.encode(forward.V)
-    found = contributions(layer, bank, forward.V, H, forward.logits)
-    top = forward.logits.argmax(1)
-    assert layer.linear is not None
-    weight, bias = layer.linear
-    rest = forward.V - bank.decode(H)
-    if layer.head_kind == "pool_linear":
-        nothing = bias[top]
-        residual = (rest.mean(dim=(1, 2)) * weight[top]).sum(1)
-    else:
-        before = torch.einsum("nhwc,nc->nhw", forward.V, weight[top]) + bias[top][:, None, None]
-        gates = (before > 0).float()
-        nothing = (gates * bias[top][:, None, None]).mean(dim=(1, 2))
-        residual = (gates * torch.einsum("nhwc,nc->nhw", rest, weight[top])).mean(dim=(1, 2))
-    logit = forward.logits.gather(1, top[:, None])[:, 0]
-    assert torch.allclose(nothing + found.sum(1) + residual, logit, atol=1e-4)
+    for class_id in (forward.logits.argmax(1), torch.tensor([500])):
+        found = split(layer, bank, forward.V, H, class_id)
+        assert abs(float(found.logit - forward.logits[0, class_id])) < 1e-4
 
 
 def test_any_other_head_is_ablated() -> None:
     layer = make_cut("resnet18", "layer3")
-    forward = layer.forward(images(2))
+    V, logits = seen(layer, 2)
     bank = make_bank(layer.channels, 3)
-    H, _ = bank.encode(forward.V)
-    found = contributions(layer, bank, forward.V, H, forward.logits)
-    top = forward.logits.argmax(1)
-    without = H.clone()
-    without[..., 1] = 0
-    whole, less = (layer.head(bank.decode(each)) for each in (H, without))
+    H, _ = bank.encode(V)
+    top = logits.argmax(1)
+    found = split(layer, bank, V, H, top)
+    whole, less = (layer.head(bank.decode(each)) for each in (H, without(H, 1)))
     expected = (whole - less).gather(1, top[:, None])[:, 0]
-    assert torch.allclose(found[:, 1], expected, atol=1e-4)
+    assert torch.allclose(found.contributions[:, 1], expected, atol=1e-4)
+    assert not found.is_exact
+    assert torch.allclose(found.logit, logits.max(1).values, atol=1e-4)
+
+
+@pytest.mark.parametrize("model", ["vit_b_32", "convnext_tiny", "swin_t"])
+def test_signed_layers_and_tokens_are_ablated(model: str) -> None:
+    network = load_network(model, Path("random"), image_size=64)
+    layer = cut(network, "auto")
+    pixels = torch.randint(0, 256, (2, 3, 64, 64), dtype=torch.uint8)
+    forward = layer.forward(pixels)
+    bank = make_bank(layer.channels, 2, "split")
+    H, _ = bank.encode(forward.V)
+    top = forward.logits.argmax(1)
+    found = contributions(layer, bank, forward.V, H, forward.logits, forward.prefix)
+    answers = Answers(layer, bank, forward.prefix)
+    whole, less = (layer.head(bank.decode(each), forward.prefix) for each in (H, without(H, 0)))
+    expected = (whole - less).gather(1, top[:, None])[:, 0]
+    assert torch.allclose(found[:, 0], expected, atol=1e-4)
+    assert torch.allclose(answers.of(torch.tensor([1])).logits(H[1:]), whole[1:], atol=1e-4)
+
+
+@pytest.mark.parametrize(("model", "layer"), [*LAYERS.items(), ("resnet18", "layer3")])
+@pytest.mark.parametrize("kind", ["none", "shift"])
+def test_answers_to_strengths_are_those_of_the_head(model: str, layer: str, kind: str) -> None:
+    made = make_cut(model, layer)
+    bank = make_bank(made.channels, 4, kind)
+    H = torch.rand(5, made.height, made.width, 4) * (torch.rand(5, 1, 1, 4) > 0.4)
+    answers = Answers(made, bank)
+    expected = made.head(bank.decode(H))
+    scale = float(expected.abs().max())
+    assert torch.allclose(answers.logits(H), expected, atol=1e-5 * scale)
+    classes = torch.tensor([1, 0, 5, 900, 3])
+    chosen = expected.gather(1, classes[:, None])[:, 0]
+    assert torch.allclose(answers.logit(H, classes), chosen, atol=1e-5 * scale)
+
+
+def test_concepts_are_removed_and_the_rest_stays() -> None:
+    layer = make_cut("resnet18")
+    V, _ = seen(layer)
+    bank = make_bank(layer.channels, 5)
+    H, _ = bank.encode(V)
+    less = Answers(layer, bank).remove(V, H, [1, 3])
+    part = bank.decode(H) - bank.decode(without(without(H, 1), 3))
+    assert torch.allclose(V - less, part, atol=1e-5)
 
 
 @pytest.mark.parametrize("model", LAYERS)
@@ -115,19 +131,22 @@ def test_evidence_goes_through_the_linear_part_of_the_decoder() -> None:
     assert torch.allclose(evidence(layer, bank.transform, W), expected, atol=1e-5)
 
 
-def planted(n_classes: int = 40, channels: int = 64) -> tuple[torch.Tensor, torch.Tensor]:
+def planted(
+    n_classes: int = 40, channels: int = 64, n: int = 4_000
+) -> tuple[torch.Tensor, torch.Tensor]:
     """Return a head (classes, channels) and real positions that follow none of its classes."""
     generator = torch.Generator().manual_seed(0)
     weight = torch.randn(n_classes, channels, generator=generator)
     basis = torch.rand(12, channels, generator=generator)
-    codes = torch.rand(4000, 12, generator=generator) ** 3
-    return weight, (codes @ basis + 0.1 * torch.rand(4000, channels, generator=generator)).relu()
+    codes = torch.rand(n, 12, generator=generator) ** 3
+    return weight, (codes @ basis + 0.1 * torch.rand(n, channels, generator=generator)).relu()
 
 
 def test_positions_held_out_from_the_null_pass_at_the_nominal_rate() -> None:
-    weight, positions = planted()
-    found = null_test(lambda x: x @ weight.T, positions[:400], positions[400:])
-    assert abs((found.p <= 0.05).mean() - 0.05) < 0.03
+    weight, positions = planted(n=41_000)
+    null = Null.of(lambda x: x @ weight.T, positions[1000:])
+    found = null.test(positions[:1000])
+    assert abs((found.p <= 0.05).mean() - 0.05) < 0.02
     assert kstest(found.p, "uniform").pvalue > 0.001
     assert found.significant.mean() < 0.05
 
@@ -135,25 +154,62 @@ def test_positions_held_out_from_the_null_pass_at_the_nominal_rate() -> None:
 def test_planted_class_vectors_pass() -> None:
     weight, positions = planted()
     vectors = weight[:10].relu() + 0.05 * positions[:10]
-    found = null_test(lambda x: x @ weight.T, vectors, positions[400:])
+    vectors *= positions.norm(dim=1).median() / vectors.norm(dim=1, keepdim=True)
+    found = Null.of(lambda x: x @ weight.T, positions[400:]).test(vectors)
     assert found.significant.all()
     assert (found.z.argmax(1) == np.arange(10)).all()
-    assert found.p.min() >= 1 / (1 + 3600)
+    assert found.p.min() >= 1 / (1 + 2000)
 
 
 def test_permuted_channels_are_not_the_null_used() -> None:
     # Under permuted channels any real mean of positions looks special; here it must not.
     weight, positions = planted()
     means = torch.stack([positions[i : i + 40].mean(0) for i in range(0, 400, 40)])
-    found = null_test(lambda x: x @ weight.T, means, positions[400:])
+    found = Null.of(lambda x: x @ weight.T, positions[400:]).test(means)
     assert not found.significant.any()
 
 
 def test_a_zero_vector_is_never_significant() -> None:
     weight, positions = planted()
-    found = null_test(lambda x: x @ weight.T, torch.zeros(1, 64), positions)
+    found = Null.of(lambda x: x @ weight.T, positions).test(torch.zeros(1, 64))
     assert found.p.tolist() == [1.0]
     assert not found.significant.any()
+
+
+def test_a_concept_is_not_measured_against_its_own_positions() -> None:
+    # Half of the positions hold a class; its mean is no more telling than they are themselves.
+    weight, positions = planted()
+    own = torch.arange(len(positions)) % 2 == 0
+    pattern = weight[3].relu() * positions.norm(dim=1).median() / weight[3].norm()
+    mixed = torch.where(own[:, None], 0.4 * positions + pattern, positions)
+    concept = mixed[own].mean(0, keepdim=True)
+    null = Null.of(lambda x: x @ weight.T, mixed)
+    assert null.test(concept).p[0] > 0.1
+    assert null.test(concept, own[:, None]).p[0] < 0.01
+
+
+def test_a_concept_that_is_everywhere_has_nothing_to_be_compared_with() -> None:
+    weight, positions = planted()
+    null = Null.of(lambda x: x @ weight.T, positions)
+    found = null.test(positions[:2], torch.ones(len(positions), 2, dtype=torch.bool))
+    assert found.p.tolist() == [1, 1]
+    assert not found.significant.any()
+    assert np.isfinite(found.z).all()
+
+
+def test_the_null_has_the_nearest_norms_and_as_many_longer_as_shorter() -> None:
+    norms = torch.arange(10_000) / 100
+    inside = norms[nearest(norms, 50.0)]
+    assert (len(inside), float(inside.min()), float(inside.max())) == (
+        2000,
+        40.0,
+        pytest.approx(59.99),
+    )
+    near_the_end = norms[nearest(norms, 93.0)]
+    assert (len(near_the_end), float(near_the_end.min())) == (1400, 86.0)
+    beyond = norms[nearest(norms, 1000.0)]
+    assert (len(beyond), float(beyond.max())) == (1000, pytest.approx(99.99))
+    assert len(norms[:300][nearest(norms[:300], 1.0)]) == 300
 
 
 def test_unknown_p_values_count_for_nothing() -> None:
@@ -161,71 +217,3 @@ def test_unknown_p_values_count_for_nothing() -> None:
     known = benjamini_hochberg(p[[0, 2, 3]])
     assert benjamini_hochberg(p) == pytest.approx([known[0], np.nan, *known[1:]], nan_ok=True)
     assert np.isnan(benjamini_hochberg(np.array([np.nan]))).all()
-
-
-def test_fidelity_of_the_activations_themselves_is_perfect() -> None:
-    layer = make_cut("squeezenet1_1")
-    V = layer.forward(images(6)).V
-    mean = V.mean(dim=(0, 1, 2)).expand(V.shape)
-    classes = layer.head(V).argmax(1).numpy()
-    rows = pd.DataFrame(fidelity(layer.head, V, {"nmf": V.clone(), "mean": mean}, classes))
-    whole = rows[rows.class_id.isna()].set_index("metric")
-    assert whole.value["agreement"] == 1
-    assert whole.value["kl"] == pytest.approx(0, abs=1e-9)
-    assert whole.value["kl_mean"] == whole.baseline["kl"] > 0
-    assert whole.value["accuracy"] == whole.value["accuracy_network"] == 1
-    assert (whole.n == 6).all()
-
-
-def test_effects_agree_with_a_head_that_is_known() -> None:
-    bank = make_bank(2, 2)
-    bank = Bank(**{**vars(bank), "W": np.eye(2, dtype=np.float32)})
-
-    def head(V: torch.Tensor) -> torch.Tensor:
-        return V.mean(dim=(1, 2)) * 4
-
-    H = torch.zeros(3, 2, 2, 2)
-    H[..., 0] = 1.0
-    H[0, ..., 1] = 0.5
-    present = np.array([[True, True], [True, False], [True, False]])
-    found = effects(head, bank, H, present)
-    assert found.importance == pytest.approx([4.0, 0.0])
-
-    def softmax(a: float, b: float) -> float:
-        return float(np.exp(a) / (np.exp(a) + np.exp(b)))
-
-    drops = [softmax(4, 2) - softmax(0, 2)] + 2 * [softmax(4, 0) - softmax(0, 0)]
-    assert found.deletion[0] == pytest.approx(np.mean(drops))
-    assert found.deletion[1] == pytest.approx(softmax(4, 2) - softmax(4, 0))
-    assert found.insertion[0] == pytest.approx(softmax(4, 0) - 0.5)
-
-
-def test_labels_show_where_the_network_fails() -> None:
-    labels = pd.Series(["cat"] * 40 + ["dog"] * 60)
-    holds = np.zeros((100, 2), bool)
-    holds[:20, 0] = True
-    holds[:, 1] = True
-    wrong = np.zeros(100)
-    wrong[:18] = 1
-    found = label_rows(holds, labels, wrong).set_index(["concept_id", "label"])
-    cat = found.loc[(0, "cat")]
-    assert (cat.n, cat.precision, cat.recall, cat.lift) == (20, 1.0, 0.5, 2.5)
-    assert (cat.error_rate_with, cat.error_rate_without) == (0.9, 0.0)
-    assert 0.6 < cat.ci_low < 0.9 < cat.ci_high
-    assert cat.q_value < 1e-6
-    assert (0, "dog") not in found.index
-    everywhere = found.loc[(1, "cat")]
-    assert everywhere.error_rate_with == 18 / 40
-    assert np.isnan(everywhere.error_rate_without)
-    assert np.isnan(everywhere.q_value)
-
-
-def test_labels_without_classes_have_no_error_rates() -> None:
-    found = label_rows(np.ones((4, 1), bool), pd.Series(["a", "a", None, "b"]), np.full(4, np.nan))
-    assert found["precision"].tolist() == pytest.approx([2 / 3, 1 / 3])
-    assert found["error_rate_with"].isna().all()
-
-
-def test_newcombe_gives_the_published_interval() -> None:
-    # Newcombe (1998), table II, 56/70 against 48/80: 0.0524 to 0.3339.
-    assert newcombe(56, 70, 48, 80) == pytest.approx((0.0524, 0.3339), abs=5e-5)

@@ -7,7 +7,7 @@ mean Σ_c p_c log(p_c / q_c) in nats.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,10 +15,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from pipeline.store import Bank
-
-Head = Callable[[torch.Tensor], torch.Tensor]
-"""From activations float32 (n, h, w, channels) to logits (n, classes)."""
+from pipeline.classify.answers import Answers
+from pipeline.classify.splits import without
 
 
 @dataclass(frozen=True)
@@ -30,26 +28,26 @@ class Effects:
     insertion: NDArray[np.float64]
 
 
-@torch.inference_mode()
 def fidelity(
-    head: Head,
-    V: torch.Tensor,
-    stand_ins: dict[str, torch.Tensor],
-    classes: NDArray[np.int64] | None,
+    truth: torch.Tensor,
+    answers: Mapping[str, torch.Tensor],
+    classes: NDArray[np.int64] | None = None,
+    *,
+    by_class: bool = True,
 ) -> list[dict[str, Any]]:
-    """Measure what is left of the head's answers when something stands in for V.
+    """Measure what is left of the network's answers when something stands in for V.
 
     Parameters
     ----------
-    head : callable
-        The network after the layer.
-    V : Tensor
-        float32 (n, h, w, channels).
-    stand_ins : dict
-        Name to float32 (n, h, w, channels). ``nmf`` is the concepts' own, ``mean`` the mean
-        activation, which serves as the baseline of every row.
+    truth : Tensor
+        float32 (n, classes), logits on V.
+    answers : mapping
+        Name of what stands in to its logits, float32 (n, classes). ``nmf`` are the concepts'
+        own, ``mean`` those of the mean activation, the baseline of every row.
     classes : ndarray or None
         int64 (n,), true classes, -1 where unknown; None where none is known.
+    by_class : bool
+        Whether to measure every class the network gives by itself as well.
 
     Returns
     -------
@@ -58,21 +56,16 @@ def fidelity(
         ``accuracy``; of another stand-in than the concepts as ``agreement_svd``), class_id (the
         network's top class, None: all), value, baseline, n.
     """
-    truth = head(V)
-    answers = {name: head(maps) for name, maps in stand_ins.items()}
     top = truth.argmax(1)
     rows = []
-    for class_id in [None, *sorted(set(top.tolist()))]:
+    for class_id in [None, *(sorted(set(top.tolist())) if by_class else [])]:
         chosen = torch.ones_like(top, dtype=torch.bool) if class_id is None else top == class_id
-        measured = {
-            name: _compare(truth[chosen], answer[chosen]) for name, answer in answers.items()
-        }
+        measured = {name: compare(truth[chosen], each[chosen]) for name, each in answers.items()}
         for name, values in measured.items():
             for metric, value in values.items():
-                title = metric if name == "nmf" else f"{metric}_{name}"
                 rows.append(
                     {
-                        "metric": title,
+                        "metric": metric if name == "nmf" else f"{metric}_{name}",
                         "class_id": class_id,
                         "value": value,
                         "baseline": measured["mean"][metric],
@@ -82,16 +75,22 @@ def fidelity(
     return rows + _accuracies(truth, answers, classes)
 
 
-@torch.inference_mode()
-def effects(head: Head, bank: Bank, H: torch.Tensor, present: NDArray[np.bool_]) -> Effects:
+def compare(truth: torch.Tensor, answer: torch.Tensor) -> dict[str, float]:
+    """Return ``agreement`` and ``kl`` (nats) of logits (n, classes) with those of the network."""
+    log_p, log_q = truth.double().log_softmax(1), answer.double().log_softmax(1)
+    return {
+        "agreement": float((truth.argmax(1) == answer.argmax(1)).double().mean()),
+        "kl": float((log_p.exp() * (log_p - log_q)).sum(1).mean()),
+    }
+
+
+def effects(answers: Answers, H: torch.Tensor, present: NDArray[np.bool_]) -> Effects:
     """Ablate each concept in the activations and see what becomes of the predicted class.
 
     Parameters
     ----------
-    head : callable
-        The network after the layer.
-    bank : Bank
-        The concepts.
+    answers : Answers
+        Of the network to the concepts.
     H : Tensor
         float32 (n, h, w, k).
     present : ndarray
@@ -105,21 +104,19 @@ def effects(head: Head, bank: Bank, H: torch.Tensor, present: NDArray[np.bool_])
         class's probability; ``insertion``: its rise when the concept alone is put into D(0).
         NaN where no image holds the concept.
     """
-    whole = head(bank.decode(H))
+    k = H.shape[-1]
+    whole, nothing = answers.logits(H), answers.logits(torch.zeros_like(H))
     top = whole.argmax(1, keepdim=True)
-    nothing = head(bank.decode(torch.zeros_like(H)))
-    importance, deletion, insertion = np.full((3, bank.k), np.nan)
-    for concept in range(bank.k):
-        without = H.clone()
-        without[..., concept] = 0
-        alone = torch.zeros_like(H)
-        alone[..., concept] = H[..., concept]
-        less = head(bank.decode(without))
+    importance, deletion, insertion = np.full((3, k), np.nan)
+    for concept in range(k):
+        less = answers.logits(without(H, concept))
         importance[concept] = float((whole - less).gather(1, top).mean())
-        held = torch.from_numpy(present[:, concept])
-        if held.any():
+        held = torch.from_numpy(np.flatnonzero(present[:, concept]))
+        if len(held):
+            alone = torch.zeros_like(H[held])
+            alone[..., concept] = H[held][..., concept]
+            only = answers.of(held).logits(alone)
             deletion[concept] = _mean_drop(whole[held], less[held], top[held])
-            only = head(bank.decode(alone[held]))
             insertion[concept] = _mean_drop(only, nothing[held], top[held])
     return Effects(importance, deletion, insertion)
 
@@ -129,16 +126,8 @@ def _mean_drop(before: torch.Tensor, after: torch.Tensor, top: torch.Tensor) -> 
     return float(drop.mean())
 
 
-def _compare(truth: torch.Tensor, answer: torch.Tensor) -> dict[str, float]:
-    log_p, log_q = truth.double().log_softmax(1), answer.double().log_softmax(1)
-    return {
-        "agreement": float((truth.argmax(1) == answer.argmax(1)).double().mean()),
-        "kl": float((log_p.exp() * (log_p - log_q)).sum(1).mean()),
-    }
-
-
 def _accuracies(
-    truth: torch.Tensor, answers: dict[str, torch.Tensor], classes: NDArray[np.int64] | None
+    truth: torch.Tensor, answers: Mapping[str, torch.Tensor], classes: NDArray[np.int64] | None
 ) -> list[dict[str, Any]]:
     if classes is None or not (classes >= 0).any():
         return []
@@ -146,7 +135,7 @@ def _accuracies(
     right = torch.from_numpy(classes)[known]
     share = {
         name: float((answer[known].argmax(1) == right).double().mean())
-        for name, answer in ({"network": truth} | answers).items()
+        for name, answer in ({"network": truth} | dict(answers)).items()
     }
     return [
         {

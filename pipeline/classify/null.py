@@ -1,9 +1,14 @@
 """Is a concept's top class better than chance? A null of norm-matched real positions.
 
-For a vector x let z_c(x) be its logit of class c, standardised by the mean and the deviation that
-real positions of the same norm have for that class, and T(x) = max_c z_c(x). A concept's p is the
-share of real positions whose T reaches its own; Benjamini-Hochberg over concepts follows. Channels
-permuted at random would be no null: every concept passes there.
+For a vector x, its null are the real positions whose norm is nearest to its own, without those at
+which the concept itself is present. Let z_c(x) be the logit of class c, standardised by mean and
+deviation over that null, and T(x) = max_c z_c(x). A concept's p is the share of its null whose T
+reaches its own; Benjamini-Hochberg over concepts follows.
+
+Channels permuted at random would be no null: every concept passes there. Neither would means of
+random positions be one: they are all alike, and every concept passes again. Nor may positions be
+scaled to the vector's norm: a mean is shorter than what it is the mean of, so that positions on
+objects, which are the long ones, would stand for chance.
 """
 
 from __future__ import annotations
@@ -19,6 +24,10 @@ from scipy.stats import false_discovery_control
 LEVEL = 0.05
 """False discovery rate at which a label counts as better than chance."""
 
+N_NULL = 2_000
+"""Positions in the null of a vector; half of them at the ends of the norms, where there are only
+shorter or only longer ones. At least 1,000 keep the smallest p below a thousandth."""
+
 
 @dataclass(frozen=True)
 class NullTest:
@@ -29,46 +38,81 @@ class NullTest:
     significant: NDArray[np.bool_]
 
 
-def null_test(
-    score: Callable[[torch.Tensor], torch.Tensor],
-    vectors: torch.Tensor,
-    positions: torch.Tensor,
-) -> NullTest:
-    """Compare the head's answers to vectors with its answers to real positions.
+@dataclass(frozen=True)
+class Null:
+    """Real positions by rising norm, with what the head answers to each.
 
     Parameters
     ----------
     score : callable
         From float32 (n, channels), in transformed space, to logits float32 (n, classes).
-    vectors : Tensor
-        float32 (m, channels), the concepts' context vectors.
-    positions : Tensor
-        float32 (n, channels), real positions, at least 1,000 of them where there are as many;
-        those that are zero are left out.
-
-    Returns
-    -------
-    NullTest
-        p is (1 + how many positions reach the vector's T) / (1 + n); a zero vector has p = 1.
-
-    References
-    ----------
-    Phipson, B. & Smyth, G. (2010). Permutation p-values should never be zero.
-    Benjamini, Y. & Hochberg, Y. (1995). Controlling the false discovery rate.
+    order : Tensor
+        int64 (n,), the positions that are not zero, by rising norm.
+    norms : Tensor
+        float32 (n,), rising.
+    logits : Tensor
+        float32 (n, classes).
     """
-    real = positions[positions.norm(dim=1) > 0]
-    directions = real / real.norm(dim=1, keepdim=True)
-    z = []
-    p = np.ones(len(vectors))
-    for index, vector in enumerate(vectors):
-        null = score(directions * vector.norm())
-        mean, deviation = null.mean(0), null.std(0).clamp_min(1e-6)
-        own = (score(vector[None])[0] - mean) / deviation
-        z.append(own)
-        if vector.norm() > 0:
-            reached = ((null - mean) / deviation).amax(1) >= own.max()
-            p[index] = (1 + int(reached.sum())) / (1 + len(real))
-    return NullTest(torch.stack(z).numpy(), p, benjamini_hochberg(p) <= LEVEL)
+
+    score: Callable[[torch.Tensor], torch.Tensor]
+    order: torch.Tensor
+    norms: torch.Tensor
+    logits: torch.Tensor
+
+    @staticmethod
+    def of(score: Callable[[torch.Tensor], torch.Tensor], positions: torch.Tensor) -> Null:
+        """Score real positions, float32 (n, channels), once for all vectors to be tested."""
+        norms, order = positions.norm(dim=1).sort(stable=True)
+        order, norms = order[norms > 0], norms[norms > 0]
+        return Null(score, order, norms, score(positions[order]))
+
+    def test(self, vectors: torch.Tensor, present: torch.Tensor | None = None) -> NullTest:
+        """Compare the head's answers to vectors with its answers to real positions.
+
+        Parameters
+        ----------
+        vectors : Tensor
+            float32 (m, channels), in transformed space: the concepts' context vectors.
+        present : Tensor, optional
+            bool (positions, m): where each concept itself is, which is left out of its null.
+
+        Returns
+        -------
+        NullTest
+            p is (1 + how many positions reach the vector's T) / (1 + how many there are); a zero
+            vector has p = 1.
+
+        References
+        ----------
+        Phipson, B. & Smyth, G. (2010). Permutation p-values should never be zero.
+        Benjamini, Y. & Hochberg, Y. (1995). Controlling the false discovery rate.
+        """
+        answers = self.score(vectors)
+        z, p = torch.zeros_like(answers), np.ones(len(vectors))
+        for index, norm in enumerate(vectors.norm(dim=1)):
+            rows = torch.arange(len(self.norms))
+            if present is not None:
+                rows = rows[~present[self.order, index]]
+            null = self.logits[rows[nearest(self.norms[rows], float(norm))]]
+            if len(null) < 2:  # it is everywhere: there is nothing to compare with
+                continue
+            mean, deviation = null.mean(0), null.std(0).clamp_min(1e-6)
+            z[index] = (answers[index] - mean) / deviation
+            if norm > 0:
+                reached = ((null - mean) / deviation).amax(1) >= z[index].max()
+                p[index] = (1 + int(reached.sum())) / (1 + len(null))
+        return NullTest(z.numpy(), p, benjamini_hochberg(p) <= LEVEL)
+
+
+def nearest(norms: torch.Tensor, norm: float, n: int = N_NULL) -> slice:
+    """Find the entries of rising `norms` around a norm: as many shorter as longer ones, n in all.
+
+    Near the ends there are fewer of one kind, and then of the other too, down to n / 2 in all.
+    """
+    at = int(torch.searchsorted(norms, norm))
+    half = min(max(min(at, len(norms) - at), n // 4), n // 2)
+    start = min(max(at - half, 0), max(len(norms) - 2 * half, 0))
+    return slice(start, start + 2 * half)
 
 
 def benjamini_hochberg(p: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -1,23 +1,120 @@
 """Splits of an image's logit by concept.
 
 Notation: V (n, h, w, channels), H (n, h, w, k), W channels × k, P = h · w positions, c the class
-the image was taken for. With D the bank's decoder and L its linear part (exact where said so):
+the split is of. With D the bank's decoder and L its linear part, r_p = v_p − D(W h_p):
 
-- pool + linear:           logit_c = head_c(D(0)) + Σ_j mean_p(h_jp) ⟨head_c, L w_j⟩ + residual_c
+- pool + linear:           logit_c = head_c(D(0)) + Σ_j mean_p(h_jp) ⟨head_c, L w_j⟩
+                           + mean_p ⟨head_c, r_p⟩, exact
 - linear, ReLU, pool:      logit_c = Σ_p g_cp (b_c + Σ_j h_jp ⟨head_c, L w_j⟩ + ⟨head_c, r_p⟩) / P,
-                           g_cp = 1 where the image's own pre-activation is positive
-- any other head:          logit_c(D(W H)) − logit_c(D(W H without j)), ablation; does not sum up
+                           g_cp = 1 where the image's own pre-activation is positive, exact
+- any other head:          of concept j logit_c(D(W H)) − logit_c(D(W H without j)), ablation; the
+                           rest, interactions and what W H leaves out, is the residual
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import dataclass
+
 import torch
 
+from pipeline.classify.answers import Answers
 from pipeline.classify.scores import evidence
 from pipeline.models import Cut
 from pipeline.store import Bank
 
-BATCH = 32
+
+@dataclass(frozen=True)
+class Split:
+    """Logits of n images, each of one class, split by concept.
+
+    Attributes
+    ----------
+    classes : Tensor
+        int64 (n,).
+    bias, residual : Tensor
+        float32 (n,): the answer to nothing, and what no concept accounts for.
+    contributions : Tensor
+        float32 (n, k).
+    is_exact : bool
+        Whether the parts follow from the head's formula; ablated otherwise.
+    """
+
+    classes: torch.Tensor
+    bias: torch.Tensor
+    contributions: torch.Tensor
+    residual: torch.Tensor
+    is_exact: bool
+
+    @property
+    def logit(self) -> torch.Tensor:
+        """The sum of all parts, float32 (n,): the network's own logit."""
+        return self.bias + self.contributions.sum(1) + self.residual
+
+    @staticmethod
+    def join(parts: Sequence[Split]) -> Split:
+        """Put splits of several batches together."""
+        return Split(
+            torch.cat([part.classes for part in parts]),
+            torch.cat([part.bias for part in parts]),
+            torch.cat([part.contributions for part in parts]),
+            torch.cat([part.residual for part in parts]),
+            all(part.is_exact for part in parts),
+        )
+
+    def mean(self, of: torch.Tensor | None = None) -> Split:
+        """Average the parts over images, all or bool (n,): they still sum to the mean logit."""
+        chosen = torch.ones_like(self.classes, dtype=torch.bool) if of is None else of
+        parts = (self.bias, self.contributions, self.residual)
+        bias, contributions, residual = (part[chosen].mean(0, keepdim=True) for part in parts)
+        classes = self.classes[chosen].unique()
+        common = classes if len(classes) == 1 else torch.tensor([-1])
+        return Split(common, bias, contributions, residual, self.is_exact)
+
+
+@torch.inference_mode()
+def split(
+    cut: Cut,
+    bank: Bank,
+    V: torch.Tensor,
+    H: torch.Tensor,
+    classes: torch.Tensor,
+    prefix: torch.Tensor | None = None,
+) -> Split:
+    """Split one logit an image into bias, a part of each concept, and a residual.
+
+    Parameters
+    ----------
+    cut : Cut
+        The network cut at the bank's layer.
+    bank : Bank
+        The concepts.
+    V : Tensor
+        float32 (n, h, w, channels), activations.
+    H : Tensor
+        float32 (n, h, w, k), their concepts.
+    classes : Tensor
+        int64 (n,), the class to split the logit of.
+    prefix : Tensor, optional
+        float32 (n, prefix tokens, channels).
+    """
+    answers = Answers(cut, bank, prefix)
+    if cut.linear is None:
+        bias = answers.logit(torch.zeros_like(H), classes)
+        ablated = _ablations(answers, H, classes)
+        logit = answers.head(V).gather(1, classes[:, None])[:, 0]
+        return Split(classes, bias, ablated, logit - bias - ablated.sum(1), False)
+    weight, bias = (part.to(V.device) for part in cut.linear)
+    gates = _gates(cut, V, classes)
+    nothing = bank.decode(H.new_zeros(1, bank.k))[0]
+    rest = torch.einsum("nhwc,nc->nhw", V - bank.decode(H), weight[classes])
+    return Split(
+        classes,
+        (bias[classes] + weight[classes] @ nothing) * gates.mean(dim=(1, 2)),
+        _gated(cut, bank, H, gates, classes),
+        (gates * rest).mean(dim=(1, 2)),
+        True,
+    )
 
 
 @torch.inference_mode()
@@ -33,55 +130,49 @@ def contributions(
 
     Parameters
     ----------
-    cut : Cut
-        The network cut at the bank's layer.
-    bank : Bank
-        The concepts.
-    V : Tensor
-        float32 (n, h, w, channels), activations.
-    H : Tensor
-        float32 (n, h, w, k), their concepts.
+    cut, bank, V, H, prefix
+        As in `split`.
     logits : Tensor
         float32 (n, classes), the network's answers.
-    prefix : Tensor, optional
-        float32 (n, prefix tokens, channels).
 
     Returns
     -------
     Tensor
-        float32 (n, k), in logits.
+        float32 (n, k), in logits: the contributions of `split`, without the cost of the rest.
     """
     top = logits.argmax(1)
-    if cut.head_kind == "general":
-        return _ablations(cut, bank, H, top, prefix)
+    if cut.linear is None:
+        return _ablations(Answers(cut, bank, prefix), H, top)
+    return _gated(cut, bank, H, _gates(cut, V, top), top)
+
+
+def _gates(cut: Cut, V: torch.Tensor, classes: torch.Tensor) -> torch.Tensor:
+    """Return which positions' pre-activations reach the logit, float32 (n, h, w), 1 or 0."""
     assert cut.linear is not None
-    weight, bias = cut.linear
-    unit = evidence(cut, bank.transform, torch.from_numpy(bank.W))[top]
     if cut.head_kind == "pool_linear":
-        return H.mean(dim=(1, 2)) * unit
-    before = torch.einsum("nhwc,nc->nhw", V, weight[top]) + bias[top][:, None, None]
-    return (H * (before > 0)[..., None]).mean(dim=(1, 2)) * unit
+        return V.new_ones(()).expand(V.shape[:3])
+    weight, bias = cut.linear
+    before = torch.einsum("nhwc,nc->nhw", V, weight[classes]) + bias[classes][:, None, None]
+    return (before > 0).float()
 
 
-def _ablations(
-    cut: Cut, bank: Bank, H: torch.Tensor, top: torch.Tensor, prefix: torch.Tensor | None
+def _gated(
+    cut: Cut, bank: Bank, H: torch.Tensor, gates: torch.Tensor, classes: torch.Tensor
 ) -> torch.Tensor:
-    whole = _top_logits(cut, bank, H, top, prefix)
-    drops = torch.zeros(len(H), bank.k)
-    for concept in range(bank.k):
-        without = H.clone()
-        without[..., concept] = 0
-        drops[:, concept] = whole - _top_logits(cut, bank, without, top, prefix)
+    unit = evidence(cut, bank.transform, torch.from_numpy(bank.W))[classes]
+    return torch.einsum("nhwk,nhw->nk", H, gates) / (H.shape[1] * H.shape[2]) * unit
+
+
+def _ablations(answers: Answers, H: torch.Tensor, classes: torch.Tensor) -> torch.Tensor:
+    whole = answers.logit(H, classes)
+    drops = torch.zeros(len(H), H.shape[-1])
+    for concept in range(H.shape[-1]):
+        drops[:, concept] = whole - answers.logit(without(H, concept), classes)
     return drops
 
 
-def _top_logits(
-    cut: Cut, bank: Bank, H: torch.Tensor, top: torch.Tensor, prefix: torch.Tensor | None
-) -> torch.Tensor:
-    parts = []
-    for start in range(0, len(H), BATCH):
-        batch = slice(start, start + BATCH)
-        tokens = None if prefix is None else prefix[batch]
-        logits = cut.head(bank.decode(H[batch]), tokens)
-        parts.append(logits.gather(1, top[batch][:, None])[:, 0])
-    return torch.cat(parts)
+def without(H: torch.Tensor, concept: int) -> torch.Tensor:
+    """Return strengths H (n, h, w, k) with one concept absent."""
+    less = H.clone()
+    less[..., concept] = 0
+    return less

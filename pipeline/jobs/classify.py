@@ -8,25 +8,32 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from pipeline.classify import effects, evidence, fidelity, null_test, score_vectors
-from pipeline.classify.fidelity import Head
+from pipeline import nmf
+from pipeline.classify import (
+    Answers,
+    Null,
+    Quantiles,
+    curves,
+    effects,
+    evidence,
+    fidelity,
+    quantiles,
+    score_vectors,
+    sobol_total,
+    unexplained,
+)
+from pipeline.jobs.evidence import Evidence, Seen
 from pipeline.jobs.workspace import Workspace
 from pipeline.localize import Foreground, fit_foreground
 from pipeline.progress import say
-from pipeline.store import (
-    Classification,
-    sample_positions,
-    write_classification,
-)
+from pipeline.store import Classification, write_classification
 
-N_NULL = 2_000
-"""Real positions in the null; at least 1,000 keep the smallest p below a thousandth."""
-
-N_IMAGES = 256
-"""Images on which fidelity and effects are measured, held-out ones where there are."""
+N_IMAGES = {"pool_linear": 256, "linear_relu_pool": 128, "general": 64}
+"""Images on which fidelity and effects are measured, by kind of head, held-out ones where there
+are: the answers to concepts cost nothing, little, and a pass through the head."""
 
 N_FOREGROUND = 1_024
-"""Images from which the strength that counts as object is taken."""
+"""Images from which the strength that counts as object is taken, and what is usually left."""
 
 
 def classify(workspace: Workspace) -> dict[str, int | float]:
@@ -35,33 +42,33 @@ def classify(workspace: Workspace) -> dict[str, int | float]:
     Returns
     -------
     dict
-        Counts: concepts, significant, images (measured on).
+        Counts: concepts, significant.
     """
     bank, cut = workspace.bank, workspace.cut
+    sample = Evidence(workspace)
     prefix = None if bank.prefix is None else torch.from_numpy(bank.prefix)
-    positions, _ = sample_positions(
-        workspace.activations, workspace.listing.fit_ids, N_NULL, workspace.config.seed + 1
-    )
 
     def score(vectors: torch.Tensor) -> torch.Tensor:
         return score_vectors(cut, bank.transform.decode(vectors), prefix)
 
-    real = bank.transform.forward(positions)
+    real = bank.transform.forward(sample.positions)
     context, direction = torch.from_numpy(bank.context.T), torch.from_numpy(bank.W.T)
-    tested = null_test(score, context, real)
-    measured = _measure(workspace)
+    present = nmf.encode(real, direction.T) >= torch.from_numpy(bank.thresholds)
+    null = Null.of(score, real)
+    tested = null.test(context, present)
     foreground = _foreground(workspace)
     found = Classification(
         context=score(context).numpy(),
         direction=score(direction).numpy(),
         nothing=score(torch.zeros(1, real.shape[1])).numpy()[0],
         z_context=tested.z,
-        z_direction=null_test(score, direction, real).z,
+        z_direction=null.test(direction, present).z,
         p=tested.p,
         significant=tested.significant,
         foreground_weights=foreground.weights,
         foreground_threshold=foreground.threshold,
-        **measured,
+        **{f"usual_{name}": value for name, value in vars(_usual(sample)).items()},
+        **_measure(sample),
     )
     write_classification(workspace.classes_path, found)
     n_significant = int(found.significant.sum())
@@ -69,32 +76,73 @@ def classify(workspace: Workspace) -> dict[str, int | float]:
     return {"concepts": bank.k, "significant": n_significant}
 
 
-def _measure(workspace: Workspace) -> dict[str, Any]:
+def _measure(sample: Evidence) -> dict[str, Any]:
     """Measure fidelity and effects on a bounded sample of images, held out where there are any."""
-    listing, bank = workspace.listing, workspace.bank
-    frame = listing.frame
-    split = "heldout" if (frame.split == "heldout").any() else "fit"
-    chosen = frame[frame.split == split].head(N_IMAGES)
-    arrays = _read_images(workspace, frozenset(map(int, chosen.image_id)))
-    V = torch.from_numpy(arrays["V"]).float()
-    prefix = torch.from_numpy(arrays["prefix"]).float() if "prefix" in arrays else None
-    H, _ = bank.encode(V)
-    head = _batched_head(workspace, prefix)
-    label_of = dict(zip(frame.image_id, frame.label, strict=True))
-    classes = np.array(
-        [workspace.class_of_label.get(label_of[i], -1) for i in arrays["image_id"].tolist()]
-    )
-    rows = fidelity(head, V, _stand_ins(workspace, V, H), classes)
-    present = H.flatten(1, 2).amax(1).numpy() >= bank.thresholds
-    found = effects(head, bank, H, present)
+    workspace, bank = sample.workspace, sample.workspace.bank
+    kind = workspace.cut.head_kind
+    image_ids = sample.image_ids(N_IMAGES[kind], sample.split)
+    seen = sample.see(image_ids, bank, sample.stand_ins(bank))
+    answers = Answers(workspace.cut, bank, seen.prefix)
+    rows = fidelity(seen.truth, seen.answers, true_classes(workspace, seen.image_id))
+    present = seen.H.flatten(1, 2).amax(1).numpy() >= bank.thresholds
+    found = effects(answers, seen.H, present)
+    sobol = np.full(bank.k, np.nan)
+    if kind != "general":  # N (k + 2) passes an image through any other head: on demand only
+        rows += curve_rows(seen, answers, workspace.config.seed)
+        sobol = sobol_total(answers, seen.H, seen.top, seed=workspace.config.seed).mean(0)
     return {
         "importance": found.importance,
+        "sobol_total": sobol,
         "deletion_effect": found.deletion,
         "insertion_effect": found.insertion,
         "fidelity": [
-            {"split": split, "k": bank.k, "concept_id": None, "level": None} | row for row in rows
+            {"split": sample.split, "k": bank.k, "concept_id": None, "level": None} | row
+            for row in rows
         ],
     }
+
+
+def curve_rows(seen: Seen, answers: Answers, seed: int) -> list[dict[str, Any]]:
+    """Return the insertion and deletion curves as rows of the table ``fidelity``."""
+    found = curves(answers, seen.H, seen.top, seen.contributions, seed)
+    return [
+        {
+            "metric": name,
+            "class_id": None,
+            "level": level,
+            "value": value,
+            "baseline": baseline,
+            "n": len(seen.H),
+        }
+        for name in ("deletion", "insertion")
+        for level, value, baseline in zip(
+            found.levels.tolist(),
+            getattr(found, name).mean(0).tolist(),
+            found.random.mean(0).tolist(),
+            strict=True,
+        )
+    ]
+
+
+def true_classes(workspace: Workspace, image_ids: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Return the network's class of each image's label, -1 where there is none."""
+    frame = workspace.listing.frame
+    label_of = dict(zip(frame.image_id, frame.label, strict=True))
+    found = [workspace.class_of_label.get(label_of[i], -1) for i in image_ids.tolist()]
+    return np.array(found, dtype=np.int64)
+
+
+def _usual(sample: Evidence) -> Quantiles:
+    """Learn from the first images of the run, a random sample, how much is usually left."""
+    bank = sample.workspace.bank
+    residuals, peaks, classes = [], [], []
+    for images in sample.read(sample.image_ids(N_FOREGROUND)):
+        residual, left = unexplained(images.V, bank.encode(images.V)[1])
+        residuals.append(residual)
+        peaks.append(left.amax(dim=(1, 2)))
+        classes.append(images.logits.argmax(1))
+    parts = (torch.cat(each).numpy() for each in (residuals, peaks, classes))
+    return quantiles(*parts)
 
 
 def _foreground(workspace: Workspace) -> Foreground:
@@ -109,52 +157,3 @@ def _foreground(workspace: Workspace) -> Foreground:
     bank = workspace.bank
     unit = evidence(workspace.cut, bank.transform, torch.from_numpy(bank.W))
     return fit_foreground(H, classes, unit.numpy())
-
-
-def _read_images(workspace: Workspace, image_ids: frozenset[int]) -> dict[str, NDArray[Any]]:
-    parts: list[dict[str, NDArray[Any]]] = []
-    n_found = 0
-    names = ["V", "image_id"] + (["prefix"] if workspace.cut.n_prefix else [])
-    for arrays in workspace.activations.iterate(names):
-        wanted = np.isin(arrays["image_id"], list(image_ids))
-        parts.append({name: array[wanted] for name, array in arrays.items()})
-        n_found += int(wanted.sum())
-        if n_found == len(image_ids):
-            break
-    return {name: np.concatenate([part[name] for part in parts]) for name in names}
-
-
-def _stand_ins(workspace: Workspace, V: torch.Tensor, H: torch.Tensor) -> dict[str, torch.Tensor]:
-    """Return what is put in the place of V: the concepts', SVD's of the same rank, the mean."""
-    bank = workspace.bank
-    sample, _ = sample_positions(
-        workspace.activations, workspace.listing.fit_ids, 20_000, workspace.config.seed
-    )
-    transformed = bank.transform.forward(sample).double()
-    _, vectors = torch.linalg.eigh(transformed.T @ transformed)
-    basis = vectors[:, -bank.k :].float()
-    flat = bank.transform.forward(V.reshape(-1, V.shape[-1]))
-    return {
-        "nmf": bank.decode(H),
-        "svd": bank.transform.decode(flat @ basis @ basis.T).reshape(V.shape),
-        "mean": sample.mean(0).expand(V.shape).contiguous(),
-    }
-
-
-def _batched_head(workspace: Workspace, prefix: torch.Tensor | None) -> Head:
-    """Run the head in batches; a subset of images brings the prefix tokens' mean instead."""
-    cut = workspace.cut
-
-    def head(maps: torch.Tensor) -> torch.Tensor:
-        tokens = prefix
-        if prefix is not None and len(maps) != len(prefix):
-            tokens = prefix.mean(0).expand(len(maps), -1, -1)
-        parts = [
-            cut.head(
-                maps[start : start + 32], None if tokens is None else tokens[start : start + 32]
-            )
-            for start in range(0, len(maps), 32)
-        ]
-        return torch.cat(parts)
-
-    return head

@@ -18,11 +18,14 @@ from pipeline.tables import (
     TABLES,
     ShardRows,
     TableWriter,
+    best_labels,
     class_rows,
     concept_rows,
+    error_rows,
     label_rows,
     pair_rows,
     shard_rows,
+    with_head,
 )
 
 
@@ -39,12 +42,18 @@ def export(workspace: Workspace) -> dict[str, int | float]:
     with files.scratch(folder) as scratch:
         writer = TableWriter(folder, scratch)
         images, holds, coverage = _write_shards(workspace, found, writer)
-        names = workspace.class_names
+        names, classes = workspace.class_names, workspace.class_of_label
+        wrong = _errors(workspace, images)
+        labels = label_rows(holds, images["label"], wrong)
+        best = best_labels(labels, workspace.bank.k)
+        errors = error_rows(holds, images["label"], wrong)
         frames = {
             "images": images,
-            "concepts": concept_rows(workspace.bank, found, names, holds.sum(0), coverage),
+            "concepts": concept_rows(
+                workspace.bank, found, names, holds.sum(0), coverage, best, errors, classes
+            ),
             "concept_classes": class_rows(found, names),
-            "concept_labels": label_rows(holds, images["label"], _errors(workspace, images)),
+            "concept_labels": with_head(labels, found, classes),
             "concept_pairs": pair_rows(workspace.bank, holds),
             "k_metrics": _frame("k_metrics", _k_metrics(workspace)),
             "fidelity": _frame("fidelity", found.fidelity),

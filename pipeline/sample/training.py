@@ -27,7 +27,7 @@ from torch.nn import functional
 from pipeline import files
 from pipeline.sample.network import IMAGE_SIZE, MEAN, STD, SampleNet
 from pipeline.sample.objects import CLASSES
-from pipeline.sample.scenes import GENERATOR_VERSION, render_scene
+from pipeline.sample.scenes import GENERATOR_VERSION, Cue, render_scene
 
 TRAIN_SEED = 1_000_000  # the recipe's seed is added; no other scenes of the project start so high
 HELD_OUT_SEED = 2_000_000
@@ -76,15 +76,20 @@ class SceneSet:
     classes: torch.Tensor
 
 
-def render_set(seed: int, n_scenes: int, size: int = IMAGE_SIZE, workers: int = 2) -> SceneSet:
+def render_set(
+    seed: int, n_scenes: int, size: int = IMAGE_SIZE, workers: int = 2, cue: Cue | None = None
+) -> SceneSet:
     """Render scenes 0 … n - 1 of a seed, in worker processes where there are enough of them."""
     images = np.empty((n_scenes, 3, size, size), dtype=np.uint8)
-    for index, image in enumerate(_rendered([(seed, i, size) for i in range(n_scenes)], workers)):
+    jobs = [(seed, index, size, cue) for index in range(n_scenes)]
+    for index, image in enumerate(_rendered(jobs, workers)):
         images[index] = image.transpose(2, 0, 1)
     return SceneSet(torch.from_numpy(images), torch.arange(n_scenes) % len(CLASSES))
 
 
-def train(recipe: Recipe, log: Log = print) -> SampleNet:
+def train(
+    recipe: Recipe, log: Log = print, *, cue: Cue | None = None, size: int = IMAGE_SIZE
+) -> SampleNet:
     """Render the scenes and train a network on them.
 
     Parameters
@@ -93,13 +98,18 @@ def train(recipe: Recipe, log: Log = print) -> SampleNet:
         What to do.
     log : callable
         Takes one line an epoch.
+    cue : Cue, optional
+        A mark to plant in the scenes: a shortcut that the network may learn.
+    size : int
+        Pixels along each side of the scenes.
 
     Returns
     -------
     SampleNet
         The trained network, float32, in evaluation mode.
     """
-    scenes = render_set(TRAIN_SEED + recipe.seed, recipe.n_scenes, workers=recipe.workers)
+    seed = TRAIN_SEED + recipe.seed
+    scenes = render_set(seed, recipe.n_scenes, size, recipe.workers, cue)
     log(f"rendered {recipe.n_scenes} scenes")
     with _threads(recipe.threads), torch.random.fork_rng(devices=[]):
         torch.manual_seed(recipe.seed)
@@ -180,8 +190,10 @@ def _augment(images: torch.Tensor, draw: torch.Generator) -> torch.Tensor:
     return moved.contiguous(memory_format=torch.channels_last)
 
 
-def _rendered(jobs: list[tuple[int, int, int]], workers: int) -> Iterator[npt.NDArray[np.uint8]]:
-    """Give the images of (seed, index, size) in order."""
+def _rendered(
+    jobs: list[tuple[int, int, int, Cue | None]], workers: int
+) -> Iterator[npt.NDArray[np.uint8]]:
+    """Give the images of (seed, index, size, cue) in order."""
     if workers < 2 or len(jobs) < FEW:
         yield from map(_render, jobs)
         return
@@ -190,7 +202,7 @@ def _rendered(jobs: list[tuple[int, int, int]], workers: int) -> Iterator[npt.ND
         yield from pool.map(_render, jobs, chunksize=8)
 
 
-def _render(job: tuple[int, int, int]) -> npt.NDArray[np.uint8]:
+def _render(job: tuple[int, int, int, Cue | None]) -> npt.NDArray[np.uint8]:
     return render_scene(*job).image
 
 

@@ -15,9 +15,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline import files
+from pipeline.errors import UserError
 
 ENCODING = "concordance.classification"
-VERSION = "1.0"
+VERSION = "1.1"
 
 
 @dataclass(frozen=True)
@@ -36,12 +37,16 @@ class Classification:
         float64 (k,), empirical p of the context vector's largest z.
     significant : ndarray
         bool (k,), after Benjamini-Hochberg.
-    importance, deletion_effect, insertion_effect : ndarray
-        float64 (k,), NaN where no image measured holds the concept.
+    importance, sobol_total, deletion_effect, insertion_effect : ndarray
+        float64 (k,), NaN where no image measured holds the concept, or where not measured.
     foreground_weights : ndarray
         float32 (classes, k), see `pipeline.localize.Foreground`.
     foreground_threshold : float
         See there.
+    usual_classes, usual_n : ndarray
+        int64 (m,): classes with residuals of their own (-1: all), and images they are from.
+    usual_residual, usual_peak : ndarray
+        float32 (m, 101): quantiles of what is left unexplained, see `pipeline.classify.Quantiles`.
     fidelity : list of dict
         Rows of the table ``fidelity``.
     """
@@ -54,10 +59,15 @@ class Classification:
     p: NDArray[np.float64]
     significant: NDArray[np.bool_]
     importance: NDArray[np.float64]
+    sobol_total: NDArray[np.float64]
     deletion_effect: NDArray[np.float64]
     insertion_effect: NDArray[np.float64]
     foreground_weights: NDArray[np.float32]
     foreground_threshold: float
+    usual_classes: NDArray[np.int64]
+    usual_residual: NDArray[np.float32]
+    usual_peak: NDArray[np.float32]
+    usual_n: NDArray[np.int64]
     fidelity: list[dict[str, Any]]
 
 
@@ -74,11 +84,26 @@ def write_classification(path: Path, found: Classification) -> None:
 
 
 def read_classification(path: Path) -> Classification:
-    """Read what `write_classification` wrote."""
-    with h5py.File(path, "r") as file:
-        values = {
-            field.name: file[field.name][()]
-            for field in fields(Classification)
-            if field.name != "fidelity"
-        }
-        return Classification(**values, fidelity=json.loads(file.attrs["fidelity"]))
+    """Read what `write_classification` wrote.
+
+    Raises
+    ------
+    UserError
+        The file is missing, damaged, or of another format.
+    """
+    mend = "remove it and rerun make discover with the same options"
+    try:
+        with h5py.File(path, "r") as file:
+            found = (file.attrs.get("encoding-type"), file.attrs.get("encoding-version"))
+            if found != (ENCODING, VERSION):
+                raise UserError(f"{path} holds {found}, not {(ENCODING, VERSION)}; {mend}")
+            values = {
+                field.name: file[field.name][()]
+                for field in fields(Classification)
+                if field.name != "fidelity"
+            }
+            return Classification(**values, fidelity=json.loads(file.attrs["fidelity"]))
+    except FileNotFoundError as error:
+        raise UserError(f"{path} is missing; run make discover to its end") from error
+    except OSError as error:
+        raise UserError(f"{path} is damaged ({error}); {mend}") from error

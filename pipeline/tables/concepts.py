@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from itertools import combinations
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
-from scipy.stats import fisher_exact, norm
 
-from pipeline.classify import benjamini_hochberg
 from pipeline.store import Bank, Classification
 
 N_CLASSES = 10
@@ -22,11 +21,26 @@ def concept_rows(
     names: tuple[str, ...],
     n_images: NDArray[np.int64],
     coverage: NDArray[np.float64],
+    labels: pd.DataFrame,
+    errors: pd.DataFrame,
+    class_of_label: Mapping[str, int],
 ) -> pd.DataFrame:
-    """Return the table ``concepts``; `names` are the network's classes."""
+    """Return the table ``concepts``.
+
+    Parameters
+    ----------
+    names : tuple of str
+        The network's classes.
+    n_images, coverage : ndarray
+        int64 and float64 (k,).
+    labels, errors : DataFrame
+        k rows each: see `pipeline.tables.labels`.
+    class_of_label : mapping
+        The network's class of each dataset label that has one.
+    """
     top = found.context.argmax(1)
     probabilities = _softmax(found.context)
-    return pd.DataFrame(
+    frame = pd.DataFrame(
         {
             "concept_id": np.arange(bank.k),
             "layer": bank.layer,
@@ -36,6 +50,7 @@ def concept_rows(
             "stability": bank.stability,
             "presence_threshold": bank.thresholds,
             "importance": found.importance,
+            "sobol_total": found.sobol_total,
             "deletion_effect": found.deletion_effect,
             "insertion_effect": found.insertion_effect,
             "top_class": top,
@@ -47,6 +62,12 @@ def concept_rows(
             "context_vector": list(bank.context.T),
         }
     )
+    agree = [
+        _agrees(label, each, class_of_label)
+        for label, each in zip(labels["dataset_label"], top, strict=True)
+    ]
+    frame["labels_agree"] = pd.Series(agree, dtype=object)
+    return pd.concat([frame, labels, errors], axis=1)
 
 
 def class_rows(found: Classification, names: tuple[str, ...]) -> pd.DataFrame:
@@ -99,75 +120,26 @@ def pair_rows(bank: Bank, holds: NDArray[np.bool_]) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=columns)
 
 
-def label_rows(
-    holds: NDArray[np.bool_], labels: pd.Series, wrong: NDArray[np.float64]
+def with_head(
+    rows: pd.DataFrame, found: Classification, class_of_label: Mapping[str, int]
 ) -> pd.DataFrame:
-    """Return the table ``concept_labels``.
-
-    Parameters
-    ----------
-    holds : ndarray
-        bool (images, k), which image holds which concept.
-    labels : Series
-        The dataset's label of each image, null where there is none.
-    wrong : ndarray
-        float64 (images,), 1 where the network erred, 0 where not, NaN where nobody knows.
-    """
-    known = labels.notna().to_numpy()
-    rows = []
-    for concept in range(holds.shape[1]):
-        held = holds[known, concept]
-        for label in sorted(labels[known].unique()):
-            of_label = (labels[known] == label).to_numpy()
-            n = int((held & of_label).sum())
-            if n:
-                share = of_label.mean()
-                row = {"concept_id": concept, "label": label, "n": n}
-                row |= {"precision": n / held.sum(), "recall": n / of_label.sum()}
-                row |= {"lift": n / held.sum() / share}
-                rows.append(row | _error_rates(wrong[known][of_label], held[of_label]))
-    columns = ["concept_id", "label", "n", "precision", "recall", "lift"]
-    columns += ["error_rate_with", "error_rate_without", "ci_low", "ci_high", "q_value"]
-    frame = pd.DataFrame(rows, columns=columns)
-    frame["q_value"] = benjamini_hochberg(frame["q_value"].to_numpy(dtype=np.float64))
+    """Add to rows of ``concept_labels`` what the head says of the label: head_rank, head_prob."""
+    classes = rows["label"].map(class_of_label)
+    known = classes.notna().to_numpy()
+    concept = rows["concept_id"].to_numpy()[known]
+    chosen = classes[known].to_numpy(dtype=np.int64)
+    own = found.context[concept, chosen]
+    frame = rows.assign(head_rank=np.nan, head_prob=np.nan)
+    frame.loc[known, "head_rank"] = 1 + (found.context[concept] > own[:, None]).sum(1)
+    frame.loc[known, "head_prob"] = _softmax(found.context)[concept, chosen]
     return frame
 
 
-def _error_rates(wrong: NDArray[np.float64], held: NDArray[np.bool_]) -> dict[str, float]:
-    """Compare error rates with and without the concept; ``q_value`` is still the raw p here."""
-    known = ~np.isnan(wrong)
-    with_, without = wrong[known & held], wrong[known & ~held]
-    names = ("error_rate_with", "error_rate_without", "ci_low", "ci_high", "q_value")
-    if not len(with_) or not len(without):
-        rates = [float(part.mean()) if len(part) else np.nan for part in (with_, without)]
-        return dict(zip(names, (*rates, np.nan, np.nan, np.nan), strict=True))
-    table = [[int(part.sum()), len(part) - int(part.sum())] for part in (with_, without)]
-    low, high = newcombe(table[0][0], len(with_), table[1][0], len(without))
-    p = float(fisher_exact(table).pvalue)
-    return dict(zip(names, (float(with_.mean()), float(without.mean()), low, high, p), strict=True))
-
-
-def newcombe(x1: int, n1: int, x2: int, n2: int, level: float = 0.95) -> tuple[float, float]:
-    """Interval of the difference x1/n1 − x2/n2 of two proportions.
-
-    References
-    ----------
-    Newcombe, R. G. (1998). Interval estimation for the difference between independent
-    proportions, method 10.
-    """
-    z = float(norm.ppf(0.5 + level / 2))
-    (low1, high1), (low2, high2) = _wilson(x1, n1, z), _wilson(x2, n2, z)
-    p1, p2 = x1 / n1, x2 / n2
-    below = np.hypot(p1 - low1, high2 - p2)
-    above = np.hypot(high1 - p1, p2 - low2)
-    return float(p1 - p2 - below), float(p1 - p2 + above)
-
-
-def _wilson(x: int, n: int, z: float) -> tuple[float, float]:
-    p = x / n
-    centre = p + z * z / (2 * n)
-    spread = z * np.sqrt(p * (1 - p) / n + z * z / (4 * n * n))
-    return float((centre - spread) / (1 + z * z / n)), float((centre + spread) / (1 + z * z / n))
+def _agrees(label: object, top_class: int, class_of_label: Mapping[str, int]) -> bool | None:
+    """Say whether head and dataset call a concept the same; None where one of them says nothing."""
+    if not isinstance(label, str) or label not in class_of_label:
+        return None
+    return class_of_label[label] == top_class
 
 
 def _softmax(logits: NDArray[np.float32]) -> NDArray[np.float64]:

@@ -60,6 +60,12 @@ TABLES: dict[str, tuple[str, list[Column]]] = {
             ),
             ("importance", FLOAT, "mean drop of the predicted class's logit without it, logits"),
             (
+                "sobol_total",
+                FLOAT,
+                "Sobol's total index of the predicted class's logit, mean over images; null: any"
+                " other head than pool and linear",
+            ),
+            (
                 "deletion_effect",
                 FLOAT,
                 "mean drop of the predicted probability without it, where present",
@@ -72,8 +78,28 @@ TABLES: dict[str, tuple[str, list[Column]]] = {
             ("top_class", INT32, "class the head gives its context vector"),
             ("top_label", TEXT, "name of that class"),
             ("top_prob", FLOAT, "probability of that class"),
-            ("top_p", FLOAT, "p of its largest z under the null of real positions"),
+            ("top_p", FLOAT, "p of its largest z among real positions of like norm without it"),
             ("top_significant", FLAG, "better than chance after Benjamini-Hochberg at 0.05"),
+            ("dataset_label", TEXT, "label of the dataset that goes with it most; null: none does"),
+            ("dataset_precision", FLOAT, "share of the images that hold it that have that label"),
+            ("dataset_lift", FLOAT, "that share over the label's share of all images"),
+            (
+                "labels_agree",
+                FLAG,
+                "that label and the head's top class are the same; null: unknown",
+            ),
+            (
+                "error_excess",
+                FLOAT,
+                "how much oftener the network errs with it than without, within labels",
+            ),
+            ("error_ci_low", FLOAT, "lower end of the 95 % interval of that (Sato)"),
+            ("error_ci_high", FLOAT, "upper end"),
+            (
+                "error_q",
+                FLOAT,
+                "p of the Cochran-Mantel-Haenszel test of that, after Benjamini-Hochberg",
+            ),
             ("vector", VECTOR, "direction w_j, in transformed activation space"),
             ("context_vector", VECTOR, "context vector c_j, in transformed activation space"),
         ],
@@ -88,7 +114,7 @@ TABLES: dict[str, tuple[str, list[Column]]] = {
             ("label", TEXT, "name of the class"),
             ("logit", FLOAT, "the head's logit"),
             ("prob", FLOAT, "softmax over all classes"),
-            ("z", FLOAT, "logit standardised by class under the null of real positions"),
+            ("z", FLOAT, "logit standardised by class over the null of real positions"),
         ],
     ),
     "concept_labels": (
@@ -100,6 +126,14 @@ TABLES: dict[str, tuple[str, list[Column]]] = {
             ("precision", FLOAT, "share of the images that hold it that have the label"),
             ("recall", FLOAT, "share of the images of the label that hold it"),
             ("lift", FLOAT, "precision over the label's share of all images"),
+            ("phi", FLOAT, "correlation of holding it and having the label"),
+            (
+                "association_q",
+                FLOAT,
+                "p of holding it that often (hypergeometric), after Benjamini-Hochberg",
+            ),
+            ("head_rank", INT32, "rank the head gives the label's class; null: it has none"),
+            ("head_prob", FLOAT, "probability the head gives it"),
             ("error_rate_with", FLOAT, "network's error rate on the label's images that hold it"),
             ("error_rate_without", FLOAT, "and on those that do not"),
             ("ci_low", FLOAT, "difference of the two, lower end of the 95 % interval (Newcombe)"),
@@ -160,14 +194,23 @@ TABLES: dict[str, tuple[str, list[Column]]] = {
     "fidelity": (
         "one measurement of what the concepts keep of the network",
         [
-            ("metric", TEXT, "agreement, kl, accuracy; of another stand-in as agreement_svd"),
+            (
+                "metric",
+                TEXT,
+                "agreement, kl, accuracy; of another stand-in as agreement_svd; deletion,"
+                " insertion: probability of the predicted class, concepts taken out or put in",
+            ),
             ("split", TEXT, "the images it was measured on"),
             ("k", INT32, "number of concepts; null: all"),
             ("concept_id", INT32, "null: all"),
             ("level", FLOAT, "share of concepts in place; null: all"),
             ("class_id", INT32, "images the network gives this class; null: all"),
             ("value", FLOAT, "agreement and accuracy: share of images; kl: nats"),
-            ("baseline", FLOAT, "the same with the mean activation in place"),
+            (
+                "baseline",
+                FLOAT,
+                "the same with the mean activation in place; of curves: in random orders",
+            ),
             ("n", INT, "images measured"),
         ],
     ),

@@ -1,0 +1,122 @@
+"""The network's answer to concepts: its head as a function of their strengths H.
+
+Notation: H (n, h, w, k), W channels × k, D the bank's decoder with linear part L, A and b the
+head's only linear map where it has one, u_cj = ⟨A_c, L w_j⟩, o_c = b_c + ⟨A_c, D(0)⟩. Then
+
+    pool, linear         logit_c = o_c + Σ_j u_cj mean_p h_jp
+    linear, ReLU, pool   logit_c = mean_p relu(o_c + Σ_j u_cj h_jp)
+    any other head       the head itself on D(W H)
+
+The first two need k numbers a position instead of all channels: taking concepts out and putting
+them in, thousands of times, costs next to nothing.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from functools import cached_property
+
+import torch
+
+from pipeline.models import Cut
+from pipeline.store import Bank
+
+BATCH = 32
+"""Images that go through a head at once."""
+
+
+@dataclass(frozen=True)
+class Answers:
+    """What the network answers to concepts.
+
+    Parameters
+    ----------
+    cut : Cut
+        The network cut at the bank's layer.
+    bank : Bank
+        The concepts.
+    prefix : Tensor or None
+        float32 (m, prefix tokens, channels): the tokens that stand beside the positions of m
+        images, for heads that need them.
+    """
+
+    cut: Cut
+    bank: Bank
+    prefix: torch.Tensor | None = None
+
+    def of(self, rows: torch.Tensor) -> Answers:
+        """Return the same for some of the images, rows int64 (n,) or bool (m,) of `prefix`."""
+        return self if self.prefix is None else replace(self, prefix=self.prefix[rows])
+
+    @torch.inference_mode()
+    def logits(self, H: torch.Tensor) -> torch.Tensor:
+        """Answer to strengths.
+
+        Parameters
+        ----------
+        H : Tensor
+            float32 (n, h, w, k). With `prefix`, n is m or a multiple r m of it: r versions of
+            every image, version by version.
+
+        Returns
+        -------
+        Tensor
+            float32 (n, classes).
+        """
+        if self.cut.head_kind == "pool_linear":
+            unit, nothing = self._linear
+            return H.mean(dim=(1, 2)) @ unit.T + nothing
+        if self.cut.head_kind == "linear_relu_pool":
+            unit, nothing = self._linear
+            return torch.cat(
+                [(part @ unit.T + nothing).relu().mean(dim=(1, 2)) for part in H.split(BATCH)]
+            )
+        return self.head(self.bank.decode(H))
+
+    @torch.inference_mode()
+    def logit(self, H: torch.Tensor, classes: torch.Tensor) -> torch.Tensor:
+        """Answer to strengths H (n, h, w, k) for one class an image, int64 (n,): float32 (n,)."""
+        if self.cut.head_kind == "general":
+            return self.logits(H).gather(1, classes[:, None])[:, 0]
+        unit, nothing = self._linear
+        if self.cut.head_kind == "pool_linear":
+            return (H.mean(dim=(1, 2)) * unit[classes]).sum(1) + nothing[classes]
+        before = torch.einsum("nhwk,nk->nhw", H, unit[classes]) + nothing[classes][:, None, None]
+        return before.relu().mean(dim=(1, 2))
+
+    @torch.inference_mode()
+    def head(self, V: torch.Tensor) -> torch.Tensor:
+        """Answer to activations V, float32 (n, h, w, channels), in batches; n as in `logits`."""
+        tokens = self.prefix
+        if tokens is not None and len(tokens) != len(V):
+            tokens = tokens.repeat(len(V) // len(tokens), 1, 1)
+        parts = [
+            self.cut.head(V[i : i + BATCH], None if tokens is None else tokens[i : i + BATCH])
+            for i in range(0, len(V), BATCH)
+        ]
+        return torch.cat(parts)
+
+    def remove(self, V: torch.Tensor, H: torch.Tensor, concepts: list[int]) -> torch.Tensor:
+        """Take concepts out of real activations and leave all else, V − Σ_j h_j L w_j.
+
+        Parameters
+        ----------
+        V : Tensor
+            float32 (n, h, w, channels).
+        H : Tensor
+            float32 (n, h, w, k), their concepts.
+        concepts : list of int
+            Which to take out.
+        """
+        W = torch.from_numpy(self.bank.W[:, concepts]).to(H.device)
+        return V - self.bank.transform.linear(H[..., concepts] @ W.T)
+
+    @cached_property
+    def _linear(self) -> tuple[torch.Tensor, torch.Tensor]:
+        """u (classes, k) and o (classes,)."""
+        assert self.cut.linear is not None
+        weight, bias = self.cut.linear
+        W = torch.from_numpy(self.bank.W).to(weight.device)
+        transform = self.bank.transform
+        zero = transform.decode(torch.zeros(1, len(W), device=weight.device))
+        return weight @ transform.linear(W.T).T, (zero @ weight.T)[0] + bias

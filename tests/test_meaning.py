@@ -1,0 +1,182 @@
+"""What a run's concepts mean, asked for call by call, and printed; a planted cue is found."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from benchmarks.cue import find_cue
+from pipeline.config import make_config
+from pipeline.errors import UserError
+from pipeline.jobs.classify import classify
+from pipeline.jobs.discover import discover
+from pipeline.jobs.listing import list_concepts
+from pipeline.jobs.prepare import prepare
+from pipeline.run import Run, open_run
+from pipeline.sample import CLASSES, render_scene, write_sample
+from pipeline.store import read_classification
+from stages import concepts, explain
+from stages.cli import RUN_HELP, command
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> Run:
+    base = tmp_path_factory.mktemp("meaning")
+    write_sample(base / "sample", n_images=160)
+    options = {"dataset": str(base / "sample" / "images"), "model": "sample", "k": "12"}
+    discover(prepare(make_config(options), base / "run"))
+    return open_run(base / "run")
+
+
+def test_splits_sum_to_the_networks_logits(run: Run) -> None:
+    image_ids = run.table("images").image_id[:40].tolist()
+    found = run.meaning.split(image_ids)
+    logits = torch.cat(
+        [
+            torch.from_numpy(arrays["logits"][np.isin(arrays["image_id"], image_ids)])
+            for arrays in run.workspace.activations.iterate(["logits", "image_id"])
+        ]
+    )
+    assert found.is_exact
+    # Stored activations are float16, and the network may have run in bfloat16.
+    assert torch.allclose(found.logit, logits.max(1).values, atol=0.15)
+    of_car = run.meaning.split(image_ids, class_id=0)
+    assert torch.allclose(of_car.logit, logits[:, 0], atol=0.15)
+    mean = of_car.mean(logits.argmax(1) == 0)
+    assert mean.classes.tolist() == [0]
+    assert float(mean.logit) == pytest.approx(
+        float(logits[logits.argmax(1) == 0, 0].mean()), abs=0.1
+    )
+    with pytest.raises(UserError, match="there is no image 1 in"):
+        run.meaning.split([1])
+
+
+def test_fidelity_grows_with_the_number_of_concepts(run: Run) -> None:
+    W = run.bank.W
+    rows = run.meaning.fidelity([2, 12], banks={"halved": W, "other": W[:, :5]})
+    whole = rows[rows.class_id.isna()].set_index(["k", "metric"]).value
+    assert whole[2, "agreement"] < whole[12, "agreement"]
+    assert whole[2, "kl"] > whole[12, "kl"] > 0
+    assert whole[12, "kl_halved"] == pytest.approx(whole[12, "kl"], rel=1e-6)
+    assert (2, "kl_halved") not in whole.index
+    assert not any("other" in metric for _, metric in whole.index)
+    assert whole[12, "kl_mean"] > whole[12, "kl"]
+    stored = run.sql("select value from fidelity where metric = 'kl' and class_id is null")
+    assert stored.value[0] == pytest.approx(whole[12, "kl"], rel=1e-6)
+    classes = rows[(rows.metric == "agreement") & (rows.k == 12)].dropna(subset="class_id")
+    assert classes.n.sum() == rows.n.max()
+
+
+def test_the_order_of_contributions_beats_random_orders(run: Run) -> None:
+    areas = run.meaning.areas().set_index("curve")
+    assert (areas.ci_low > 0).all()
+    assert (areas.gain < 1).all()
+    stored = run.sql("select * from fidelity where level is not null order by metric, level")
+    found = run.meaning.curves()
+    assert stored.metric.value_counts().to_dict() == {"deletion": 11, "insertion": 11}
+    assert stored[stored.metric == "deletion"].value.to_numpy() == pytest.approx(
+        found.deletion.mean(0), rel=1e-6
+    )
+
+
+def test_importance_of_a_class_is_that_of_its_images(run: Run) -> None:
+    whole = run.meaning.importance()
+    stored = run.table("concepts").set_index("concept_id")
+    assert whole.concepts.contribution.is_monotonic_decreasing
+    assert 0.3 < whole.rank_agreement <= 1
+    ours = whole.concepts.set_index("concept_id").sort_index()
+    assert ours.sobol_total.to_numpy() == pytest.approx(stored.sobol_total.to_numpy(), rel=1e-5)
+    top = int(run.table("images").pred_class.mode()[0])
+    found = run.meaning.importance(top, n_images=160)
+    assert 0 < found.n < 30
+    with pytest.raises(UserError, match="is given class"):
+        run.meaning.importance(99)
+
+
+def test_a_concepts_pixels_are_blurred_and_its_class_falls(run: Run) -> None:
+    telling = run.meaning.importance().concepts.concept_id[0]
+    found = run.meaning.blur(int(telling), n_images=12)
+    assert found.n_images + found.n_unmatched <= 12
+    assert {"label", "drop", "drop_random", "ci_low", "ci_high"} <= set(found.classes)
+    assert set(found.classes.label) == set(CLASSES)
+    assert found.classes.iloc[0]["drop"] > found.classes.iloc[0].drop_random
+    assert found.classes["drop"].sum() == pytest.approx(0, abs=1e-6)
+    with pytest.raises(UserError, match="there is no concept 12; the run has 0 to 11"):
+        run.meaning.blur(12)
+
+
+def test_without_its_concepts_an_image_is_taken_for_something_else(run: Run) -> None:
+    images = run.table("images")
+    image_id = int(images.image_id[5])
+    nothing = run.meaning.ablate([], [image_id]).iloc[0]
+    assert nothing.class_before == nothing.class_after == images.pred_class[5]
+    assert nothing.prob_before == nothing.prob_after
+    split = run.meaning.split([image_id])
+    telling = split.contributions[0].argsort(descending=True)[:4].tolist()
+    less = run.meaning.ablate(telling, [image_id]).iloc[0]
+    assert less.prob_before == nothing.prob_before
+    assert less.class_after != less.class_before
+
+
+def test_a_new_image_is_told_how_new_it_is(run: Run, capsys: pytest.CaptureFixture[str]) -> None:
+    usual = run.explain(render_scene(99, 3, 160).image)
+    assert usual.novelty is not None
+    assert usual.novelty.n >= 20
+    noise = np.random.default_rng(0).integers(0, 256, (160, 160, 3), dtype=np.uint8)
+    new = run.explain(noise)
+    assert new.novelty is not None
+    assert new.novelty.residual == 100 > usual.novelty.residual
+    x0, y0, x1, y1 = new.box
+    assert 0 <= x0 < x1 <= 160
+    assert 0 <= y0 < y1 <= 160
+    print(explain.describe(new))
+    said = capsys.readouterr().out
+    assert "that is the 100th percentile of 160 images of the run" in said
+    assert f"explained least at x {x0} to {x1}, y {y0} to {y1}" in said
+
+
+def test_the_table_says_what_head_and_labels_say(
+    run: Run, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert command(concepts.job, RUN_HELP, [f"--run={run.folder}"]) == 0
+    printed = capsys.readouterr().out
+    assert printed.strip() == list_concepts(run)
+    lines = printed.splitlines()
+    rows = run.table("concepts")
+    assert lines[0] == "12 concepts of sample parts, 160 images"
+    for row in rows.itertuples():
+        line = next(line for line in lines if line.startswith(f"{row.concept_id:>7}  "))
+        assert (f"({row.top_label})" in line) == (not row.top_significant)
+        assert row.top_label in line
+        differs = row.labels_agree is not None and not row.labels_agree and row.top_significant
+        assert ("≠" in line) == differs
+    assert "agreement of the network on the concepts alone" in printed
+    known = run.table("concept_labels").head_rank
+    assert known.notna().all()
+    assert known.between(1, len(CLASSES)).all()
+
+
+def test_a_second_classification_is_the_same(run: Run) -> None:
+    path = run.workspace.classes_path
+    before, content = read_classification(path), path.read_bytes()
+    path.unlink()
+    classify(run.workspace)
+    assert path.read_bytes() == content
+    assert before.significant.sum() >= 1
+
+
+@pytest.mark.slow
+def test_a_planted_cue_is_found_blamed_and_taken_out(tmp_path: Path) -> None:
+    found = find_cue(tmp_path)
+    print(found)
+    assert found.iou > 2 * found.next_iou
+    assert found.rank <= 3
+    assert found.error_excess > 0.3
+    assert found.error_q < 0.001
+    assert found.error_rank == 1
+    assert found.n_counter >= 20
+    assert found.restored > 0.5
+    assert found.restored > found.restored_by_others + 0.3
