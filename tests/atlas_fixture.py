@@ -160,10 +160,12 @@ def assemble(
 
 
 def ask(tables: Mapping[str, pd.DataFrame]) -> Callable[[str], pd.DataFrame]:
-    """Give a function that runs DuckDB queries over tables, brought to their schemas."""
+    """Give a function that runs DuckDB queries over tables; columns they lack are null."""
     database = duckdb.connect()
     for name, table in tables.items():
-        database.register(name, to_arrow(name, table))
+        columns = [column for column, _, _ in TABLES[name][1]]
+        assert set(table.columns) <= set(columns), name
+        database.register(name, to_arrow(name, table.reindex(columns=columns)))
     return lambda query: database.execute(query).df()
 
 
