@@ -136,7 +136,7 @@ def test_kills_at_random_moments(case: Case) -> None:
     def moments(half: int) -> list[float]:
         draw = random.Random(half)
         found: list[float] = []
-        longest = case.seconds
+        longest = case.ended.seconds
         for number in range(4 * N_MOMENTS):
             moment = kill(case.servers[half], draw, 2 * number + half, longest)
             if moment < 0:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import numpy as np
@@ -57,6 +58,21 @@ def test_a_shard_counts_once_its_record_stands(tmp_path: Path) -> None:
     assert store.missing() == [0, 1, 2]
 
 
+def test_a_shard_that_is_not_kept_says_so(tmp_path: Path) -> None:
+    store = fill(tmp_path)
+    store.path(1).unlink()
+    with pytest.raises(UserError, match=r"shard-00001\.h5 is missing; .* not kept: .* KEEP=all"):
+        store.read(1)
+
+
+@pytest.mark.parametrize("share", [0, 0.2, 0.5, 0.999])
+def test_a_truncated_shard_is_found(tmp_path: Path, share: float) -> None:
+    store = fill(tmp_path)
+    os.truncate(store.path(1), int(share * store.path(1).stat().st_size))
+    assert store.damaged() == [store.path(1)]
+    assert store.missing() == [1]
+
+
 @pytest.mark.parametrize("at", [0, 0.3, 0.7, 0.999])
 def test_a_flipped_bit_is_found(tmp_path: Path, at: float) -> None:
     store = fill(tmp_path)
@@ -76,7 +92,8 @@ def test_errors_name_the_file_and_what_to_do(tmp_path: Path) -> None:
     store.path(0).write_bytes(b"no HDF5")
     with pytest.raises(UserError, match=r"shard-00000\.h5 is damaged .*; remove it, then rerun"):
         store.read(0)
-    store.path(1).unlink()
+    for path in (store.path(1), store.record_path(1)):
+        path.unlink()
     with pytest.raises(UserError, match=r"shard-00001\.h5 is missing; rerun make discover"):
         list(ShardStore(tmp_path, "concordance.activations", 3).read(1))
 

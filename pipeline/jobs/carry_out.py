@@ -5,6 +5,7 @@ from __future__ import annotations
 import shlex
 from collections.abc import Callable, Iterable, Mapping
 
+from pipeline import files
 from pipeline.errors import UserError
 from pipeline.jobs.parallel import parts_of_shard
 from pipeline.jobs.products import (
@@ -77,6 +78,12 @@ def _carry_out(workspace: Workspace, jobs: Mapping[str, Job], stage: str, parts:
     with workspace.stage(stage) as counts:
         counts.update(_call(workspace, jobs, stage, parts))
         record_outcome(workspace, stage, counts)
+    taken, most = files.size(workspace.folder), workspace.config.max_disk_bytes()
+    if taken > most:
+        raise UserError(
+            f"{workspace.folder} has come to {taken / 1e9:.2f} GB with {stage}, more than"
+            f" MAX_DISK={workspace.config.max_disk}; pass more, and it goes on from here"
+        )
     left = set(to_make(workspace).get(stage, ())) & set(parts)
     if left:
         raise RuntimeError(f"{stage} has ended, but its parts {sorted(left)} are not as they shall")

@@ -42,8 +42,8 @@ SHEET = 3_000_000
 SHOWN = 30
 """Images a concept shows in the atlas, at most."""
 
-FIXED_DISK = 2_000_000
-"""Bytes of bank, pages and records that do not grow with the data, beside W."""
+FIXED_DISK = 1_000_000
+"""Bytes of each product that do not grow with the data: headers, records, pages."""
 
 BATCH = 32
 SHARDS_IN_FLIGHT = 4
@@ -107,8 +107,8 @@ def estimate(forward: Forward, layer: Cut, n_images: int, config: Config) -> Est
     facts = 100 + 4 * layer.n_classes
     shown = min(n_images, SHOWN * k)
     disk = {
-        "activations": int(n_images * (MARGIN * stored + facts)),
-        "heatmaps": n_images * (2 * height * width * (k + 1) + 4 * k + facts),
+        "activations": int(n_images * (MARGIN * stored + facts)) + FIXED_DISK,
+        "heatmaps": n_images * (2 * height * width * (k + 1) + 4 * k + facts) + FIXED_DISK,
         "tables": n_images * (k * ROW + 200) + FIXED_DISK,
         "atlas": shown * PAGE + k * SHEET + FIXED_DISK,
         "bank": 16 * k * (2 * channels + layer.n_classes) + FIXED_DISK,

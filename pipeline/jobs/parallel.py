@@ -15,6 +15,7 @@ from typing import Any
 import torch
 
 from pipeline.config import Config
+from pipeline.errors import UserError
 
 ShardTask = Callable[[Path, int], dict[str, int]]
 
@@ -64,9 +65,17 @@ def over_shards(
 def _gather(
     client: Any, as_completed: Any, task: ShardTask, folder: Path, shards: Sequence[int]
 ) -> Iterator[dict[str, int]]:
+    from distributed import KilledWorker
+
     futures = client.map(task, [folder.resolve()] * len(shards), list(shards), pure=False)
-    for future in as_completed(futures):
-        yield future.result()
+    try:
+        for future in as_completed(futures):
+            yield future.result()
+    except KilledWorker as error:
+        raise UserError(
+            f"workers died over and over ({error}): where memory is short, pass fewer WORKERS;"
+            " then give the same command again: it goes on from here"
+        ) from error
 
 
 def _import_path() -> list[str]:

@@ -146,6 +146,8 @@ class ShardStore:
                     raise UserError(f"{path} holds {found}, not {(self.encoding, VERSION)}; {mend}")
                 yield file
         except FileNotFoundError as error:
+            if self.record(index) is not None:
+                mend = "it was made and lost, or not kept: rerun make discover with KEEP=all"
             raise UserError(f"{path} is missing; {mend}") from error
         except OSError as error:
             raise UserError(f"{path} is damaged ({error}); remove it, then {mend}") from error

@@ -34,10 +34,14 @@ def build(folder: Path) -> Path:
 
 @dataclass(frozen=True)
 class Ended:
-    """How a job ended: its exit code, or minus the signal that ended it, and what it printed."""
+    """How a job ended: its exit code, or minus the signal that ended it, and what it printed.
+
+    `seconds` is what it took, `memory` the most bytes it held at a time.
+    """
 
     code: int
     seconds: float
+    memory: int
     printed: str
 
 
@@ -81,14 +85,14 @@ class Server:
         answer = json.loads(self._answer())
         code = os.waitstatus_to_exitcode(answer["status"])
         printed = log.read_text() if log.exists() else ""
-        return Ended(code, answer["seconds"], printed)
+        return Ended(code, answer["seconds"], answer["memory"], printed)
 
     def close(self) -> None:
         """End the server."""
         assert self._process.stdin is not None
         assert self._process.stdout is not None
         self._process.stdin.close()
-        self._process.wait(30)
+        self._process.wait(300)
         self._process.stdout.close()
 
     def _answer(self) -> str:
@@ -142,12 +146,12 @@ LAYERS = "stem,edges,shapes,forms,joints"
 
 @dataclass(frozen=True)
 class Case:
-    """A job, what it leaves when nothing happens, its calls that change files, its seconds."""
+    """A job, what it leaves when nothing happens, its calls that change files, how it ended."""
 
     options: dict[str, object]
     expected: dict[str, bytes]
     calls: list[tuple[str, str]]
-    seconds: float
+    ended: Ended
     servers: tuple[Server, Server]
     base: Path
 
@@ -178,4 +182,4 @@ def make_case(base: Path) -> Iterator[Case]:
         assert len(list((whole / "activations").glob("*.h5"))) == 3
         lines = [line.partition(" ") for line in trace.read_text().splitlines()]
         calls = [(call, path) for call, _, path in lines]
-        yield Case(options, contents(whole), calls, ended.seconds, (one, two), base)
+        yield Case(options, contents(whole), calls, ended, (one, two), base)

@@ -1,7 +1,7 @@
 """Forks jobs: torch is imported once, and every job starts from there in a fraction of a second.
 
 Reads requests from stdin, a line of JSON each; carries out one after the other; answers each with
-a line on stdout: how the job ended, as `os.waitpid` has it, and what it took in seconds.
+a line on stdout: how the job ended, as `os.waitpid` has it, its seconds and most bytes of memory.
 
     options      of discover, by name
     environment  set for the job, as FAULT_AT
@@ -14,6 +14,7 @@ from __future__ import annotations
 import importlib
 import json
 import os
+import resource
 import signal
 import sys
 import threading
@@ -46,8 +47,9 @@ def serve() -> None:
         child = os.fork()
         if child == 0:
             carry_out(request)
-        status = wait(child, request["kill_after"])
+        status, usage = wait(child, request["kill_after"])
         answer = {"status": status, "seconds": time.monotonic() - start}
+        answer["memory"] = usage.ru_maxrss * 1024
         print(json.dumps(answer), flush=True)
 
 
@@ -56,7 +58,7 @@ def threads() -> list[str]:
     return [path.read_text().strip() for path in Path("/proc/self/task").glob("*/comm")]
 
 
-def wait(child: int, kill_after: float | None) -> int:
+def wait(child: int, kill_after: float | None) -> tuple[int, resource.struct_rusage]:
     """Wait for a child, killing it after a while."""
     timer = threading.Timer(kill_after or 0, os.kill, (child, signal.SIGKILL))
     if kill_after is not None:
@@ -66,7 +68,7 @@ def wait(child: int, kill_after: float | None) -> int:
     timer.cancel()
     if kill_after is not None:
         timer.join()
-    return os.waitpid(child, 0)[1]
+    return os.wait4(child, 0)[1:]
 
 
 def carry_out(request: dict[str, Any]) -> None:
