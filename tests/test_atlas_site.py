@@ -152,7 +152,7 @@ def test_pictures_are_small_and_carry_no_metadata(site):
     assert len(pictures) > 20
     for path in pictures:
         with Image.open(path) as picture:
-            assert max(picture.size) <= 512
+            assert max(picture.size) <= 448
             assert not picture.getexif()
             assert "exif" not in picture.info
             assert "comment" not in picture.info

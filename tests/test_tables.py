@@ -230,4 +230,4 @@ def test_a_table_does_not_depend_on_how_its_rows_came(
 
 def test_nothing_of_the_scratch_is_left(run: Run) -> None:
     names = {path.name for path in (run.folder / "tables").iterdir()}
-    assert names == {f"{name}.parquet" for name in TABLES} | {"views.sql"}
+    assert names == {f"{name}.parquet" for name in TABLES} | {"views.sql", "tables.json"}

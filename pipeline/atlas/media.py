@@ -1,4 +1,4 @@
-"""The files a page shows: each image once, small, and its heatmaps in one compact script beside it.
+"""The files a page shows: each image in two sizes, its heatmaps in one compact script beside it.
 
 A page opened from the file system may not `fetch`, and may not read the pixels of another file. So
 the heatmaps travel as a script, ``media/<image_id>.js``, that calls ``concordance.put(id, value)``:
@@ -29,7 +29,8 @@ from pipeline import files
 from pipeline.atlas.data import AtlasData, Bytes, Floats, Mask
 from pipeline.atlas.pictures import spotlight
 
-LONG_SIDE = 512
+LONG_SIDE = 448  # some 36 kB a photograph: a concept's page of thirty stays below 2 MB
+SMALL_SIDE = 200  # in lists of many images
 CELL = 256
 _FAINT = 0.08  # gauge units: a map that is nowhere stronger is not worth its bytes
 _MASK_SIDE = 256
@@ -59,7 +60,7 @@ class ImageFiles:
 
 
 def write_image(data: AtlasData, job: ImageJob, concept_ids: list[int], folder: Path) -> ImageFiles:
-    """Write ``<image_id>.jpg`` and ``<image_id>.js`` into `folder`.
+    """Write ``<image_id>.jpg``, ``<image_id>-small.jpg`` and ``<image_id>.js`` into `folder`.
 
     Parameters
     ----------
@@ -85,7 +86,9 @@ def write_image(data: AtlasData, job: ImageJob, concept_ids: list[int], folder: 
     payload["mask"] = None if mask is None or not mask.any() else _mask_uri(mask)
     text = json.dumps(payload, separators=(",", ":"), allow_nan=False)
     script = f'concordance.put("{job.image_id}",{text});\n'
+    small = _shrink(np.asarray(picture), SMALL_SIDE)
     files.write_bytes(folder / f"{job.image_id}.jpg", jpeg(picture), durable=False)
+    files.write_bytes(folder / f"{job.image_id}-small.jpg", jpeg(small), durable=False)
     files.write_bytes(folder / f"{job.image_id}.js", script.encode("ascii"), durable=False)
     scale = picture.width / original.shape[1]
     cells = {

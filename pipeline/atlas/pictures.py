@@ -148,7 +148,9 @@ def _tint(image: Bytes, colour: Floats, strength: Floats, weight: float) -> Byte
 
 
 def _legend(entries: Sequence[Entry], height: int) -> Image.Image:
-    size = round(min(30, max(13, height / 26, min(height / 17, height / (3.9 * len(entries))))))
+    n_lines = sum(text.count("\n") + 1 for text, _ in entries)
+    needed = 1.25 * n_lines + 0.85 * len(entries) + 2.6  # ems: lines, gaps and margins
+    size = round(min(30, max(13, height / 26, min(height / 17, height / needed))))
     head, body = Style(size), Style(round(size * 0.86), colour=_MUTED)
     pad, swatch = round(size * 1.3), round(size * 1.05)
     text_x = pad + swatch + round(size * 0.75)

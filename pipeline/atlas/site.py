@@ -76,7 +76,8 @@ def build_atlas(
             *_pages(book, made, folder),
         ]
         written = set(pool.map(_run, tasks))
-    written |= {folder / "media" / f"{each}{end}" for each in made for end in (".jpg", ".js")}
+    ends = (".jpg", "-small.jpg", ".js")
+    written |= {folder / "media" / f"{each}{end}" for each in made for end in ends}
     _remove_others(folder, written)
     files.flush()
 
