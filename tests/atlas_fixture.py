@@ -371,6 +371,11 @@ def _fidelity(k: int, bare: bool) -> pd.DataFrame:
             for level in np.linspace(0, 1, 6)
             for j in range(k)
         ]
+        rows += [
+            (metric, "heldout", k, None, level, None, 0.9 * level**0.3, 0.9 * level, 50)
+            for metric in ("deletion", "insertion")
+            for level in np.linspace(0, 1, 6)
+        ]
     columns = ["metric", "split", "k", "concept_id", "level", "class_id", "value", "baseline", "n"]
     return pd.DataFrame(rows, columns=columns)
 

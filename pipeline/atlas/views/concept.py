@@ -6,7 +6,7 @@ from typing import Any
 
 from pipeline.atlas.catalogue import Catalogue
 from pipeline.atlas.charts import Chart, Series, bars, histogram, line_chart
-from pipeline.atlas.formats import NOTHING, Row, count, fixed, percent, points, signed
+from pipeline.atlas.formats import NOTHING, Row, count, fixed, p_value, percent, points, signed
 
 NULL_BAND = 1.96  # |z| that 95 % of real positions stay below, class by class
 SLIDER_TOP = 2.0  # gauge units, twice as strong as is typical
@@ -47,6 +47,7 @@ def concept_view(book: Catalogue, concept_id: int) -> dict[str, Any]:
         ],
         "class_pages": book.class_names,
         "labels": _labels(book, concept_id),
+        "summary": _in_words(book, concept),
         "near": _others(book, concept_id, "cosine"),
         "together": _others(book, concept_id, "jaccard"),
         "curves": _curves(book.curves.get(concept_id, [])),
@@ -92,6 +93,35 @@ def _facts(concept: Row) -> list[tuple[str, str, str]]:
         ("It alone", _points(concept["insertion_effect"], 1), "probability, where it stands"),
         ("Threshold", fixed(concept["presence_threshold"]), "strength from which it is present"),
     ]
+
+
+def _in_words(book: Catalogue, concept: Row) -> list[str]:
+    """What the dataset's labels say of the concept as a whole, in sentences."""
+    said = []
+    if concept.get("dataset_label") is not None:
+        name = book.label_name(str(concept["dataset_label"]))
+        share, lift = percent(concept["dataset_precision"]), fixed(concept["dataset_lift"], 1)
+        same = concept.get("labels_agree")
+        agree = (
+            ""
+            if same is None
+            else ", as the network does"
+            if same
+            else ", the network with another"
+        )
+        said.append(
+            f"It goes most with the label {name}{agree}: {share} of the images that hold it have it,"
+            f" {lift} times as many as of all images."
+        )
+    if concept.get("error_excess") is not None:
+        low, high = points(concept["error_ci_low"]), points(concept["error_ci_high"])
+        q_value = p_value(concept["error_q"])
+        said.append(
+            f"Within labels, the network errs {points(concept['error_excess'])} percentage points"
+            f" oftener where it is present than where it is not (95 % interval {low} to {high},"
+            f" q {q_value if q_value.startswith('<') else '= ' + q_value})."
+        )
+    return said
 
 
 def _points(effect: float | None, sign: int) -> str:

@@ -39,6 +39,7 @@ def overview(book: Catalogue) -> dict[str, Any]:
         "headline": _headline(whole),
         "fidelity": _fidelity(whole),
         "other_measures": _others(whole),
+        "curves": _curves(tables["fidelity"]),
         "k_charts": _k_charts(tables["k_metrics"]),
         "k_facts": _k_facts(tables["k_metrics"]),
         "settings": dict(book.data.settings),
@@ -83,6 +84,24 @@ def _fidelity(whole: dict[str, Row]) -> list[dict[str, Any]]:
             for at, ((words, row), bar) in enumerate(zip(found, drawn, strict=True))
         ]
         made.append({"title": title, "hint": hint, "lines": lines, "row": whole[base]})
+    return made
+
+
+def _curves(table: pd.DataFrame) -> list[tuple[str, Chart]]:
+    """Measures by the share of concepts in place, such as the probability as they are deleted."""
+    known = table[
+        table["concept_id"].isna() & table["class_id"].isna() & table["level"].notna()
+    ].dropna(subset=["value"])
+    made = []
+    for metric, rows_of_it in known.sort_values("level", kind="stable").groupby("metric"):
+        at = list(rows(rows_of_it))
+        lines = [Series("the strongest first", [(each["level"], each["value"]) for each in at])]
+        against = [(each["level"], each["baseline"]) for each in at if each["baseline"] is not None]
+        if against:
+            lines.append(Series("in random orders", against))
+        chart = line_chart(lines)
+        if chart:
+            made.append((str(metric), chart))
     return made
 
 
