@@ -28,6 +28,12 @@ JOBS: dict[str, Job] = {
 }
 
 
+NOT_TELLING = (
+    "(in brackets: not better than chance, other places as strong tell as much; see top_p in the"
+    " table concepts)"
+)
+
+
 def discover(workspace: Workspace) -> None:
     """Carry out all stages that have something to make and print the summary on stdout."""
     say(f"run        {workspace.folder}")
@@ -57,7 +63,7 @@ def summary(workspace: Workspace) -> str:
     lines += ["", f"{header} {'energy':>7} {'stable':>7} {'images':>7}"]
     lines += [_concept_line(row) for row in concepts.to_dict("records")]
     if not concepts["top_significant"].all():
-        lines.append("(in brackets: not better than chance, see top_p in the table concepts)")
+        lines.append(NOT_TELLING)
     lines.append("")
     for row in fidelity.itertuples():
         lines.append(

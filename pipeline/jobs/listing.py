@@ -8,6 +8,7 @@ from typing import Any
 
 import pandas as pd
 
+from pipeline.jobs.discover import NOT_TELLING
 from pipeline.jobs.workspace import Workspace
 from pipeline.run import Run
 
@@ -48,7 +49,7 @@ def _table(run: Run, concepts: pd.DataFrame) -> str:
         "errs where it is, within labels (* better than chance)",
     ]
     if not concepts["top_significant"].all():
-        lines.append("in brackets: not better than chance, see top_p in the table concepts")
+        lines.append(NOT_TELLING)
     if any(_differs(row) for row in concepts.to_dict("records")):
         lines.append("≠: head and labels disagree")
     return "\n".join(lines)
