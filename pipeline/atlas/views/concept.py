@@ -110,8 +110,8 @@ def _in_words(book: Catalogue, concept: Row) -> list[str]:
             else ", the network with another"
         )
         said.append(
-            f"It goes most with the label {name}{agree}: {share} of the images that hold it have it,"
-            f" {lift} times as many as of all images."
+            f"It goes most with the label {name}{agree}, which {share} of the images that hold it"
+            f" have: {lift} times as many as of all images."
         )
     if concept.get("error_excess") is not None:
         low, high = points(concept["error_ci_low"]), points(concept["error_ci_high"])
