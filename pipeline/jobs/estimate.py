@@ -45,9 +45,11 @@ SHOWN = 30
 FIXED_DISK = 1_000_000
 """Bytes of each product that do not grow with the data: headers, records, pages."""
 
-BATCH = 32
+BATCH = 16
+"""Images a lane works on at once."""
+
 SHARDS_IN_FLIGHT = 4
-"""Shards in memory at once: being decoded, run, compressed and written."""
+"""Shards in memory at once: being compressed, written, read and encoded."""
 
 SAMPLE_POSITIONS, SAMPLE_COPIES = 20_000, 12
 """Positions the factorization starts from, and float32 copies of them it works with at most."""
@@ -115,12 +117,13 @@ def estimate(forward: Forward, layer: Cut, n_images: int, config: Config) -> Est
     }
     weights = sum(each.numel() for each in layer.network.module.parameters()) * 4
     pixels = 3 * layer.network.image_size**2
+    in_lanes = BATCH * max(1, torch.get_num_threads() // max(1, config.workers))
     shard = bytes_per_image(forward, config) * BATCH + 32_000_000
     work = 2 * channels if config.transform in ("auto", "split") else channels
     memory = {
         "libraries": FIXED_MEMORY,
         "network": 3 * weights,
-        "batches": BATCH * (pixels * 24 + 16 * bytes_per_image(forward, config)),
+        "batches": in_lanes * (pixels * 24 + 16 * bytes_per_image(forward, config)),
         "shards": SHARDS_IN_FLIGHT * shard,
         "factorization": SAMPLE_COPIES * SAMPLE_POSITIONS * work * 4 + 8 * work * work,
     }

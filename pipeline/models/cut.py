@@ -93,6 +93,17 @@ class Cut:
         if not self.n_prefix:
             self.head_kind, self.linear = recognise(self._head, self.head, self._probe())
 
+    @property
+    def shapes(self) -> dict[str, tuple[int, ...]]:
+        """Shapes of what one image gives, by the names under which it is stored."""
+        first, *others = self._lattices
+        shapes: dict[str, tuple[int, ...]] = {"V": _shape(first)}
+        for name, lattice in zip(self.aux_layers, others, strict=True):
+            shapes[f"aux/{name}"] = _shape(lattice)
+        if self.n_prefix:
+            shapes["prefix"] = (self.n_prefix, self.channels)
+        return shapes
+
     @torch.no_grad()
     def forward(self, images: torch.Tensor) -> Forward:
         """Run the network once, exactly, in float32.
@@ -192,6 +203,10 @@ def cut(network: Network, layer: str, *, aux_layers: Sequence[str] = ()) -> Cut:
         There is no such layer, or the network cannot be cut there.
     """
     return Cut(network, layer, aux_layers)
+
+
+def _shape(lattice: Lattice) -> tuple[int, int, int]:
+    return lattice.y.n, lattice.x.n, lattice.channels
 
 
 def _split(value: torch.Tensor, lattice: Lattice) -> tuple[torch.Tensor, torch.Tensor | None]:

@@ -2,6 +2,7 @@
 
 from pipeline.store import bank, classification, listing, shards
 from pipeline.store.bank import Bank, read_bank, write_bank
+from pipeline.store.chunks import Chunks, compress, concatenate
 from pipeline.store.classification import (
     Classification,
     read_classification,
@@ -23,12 +24,15 @@ FORMATS = {
 __all__ = [
     "FORMATS",
     "Bank",
+    "Chunks",
     "Classification",
     "Listing",
     "PositionBlocks",
     "Record",
     "ShardStore",
     "combine",
+    "compress",
+    "concatenate",
     "make_listing",
     "read_bank",
     "read_classification",

@@ -2,8 +2,7 @@
 
 A shard counts as complete once its record (``shard-00007.json``) stands beside it; the record is
 written after the shard is durable, so a killed writer leaves no half-done claim.
-Arrays are chunked by image and compressed with plain zstd: sparse activations grow under any
-shuffle filter, and one chunk an image makes every image readable alone.
+Arrays have one compressed chunk an image, so that every image can be read alone.
 """
 
 from __future__ import annotations
@@ -16,11 +15,11 @@ from pathlib import Path
 from typing import Any
 
 import h5py
-import hdf5plugin
 from numpy.typing import NDArray
 
 from pipeline import files
 from pipeline.errors import UserError
+from pipeline.store import chunks
 from pipeline.store.records import Record, read_record, write_record
 
 VERSION = "1.0"
@@ -70,7 +69,7 @@ class ShardStore:
     def write(
         self,
         index: int,
-        arrays: Mapping[str, NDArray[Any]],
+        arrays: Mapping[str, NDArray[Any] | chunks.Chunks],
         made_from: Mapping[str, str] | None = None,
         **attributes: Any,
     ) -> None:
@@ -81,7 +80,8 @@ class ShardStore:
         index : int
             Which shard.
         arrays : mapping
-            Name to array; the first axis of each is the images of the shard.
+            Name to array, compressed already or not; the first axis of each is the images of
+            the shard.
         made_from : mapping of str to str, optional
             Digests of what the shard was made from, by name.
         **attributes
@@ -170,13 +170,15 @@ def stored_size(arrays: Mapping[str, NDArray[Any]]) -> int:
         return sum(file[name].id.get_storage_size() for name in _array_names(file))
 
 
-def _write_array(file: h5py.File, name: str, array: NDArray[Any]) -> None:
-    chunked = array.ndim > 1 and array.size > 0
-    options = {"chunks": (1, *array.shape[1:]), **hdf5plugin.Zstd(clevel=3)} if chunked else {}
-    dtype = h5py.string_dtype() if array.dtype.kind in "OU" else array.dtype
-    file.create_dataset(
-        name, data=array.astype(object) if dtype != array.dtype else array, dtype=dtype, **options
-    )
+def _write_array(file: h5py.File, name: str, array: NDArray[Any] | chunks.Chunks) -> None:
+    if isinstance(array, chunks.Chunks):
+        chunks.write(file, name, array)
+    elif array.dtype.kind in "OU":
+        file.create_dataset(name, data=array.astype(object), dtype=h5py.string_dtype())
+    elif array.ndim > 1:
+        chunks.write(file, name, chunks.compress(array))
+    else:
+        file.create_dataset(name, data=array)
 
 
 def _array_names(file: h5py.File) -> list[str]:

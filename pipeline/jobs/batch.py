@@ -1,0 +1,190 @@
+"""One batch of the extraction, from image files to compressed activations, in one thread.
+
+Notation: V (images, h, w, channels), stored in float16, or in float32 under ``PRECISION=fp32``.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from pipeline.errors import UserError
+from pipeline.images import (
+    Affine,
+    DecodeError,
+    ImageRecord,
+    decode_bytes,
+    fit_to_square,
+    read_bytes,
+)
+from pipeline.jobs.workspace import Workspace
+from pipeline.models.runtime import Runner
+from pipeline.store import Chunks, compress, concatenate
+
+FLOAT16_MAX, FLOAT32_MAX = (torch.finfo(each).max for each in (torch.float16, torch.float32))
+
+Stored = dict[str, NDArray[Any] | Chunks]
+
+
+@dataclass(frozen=True)
+class Decoded:
+    """An image ready for the network, or the reason why there is none.
+
+    Attributes
+    ----------
+    record : ImageRecord
+    pixels : Tensor (3, size, size) or None
+        uint8; None once the network has seen it, and where there is none.
+    size : (int, int)
+        Width and height of the original, upright.
+    affine : Affine or None
+        From the original to the network's input.
+    reason : str
+        Why there is none.
+    content : str
+        SHA-256 of the file.
+    """
+
+    record: ImageRecord
+    pixels: torch.Tensor | None
+    size: tuple[int, int]
+    affine: Affine | None
+    reason: str = ""
+    content: str = ""
+
+
+@dataclass(frozen=True)
+class Batch:
+    """What became of a batch: its images, without pixels, and the arrays of those that are good."""
+
+    images: tuple[Decoded, ...]
+    arrays: Stored
+
+
+def run_batch(workspace: Workspace, runner: Runner, records: Sequence[ImageRecord]) -> Batch:
+    """Decode images, run the network on them and compress what it gives.
+
+    Raises
+    ------
+    UserError
+        The network gives NaN, infinity, or more than float16 holds.
+    """
+    decoded = [decode_image(workspace, record) for record in records]
+    pixels = [image.pixels for image in decoded if image.pixels is not None]
+    arrays: Stored = {}
+    if pixels:
+        good = [image.record for image in decoded if image.pixels is not None]
+        arrays = _run(workspace, runner, torch.stack(pixels), good)
+    return Batch(tuple(replace(image, pixels=None) for image in decoded), arrays)
+
+
+def decode_image(workspace: Workspace, record: ImageRecord) -> Decoded:
+    """Bring one image to the network's input, or find the reason why it cannot be."""
+    config = workspace.config
+    assert config.image_size is not None
+    content = ""
+    try:
+        data = read_bytes(workspace.image_file(record.path))
+        content = hashlib.sha256(data).hexdigest()
+        image = decode_bytes(data)
+    except DecodeError as error:
+        return Decoded(record, None, (0, 0), None, str(error), content)
+    pixels, affine = fit_to_square(image, config.image_size, config.resize)
+    return Decoded(record, pixels, (image.shape[2], image.shape[1]), affine, content=content)
+
+
+def join(workspace: Workspace, batches: Sequence[Batch]) -> Stored:
+    """Join the batches of a shard to the arrays that are stored of it."""
+    images = [image for batch in batches for image in batch.images]
+    parts = [batch.arrays for batch in batches if batch.arrays]
+    arrays = {name: _join([part[name] for part in parts]) for name in parts[0]} if parts else {}
+    return (arrays or _nothing(workspace)) | _facts(images)
+
+
+def _run(
+    workspace: Workspace, runner: Runner, pixels: torch.Tensor, records: list[ImageRecord]
+) -> Stored:
+    """Run the network, refuse what cannot be stored, and compress the rest."""
+    forward = runner(pixels)
+    layer, exact = workspace.config.layer, workspace.config.precision == "fp32"
+    maps = {"V": forward.V, **{f"aux/{name}": each for name, each in forward.aux.items()}}
+    if forward.prefix is not None:
+        maps["prefix"] = forward.prefix
+    arrays: Stored = {}
+    for name, each in maps.items():
+        of = f"layer {name.removeprefix('aux/') if name.startswith('aux/') else layer}"
+        wide = each.float()
+        check_range(wide, of, records, FLOAT32_MAX if exact else FLOAT16_MAX)
+        arrays[name] = compress((wide if exact else wide.to(torch.float16)).cpu().numpy())
+        if name == "V":
+            arrays["norm"] = wide.flatten(1).norm(dim=1).cpu().numpy()
+    check_range(forward.logits, "the network's answer", records, FLOAT32_MAX)
+    return arrays | {"logits": forward.logits.cpu().numpy()}
+
+
+def check_range(
+    values: torch.Tensor, what: str, records: Sequence[ImageRecord], most: float
+) -> None:
+    """Raise `UserError` where a value cannot be stored: count them, name layer and image.
+
+    Extremes are enough to see NaN, infinity and overflow, and far cheaper than every value.
+
+    Parameters
+    ----------
+    values : Tensor (images, …), float32
+    what : str
+        What they are, for the message.
+    records : sequence of ImageRecord
+        The images.
+    most : float
+        Largest value that can be stored.
+    """
+    rows = values.flatten(1)
+    sound = (rows.amax(1) <= most) & (rows.amin(1) >= -most)  # comparisons with NaN are false
+    if bool(sound.all()):
+        return
+    bad = (~sound).nonzero().flatten().tolist()
+    found = rows[bad[0]][~(rows[bad[0]].abs() <= most)]
+    kind, advice = "values beyond float16's 65,504", "pass PRECISION=fp32"
+    if bool(found.isnan().any()):
+        kind, advice = "NaN", "see to the weights, or to this image"
+    elif bool(found.isinf().any()):
+        kind, advice = "infinite values", "see to the weights, or to this image"
+    more = f" and in {len(bad) - 1} more of the {len(rows)} images beside it"
+    raise UserError(
+        f"{what} has {kind} at {len(found)} of {rows.shape[1]} places of image"
+        f" {records[bad[0]].path}{more if len(bad) > 1 else ''}; {advice}"
+    )
+
+
+def _join(arrays: list[Any]) -> NDArray[Any] | Chunks:
+    return concatenate(arrays) if isinstance(arrays[0], Chunks) else np.concatenate(arrays)
+
+
+def _facts(images: list[Decoded]) -> Stored:
+    good = [image for image in images if not image.reason]
+    bad = [image for image in images if image.reason]
+    affines = [image.affine.as_array() for image in good if image.affine is not None]
+    return {
+        "image_id": np.array([image.record.image_id for image in good], dtype=np.int64),
+        "size": np.array([image.size for image in good], dtype=np.int32).reshape(-1, 2),
+        "affine": np.array(affines, dtype=np.float64).reshape(-1, 4),
+        "rejected_path": np.array([image.record.path for image in bad], dtype=object),
+        "rejected_reason": np.array([image.reason for image in bad], dtype=object),
+    }
+
+
+def _nothing(workspace: Workspace) -> Stored:
+    """Return the arrays of a shard none of whose images could be read."""
+    dtype = np.float32 if workspace.config.precision == "fp32" else np.float16
+    empty: Stored = {
+        name: Chunks(np.dtype(dtype), shape, ()) for name, shape in workspace.cut.shapes.items()
+    }
+    n_classes = workspace.cut.n_classes
+    return empty | {"logits": np.zeros((0, n_classes), np.float32), "norm": np.zeros(0, np.float32)}

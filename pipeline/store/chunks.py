@@ -1,0 +1,66 @@
+"""Arrays compressed one chunk an image, in whatever thread has made them.
+
+HDF5 compresses under a lock of its own, one array at a time. A chunk compressed beforehand is the
+same bytes, the file is the same file, and the cores share the work. Plain zstd: sparse activations
+grow under any shuffle filter.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import h5py
+import hdf5plugin
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+LEVEL = 3
+"""Of zstd. Level 1 was measured a sixth faster and 4 % larger; higher ones only slower."""
+
+
+@dataclass(frozen=True)
+class Chunks:
+    """A compressed array.
+
+    Parameters
+    ----------
+    dtype : dtype
+    shape : tuple of int
+        Of one image's entry.
+    data : tuple of bytes
+        A zstd frame an image.
+    """
+
+    dtype: np.dtype[Any]
+    shape: tuple[int, ...]
+    data: tuple[bytes, ...]
+
+
+def compress(array: NDArray[Any]) -> Chunks:
+    """Compress an array (images, …), entry by entry; other threads run meanwhile."""
+    codec = pa.Codec("zstd", compression_level=LEVEL)
+    rows = np.ascontiguousarray(array).reshape(len(array), -1).view(np.uint8)
+    data = tuple(codec.compress(pa.py_buffer(row), asbytes=True) for row in rows)
+    return Chunks(array.dtype, array.shape[1:], data)
+
+
+def concatenate(parts: Sequence[Chunks]) -> Chunks:
+    """Join arrays of the same type along their images, without touching what is in them."""
+    data = tuple(chunk for part in parts for chunk in part.data)
+    return Chunks(parts[0].dtype, parts[0].shape, data)
+
+
+def write(file: h5py.File, name: str, chunks: Chunks) -> None:
+    """Write a compressed array as a dataset that every reader with the zstd filter can read."""
+    shape = (len(chunks.data), *chunks.shape)
+    if not np.prod(shape):
+        file.create_dataset(name, shape, chunks.dtype)
+        return
+    dataset = file.create_dataset(
+        name, shape, chunks.dtype, chunks=(1, *chunks.shape), **hdf5plugin.Zstd(clevel=LEVEL)
+    )
+    for index, chunk in enumerate(chunks.data):
+        dataset.id.write_direct_chunk((index, *[0] * len(chunks.shape)), chunk)
