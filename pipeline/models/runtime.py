@@ -22,7 +22,7 @@ from typing import Literal
 import torch
 
 from pipeline.errors import UserError
-from pipeline.lanes import in_order, lanes
+from pipeline.lanes import in_order, lanes, one_thread
 from pipeline.models.cut import Cut, Forward
 from pipeline.models.graph import fold_batch_norm, last_linear
 from pipeline.models.network import Normalize
@@ -218,8 +218,8 @@ def _compile(half: Runner, batch: torch.Tensor) -> tuple[Runner | None, str]:
     body = torch.compile(half.body, dynamic=False, options={"freezing": True})
     faster = replace(half, body=body, compiled=True)
     try:
-        with lanes() as pool:  # compiled code computes on as many threads as compiled it
-            pool.submit(faster, batch).result()
+        with one_thread():  # compiled code computes on as many threads as compiled it
+            faster(batch)
     except (RuntimeError, OSError, subprocess.SubprocessError) as error:
         return None, f"the compiler failed ({str(error).strip().partition(chr(10))[0]})"
     return faster, ""

@@ -42,7 +42,7 @@ class Chunks:
 def compress(array: NDArray[Any]) -> Chunks:
     """Compress an array (images, …), entry by entry; other threads run meanwhile."""
     codec = pa.Codec("zstd", compression_level=LEVEL)
-    rows = np.ascontiguousarray(array).reshape(len(array), -1).view(np.uint8)
+    rows = np.ascontiguousarray(array)
     data = tuple(codec.compress(pa.py_buffer(row), asbytes=True) for row in rows)
     return Chunks(array.dtype, array.shape[1:], data)
 
