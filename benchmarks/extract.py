@@ -9,12 +9,12 @@ from __future__ import annotations
 import os
 import sys
 import tempfile
-from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from statistics import median
+from typing import Any
 from unittest.mock import patch
 
 import torch
@@ -39,6 +39,7 @@ from pipeline.config import make_config
 from pipeline.images import decode, fit_to_square
 from pipeline.jobs import extract as job
 from pipeline.jobs.prepare import prepare
+from pipeline.lanes import in_order, lanes
 from pipeline.models import cut, load_network
 from pipeline.models.runtime import Runner, compile_cut
 
@@ -68,13 +69,15 @@ class Size:
     """How much is measured."""
 
     n_images: int
+    n_forward: int
     n_plain: int
     rounds: int
     memory: tuple[int, int]
+    thorough: bool
 
 
-QUICK = Size(n_images=384, n_plain=48, rounds=2, memory=(400, 1200))
-FULL = Size(n_images=4_000, n_plain=640, rounds=3, memory=(1_000, 20_000))
+QUICK = Size(384, n_forward=192, n_plain=32, rounds=2, memory=(800, 2_400), thorough=False)
+FULL = Size(3_200, n_forward=1_600, n_plain=320, rounds=3, memory=(1_000, 20_000), thorough=True)
 N_DISCOVERED = 10_000
 
 
@@ -90,6 +93,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         return report.finish()
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
+        _show_peaks()
         photos = repeat_images(photos, folder / "photos", size.n_images)
         rates = {network: _measure(network, photos, size, folder, report) for network in NETWORKS}
         _measure_whole_jobs(small, quick, folder, report)
@@ -97,26 +101,66 @@ def main(argv: Sequence[str] | None = None) -> int:
     return report.finish()
 
 
-def fastest_runner(network: str, n_probed: int = job.BATCH) -> Runner:
+def fastest_runner(network: str) -> Runner:
     """Return the fastest way this machine has to run a network with random weights."""
     layer = cut(load_network(network, Path("random")), "auto")
     size = layer.network.image_size
-    batch = torch.randint(0, 256, (n_probed, 3, size, size), dtype=torch.uint8)
+    batches = list(torch.randint(0, 256, (4, job.BATCH, 3, size, size), dtype=torch.uint8))
     runners = [
         compile_cut(layer, precision=precision, batch_size=job.BATCH, n_images=LONG_JOB)
         for precision in ("fp32", "bf16")
     ]
     times = {
-        runner.precision: min(seconds(partial(runner, batch)) for _ in "12") for runner in runners
+        runner.precision: min(seconds(partial(in_lanes, runner, batches)) for _ in "12")
+        for runner in runners
     }
     return min(runners, key=lambda runner: times[runner.precision])
+
+
+def fastest_forward(
+    runner: Runner, images: torch.Tensor, thorough: bool
+) -> tuple[str, Callable[[], object]]:
+    """Return the fastest way to run the network on ready tensors, and its name.
+
+    Parameters
+    ----------
+    runner : Runner
+        What the extraction runs, in lanes.
+    images : Tensor
+        uint8 (n, 3, size, size).
+    thorough : bool
+        Whether to try it compiled for all threads together too, in larger batches, which takes
+        another compilation.
+    """
+    ready = torch.split(images, runner.batch_size)
+    ways: dict[str, Callable[[], object]] = {"in lanes": partial(in_lanes, runner, ready)}
+    if thorough and runner.compiled and torch.get_num_threads() > 1:
+        plain = compile_cut(runner.cut, precision="bf16", compiled=False, batch_size=32)
+        whole = torch.compile(plain.body, dynamic=False, options={"freezing": True})
+        large = [batch for batch in torch.split(images, 32) if len(batch) == 32]
+
+        def together() -> None:
+            with torch.no_grad():
+                for batch in large:
+                    whole(batch)
+
+        together()
+        ways["on all threads"] = together
+    names = sorted(ways, key=lambda name: min(seconds(ways[name]) for _ in "12"))
+    return names[0], ways[names[0]]
+
+
+def in_lanes(work: Callable[[Any], object], items: Iterable[Any]) -> list[object]:
+    """Do `work` on all items, in lanes."""
+    with lanes() as pool:
+        return list(in_order(pool, work, items))
 
 
 def fastest_decoding(paths: Sequence[Path], size: int) -> Callable[[], list[torch.Tensor]]:
     """Return the fastest way to the very tensors that the extraction gives the network.
 
-    libjpeg-turbo and the resizing alone, in a thread a core, without the checks the product makes;
-    the product's own way for files that come out different, and altogether if it is faster.
+    libjpeg-turbo and the resizing alone, in lanes, without the checks the product makes; the
+    product's own way for files that come out different, and altogether if it is faster.
     """
     links = [path.resolve() for path in paths]  # many names, few files
     different = {
@@ -127,12 +171,15 @@ def fastest_decoding(paths: Sequence[Path], size: int) -> Callable[[], list[torc
         partial(_own, size=size),
     ]
 
-    def run(way: Callable[[Path], torch.Tensor]) -> list[torch.Tensor]:
-        with ThreadPoolExecutor(os.cpu_count()) as threads:
-            return list(threads.map(way, links))
-
-    works = [partial(run, way) for way in ways]
+    works = [partial(_decode_all, way, links) for way in ways]
     return min(works, key=seconds)
+
+
+def _decode_all(way: Callable[[Path], torch.Tensor], paths: Sequence[Path]) -> list[torch.Tensor]:
+    batches = [paths[start : start + job.BATCH] for start in range(0, len(paths), job.BATCH)]
+    with lanes() as pool:
+        done = in_order(pool, lambda batch: [way(path) for path in batch], batches)
+        return [image for batch in done for image in batch]
 
 
 def _bare(path: Path, size: int) -> torch.Tensor:
@@ -156,13 +203,14 @@ def _measure(
     runner = fastest_runner(network)
     paths = sorted(photos.iterdir())
     decoding = fastest_decoding(paths, runner.cut.network.image_size)
-    ready = torch.split(torch.stack(decoding()), job.BATCH)
+    ready = torch.stack(decoding()[: size.n_forward])
+    how, forward = fastest_forward(runner, ready, thorough=size.thorough)
     works: dict[str, Callable[[], object]] = {
-        "forward": lambda: [runner(batch) for batch in ready],
+        "forward": forward,
         "decode": decoding,
         "extraction": _extraction(network, runner, photos, folder),
     }
-    n_images = dict.fromkeys(works, len(paths))
+    n_images = dict.fromkeys(works, len(paths)) | {"forward": len(ready)}
     if network == "resnet50":
         works |= (plain := _plain_ways(runner, paths[: size.n_plain], folder))
         n_images |= dict.fromkeys(plain, size.n_plain)
@@ -175,7 +223,7 @@ def _measure(
         report.measured("extract.resnet50.over_plain", over)
     rates = {name: 1 / median(took) for name, took in {**each, "limit": limit}.items()}
     rows = [[name, rate, rate / rates["limit"]] for name, rate in rates.items()]
-    show(f"{network}: {runner.how}", ["way", "images/s", "of the limit"], rows)
+    show(f"{network}: {runner.how}; forward {how}", ["way", "images/s", "of the limit"], rows)
     return rates
 
 
@@ -214,20 +262,31 @@ def _plain_ways(
     }
 
 
+def _show_peaks(side: int = 2_048) -> None:
+    """Print how fast this machine multiplies matrices: what bfloat16 can gain at the most."""
+    rates = {}
+    for dtype in (torch.float32, torch.bfloat16):
+        matrix = torch.ones(side, side, dtype=dtype)
+        took = min(seconds(lambda matrix=matrix: matrix @ matrix) for _ in range(4))
+        rates[str(dtype).removeprefix("torch.")] = 2 * side**3 / took / 1e9
+    rows = [[name, rate, rate / rates["float32"]] for name, rate in rates.items()]
+    show("matrix products", ["type", "GFLOP/s", "over float32"], rows)
+
+
 def _measure_whole_jobs(images: Path, quick: bool, folder: Path, report: Report) -> None:
     """Measure what needs whole jobs: their memory, and their time beside the extraction's."""
     size = QUICK if quick else FULL
     n_images = max(*size.memory, N_DISCOVERED)
     dataset = repeat_images(images, folder / "repeated", max(size.memory) if quick else n_images)
     options = {"dataset": str(dataset), "k": "20", "precision": "bf16"} | COMMON
-    options["model"] = "squeezenet1_1" if quick else "resnet50"
+    largest = options | {"model": "squeezenet1_1"}  # of the three, the most positions an image
     if quick:
-        peak, growth = memory_of_stages(options, size.memory, folder, ["extract"])
+        peak, growth = memory_of_stages(largest, size.memory, folder, ["extract"])
         report.skipped("extract.discover_over_extract", "needs 10,000 images, run without --quick")
     else:
-        peak, growth = memory_of_stages(options, size.memory, folder)
-        limited = options | {"limit": str(N_DISCOVERED)}
+        limited = options | {"model": "resnet50", "limit": str(N_DISCOVERED)}
         report.measured("extract.discover_over_extract", discover_over_extract(limited, folder))
+        peak, growth = memory_of_stages(largest, size.memory, folder)
     report.measured("extract.peak_memory_gb", peak)
     report.measured("extract.memory_growth", growth)
 

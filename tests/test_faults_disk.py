@@ -200,7 +200,7 @@ def test_an_interrupted_job_says_how_to_go_on(case: Case) -> None:
     assert "Traceback" not in ended.printed
     assert f"to go on: make discover RUN={run}" in ended.printed
     assert (run / "activations" / "shard-00000.json").exists()
-    assert not (run / "activations" / "shard-00002.json").exists()
+    assert not (run / "bank" / "bank.h5").exists()  # shards in flight may still have landed
     assert '"failed"' in (run / "run.json").read_text()
     ended = case.servers[0].job({"run": run})
     assert ended.code == 0, ended.printed
