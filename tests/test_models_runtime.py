@@ -14,7 +14,7 @@ from torch import nn
 
 from pipeline.errors import UserError
 from pipeline.models import Cut, Network, cut, load_network
-from pipeline.models.runtime import compile_cut
+from pipeline.models.runtime import Arithmetic, compile_cut
 
 ASSETS = Path(os.environ.get("CONCORDANCE_ASSETS", "../shared/assets"))
 REAL = pytest.mark.skipif(
@@ -178,19 +178,28 @@ def test_auto_refuses_what_changes_the_answers() -> None:
     given = made.network
     network = Network("x", module, 32, given.mean, given.std, given.classes, "", "")
     runner = compile_cut(cut(network, "auto"), n_images=1000, probe_images=_images(64))
-    assert runner.precision == "fp32"
+    assert runner.precision in ("fp32", "fp32-folded")
     assert "in bfloat16 the top class is the same on" in runner.how
 
 
 def test_auto_is_never_without_a_reason() -> None:
     runner = compile_cut(_small(), n_images=300, probe_images=_images(64))
-    assert runner.precision in ("fp32", "bf16")
     assert any(word in runner.how for word in ("times as fast", "not faster", "the same on"))
 
 
-def test_a_choice_can_be_repeated() -> None:
+def test_folded_float32_rounds_otherwise_and_no_more() -> None:
+    made = _small()
+    folded = compile_cut(made, precision="fp32-folded", compiled=False)(_images(8))
+    exact = made.forward(_images(8))
+    assert folded.V.dtype == torch.float32
+    assert (folded.V - exact.V).norm() / exact.V.norm() < 1e-6
+    assert torch.equal(folded.logits.argmax(1), exact.logits.argmax(1))
+
+
+@pytest.mark.parametrize("precision", ["bf16", "fp32-folded"])
+def test_a_choice_can_be_repeated(precision: Arithmetic) -> None:
     """A resumed job runs its later images exactly as its earlier ones."""
-    first = compile_cut(_small(), precision="bf16", compiled=False)
+    first = compile_cut(_small(), precision=precision, compiled=False)
     again = compile_cut(
         _small(), precision=first.precision, compiled=first.compiled, n_images=100_000
     )

@@ -1,8 +1,9 @@
 """Runs a cut network as fast as the machine can, and says what it chose and why.
 
-Three ways to run one, in rising speed and falling exactness: float32 as the network was written;
-bfloat16, channels last, batch normalisation folded into the convolutions, the last linear layer in
-float32; and that compiled with frozen weights. How much each gains differs between machines by an
+Ways to run one, in rising speed and falling exactness: float32 as the network was written; float32
+rearranged (channels last, batch normalisation folded into the convolutions), which rounds
+otherwise; the same in bfloat16, but for the last linear layer. Both of these can be compiled with
+frozen weights. How much each gains differs between machines by an
 order of magnitude, so nothing is assumed: it is timed, and checked against float32, on images of
 the dataset itself. All of them run in lanes, several batches at once, each on one thread.
 """
@@ -17,24 +18,25 @@ import subprocess
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from typing import Literal
+from typing import Literal, get_args
 
 import torch
+from torch import fx
 
 from pipeline.errors import UserError
-from pipeline.lanes import in_order, lanes, one_thread
+from pipeline.lanes import one_thread
 from pipeline.models.cut import Cut, Forward
 from pipeline.models.graph import fold_batch_norm, last_linear
 from pipeline.models.network import Normalize
+from pipeline.models.trial import MIN_PROBE, agreement_of, attempt, race
 
-Precision = Literal["auto", "fp32", "bf16"]
-PRECISIONS: tuple[Precision, ...] = ("auto", "fp32", "bf16")
+Arithmetic = Literal["fp32", "fp32-folded", "bf16"]
+Precision = Literal["auto"] | Arithmetic
+PRECISIONS = ("auto", "fp32", "bf16")
+"""What a user may ask for; ``fp32-folded`` is what ``auto`` comes to where bfloat16 errs."""
 
-MIN_AGREEMENT = 0.98
-"""Share of the probe images on which bfloat16 must find the same top class as float32."""
-
-MIN_PROBE = 50
-"""Probe images from which a disagreement is allowed: 2 % of fewer is less than one."""
+FASTER: tuple[Arithmetic, ...] = ("bf16", "fp32-folded")
+"""What ``auto`` tries, the fastest first."""
 
 FEWEST_PROBE = 16
 """Probe images below which agreement shows too little."""
@@ -42,14 +44,11 @@ FEWEST_PROBE = 16
 MIN_JOB = 200
 """Images below which nothing is tried: float32 is done before something better is found."""
 
-COMPILED_GAIN = 1.6
-"""How much faster compiling makes a network at the least; measured 1.7 to 2.5."""
+COMPILED_GAIN = 1.3
+"""How much faster compiling is expected to make a network; measured 1.1 to 2.5."""
 
 COMPILE_SECONDS = (5.0, 0.03)
 """What compiling takes: so long, and so long an operation of the graph; measured 5 to 10 s."""
-
-RACE_ROUNDS = 3
-"""Batches by which the speed of a way to run is judged; the fastest counts."""
 
 
 @dataclass(frozen=True)
@@ -66,7 +65,7 @@ class Runner:
     batch_size : int
         Most images of a call.
     precision : str
-        ``fp32`` or ``bf16``.
+        ``fp32``, ``fp32-folded`` or ``bf16``.
     compiled : bool
         Whether it was compiled. With `precision` this makes outputs reproducible: give both to
         `compile_cut` to run later images exactly as earlier ones.
@@ -78,7 +77,7 @@ class Runner:
     body: Callable[[torch.Tensor], Sequence[torch.Tensor]]
     device: torch.device
     batch_size: int
-    precision: Literal["fp32", "bf16"]
+    precision: Arithmetic
     compiled: bool
     how: str
 
@@ -122,10 +121,11 @@ def compile_cut(
         Left as it is.
     device : torch.device or str
     precision : str
-        ``fp32`` is exact: eager float32. ``bf16`` is bfloat16, unchecked. ``auto`` times both on
-        the probe images and takes bfloat16 if it is faster and finds the same top class on 98 %.
+        ``fp32`` is exact: eager float32. ``fp32-folded`` and ``bf16`` are used unchecked.
+        ``auto`` times them on the probe images and takes the first of bfloat16 and folded float32
+        that is faster than exact and finds the same top class on 98 %.
     compiled : bool, optional
-        Whether to compile bfloat16; by default where that saves more time than it takes.
+        Whether to compile what is not exact; by default where that saves more than it takes.
     batch_size : int
         Most images of a call.
     probe_images : Tensor (n, 3, size, size), uint8, optional
@@ -147,10 +147,11 @@ def compile_cut(
     exact = Runner(cut, body, device, batch_size, "fp32", False, "float32, exact")
     if precision == "fp32":
         return exact
-    if precision == "bf16":
+    if precision != "auto":
         blank = torch.zeros(batch_size, 3, *[cut.network.image_size] * 2, dtype=torch.uint8)
-        half = _in_bfloat16(exact, "bfloat16 as asked for")
-        return _compile_where_it_pays(half, compiled, blank, n_images)
+        asked = _rearrange(exact, precision)
+        asked = replace(asked, how=f"{asked.how} as asked for")
+        return _compile_where_it_pays(asked, compiled, blank, n_images)
     if n_images < MIN_JOB:
         return _because(exact, f"a job of {n_images} images is too small to gain from less")
     if probe_images is None or len(probe_images) < FEWEST_PROBE:
@@ -161,23 +162,24 @@ def compile_cut(
 
 
 def _choose(exact: Runner, compiled: bool | None, probe: torch.Tensor, n_images: int) -> Runner:
-    """Take bfloat16 if it is faster and agrees, compiled if that pays and still agrees."""
-    expected, slow = _try(exact, probe)
-    half = _in_bfloat16(exact, "bfloat16")
-    found, fast = _try(half, probe)
-    agreement = _agreement(found, expected)
-    if not agreement.enough:
-        return _because(exact, f"in bfloat16 {agreement}")
-    if fast <= slow:
-        return _because(
-            exact, f"bfloat16 is not faster here, {fast:.0f} images/s against {slow:.0f}"
-        )
-    half = _because(half, f"{fast / slow:.1f} times as fast as float32, and {agreement}")
-    chosen = _compile_where_it_pays(half, compiled, probe, n_images)
-    agreement = _agreement(_try(chosen, probe)[0], expected)
-    if not agreement.enough:
-        return _because(half, f"compiled {agreement}")
-    return chosen
+    """Take what is faster than exact and agrees with it, compiled if that pays and still agrees."""
+    expected, slow = attempt(exact, probe)
+    faults = ""
+    for precision in FASTER:
+        faster = _rearrange(exact, precision)
+        found, fast = attempt(faster, probe)
+        agreement = agreement_of(found, expected)
+        if not agreement.enough:
+            faults += f"; in {faster.how} {agreement}"
+        elif fast <= slow:
+            faults += f"; {faster.how} is not faster here, {fast:.0f} images/s against {slow:.0f}"
+        else:
+            reason = f"{fast / slow:.1f} times as fast as exact, and {agreement}{faults}"
+            faster = _because(faster, reason)
+            chosen = _compile_where_it_pays(faster, compiled, probe, n_images)
+            agreement = agreement_of(attempt(chosen, probe)[0], expected)
+            return chosen if agreement.enough else _because(faster, f"compiled {agreement}")
+    return replace(exact, how=exact.how + faults)
 
 
 def _compile_where_it_pays(
@@ -190,7 +192,7 @@ def _compile_where_it_pays(
         return _because(half, f"not compiled for {n_images} images")
     batch = probe[: half.batch_size]
     if compiled is None:
-        (fast,) = _race(batch, half)
+        (fast,) = race(batch, half)
         saving = n_images / fast * (1 - 1 / COMPILED_GAIN)
         costs = COMPILE_SECONDS[0] + COMPILE_SECONDS[1] * len(half.cut.body.graph.nodes)
         if saving < costs:
@@ -202,7 +204,7 @@ def _compile_where_it_pays(
     took = time.perf_counter() - started
     if compiled:
         return _because(faster, f"compiled in {took:.0f} s")
-    before, after = _race(batch, half, faster)
+    before, after = race(batch, half, faster)
     if after <= before:
         return _because(half, f"not compiled, which made it no faster than {before:.0f} images/s")
     return _because(faster, f"compiled in {took:.0f} s, from {before:.0f} to {after:.0f} images/s")
@@ -225,59 +227,32 @@ def _compile(half: Runner, batch: torch.Tensor) -> tuple[Runner | None, str]:
     return faster, ""
 
 
-def _in_bfloat16(exact: Runner, how: str) -> Runner:
+def _rearrange(exact: Runner, precision: Arithmetic) -> Runner:
+    """Return the network folded and with channels last, in float32 or bfloat16."""
     body = copy.deepcopy(exact.cut.body)
     fold_batch_norm(body)
+    how = "float32 rearranged"
+    if precision == "bf16":
+        how = "bfloat16"
+        _halve(body, exact.cut)
+    body.to(memory_format=torch.channels_last)
+    return replace(exact, body=body.to(exact.device).eval(), precision=precision, how=how)
+
+
+def _halve(body: fx.GraphModule, cut: Cut) -> None:
+    """Bring a network to bfloat16, all but its last linear layer.
+
+    Logits of 16 bits tie: on MobileNetV2, half of all changes of the top class came from it.
+    """
     last = last_linear(body)
     kept = copy.deepcopy(body.get_submodule(str(last.target))) if last else None
-    body.to(torch.bfloat16).to(memory_format=torch.channels_last)
-    body.preprocess = Normalize(exact.cut.network, torch.bfloat16)
+    body.to(torch.bfloat16)
+    body.preprocess = Normalize(cut.network, torch.bfloat16)
     if last is not None and kept is not None:
-        # Logits of 16 bits tie: on MobileNetV2, half of all changes of the top class came from it.
         with body.graph.inserting_before(last):
             last.args = (body.graph.call_method("float", last.args),)
         body.set_submodule(str(last.target), kept)
         body.recompile()
-    return replace(exact, body=body.to(exact.device).eval(), precision="bf16", how=how)
-
-
-@dataclass(frozen=True)
-class _Agreement:
-    same: int
-    n: int
-
-    @property
-    def enough(self) -> bool:
-        needed = MIN_AGREEMENT if self.n >= MIN_PROBE else 1.0
-        return self.same >= needed * self.n - 1e-9
-
-    def __str__(self) -> str:
-        return f"the top class is the same on {self.same} of {self.n} images"
-
-
-def _agreement(found: torch.Tensor, expected: torch.Tensor) -> _Agreement:
-    return _Agreement(int((found == expected).sum()), len(expected))
-
-
-def _try(runner: Runner, images: torch.Tensor) -> tuple[torch.Tensor, float]:
-    """Return the top class of each image (−1 where not finite), and images per second."""
-
-    def top(batch: torch.Tensor) -> tuple[torch.Tensor, float]:
-        started = time.perf_counter()
-        logits = runner(batch).logits
-        found = torch.where(logits.isfinite().all(1), logits.argmax(1), -1).cpu()
-        return found, (time.perf_counter() - started) / len(batch)
-
-    with lanes() as pool:
-        results = [*in_order(pool, top, torch.split(images, runner.batch_size))]
-    seconds = min(took for _, took in results)
-    return torch.cat([found for found, _ in results]), torch.get_num_threads() / seconds
-
-
-def _race(batch: torch.Tensor, *runners: Runner) -> list[float]:
-    """Return each one's images per second, in turns, so that what else runs here slows all."""
-    rounds = [[_try(runner, batch)[1] for runner in runners] for _ in range(RACE_ROUNDS)]
-    return [max(rates) for rates in zip(*rounds, strict=True)]
 
 
 def _because(runner: Runner, reason: str) -> Runner:
@@ -285,7 +260,7 @@ def _because(runner: Runner, reason: str) -> Runner:
 
 
 def _device(device: torch.device | str, precision: str) -> torch.device:
-    if precision not in PRECISIONS:
+    if precision not in ("auto", *get_args(Arithmetic)):
         raise UserError(
             f"there is no precision {precision!r}: pass PRECISION={' or '.join(PRECISIONS)}"
         )
