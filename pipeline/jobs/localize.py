@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from functools import lru_cache
+from collections.abc import Iterator
+from functools import lru_cache, partial
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +13,7 @@ from pipeline.classify import contributions
 from pipeline.jobs.parallel import is_distributed, over_shards
 from pipeline.jobs.products import made_from
 from pipeline.jobs.workspace import Workspace
+from pipeline.lanes import in_order, lanes
 from pipeline.nmf import flush_denormals
 from pipeline.progress import bar
 
@@ -36,11 +38,7 @@ def localize(workspace: Workspace, shards: list[int] | None = None) -> dict[str,
     n_images = len(workspace.listing.frame)
     n_done = n_images - sum(len(workspace.listing.shard(index)) for index in missing)
     with bar("localize", n_images, "images", n_done) as shown:
-        if is_distributed(workspace.config) and missing:
-            outcomes = over_shards(localize_shard, workspace.folder, missing, workspace.config)
-        else:
-            outcomes = (_localize(workspace, index) for index in missing)
-        for counts in outcomes:
+        for counts in _run_shards(workspace, missing):
             shown.update(counts["images"])
     return {"images": n_images, "shards": store.n_shards}
 
@@ -48,6 +46,14 @@ def localize(workspace: Workspace, shards: list[int] | None = None) -> dict[str,
 def localize_shard(folder: Path, index: int) -> dict[str, int]:
     """Encode one shard of the run in `folder`; return the count of its images."""
     return _localize(_worker(folder), index)
+
+
+def _run_shards(workspace: Workspace, shards: list[int]) -> Iterator[dict[str, int]]:
+    if is_distributed(workspace.config) and shards:
+        yield from over_shards(localize_shard, workspace.folder, shards, workspace.config)
+        return
+    with lanes() as pool:
+        yield from in_order(pool, partial(_localize, workspace), shards)
 
 
 @lru_cache(maxsize=1)
