@@ -15,7 +15,9 @@ import hypothesis
 import pytest
 import torch
 
-from tests.faults.jobs import Case, make_case
+pytest.register_assert_rewrite("tests.faults.jobs")
+
+from tests.faults.jobs import Case, make_case  # noqa: E402
 
 ROOT = Path(__file__).resolve().parent.parent
 

@@ -92,32 +92,31 @@ def cut_off(at: float) -> Callable[[Path], None]:
     return lambda path: os.truncate(path, int(at * path.stat().st_size))
 
 
+DAMAGE: dict[str, tuple[Callable[[Path], object], str]] = {
+    "activations/shard-00001.h5": (flip(0.5), "activations/shard-00001"),
+    "bank/bank.h5": (flip(0.7), "bank/b|bank/k"),
+    "tables/concepts.parquet": (Path.unlink, "tables/"),
+    "run.json": (cut_off(0.6), "activations/images|config.toml"),
+}
+MORE_DAMAGE: dict[str, tuple[Callable[[Path], object], str]] = {
+    "activations/shard-00000.h5": (cut_off(0.3), "activations/shard-00000"),
+    "activations/shard-00002.json": (cut_off(0.5), "activations/shard-00002"),
+    "heatmaps/shard-00002.h5": (flip(0.01), "heatmaps/shard-00002"),
+    "bank/k_metrics.json": (Path.unlink, "bank/b|bank/k"),
+    "bank/classes.h5": (cut_off(0), "bank/classes"),
+    "atlas/index.html": (flip(0.9), "atlas/"),
+    "activations/images.parquet": (flip(0.5), "activations/images|config.toml"),
+    "config.toml": (Path.unlink, "activations/images|config.toml"),
+}
+"""A file, what happens to it, and the pattern of what is made again."""
+
+
 @pytest.mark.parametrize(
-    ("damage", "again"),
-    [
-        ({"activations/shard-00001.h5": flip(0.5)}, "activations/shard-00001"),
-        ({"activations/shard-00000.h5": cut_off(0.3)}, "activations/shard-00000"),
-        ({"activations/shard-00002.json": cut_off(0.5)}, "activations/shard-00002"),
-        ({"heatmaps/shard-00002.h5": flip(0.01)}, "heatmaps/shard-00002"),
-        ({"bank/bank.h5": flip(0.7)}, "bank/b|bank/k"),
-        ({"bank/k_metrics.json": Path.unlink}, "bank/b|bank/k"),
-        ({"bank/classes.h5": cut_off(0)}, "bank/classes"),
-        ({"tables/concepts.parquet": Path.unlink}, "tables/"),
-        ({"atlas/index.html": flip(0.9)}, "atlas/"),
-        ({"activations/images.parquet": flip(0.5)}, "activations/images|config.toml"),
-        ({"config.toml": Path.unlink}, "activations/images|config.toml"),
-        ({"run.json": cut_off(0.6)}, "activations/images|config.toml"),
-    ],
-    ids=lambda value: next(iter(value)) if isinstance(value, dict) else "",
+    "name", [*DAMAGE, *(pytest.param(name, marks=pytest.mark.slow) for name in MORE_DAMAGE)]
 )
-def test_what_is_damaged_is_named_and_made_again_and_nothing_else(
-    case: Case,
-    damage: dict[str, Callable[[Path], None]],
-    again: str,
-    request: pytest.FixtureRequest,
-) -> None:
-    run = case.copy(re.sub(r"\W", "-", request.node.callspec.id))
-    (name, change), = damage.items()  # fmt: skip
+def test_what_is_damaged_is_named_and_made_again_and_nothing_else(case: Case, name: str) -> None:
+    run = case.copy(re.sub(r"\W", "-", name))
+    change, again = (DAMAGE | MORE_DAMAGE)[name]
     change(run / name)
     if name != "run.json":
         _, bad = check_files(Workspace.open(run))
@@ -136,7 +135,7 @@ def test_what_is_damaged_is_named_and_made_again_and_nothing_else(
     assert name in written
 
 
-@pytest.mark.parametrize("keep", ["heatmaps", "none"])
+@pytest.mark.parametrize("keep", ["heatmaps", pytest.param("none", marks=pytest.mark.slow)])
 def test_what_is_not_kept_is_made_only_where_it_is_needed(case: Case, keep: str) -> None:
     run = case.copy(f"keep-{keep}")
     options = case.options | {"run": run, "keep": keep}
@@ -252,6 +251,7 @@ def test_clean_leaves_what_is_not_the_runs(case: Case) -> None:
     assert f"RUN={run} holds other files, such as 'notes.txt'" in other.printed
 
 
+@pytest.mark.slow
 def test_workers_are_interrupted_with_their_job(case: Case) -> None:
     """A process group, as a terminal interrupts it; the lock is free at once."""
     options = case.run("group") | {"workers": 2, "layer": "parts"}

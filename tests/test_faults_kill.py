@@ -63,6 +63,8 @@ def steps(calls: list[tuple[str, str]]) -> list[tuple[str, str, int]]:
     times: Counter[tuple[str, str]] = Counter()
     seen: set[tuple[str, str]] = set()
     for call, path in calls:
+        if f"/scratch{files.TEMPORARY}" in path:
+            continue  # what a stage puts aside is not published
         name = path.partition(files.TEMPORARY)[0]
         kind = re.sub(r"\d+", "#", name)
         kind = re.sub(r"^(tables|atlas)/.+(?<!\.json)$", r"\1/*", kind)

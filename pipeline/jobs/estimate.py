@@ -51,10 +51,10 @@ BATCH = 16
 SHARDS_IN_FLIGHT = 4
 """Shards in memory at once: being compressed, written, read and encoded."""
 
-SAMPLE_POSITIONS, SAMPLE_COPIES = 20_000, 12
+SAMPLE_POSITIONS, SAMPLE_COPIES = 20_000, 6
 """Positions the factorization starts from, and float32 copies of them it works with at most."""
 
-FIXED_MEMORY = 900_000_000
+FIXED_MEMORY = 1_300_000_000
 """Bytes of the libraries, and of buffers that do not depend on the network."""
 
 
@@ -119,13 +119,15 @@ def estimate(forward: Forward, layer: Cut, n_images: int, config: Config) -> Est
     pixels = 3 * layer.network.image_size**2
     in_lanes = BATCH * max(1, torch.get_num_threads() // max(1, config.workers))
     shard = bytes_per_image(forward, config) * BATCH + 32_000_000
-    work = 2 * channels if config.transform in ("auto", "split") else channels
+    is_split = config.transform == "split" or float(forward.V.min()) < 0
+    work = 2 * channels if is_split else channels
+    positions = min(SAMPLE_POSITIONS, n_images * height * width)
     memory = {
         "libraries": FIXED_MEMORY,
         "network": 3 * weights,
         "batches": in_lanes * (pixels * 24 + 16 * bytes_per_image(forward, config)),
         "shards": SHARDS_IN_FLIGHT * shard,
-        "factorization": SAMPLE_COPIES * SAMPLE_POSITIONS * work * 4 + 8 * work * work,
+        "factorization": SAMPLE_COPIES * positions * work * 4 + 8 * work * work,
     }
     return Estimate(disk, memory)
 
