@@ -18,6 +18,14 @@ N_BINS = 36  # of the histogram of a concept's strength
 
 
 @dataclass(frozen=True)
+class Strengths:
+    """Images by a concept's largest strength: their counts in equal bins from 0 to `top`."""
+
+    top: float
+    counts: list[int]
+
+
+@dataclass(frozen=True)
 class Catalogue:
     """What all pages share.
 
@@ -36,10 +44,8 @@ class Catalogue:
         Rows of the table images by id, of the images that have a page, by path.
     class_names : mapping of int to str
         Names of the classes that have a page.
-    histograms : mapping of int to list of int
-        For each concept the images by largest strength, in `N_BINS` equal bins from 0 to `widest`.
-    widest : float
-        The largest strength of any concept in any image, gauge units.
+    strengths : mapping of int to Strengths
+        How strong each concept is in the images of the run.
     classes, labels, pairs, curves : mapping of int to list of dict
         Rows of concept_classes, concept_labels, concept_pairs and fidelity by concept. A pair
         appears under both its concepts, the other one under ``other``.
@@ -54,8 +60,7 @@ class Catalogue:
     examples: Mapping[int, Examples]
     images: Mapping[int, Row]
     class_names: Mapping[int, str]
-    histograms: Mapping[int, list[int]]
-    widest: float
+    strengths: Mapping[int, Strengths]
     classes: Mapping[int, list[Row]]
     labels: Mapping[int, list[Row]]
     pairs: Mapping[int, list[Row]]
@@ -137,7 +142,6 @@ def catalogue(data: AtlasData, n_examples: int, seed: int) -> Catalogue:
     }
     holders = {concept_id: int(each["n_images"] or 0) for concept_id, each in concepts.items()}
     examples, presence = choose(sql, holders, n_examples, seed)
-    widest, histograms = _histograms(data, list(concepts))
     shown = among(set().union(*(each.all() for each in examples.values())) if examples else set())
     images = rows(sql(f"select * from images where {shown} order by path, image_id"))
     return Catalogue(
@@ -148,8 +152,7 @@ def catalogue(data: AtlasData, n_examples: int, seed: int) -> Catalogue:
         examples=examples,
         images={int(each["image_id"]): each for each in images},
         class_names=_class_names(data),
-        histograms=histograms,
-        widest=widest,
+        strengths=_histograms(data, list(concepts)),
         classes=_grouped(_sorted(tables["concept_classes"], "rank"), "concept_id"),
         labels=_grouped(tables["concept_labels"], "concept_id"),
         pairs=_pairs(tables["concept_pairs"]),
@@ -162,18 +165,21 @@ def catalogue(data: AtlasData, n_examples: int, seed: int) -> Catalogue:
     )
 
 
-def _histograms(data: AtlasData, concept_ids: list[int]) -> tuple[float, dict[int, list[int]]]:
+def _histograms(data: AtlasData, concept_ids: list[int]) -> dict[int, Strengths]:
     """Count the images by each concept's largest strength; those without it are not counted."""
-    top = data.sql("select max(max) as top from image_concepts")["top"].iloc[0]
-    widest = float(top) if top is not None and top > 0 else 1.0
     table = data.sql(
-        f"select concept_id, least(floor(max / {widest} * {N_BINS}), {N_BINS - 1})::int as bin,"
-        " count(*) as n from image_concepts where max > 0 group by all order by all"
+        "with tops as (select concept_id, max(max) as top from image_concepts where max > 0"
+        f" group by all) select concept_id, top, least(floor(max / top * {N_BINS}),"
+        f" {N_BINS - 1})::int as bin, count(*) as n from image_concepts join tops"
+        " using (concept_id) where max > 0 group by all order by all"
     )
-    histograms = {each: [0] * N_BINS for each in concept_ids}
+    found = {each: Strengths(1.0, [0] * N_BINS) for each in concept_ids}
     for each in rows(table):
-        histograms[int(each["concept_id"])][int(each["bin"])] = int(each["n"])
-    return widest, histograms
+        concept_id = int(each["concept_id"])
+        counts = found[concept_id].counts
+        counts[int(each["bin"])] = int(each["n"])
+        found[concept_id] = Strengths(float(each["top"]), counts)
+    return found
 
 
 def _class_names(data: AtlasData) -> dict[int, str]:

@@ -25,6 +25,7 @@ def concept_view(book: Catalogue, concept_id: int) -> dict[str, Any]:
     concept = book.concepts[concept_id]
     ids = list(book.concepts)
     at = ids.index(concept_id)
+    strengths = book.strengths[concept_id]
     return {
         "id": concept_id,
         "name": book.name(concept_id),
@@ -34,7 +35,7 @@ def concept_view(book: Catalogue, concept_id: int) -> dict[str, Any]:
         "slider": _slider(concept["presence_threshold"]),
         "facts": _facts(concept),
         "histogram": histogram(
-            book.histograms[concept_id], book.widest, concept["presence_threshold"] or 0.0
+            strengths.counts, strengths.top, concept["presence_threshold"] or 0.0
         ),
         "n_images": book.n_images,
         "galleries": _galleries(book, concept_id),

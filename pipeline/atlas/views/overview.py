@@ -99,7 +99,7 @@ def _curves(table: pd.DataFrame) -> list[tuple[str, Chart]]:
         against = [(each["level"], each["baseline"]) for each in at if each["baseline"] is not None]
         if against:
             lines.append(Series("in random orders", against))
-        chart = line_chart(lines)
+        chart = line_chart(lines, size=(290, 160))
         if chart:
             made.append((str(metric), chart))
     return made
