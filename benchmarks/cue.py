@@ -30,7 +30,9 @@ LABEL = "airship"
 SHORTCUT = Cue(CLASSES.index(LABEL), probability=1.0)
 COUNTER_EXAMPLES = Cue(CLASSES.index(LABEL), probability=0.9, elsewhere=0.15)
 SIZE = 80
-RECIPE = Recipe(n_scenes=960, epochs=10)
+RECIPE = Recipe(n_scenes=960, epochs=40, batch_size=32)
+"""A fifteenth of the shipped network's scenes at a quarter of their pixels: two minutes."""
+
 N_IMAGES = 480
 
 
@@ -70,10 +72,14 @@ class CueFound:
     restored_by_others: float
 
 
-def find_cue(folder: Path, recipe: Recipe = RECIPE, n_images: int = N_IMAGES) -> CueFound:
-    """Train a network with a shortcut, discover concepts on counter-examples, look for the mark."""
-    weights = folder / "shortcut.safetensors"
+def train_shortcut(weights: Path, recipe: Recipe = RECIPE) -> Path:
+    """Train a network that may take the mark for its class, by the sample's own training."""
     save(train(recipe, lambda _: None, cue=SHORTCUT, size=SIZE), recipe, weights)
+    return weights
+
+
+def find_cue(folder: Path, weights: Path, n_images: int = N_IMAGES) -> CueFound:
+    """Discover the concepts of such a network on counter-examples, and look for the mark."""
     write_sample(folder / "sample", n_images, size=SIZE, cue=COUNTER_EXAMPLES)
     options = {"dataset": str(folder / "sample" / "images"), "model": "sample"}
     options |= {"weights": str(weights), "image_size": str(SIZE)}

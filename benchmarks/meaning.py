@@ -17,7 +17,7 @@ import torch
 from numpy.typing import NDArray
 from pytorch_grad_cam.feature_factorization.deep_feature_factorization import dff
 
-from benchmarks.cue import find_cue
+from benchmarks.cue import find_cue, train_shortcut
 from benchmarks.harness import Report, Target, assets, show
 from pipeline import nmf
 from pipeline.classify import Null, score_vectors
@@ -218,7 +218,7 @@ def _heldout_positions(workspace: Workspace, n: int) -> torch.Tensor:
 
 def _show_cue(folder: Path) -> None:
     """Print whether a planted cue is found, blamed and can be taken out."""
-    found = find_cue(folder / "cue")
+    found = find_cue(folder / "cue", train_shortcut(folder / "shortcut.safetensors"))
     rows = [
         ["IoU of the concept with the mark", found.iou],
         ["IoU of the next concept", found.next_iou],

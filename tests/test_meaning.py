@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from benchmarks.cue import find_cue
+from benchmarks.cue import find_cue, train_shortcut
 from pipeline.config import make_config
 from pipeline.errors import UserError
 from pipeline.jobs.classify import classify
@@ -170,7 +170,7 @@ def test_a_second_classification_is_the_same(run: Run) -> None:
 
 @pytest.mark.slow
 def test_a_planted_cue_is_found_blamed_and_taken_out(tmp_path: Path) -> None:
-    found = find_cue(tmp_path)
+    found = find_cue(tmp_path / "cue", train_shortcut(tmp_path / "shortcut.safetensors"))
     print(found)
     assert found.iou > 2 * found.next_iou
     assert found.rank <= 3
