@@ -11,7 +11,7 @@ Collins, E., Achanta, R. & Süsstrunk, S. (2018). Deep Feature Factorization for
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pandas as pd
@@ -166,8 +166,8 @@ def explain_alone(
     """
     pixels = torch.from_numpy(np.ascontiguousarray(image)).permute(2, 0, 1).contiguous()
     square, _ = fit_to_square(pixels, cut.network.image_size, resize)
-    maps = cut.forward(square[None]).V
-    V = maps.reshape(-1, maps.shape[-1])
+    forward = cut.forward(square[None])
+    V = forward.V.reshape(-1, forward.V.shape[-1])
     if k > min(V.shape):
         raise UserError(
             f"K={k} is more than one image allows: layer {cut.layer} has {V.shape[0]} positions"
@@ -175,6 +175,8 @@ def explain_alone(
         )
     transform = nmf.choose_transform("auto", V)
     bank = fit_bank(transform.forward(V), transform, cut.layer, k, seed)
+    if forward.prefix is not None:
+        bank = replace(bank, prefix=forward.prefix[0].numpy())
     labels = label_vectors(cut, bank, class_names)
     return explain(cut, bank, labels, class_names, image, resize)
 
@@ -206,7 +208,8 @@ def fit_bank(V: torch.Tensor, transform: nmf.Transform, layer: str, k: int, seed
 
 def label_vectors(cut: Cut, bank: Bank, class_names: tuple[str, ...]) -> Labels:
     """Ask the head what it calls each concept's context vector; nothing is tested here."""
-    logits = score_vectors(cut, bank.transform.decode(torch.from_numpy(bank.context.T)))
+    prefix = None if bank.prefix is None else torch.from_numpy(bank.prefix)
+    logits = score_vectors(cut, bank.transform.decode(torch.from_numpy(bank.context.T)), prefix)
     best = logits.softmax(1).topk(min(N_CATEGORIES, len(class_names)))
     names = [[class_names[index] for index in row] for row in best.indices.tolist()]
     return Labels(names, best.values.tolist(), [True] * bank.k)

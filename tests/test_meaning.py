@@ -11,9 +11,14 @@ import torch
 from benchmarks.cue import find_cue, train_shortcut
 from pipeline.config import make_config
 from pipeline.errors import UserError
+from pipeline.explain import explain_alone
 from pipeline.jobs.classify import classify
 from pipeline.jobs.discover import discover
+from pipeline.jobs.extract import extract
+from pipeline.jobs.factorize import factorize
 from pipeline.jobs.listing import list_concepts
+from pipeline.jobs.localize import localize
+from pipeline.jobs.meaning import Meaning
 from pipeline.jobs.prepare import prepare
 from pipeline.run import Run, open_run
 from pipeline.sample import CLASSES, render_scene, write_sample
@@ -166,6 +171,31 @@ def test_a_second_classification_is_the_same(run: Run) -> None:
     classify(run.workspace)
     assert path.read_bytes() == content
     assert before.significant.sum() >= 1
+
+
+def test_networks_with_tokens_are_asked_the_same(tmp_path: Path) -> None:
+    write_sample(tmp_path / "sample", n_images=20, size=64)
+    options = {"dataset": str(tmp_path / "sample" / "images"), "model": "vit_b_32", "k": "3"}
+    options |= {"weights": "random", "image_size": "64"}
+    workspace = prepare(make_config(options), tmp_path / "run")
+    for job in (extract, factorize, localize, classify):
+        job(workspace)
+    found = read_classification(workspace.classes_path)
+    assert np.isnan(found.sobol_total).all()
+    assert np.isfinite(found.importance).all()
+    assert {row["metric"] for row in found.fidelity} >= {"agreement", "kl", "kl_svd"}
+    meaning = Meaning(workspace)
+    importance = meaning.importance(n_images=2)
+    assert importance.concepts.sobol_total.sum() > 0.5
+    image_ids = workspace.listing.frame.image_id[:2].tolist()
+    split = meaning.split(image_ids)
+    assert not split.is_exact
+    after = meaning.ablate([0, 1, 2], image_ids)
+    assert (after.prob_after != after.prob_before).all()
+    pixels = render_scene(99, 3, 64).image
+    alone = explain_alone(workspace.cut, workspace.class_names, pixels, k=2)
+    assert alone.novelty is None
+    assert len(alone.heatmaps) == 2
 
 
 @pytest.mark.slow

@@ -46,7 +46,9 @@ def score_vectors(
     return torch.cat(parts)
 
 
-def evidence(cut: Cut, transform: Transform, W: torch.Tensor) -> torch.Tensor:
+def evidence(
+    cut: Cut, transform: Transform, W: torch.Tensor, prefix: torch.Tensor | None = None
+) -> torch.Tensor:
     """Tell what a unit of each concept adds to each logit: ⟨head_c, L w_j⟩.
 
     Parameters
@@ -57,6 +59,8 @@ def evidence(cut: Cut, transform: Transform, W: torch.Tensor) -> torch.Tensor:
         The bank's; its linear part L is used.
     W : Tensor
         float32 (channels after the transform, k).
+    prefix : Tensor, optional
+        float32 (prefix tokens, channels) to stand beside the positions, for heads that need them.
 
     Returns
     -------
@@ -67,5 +71,5 @@ def evidence(cut: Cut, transform: Transform, W: torch.Tensor) -> torch.Tensor:
     if cut.linear is not None:
         return cut.linear[0] @ transform.linear(W.T).T
     both = torch.cat([W.T, torch.zeros(1, len(W))])
-    logits = score_vectors(cut, transform.decode(both))
+    logits = score_vectors(cut, transform.decode(both), prefix)
     return (logits[:-1] - logits[-1:]).T.contiguous()

@@ -155,5 +155,6 @@ def _foreground(workspace: Workspace) -> Foreground:
     H = np.concatenate([part["H"] for part in parts])[:N_FOREGROUND].astype(np.float32)
     classes = np.concatenate([part["logits"] for part in parts])[:N_FOREGROUND].argmax(1)
     bank = workspace.bank
-    unit = evidence(workspace.cut, bank.transform, torch.from_numpy(bank.W))
+    prefix = None if bank.prefix is None else torch.from_numpy(bank.prefix)
+    unit = evidence(workspace.cut, bank.transform, torch.from_numpy(bank.W), prefix)
     return fit_foreground(H, classes, unit.numpy())
