@@ -7,10 +7,12 @@ strengths, all rows in memory; V ≈ H Wᵀ, W, H ≥ 0, Frobenius norm.
 from __future__ import annotations
 
 import itertools
+import time
 import warnings
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
+from pathlib import Path
 from statistics import median
 
 import numpy as np
@@ -20,16 +22,26 @@ from scipy.optimize import nnls
 from sklearn.decomposition import NMF, MiniBatchNMF
 from sklearn.exceptions import ConvergenceWarning
 
+from benchmarks import peers
 from pipeline import nmf
 
 Array = NDArray[np.float32]
-Factors = tuple[Array, Array]
+Timed = tuple[float, Array, Array]
 
 OURS = "pipeline.nmf"
 EXACT = 1e-6
 """Relative error of H at which it counts as converged."""
 
 ROWS = 8_192
+
+
+@dataclass(frozen=True, eq=False)
+class Case:
+    """One array to factorize, in memory and, for peers with packages of their own, as a file."""
+
+    name: str
+    V: Array
+    file: Path
 
 
 @dataclass(frozen=True)
@@ -40,30 +52,35 @@ class Contender:
     ----------
     name : str
     run : callable
-        From V, k and a seed to W and H.
-    max_seeds : int
-        With how many seeds it is run at most; those that take minutes get one.
+        From a case, k, a seed and a budget to seconds, W and H.
+    budgets : tuple of int
+        Passes or iterations at most, rising: the last is what is compared, with every seed; the
+        others, with one seed, show how the error falls with time.
     is_reference : bool
         Whether it is scikit-learn's `NMF`, the better start of which the targets refer to.
     in_quick : bool
         Whether it is fast enough for ``--quick``.
+    n_seeds : int
+        With how many seeds it is run at most: one, where runs take minutes.
     """
 
     name: str
-    run: Callable[[Array, int, int], Factors]
-    max_seeds: int = 99
+    run: Callable[[Case, int, int, int], Timed]
+    budgets: tuple[int, ...]
     is_reference: bool = False
     in_quick: bool = True
+    n_seeds: int = 99
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Outcome:
-    """What one contender came to: a value a seed."""
+    """What one contender came to: a value a seed, and a point a smaller budget."""
 
     contender: Contender
-    seconds: list[float]
-    errors: list[float]
-    concepts: list[Array]
+    seconds: list[float] = field(default_factory=list)
+    errors: list[float] = field(default_factory=list)
+    concepts: list[Array] = field(default_factory=list)
+    points: list[tuple[float, float]] = field(default_factory=list)
 
     @property
     def error(self) -> float:
@@ -75,49 +92,87 @@ class Outcome:
         """Median seconds."""
         return median(self.seconds)
 
+    @property
+    def curve(self) -> list[tuple[float, float]]:
+        """Seconds and errors, of all budgets, by seconds."""
+        return sorted([*self.points, (self.time, self.error)])
+
+    def time_to(self, error: float) -> float | None:
+        """Return the seconds of the smallest budget that came to an error, or None."""
+        return next((seconds for seconds, reached in self.curve if reached <= error), None)
+
     def cosine(self) -> float | None:
         """Return the median matched cosine between the concepts of two seeds."""
         pairs = itertools.combinations([torch.from_numpy(W.copy()) for W in self.concepts], 2)
         cosines = [float(nmf.match(*pair)[1].median()) for pair in pairs]
         return median(cosines) if cosines else None
 
+    def take(self, case: Case, k: int, seed: int) -> None:
+        """Run once with the whole budget, and judge."""
+        took, W, H = self.contender.run(case, k, seed, self.contender.budgets[-1])
+        if H.shape != (len(case.V), k):
+            raise RuntimeError(f"{self.contender.name} gave H of {H.shape}")
+        self.seconds.append(took)
+        self.errors.append(true_error(case.V, W))
+        self.concepts.append(W)
 
-def _ours(V: Array, k: int, seed: int) -> Factors:
-    model = nmf.NMF(n_components=k, random_state=seed)
-    H = model.fit_transform(V)
-    return model.components_.T, H
+    def take_points(self, case: Case, k: int) -> None:
+        """Run once with each smaller budget."""
+        for budget in self.contender.budgets[:-1]:
+            took, W, _ = self.contender.run(case, k, 0, budget)
+            self.points.append((took, true_error(case.V, W)))
 
 
-def _sklearn(init: str, V: Array, k: int, seed: int) -> Factors:
+def contenders(own_packages: Path | None) -> list[Contender]:
+    """List who competes; `own_packages` is the peers' folder, where there is one."""
+    found = [
+        Contender(OURS, _ours, (1, 2, 20)),
+        Contender(
+            "scikit-learn NMF, nndsvda", partial(_sklearn, "nndsvda"), (25, 50, 100, 200), True
+        ),
+        Contender(
+            "scikit-learn NMF, random", partial(_sklearn, "random"), (25, 50, 100, 200), True
+        ),
+        Contender("MiniBatchNMF, nndsvda, 1024", partial(_minibatch, "nndsvda", 1024), (200,)),
+        Contender(
+            "MiniBatchNMF, random, 8192",
+            partial(_minibatch, "random", 8192),
+            (200,),
+            in_quick=False,
+            n_seeds=1,
+        ),
+    ]
+    if own_packages is not None:
+        for name, way in (("torchnmf, MU", "torchnmf"), ("Overcomplete, HALS", "overcomplete")):
+            run = partial(_peer, way, own_packages)
+            found.append(Contender(name, run, (25, 50, 100, 200), n_seeds=1))
+    return found
+
+
+def _ours(case: Case, k: int, seed: int, budget: int) -> Timed:
+    return _fitted(nmf.NMF(n_components=k, random_state=seed, max_iter=budget), case.V)
+
+
+def _sklearn(init: str, case: Case, k: int, seed: int, budget: int) -> Timed:
     """Coordinate descent with its default tolerance; float32 data stay float32 in it."""
-    model = NMF(n_components=k, init=init, max_iter=200, random_state=seed)
-    return _fitted(model, V)
+    return _fitted(NMF(n_components=k, init=init, max_iter=budget, random_state=seed), case.V)
 
 
-def _minibatch(init: str, batch_size: int, V: Array, k: int, seed: int) -> Factors:
-    model = MiniBatchNMF(n_components=k, init=init, batch_size=batch_size, random_state=seed)
-    return _fitted(model, V)
+def _minibatch(init: str, batch_size: int, case: Case, k: int, seed: int, budget: int) -> Timed:
+    given = {"n_components": k, "init": init, "batch_size": batch_size, "max_iter": budget}
+    return _fitted(MiniBatchNMF(**given, random_state=seed), case.V)
 
 
-def _fitted(model: NMF | MiniBatchNMF, V: Array) -> Factors:
+def _peer(way: str, folder: Path, case: Case, k: int, seed: int, budget: int) -> Timed:
+    return peers.run(way, folder, case.file, k, seed, budget)
+
+
+def _fitted(model: nmf.NMF | NMF | MiniBatchNMF, V: Array) -> Timed:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ConvergenceWarning)
+        start = time.perf_counter()
         H = model.fit_transform(V)
-    return model.components_.T, H
-
-
-CONTENDERS = (
-    Contender(OURS, _ours),
-    Contender("scikit-learn NMF, nndsvda", partial(_sklearn, "nndsvda"), is_reference=True),
-    Contender("scikit-learn NMF, random", partial(_sklearn, "random"), is_reference=True),
-    Contender("MiniBatchNMF, nndsvda, 1024", partial(_minibatch, "nndsvda", 1024)),
-    Contender(
-        "MiniBatchNMF, random, 8192",
-        partial(_minibatch, "random", 8192),
-        max_seeds=1,
-        in_quick=False,
-    ),
-)
+    return time.perf_counter() - start, model.components_.T, H
 
 
 def true_error(V: Array, W: Array) -> float:

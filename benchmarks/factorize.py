@@ -1,36 +1,40 @@
-"""Benchmark of the factorization: time and error against scikit-learn's, encoding, memory.
+"""Benchmark of the factorization: time and error against other packages', encoding, memory.
 
 Notation: V (positions × channels) activations, W (channels × k) concepts, H (positions × k)
 strengths, all rows in memory; V ≈ H Wᵀ.
 
 Every contender goes from the same float32 array to W and all of H, on the same threads; errors are
-float64 with H converged.
+float64 with H converged. All of it takes hours, most of them scikit-learn's; ``--only`` measures a
+part: ``--only squeezenet1_1.k50``, ``--only mobilenet_v2``, ``--only memory``.
 """
 
 from __future__ import annotations
 
-import itertools
+import argparse
 import math
+import shutil
 import sys
 import tempfile
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from statistics import median
 
 import numpy as np
 import torch
-from matplotlib.axes import Axes
 
+from benchmarks import peers
+from benchmarks.comparison import chase, draw, in_turns, judge, tabulate
 from benchmarks.contenders import (
-    CONTENDERS,
     OURS,
     Array,
-    Factors,
+    Case,
+    Contender,
     Outcome,
+    contenders,
     deviation,
-    true_error,
 )
 from benchmarks.from_store import factorize, repeat_shards
 from benchmarks.harness import (
@@ -38,11 +42,10 @@ from benchmarks.harness import (
     Target,
     alternate,
     assets,
+    introduce,
     plot,
     ratio,
-    seconds,
     show,
-    wants_quick,
     watch,
 )
 from pipeline import nmf
@@ -76,6 +79,7 @@ ENCODE_TOL = 1e-3
 """How close to the converged H an encoding has to come to count."""
 
 ENCODE_ROUNDS = 7
+SPREAD_K = 20
 
 
 @dataclass(frozen=True)
@@ -87,16 +91,38 @@ class Size:
     ks: tuple[int, ...]
     n_seeds: int
     repeats: tuple[int, int]
+    n_spread: int
+    """Seeds over which the spread of the ends is looked at."""
 
 
-QUICK = Size(200, ("squeezenet1_1",), (20,), 1, (1, 10))
-FULL = Size(None, NETWORKS, KS, 3, (3, 30))
+QUICK = Size(200, ("squeezenet1_1",), (20,), 1, (1, 10), 0)
+FULL = Size(None, NETWORKS, KS, 3, (3, 30), 10)
+
+
+@dataclass(eq=False)
+class Bench:
+    """What all parts of the benchmark share; what they find is in `report` and `outcomes`."""
+
+    size: Size
+    folder: Path
+    report: Report
+    asked: list[Contender]
+    quick: bool
+    outcomes: dict[str, list[Outcome]]
+    encoded: dict[int, list[float]]
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the benchmark; return 1 where a target was missed."""
-    quick = wants_quick(__doc__ or "", argv)
-    size = QUICK if quick else FULL
+    parser = argparse.ArgumentParser(description=__doc__, allow_abbrev=False)
+    parser.add_argument("--quick", action="store_true", help="a smaller case, within two minutes")
+    parser.add_argument("--only", action="append", help="parts whose name begins so; repeatable")
+    parser.add_argument("--seeds", type=int, help="seeds to take medians of (default: 3)")
+    given = parser.parse_args(argv)
+    introduce(given.quick)
+    size = QUICK if given.quick else FULL
+    if given.seeds is not None:
+        size = replace(size, n_seeds=given.seeds)
     report = Report(TARGETS)
     try:
         images = assets("images", "imagenette224")
@@ -104,27 +130,69 @@ def main(argv: Sequence[str] | None = None) -> int:
     except FileNotFoundError as error:
         report.skip_rest(str(error))
         return report.finish()
-    outcomes: dict[str, list[Outcome]] = {}
-    encoding: dict[int, list[float]] = {}
     with tempfile.TemporaryDirectory() as name:
+        bench = Bench(size, Path(name), report, contenders(_peers()), given.quick, {}, {})
         for network in size.networks:
-            store = _extract(network, images, weights[network], size, Path(name))
-            V = _read(store)
-            title = f"{network}, {len(V):,} positions × {V.shape[1]}"
-            for k in size.ks:
-                outcomes[f"{network} k={k}"] = _compare(title, V, k, size, quick)
-                _judge(f"factorize.{network}.k{k}", outcomes[f"{network} k={k}"], report)
-            for k in ENCODED:
-                encoding.setdefault(k, []).append(_encoding_over_product(title, V, k))
-            _from_store(title, store, size.ks)
-            if network == "squeezenet1_1":
-                growth = _memory_growth(store, size, Path(name))
-                report.measured("factorize.memory_growth", growth)
-    for k, ratios in encoding.items():
+            parts = {
+                part: work
+                for part, work in _parts(bench, network).items()
+                if not given.only or any(part.startswith(each) for each in given.only)
+            }
+            if parts:
+                _measure(bench, network, parts, images, weights[network])
+    for k, ratios in bench.encoded.items():
         report.measured(ENCODED[k].name, max(ratios))
-    report.skip_rest("takes longer than a small case may, run without --quick")
-    plot("factorize-quick" if quick else "factorize", partial(_draw, outcomes))
+    report.skip_rest(
+        "not asked for" if given.only else "takes longer than a small case may, run without --quick"
+    )
+    if bench.outcomes:
+        kind = "-quick" if given.quick else "-part" if given.only else ""
+        plot(f"factorize{kind}", partial(draw, bench.outcomes))
     return report.finish()
+
+
+Work = Callable[[Case, ShardStore], None]
+
+
+def _parts(bench: Bench, network: str) -> dict[str, Work]:
+    """List what there is to measure on a network, in the order in which it is worth knowing."""
+    size = bench.size
+    parts: dict[str, Work] = {
+        f"{network}.k{k}": partial(_compare, bench, network, k) for k in size.ks
+    }
+    parts[f"{network}.encode"] = partial(_encoding, bench)
+    parts[f"{network}.store"] = partial(_from_store, size.ks)
+    if network == size.networks[0]:
+        parts["memory"] = partial(_memory_growth, bench)
+    if size.n_spread and network == size.networks[-1]:  # the smaller case: dozens of fits
+        parts[f"{network}.spread"] = partial(_spread, bench)
+    if not bench.quick:
+        parts |= {f"{network}.k{k}.curves": partial(_curves, bench, network, k) for k in size.ks}
+    return parts
+
+
+def _measure(
+    bench: Bench, network: str, parts: dict[str, Work], images: Path, weights: Path
+) -> None:
+    """Extract the activations of a network and carry out the parts."""
+    store = _extract(network, images, weights, bench.size, bench.folder)
+    V = _read(store)
+    case = Case(
+        f"{network}, {len(V):,} positions × {V.shape[1]}", V, bench.folder / f"{network}.npy"
+    )
+    np.save(case.file, V)
+    for work in parts.values():
+        work(case, store)
+    case.file.unlink()
+
+
+def _peers() -> Path | None:
+    """Return the folder of the peers' packages, or say why there is none."""
+    try:
+        return peers.environment()
+    except peers.UnavailableError as error:
+        print(f"without torchnmf and Overcomplete: {error}")
+        return None
 
 
 def _extract(network: str, images: Path, weights: Path, size: Size, folder: Path) -> ShardStore:
@@ -143,63 +211,37 @@ def _read(store: ShardStore) -> Array:
     return np.concatenate([part.reshape(-1, part.shape[-1]) for part in parts])
 
 
-def _compare(title: str, V: Array, k: int, size: Size, quick: bool) -> list[Outcome]:
-    """Run all contenders, seed by seed in turns, and print what they came to."""
-    asked = [each for each in CONTENDERS if each.in_quick or not quick]
-    outcomes = [Outcome(each, [], [], []) for each in asked]
-    for seed in range(size.n_seeds):
-        for outcome in outcomes:
-            if seed < outcome.contender.max_seeds:
-                _run(outcome, V, k, seed)
-    ours = outcomes[0]
-    floor = nmf.svd_error(torch.from_numpy(V), k)
-    rows = [
-        [
-            each.contender.name,
-            each.time,
-            each.time / ours.time,
-            f"{each.error:.5f}",
-            f"{each.error / ours.error:.5f}",
-            f"{max(each.errors) - min(each.errors):.5f}",
-            each.cosine(),
-        ]
-        for each in outcomes
-    ]
-    rows.append(
-        [
-            "truncated SVD (floor)",
-            None,
-            None,
-            f"{floor:.5f}",
-            f"{floor / ours.error:.5f}",
-            "–",
-            None,
-        ]
-    )
-    header = ["way", "seconds", "× ours", "error", "× ours", "spread", "cosine of seeds"]
-    show(f"{title}, k = {k}, {size.n_seeds} seeds", header, rows)
-    return outcomes
+def _compare(bench: Bench, network: str, k: int, case: Case, _: ShardStore) -> None:
+    """Run all contenders and print what they came to."""
+    asked = [each for each in bench.asked if each.in_quick or not bench.quick]
+    outcomes = bench.outcomes.setdefault(f"{network} k={k}", [Outcome(each) for each in asked])
+    in_turns(outcomes, case, k, bench.size.n_seeds)
+    tabulate(f"{case.name}, k = {k}, {bench.size.n_seeds} seeds", case, k, outcomes)
+    judge(f"factorize.{network}.k{k}", outcomes, bench.report)
 
 
-def _run(outcome: Outcome, V: Array, k: int, seed: int) -> None:
-    kept: list[Factors] = []
-    took = seconds(lambda: kept.append(outcome.contender.run(V, k, seed)))
-    W, H = kept.pop()
-    assert H.shape == (len(V), k), H.shape
-    outcome.seconds.append(took)
-    outcome.errors.append(true_error(V, W))
-    outcome.concepts.append(W)
+def _curves(bench: Bench, network: str, k: int, case: Case, _: ShardStore) -> None:
+    """Print how errors fall with time."""
+    name = f"{network} k={k}"
+    if name not in bench.outcomes:
+        bench.outcomes[name] = [Outcome(each) for each in bench.asked]
+        in_turns(bench.outcomes[name], case, k, 1)
+    chase(case, k, bench.outcomes[name])
 
 
-def _judge(name: str, outcomes: Sequence[Outcome], report: Report) -> None:
-    """Compare with scikit-learn's `NMF` from its better start: the one of the smaller error."""
-    ours = next(each for each in outcomes if each.contender.name == OURS)
-    references = [each for each in outcomes if each.contender.is_reference]
-    reference = min(references, key=lambda each: each.error)
-    report.measured(f"{name}.speedup", reference.time / ours.time)
-    report.measured(f"{name}.error_ratio", ours.error / reference.error)
-    explained = (1 - ours.error**2) / (1 - reference.error**2)
-    report.measured(f"{name}.explained_ratio", explained)
+def _spread(bench: Bench, case: Case, _: ShardStore) -> None:
+    """Print how far the ends of many seeds are apart."""
+    outcomes = [Outcome(each) for each in bench.asked if each.n_seeds > 1]
+    in_turns(outcomes, case, SPREAD_K, bench.size.n_spread)
+    title = f"{case.name}, k = {SPREAD_K}, {bench.size.n_spread} seeds"
+    tabulate(title, case, SPREAD_K, outcomes)
+
+
+def _encoding(bench: Bench, case: Case, _: ShardStore) -> None:
+    """Time encoding beside the product it needs, for each k that has a target."""
+    for k in ENCODED:
+        found = _encoding_over_product(case.name, case.V, k)
+        bench.encoded.setdefault(k, []).append(found)
 
 
 def _encoding_over_product(title: str, array: Array, k: int) -> float:
@@ -230,57 +272,41 @@ def _encoding_over_product(title: str, array: Array, k: int) -> float:
     return found if off <= ENCODE_TOL else math.inf
 
 
-def _from_store(title: str, store: ShardStore, ks: Sequence[int]) -> None:
+def _from_store(ks: Sequence[int], case: Case, store: ShardStore) -> None:
     """Print the same work starting from compressed shards on disk."""
     rows = []
     for k in ks:
         timing = factorize(store, k)
         rows.append([k, timing.fit, timing.encode, timing.n_passes, f"{timing.error:.5f}"])
     header = ["k", "seconds to W", "seconds to all of H", "passes", "error"]
-    show(f"{title}, pipeline.nmf from the store", header, rows)
+    show(f"{case.name}, {OURS} from the store", header, rows)
 
 
-def _memory_growth(store: ShardStore, size: Size, folder: Path) -> float:
-    """Factorize a small and a large store on disk, each in its process; compare their memory.
-
-    Returns
-    -------
-    float
-        Ratio of the peaks, large to small.
-    """
+def _memory_growth(bench: Bench, _: Case, store: ShardStore) -> None:
+    """Factorize a small and a large store on disk, each in its process; compare their memory."""
     k = 20
-    bare = watch(["-m", "benchmarks.from_store", str(folder), "0", str(k)]).peak
+    bare = watch(["-m", "benchmarks.from_store", str(bench.folder), "0", str(k)]).peak
     peaks, rows = [], []
-    for times in size.repeats:
-        repeated = repeat_shards(store, folder / f"repeated-{times}", times)
-        arguments = [str(repeated.folder), str(repeated.n_shards), str(k)]
-        watched = watch(["-m", "benchmarks.from_store", *arguments])
-        n, passes, fit, encode, _ = map(float, watched.output.split())
+    for times in bench.size.repeats:
+        with _repeated(store, bench.folder / f"repeated-{times}", times) as repeated:
+            arguments = [str(repeated.folder), str(repeated.n_shards), str(k)]
+            watched = watch(["-m", "benchmarks.from_store", *arguments])
+        n, passes, fit, encode = map(float, watched.output.split()[:4])
         peaks.append(watched.peak)
-        rows.append([f"{int(n):,}", int(passes), fit, encode, watched.peak, watched.peak - bare])
-    header = ["positions", "passes", "seconds to W", "to all of H", "peak GB", "above imports"]
-    show(f"from disk, k = {k}", header, rows)
-    return peaks[1] / peaks[0]
+        each = (fit + encode) / (passes + 1) / n * 1e6
+        gigabytes = (watched.peak, watched.peak - bare)
+        rows.append([f"{int(n):,}", int(passes), fit, encode, each, *gigabytes])
+    header = ["positions", "passes", "seconds to W", "to all of H", "µs a position and pass"]
+    show(f"from disk, k = {k}", [*header, "peak GB", "above imports"], rows)
+    bench.report.measured("factorize.memory_growth", peaks[1] / peaks[0])
 
 
-def _draw(outcomes: dict[str, list[Outcome]], axes: Axes) -> None:
-    """Draw error above our own against seconds: a colour a contender, a mark a case."""
-    marks = dict(zip(outcomes, itertools.cycle("osD^vP"), strict=False))
-    colours = {each.name: f"C{index}" for index, each in enumerate(CONTENDERS)}
-    for case, results in outcomes.items():
-        ours = results[0].error
-        for each in results:
-            name = each.contender.name
-            relative = [error / ours for error in each.errors]
-            axes.scatter(each.seconds, relative, marker=marks[case], color=colours[name])
-    for name, colour in colours.items():
-        axes.scatter([], [], color=colour, label=name)
-    for case, mark in marks.items():
-        axes.scatter([], [], marker=mark, color="grey", label=case)
-    axes.set_xscale("log")
-    axes.set_xlabel("seconds from V to W and all of H")
-    axes.set_ylabel("relative error / that of pipeline.nmf")
-    axes.legend(fontsize="small")
+@contextmanager
+def _repeated(store: ShardStore, folder: Path, times: int) -> Iterator[ShardStore]:
+    try:
+        yield repeat_shards(store, folder, times)
+    finally:
+        shutil.rmtree(folder)
 
 
 if __name__ == "__main__":

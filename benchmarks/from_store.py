@@ -7,7 +7,7 @@ strengths, all rows in memory; V ≈ H Wᵀ.
 from __future__ import annotations
 
 import argparse
-import os
+import shutil
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -16,10 +16,9 @@ from pathlib import Path
 import numpy as np
 
 from pipeline import nmf
-from pipeline.store import PositionBlocks, ShardStore, sample_positions
+from pipeline.store import PositionBlocks, ShardStore, sample_by_energy
 
 ENCODING = "concordance.activations"
-N_SAMPLE = 20_000
 MAX_PASSES = 10
 
 
@@ -40,8 +39,8 @@ def factorize(store: ShardStore, k: int, seed: int = 0) -> Timing:
     image_ids = frozenset(
         int(image_id) for arrays in store.iterate(["image_id"]) for image_id in arrays["image_id"]
     )
-    sample, _ = sample_positions(store, image_ids, N_SAMPLE, seed)
     blocks = PositionBlocks(store, image_ids, nmf.Transform("none"))
+    sample = sample_by_energy(blocks, nmf.sample_size(k), seed)
     found = nmf.fit(blocks, sample, k, seed=seed, max_passes=MAX_PASSES)
     fitted = time.perf_counter()
     for V in blocks:
@@ -53,7 +52,7 @@ def factorize(store: ShardStore, k: int, seed: int = 0) -> Timing:
 
 
 def repeat_shards(store: ShardStore, target: Path, times: int) -> ShardStore:
-    """Make a store of any size: links to a store's shards, over and over.
+    """Make a store of any size: copies of a store's shards, over and over.
 
     Parameters
     ----------
@@ -70,7 +69,7 @@ def repeat_shards(store: ShardStore, target: Path, times: int) -> ShardStore:
     target.mkdir(parents=True)
     repeated = ShardStore(target, store.encoding, store.n_shards * times)
     for index in range(repeated.n_shards):
-        os.link(store.path(index % store.n_shards), repeated.path(index))
+        shutil.copyfile(store.path(index % store.n_shards), repeated.path(index))
     return repeated
 
 

@@ -117,13 +117,18 @@ def wants_quick(description: str, argv: Sequence[str] | None = None) -> bool:
     parser = argparse.ArgumentParser(description=description, allow_abbrev=False)
     parser.add_argument("--quick", action="store_true", help="a smaller case, within two minutes")
     quick = bool(parser.parse_args(argv).quick)
+    introduce(quick)
+    return quick
+
+
+def introduce(quick: bool) -> None:
+    """Print on which machine this runs."""
     print(
         f"{platform.machine()} {torch.backends.cpu.get_cpu_capability()},"
         f" {torch.get_num_threads()} threads, Python {platform.python_version()},"
         f" torch {torch.__version__}{', quick' if quick else ''}",
         flush=True,
     )
-    return quick
 
 
 def assets(*parts: str) -> Path:

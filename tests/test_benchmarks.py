@@ -14,7 +14,16 @@ import pytest
 import torch
 from matplotlib.axes import Axes
 
-from benchmarks import concepts, contenders, extract, factorize, from_store, harness
+from benchmarks import (
+    comparison,
+    concepts,
+    contenders,
+    extract,
+    factorize,
+    from_store,
+    harness,
+    peers,
+)
 from benchmarks.harness import Report, Target
 from pipeline.nmf import encode
 from pipeline.store import ShardStore
@@ -183,35 +192,84 @@ def store(tmp_path: Path) -> ShardStore:
     return store
 
 
+@pytest.fixture
+def case(store: ShardStore, tmp_path: Path) -> contenders.Case:
+    V = factorize._read(store)
+    assert V.shape == (1000, 24)
+    np.save(tmp_path / "V.npy", V)
+    return contenders.Case("planted", V, tmp_path / "V.npy")
+
+
+def bench(tmp_path: Path, report: Report) -> factorize.Bench:
+    size = factorize.Size(None, ("squeezenet1_1",), (10,), 2, (1, 2), 0)
+    return factorize.Bench(size, tmp_path, report, contenders.contenders(None), True, {}, {})
+
+
 def test_factorizations_are_compared(
+    case: contenders.Case,
     store: ShardStore,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    V = factorize._read(store)
-    assert V.shape == (1000, 24)
-    size = factorize.Size(None, ("squeezenet1_1",), (6,), 2, (1, 2))
-    outcomes = factorize._compare("planted", V, 6, size, quick=True)
+    report = Report([each for each in factorize.TARGETS if "squeezenet1_1.k10" in each.name])
+    shared = bench(tmp_path, report)
+    factorize._compare(shared, "squeezenet1_1", 10, case, store)
+    outcomes = shared.outcomes["squeezenet1_1 k=10"]
     assert all(len(each.seconds) == 2 for each in outcomes)
     assert all(0 < each.error < 0.2 for each in outcomes)
-    assert 0.9 < (outcomes[0].cosine() or 0) <= 1.0001
-    report = Report([each for each in factorize.TARGETS if "squeezenet1_1.k10" in each.name])
-    factorize._judge("factorize.squeezenet1_1.k10", outcomes, report)
+    assert 0.5 < (outcomes[0].cosine() or 0) <= 1.0001
     report.finish()
-    ratio = factorize._encoding_over_product("planted", V, 6)
+    ratio = factorize._encoding_over_product("planted", case.V, 6)
     assert 0 < ratio < math.inf
     monkeypatch.setattr(harness, "ROOT", tmp_path)
     monkeypatch.setattr(harness, "RESULTS", tmp_path / "results")
-    harness.plot("some", lambda axes: factorize._draw({"planted k=6": outcomes}, axes))
+    harness.plot("some", lambda axes: comparison.draw(shared.outcomes, axes))
     printed = capsys.readouterr().out
     assert printed.count("BAR factorize.squeezenet1_1.k10.") == 3
     assert all(each.contender.name in printed for each in outcomes)
 
 
-def test_an_encoding_that_has_not_converged_is_seen(store: ShardStore) -> None:
-    V = factorize._read(store)
-    W = contenders.CONTENDERS[0].run(V, 6, 0)[0]
+def test_time_to_an_error_is_that_of_the_smallest_budget(
+    case: contenders.Case, store: ShardStore, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    slow = contenders.Outcome(contenders.contenders(None)[1], [8.0, 9.0, 7.0], [0.2, 0.3, 0.1])
+    slow.points.extend([(1.0, 0.5), (4.0, 0.2)])
+    assert slow.curve == [(1.0, 0.5), (4.0, 0.2), (8.0, 0.2)]
+    assert slow.time_to(0.2) == 4
+    assert slow.time_to(0.5) == 1
+    assert slow.time_to(0.1) is None
+    shared = bench(tmp_path, Report([]))
+    shared.asked = shared.asked[:2]
+    factorize._curves(shared, "squeezenet1_1", 6, case, store)
+    assert [len(each.points) for each in shared.outcomes["squeezenet1_1 k=6"]] == [2, 3]
+    assert "seconds to our error" in capsys.readouterr().out
+
+
+def test_parts_can_be_asked_for(tmp_path: Path) -> None:
+    shared = bench(tmp_path, Report([]))
+    names = list(factorize._parts(shared, "squeezenet1_1"))
+    assert names == ["squeezenet1_1.k10", "squeezenet1_1.encode", "squeezenet1_1.store", "memory"]
+
+
+def test_peers_that_cannot_be_installed_are_left_out_and_say_why(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "pinned.txt").write_text("-r missing.txt\n")
+    monkeypatch.setattr(peers, "PINNED", tmp_path / "pinned.txt")
+    monkeypatch.setattr(peers, "ROOT", tmp_path)
+    assert factorize._peers() is None
+    said = capsys.readouterr().out
+    assert said.startswith("without torchnmf and Overcomplete: the registry of packages cannot be")
+    assert "missing.txt" in said
+    assert not any((tmp_path / "build" / "peers").iterdir())
+    names = [each.name for each in contenders.contenders(None)]
+    assert not any("torchnmf" in name or "Overcomplete" in name for name in names)
+
+
+def test_an_encoding_that_has_not_converged_is_seen(case: contenders.Case) -> None:
+    V = case.V
+    _, W, _ = contenders.contenders(None)[0].run(case, 6, 0, 5)
     H = encode(torch.from_numpy(V), torch.tensor(W), tol=contenders.EXACT).numpy()
     assert contenders.deviation(V, W, H) < factorize.ENCODE_TOL / 10
     assert contenders.deviation(V, W, 1.01 * H) == pytest.approx(0.01, rel=0.01)

@@ -42,7 +42,7 @@ def test_planted_k_comes_back_with_its_concepts_stable(k: int, seed: int) -> Non
     assert (choice.k, choice.flagged) == (k, False)
     fit = nmf.fit_sample(V, choice.k)
     assert float(nmf.match(W, fit.W)[1].min()) > 0.98
-    assert float(nmf.stability(V, images, fit.W).min()) > 0.95
+    assert float(choice.stability(fit.W).min()) > 0.95
 
 
 def test_rows_hold_the_evidence() -> None:
@@ -87,7 +87,7 @@ def test_one_image_cannot_be_split_and_says_so() -> None:
     choice = nmf.choose_k(V[:60], one, (2, 3))
     assert (choice.k, choice.flagged) == (2, True)
     assert np.isnan([float(row["bicv_error"]) for row in choice.rows]).all()
-    assert np.isnan(nmf.stability(V[:60], one, torch.rand(48, 2))).all()
+    assert np.isnan(choice.stability(torch.rand(48, 2))).all()
 
 
 @pytest.mark.parametrize("ks", [(), (0, 3)])
@@ -144,25 +144,32 @@ def test_shuffling_keeps_each_channels_values_and_nothing_else() -> None:
 
 def test_bi_cross_validated_error_is_what_it_says() -> None:
     V, _, W = planted(5)
-    halvings = [torch.arange(48) < 24, torch.arange(48) % 3 == 0]
-    for found, half in zip(nmf.bi_cv_errors(V, W, halvings), halvings, strict=True):
+    for folds in (torch.arange(48) % 3, nmf.channel_folds(48, 5, seed=1)):
         missed = 0.0
-        for given in (half, ~half):
+        for fold in folds.unique():
+            given = folds != fold
             H = nmf.encode(V[:, given].contiguous(), W[given], tol=1e-5)
             missed += float((V[:, ~given] - H @ W[~given].T).double().square().sum())
         expected = (missed / float(V.double().square().sum())) ** 0.5
-        assert found == pytest.approx(expected, rel=1e-3)
+        assert nmf.bi_cv_error(V, W, folds) == pytest.approx(expected, rel=1e-3)
+
+
+def test_channels_are_dealt_into_even_folds() -> None:
+    folds = nmf.channel_folds(50, 4, seed=0)
+    assert sorted(folds.bincount().tolist()) == [12, 12, 13, 13]
+    assert not torch.equal(folds, nmf.channel_folds(50, 4, seed=1))
+    assert sorted(nmf.channel_folds(2, 4, seed=0).tolist()) == [0, 1]
 
 
 def test_bi_cross_validation_sees_through_noise() -> None:
     V, _, W = planted(5, noise=0.0)
-    halving = [torch.arange(48) < 24]
-    assert nmf.bi_cv_errors(V, W, halving)[0] < 1e-2
+    folds = torch.arange(48) % 4
+    assert nmf.bi_cv_error(V, W, folds) < 1e-2
     noise = torch.rand(1500, 48, generator=torch.Generator().manual_seed(1))
     wide, narrow = (nmf.fit_sample(noise[:750], k).W for k in (30, 1))
-    worse, better = (nmf.bi_cv_errors(noise[750:], W, halving)[0] for W in (wide, narrow))
+    worse, better = (nmf.bi_cv_error(noise[750:], W, folds) for W in (wide, narrow))
     assert worse > better
-    assert nmf.bi_cv_errors(torch.zeros(3, 48), W, halving) == [0]
+    assert nmf.bi_cv_error(torch.zeros(3, 48), W, folds) == 0
 
 
 def test_consensus_drops_what_one_fit_found_alone() -> None:

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from pipeline import nmf
 from pipeline.errors import UserError
+from pipeline.nmf import sampling
 
 
 def planted(seed: int, n: int, channels: int, k: int, noise: float) -> tuple[Tensor, Tensor]:
@@ -226,3 +227,35 @@ def test_steps_never_raise_the_objective_without_extrapolation(seed: int, k: int
     assert all(b**2 <= a**2 + 1e-6 for a, b in itertools.pairwise(errors))
     assert fit.error == pytest.approx(min(errors), rel=1e-4)
     assert float(fit.W.min()) >= 0
+
+
+def test_coarse_sample_finds_as_good_concepts(monkeypatch: pytest.MonkeyPatch) -> None:
+    V, _ = planted(12, 6000, 64, 8, noise=0.3)
+    errors = []
+    for dtype in (torch.float32, torch.bfloat16):
+        monkeypatch.setattr(sampling, "coarse", lambda sample, dtype=dtype: sample.to(dtype))
+        fits = [nmf.fit(nmf.ArrayBlocks(V), V[:3000], 8, seed=s, max_passes=1) for s in range(3)]
+        errors.append(min(fit.error for fit in fits))
+    assert errors[1] <= errors[0] * 1.001
+
+
+def test_few_positions_drawn_by_energy_stand_for_all() -> None:
+    V, _ = planted(13, 800, 12, 4, noise=0.1)
+    V *= torch.rand(800, 1, generator=torch.Generator().manual_seed(0)) ** 4
+    actual = nmf.gram([V])
+    energy, evenly = torch.zeros(12, 12, dtype=torch.float64), []
+    off = []
+    for seed in range(50):
+        drawn = nmf.thin(V, 100, seed)
+        assert drawn.shape == (100, 12)
+        lengths = drawn.norm(dim=1)
+        assert torch.allclose(lengths, lengths.mean().expand(100), rtol=1e-4)
+        found = 8 * nmf.gram([drawn])
+        energy += found / 50
+        off.append(float((found - actual).norm()))
+        order = torch.randperm(800, generator=torch.Generator().manual_seed(seed))
+        evenly.append(float((8 * nmf.gram([V[order[:100]]]) - actual).norm()))
+    assert torch.allclose(energy, actual, rtol=0.05, atol=3e-3 * float(actual.max()))
+    assert sum(off) < 0.6 * sum(evenly)
+    assert torch.equal(nmf.thin(V, 900), V)
+    assert torch.equal(nmf.thin(torch.zeros(20, 3), 5), torch.zeros(5, 3))

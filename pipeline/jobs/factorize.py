@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Never
 
@@ -19,10 +18,17 @@ from pipeline.errors import UserError
 from pipeline.jobs.workspace import Workspace
 from pipeline.localize import presence_thresholds
 from pipeline.progress import bar, say
-from pipeline.store import Bank, PositionBlocks, sample_positions, write_bank
+from pipeline.store import (
+    Bank,
+    PositionBlocks,
+    UnfinishedFit,
+    sample_by_energy,
+    sample_positions,
+    write_bank,
+)
 
 N_SAMPLE = 20_000
-"""Positions on which W is fitted before it meets all of them."""
+"""Positions on which thresholds and the floor are measured."""
 
 MAX_PASSES = 10
 """Passes over all positions at most; two or three are usual."""
@@ -37,7 +43,7 @@ def factorize(workspace: Workspace) -> dict[str, int | float]:
     Returns
     -------
     dict
-        Counts: k, passes, error.
+        Counts: k, passes, reseeded and dead concepts, error.
 
     Raises
     ------
@@ -53,32 +59,38 @@ def factorize(workspace: Workspace) -> dict[str, int | float]:
     transform = nmf.choose_transform(config.transform, sample.amin(0))
     weights = image_weights(workspace)
     V = transform.forward(sample)
-    weighted = V if weights is None else V * _factors(weights, owner)
     say(f"factorize  sample: {len(V):,} positions × {V.shape[1]} channels ({transform.kind})")
-    choice = _choose_k(weighted[:N_EVIDENCE], owner[:N_EVIDENCE], config)
+    unfinished = UnfinishedFit(path.with_name("unfinished.h5"), _key(workspace))
+    choice = unfinished.choice
+    if choice is None:
+        part, of_part = V[:N_EVIDENCE], owner[:N_EVIDENCE]
+        weighted = part if weights is None else part * _factors(weights, of_part)
+        choice = _choose_k(weighted, of_part, config)
+        unfinished.choose(choice)
     blocks = position_blocks(workspace, transform, "fit")
-    with bar("factorize", MAX_PASSES, "passes") as shown:
-        fitted = nmf.fit(
-            replace(blocks, weights=weights),
-            weighted,
-            choice.k,
-            seed=config.seed,
-            max_passes=MAX_PASSES,
-            progress=lambda phase, step, error: _show(shown, phase, error),
-        )
+    fitted = _fit(replace(blocks, weights=weights), choice, config.seed, unfinished)
+    if n_dead := int(fitted.dead.sum()):
+        say(f"factorize  {n_dead} of {choice.k} concepts stand nowhere: the data hold no more")
     stats = fitted.stats if weights is None else measure(blocks, fitted.W)
     W, stats, _ = nmf.gauge(fitted.W, stats)
-    bank = _make_bank(workspace, transform, V, owner, W, stats, choice)
+    bank = _make_bank(workspace, transform, V, W, stats, choice)
     rows = [row | {"chosen": row["k"] == choice.k} for row in choice.rows]
     encoding = {"encoding-type": "concordance.k_metrics", "encoding-version": "1.0"}
     evidence = {**encoding, "rows": _plain(rows)}
     files.write_json(workspace.folder / "bank" / "k_metrics.json", evidence)
     write_bank(path, bank)
+    unfinished.remove()
     say(
         f"factorize  k = {bank.k}{'' if bank.k_is_stable else ' (no stable k)'}, relative error"
         f" {bank.error:.4f} (held out {bank.heldout_error:.4f}, floor {bank.svd_error:.4f})"
     )
-    return {"k": bank.k, "passes": fitted.n_passes, "error": round(bank.error, 5)}
+    return {
+        "k": bank.k,
+        "passes": fitted.n_passes,
+        "reseeded": fitted.reseeded,
+        "dead": n_dead,
+        "error": round(bank.error, 5),
+    }
 
 
 def k_candidates(config: Config, V: torch.Tensor) -> tuple[int, ...]:
@@ -96,23 +108,32 @@ def _choose_k(V: torch.Tensor, owner: NDArray[np.int64], config: Config) -> nmf.
         def progress(done: int, total: int) -> None:
             shown.update(done - shown.n)
 
-        with one_thread():
-            return nmf.choose_k(V, owner, candidates, seed=config.seed, progress=progress)
+        return nmf.choose_k(V, owner, candidates, seed=config.seed, progress=progress)
 
 
-@contextmanager
-def one_thread() -> Iterator[None]:
-    """Compute on one core: products this small spend more on waiting for each other than they save.
+def _fit(
+    blocks: PositionBlocks, choice: nmf.KChoice, seed: int, unfinished: UnfinishedFit
+) -> nmf.Fit:
+    """Fit from the consensus of the choice's replicates, where a killed fit had got to."""
+    sample = sample_by_energy(blocks, nmf.sample_size(choice.k), seed)
+    with bar("factorize", MAX_PASSES, "passes") as shown:
+        return nmf.fit(
+            blocks,
+            sample,
+            choice.k,
+            seed=seed,
+            W0=choice.W,
+            max_passes=MAX_PASSES,
+            progress=lambda phase, step, error: _show(shown, phase, error),
+            checkpoint=unfinished,
+        )
 
-    Where another job keeps a core busy, two threads were measured at ten times the processor time
-    of one.
-    """
-    n_threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(n_threads)
+
+def _key(workspace: Workspace) -> str:
+    """Say what decides the bits of a fit: options, images, and how this machine computes."""
+    listing = files.sha256(workspace.folder / "activations" / "images.parquet")
+    machine = (torch.get_num_threads(), torch.backends.cpu.get_cpu_capability())
+    return " ".join(map(str, (workspace.config.digest(), listing, *machine)))
 
 
 def _show(shown: tqdm[Never], phase: str, error: float) -> None:
@@ -161,7 +182,6 @@ def _make_bank(
     workspace: Workspace,
     transform: nmf.Transform,
     V: torch.Tensor,
-    owner: NDArray[np.int64],
     W: torch.Tensor,
     stats: nmf.Stats,
     choice: nmf.KChoice,
@@ -170,8 +190,6 @@ def _make_bank(
     energies = nmf.energies(W, stats)
     order = torch.argsort(energies, descending=True, stable=True)
     W = W[:, order].float().contiguous()
-    with one_thread():
-        stability = nmf.stability(V[:N_EVIDENCE], owner[:N_EVIDENCE], W, seed=workspace.config.seed)
     heldout = measure(position_blocks(workspace, transform, "heldout"), W)
     return Bank(
         layer=workspace.config.layer,
@@ -181,7 +199,7 @@ def _make_bank(
         context=nmf.context_vectors(stats)[:, order].float().contiguous().numpy(),
         thresholds=presence_thresholds(nmf.encode(V, W).numpy()),
         energies=energies[order].double().numpy(),
-        stability=stability,
+        stability=choice.stability(W),
         error=math.sqrt(max(0.0, 1 - float(energies.sum()))),
         heldout_error=float(nmf.relative_error(W, heldout)) if heldout.n else math.nan,
         svd_error=nmf.svd_error(V, W.shape[1]),

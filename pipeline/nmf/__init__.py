@@ -5,18 +5,18 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from pipeline.nmf.checkpoint import Checkpoint
-from pipeline.nmf.choose import KChoice, choose_k, stability
+from pipeline.nmf.choose import KChoice, choose_k
 from pipeline.nmf.consensus import consensus
 from pipeline.nmf.data import ArrayBlocks, Blocks
 from pipeline.nmf.denormals import denormals_flushed, flush_denormals
 from pipeline.nmf.descent import Fit, Penalty
-from pipeline.nmf.engine import fit, fit_many, refine
+from pipeline.nmf.engine import fit, fit_many, refine, sample_size
 from pipeline.nmf.evaluate import gram, match, svd_error, svd_errors
 from pipeline.nmf.initialise import initialise
 from pipeline.nmf.passes import ENCODE_TOL, block_stats, sweep
-from pipeline.nmf.sampling import Start, fit_sample, fit_samples
+from pipeline.nmf.sampling import Start, fit_sample, fit_samples, thin
 from pipeline.nmf.solve import Encoder, encode
-from pipeline.nmf.splits import bi_cv_errors, halves, shuffle_channels
+from pipeline.nmf.splits import bi_cv_error, channel_folds, halves, shuffle_channels
 from pipeline.nmf.stats import (
     Stats,
     accumulate,
@@ -44,8 +44,9 @@ __all__ = [
     "Stats",
     "Transform",
     "accumulate",
-    "bi_cv_errors",
+    "bi_cv_error",
     "block_stats",
+    "channel_folds",
     "choose_k",
     "choose_transform",
     "consensus",
@@ -65,11 +66,12 @@ __all__ = [
     "match",
     "refine",
     "relative_error",
+    "sample_size",
     "shuffle_channels",
-    "stability",
     "svd_error",
     "svd_errors",
     "sweep",
+    "thin",
 ]
 
 

@@ -6,8 +6,9 @@ strengths, all rows in memory; V ≈ H Wᵀ. Every split is by image: positions 
 The error on held-out positions with H refitted falls for ever with k, and concepts of two seeds
 agree even where there is nothing to find. So k is judged by two things that noise cannot feign:
 the bi-cross-validated error (Owen and Perry, Annals of Applied Statistics 3, 2009: held-out images,
-H from half of the channels, the error on the other half) and the agreement of fits on disjoint
-halves of the images, each against the same for data whose channels were shuffled independently.
+H from three quarters of the channels, the error on the last quarter, in turns) and the agreement of
+fits on disjoint halves of the images, each against the same for data whose channels were shuffled
+independently.
 """
 
 from __future__ import annotations
@@ -24,16 +25,15 @@ from pipeline.errors import UserError
 from pipeline.nmf.consensus import consensus
 from pipeline.nmf.data import check
 from pipeline.nmf.denormals import flush_denormals
-from pipeline.nmf.descent import Fit
 from pipeline.nmf.evaluate import gram, match, svd_errors
 from pipeline.nmf.passes import ENCODE_TOL, block_stats
 from pipeline.nmf.sampling import Start, fit_sample, fit_samples
 from pipeline.nmf.solve import Encoder
-from pipeline.nmf.splits import Images, Split, bi_cv_errors, halves, shuffle_channels
+from pipeline.nmf.splits import Images, Split, bi_cv_error, channel_folds, halves, shuffle_channels
 from pipeline.nmf.stats import relative_error
 
 TOL = 3e-5  # of the relative error a step: a tenth of the differences between neighbouring k
-HALVINGS = 3  # of the channels; the median of them forgives one that cuts a narrow concept in two
+FOLDS = 4  # of the channels; two cut narrow concepts in two, and the error then says where
 Row = dict[str, float | int | bool]
 
 
@@ -56,6 +56,9 @@ class KChoice:
     W : Tensor
         (channels, k) float32, unit columns: the consensus of the replicates at the chosen k, to
         start a fit from.
+    halves : Tensor
+        (replicates, 2, channels, k) float32: the concepts of the disjoint halves of the images at
+        the chosen k; no replicate where the images could not be split.
     """
 
     k: int
@@ -63,6 +66,29 @@ class KChoice:
     rows: list[Row]
     control: list[Row]
     W: Tensor
+    halves: Tensor
+
+    def stability(self, W: Tensor) -> NDArray[np.float64]:
+        """Say for each concept how well it is found again on either half of the images.
+
+        Parameters
+        ----------
+        W : Tensor
+            (channels, k): the concepts asked about.
+
+        Returns
+        -------
+        ndarray
+            (k,) float64 from 0 to 1: cosine between the concept's partners in the fits on the two
+            halves, mean over replicates; NaN where the images could not be split.
+        """
+        if len(self.halves) == 0:
+            return np.full(W.shape[1], np.nan)
+        found = []
+        for pair in self.halves:
+            a, b = (half[:, match(W, half)[0]].double() for half in pair)
+            found.append(torch.nn.functional.cosine_similarity(a, b, dim=0))
+        return torch.stack(found).mean(0).numpy().astype(np.float64)
 
 
 def choose_k(
@@ -115,17 +141,25 @@ def choose_k(
     rows: list[Row] = []
     control: list[Row] = []
     replicates: dict[int, list[Tensor]] = {}
+    pairs: dict[int, list[Tensor]] = {}
     for done, (k, floor) in enumerate(zip(ks, floors, strict=True)):
         starts = [Start(k, seed + r) for r in range(n_replicates)]
         whole = fit_samples(V, starts, tol=TOL)
         replicates[k] = [fit.W for fit in sorted(whole, key=lambda fit: fit.error)]
-        rows += [row | {"svd_error": floor} for row in _evidence(V, whole, splits, seed)]
-        control += [_halves_apart(shuffled, split, k, seed + r) for r, split in enumerate(splits)]
+        apart = [_fit_halves(V, split, k, seed + r) for r, split in enumerate(splits)]
+        pairs[k] = [torch.stack([W.cpu() for W in pair]) for pair in apart if pair is not None]
+        found = _judged(V, splits, apart, k, seed)
+        again = _seed_stability([fit.W for fit in whole])
+        for row, fit, cosine in zip(found, whole, again, strict=True):
+            rows.append(row | {"error": fit.error, "seed_stability": cosine, "svd_error": floor})
+        chance = [_fit_halves(shuffled, split, k, seed + r) for r, split in enumerate(splits)]
+        control += _judged(shuffled, splits, chance, k, seed)
         if progress is not None:
             progress(done + 1, len(ks))
     k, flagged = decide(rows, control)
     rows = [row | {"chosen": row["k"] == k} for row in rows]
-    return KChoice(k, flagged, rows, control, consensus(replicates[k], seed))
+    apart_at_k = torch.stack(pairs[k]) if pairs[k] else torch.empty(0, 2, V.shape[1], k)
+    return KChoice(k, flagged, rows, control, consensus(replicates[k], seed), apart_at_k)
 
 
 def decide(rows: Sequence[Row], control: Sequence[Row]) -> tuple[int, bool]:
@@ -175,79 +209,49 @@ def decide(rows: Sequence[Row], control: Sequence[Row]) -> tuple[int, bool]:
     return (max(stable), False) if stable else (best, True)
 
 
-def stability(
+def _seed_stability(Ws: Sequence[Tensor]) -> list[float]:
+    """Give for each fit the mean over the others of the median matched cosine; NaN if alone."""
+    if len(Ws) == 1:
+        return [float("nan")]
+    return [
+        float(np.mean([_median(match(W, other)[1]) for other in Ws if other is not W])) for W in Ws
+    ]
+
+
+def _fit_halves(V: Tensor, split: Split | None, k: int, seed: int) -> tuple[Tensor, ...] | None:
+    """Fit the disjoint halves of the images."""
+    if split is None:
+        return None
+    return tuple(fit_sample(V[half], k, seed=seed, tol=TOL).W.to(V.device) for half in split)
+
+
+def _judged(
     V: Tensor,
-    image_of_position: Images,
-    W: Tensor,
-    *,
-    seed: int = 0,
-    n_replicates: int = 3,
-) -> NDArray[np.float64]:
-    """Say for each concept how well it is found again on either half of the images.
-
-    Parameters
-    ----------
-    V : Tensor
-        (positions, channels) float32, non-negative: a sample.
-    image_of_position : ndarray or Tensor
-        (positions,) int64.
-    W : Tensor
-        (channels, k): the concepts asked about.
-    seed : int
-        Decides splits and starts.
-    n_replicates : int
-        Splits to average over.
-
-    Returns
-    -------
-    ndarray
-        (k,) float64 from 0 to 1: cosine between the concept's partners in the fits on the two
-        halves; NaN where the images cannot be split.
-    """
-    found = []
-    for r in range(n_replicates):
-        split = halves(image_of_position, seed + r)
-        if split is None:
-            return np.full(W.shape[1], np.nan)
-        pair = [fit_sample(V[half], W.shape[1], seed=seed + r, tol=TOL).W for half in split]
-        a, b = (half[:, match(W, half)[0]] for half in pair)
-        found.append(torch.nn.functional.cosine_similarity(a.double(), b.double(), dim=0))
-    return torch.stack(found).mean(0).numpy().astype(np.float64)
-
-
-def _evidence(
-    V: Tensor, whole: Sequence[Fit], splits: Sequence[Split | None], seed: int
+    splits: Sequence[Split | None],
+    fits: Sequence[tuple[Tensor, ...] | None],
+    k: int,
+    seed: int,
 ) -> list[Row]:
-    """Give the rows of one k from its fits on everything, all but its floor and the choice."""
+    """Judge the fits of halves each by the other half: a row a split."""
     rows: list[Row] = []
-    for r, split in enumerate(splits):
-        others = [fit.W for i, fit in enumerate(whole) if i != r]
-        again = [_median(match(whole[r].W, other)[1]) for other in others]
-        row: Row = {
-            "error": whole[r].error,
-            "seed_stability": float(np.mean(again)) if again else float("nan"),
-        }
-        rows.append(_halves_apart(V, split, whole[r].W.shape[1], seed + r) | row)
+    for r, (split, pair) in enumerate(zip(splits, fits, strict=True)):
+        values = [float("nan")] * 3
+        if split is not None and pair is not None:
+            values = _judged_pair([V[half] for half in split], pair, seed + r)
+        names = ("heldout_error", "bicv_error", "split_stability")
+        rows.append({"k": k, "seed": seed + r} | dict(zip(names, values, strict=True)))
     return rows
 
 
-def _halves_apart(V: Tensor, split: Split | None, k: int, seed: int) -> Row:
-    """Fit both halves and judge each by the other: a row without the fit on everything."""
-    names = ("heldout_error", "bicv_error", "split_stability")
-    if split is None:
-        return {"k": k, "seed": seed} | dict.fromkeys(names, float("nan"))
-    parts = [V[half] for half in split]
-    fits = [fit_sample(part, k, seed=seed, tol=TOL).W.to(V.device) for part in parts]
-    generator = torch.Generator().manual_seed(seed)
-    orders = [torch.randperm(V.shape[1], generator=generator) for _ in range(HALVINGS)]
-    halvings = [order < V.shape[1] // 2 for order in orders]
+def _judged_pair(parts: Sequence[Tensor], pair: Sequence[Tensor], seed: int) -> list[float]:
+    """Give held-out error, bi-cross-validated error and stability of the fits of two halves."""
+    folds = channel_folds(parts[0].shape[1], FOLDS, seed)
     heldout, bicv = [], []
-    for W, other in zip(fits, reversed(parts), strict=True):
+    for W, other in zip(pair, reversed(parts), strict=True):
         (stats,) = block_stats(other, [Encoder.of(W, tol=ENCODE_TOL)], 0)
         heldout.append(relative_error(W, stats))
-        bicv.append(np.median(bi_cv_errors(other, W, halvings)))
-    measured = (float(np.mean(heldout)), float(np.mean(bicv)), _median(match(*fits)[1]))
-    return {"k": k, "seed": seed} | dict(zip(names, measured, strict=True))
+        bicv.append(bi_cv_error(other, W, folds))
+    return [float(np.mean(heldout)), float(np.mean(bicv)), _median(match(*pair)[1])]
 
 
 def _column(rows: Sequence[Row], k: int, name: str) -> NDArray[np.float64]:

@@ -21,12 +21,13 @@ from torch import Tensor
 from pipeline.nmf.initialise import unit_columns
 from pipeline.nmf.solve import Encoder, hals
 from pipeline.nmf.stats import Stats, relative_error
+from pipeline.nmf.threads import one_thread
 
 W_SWEEPS = 4  # HALS sweeps over W a step; more cost time and gain nothing measurable
 REVIVALS = 3  # rounds of reseeding dead concepts; k above the rank of the data has no remedy
 DEAD = 1e-10  # share of the strongest concept's ‖w‖² Σh² below which a concept is dead
 
-PHASES = ("trial", "sample", "pass", "batch")
+PHASES = ("trial", "part", "sample", "pass", "batch")
 Record = tuple[str, int, float]
 Progress = Callable[[str, int, float], None]
 Revive = Callable[[Tensor, list[int]], Tensor]
@@ -79,7 +80,8 @@ class Fit:
     error : float
         Relative error over all positions.
     history : list of (phase, step, error)
-        Every step; phase is 'trial' (of the start that was chosen), 'sample' or 'pass'.
+        Every step; phase is 'trial' (of the start that was chosen), 'part' (of the sample),
+        'sample' or 'pass'.
         Penalties are counted in.
     reseeded : int
         How often a dead concept was started anew from a badly explained position.
@@ -117,7 +119,8 @@ class Descent:
     point : Tensor
         (channels, k): the concepts whose statistics are wanted next.
     tol : float
-        Done once a step changes the error by less than this share of itself.
+        Done once a step changes the error by less than this share of itself; without momentum,
+        once the step ahead would, as far as it can be foreseen: with H as it is.
     max_steps : int
         Steps at most.
     phase : str
@@ -137,8 +140,8 @@ class Descent:
     reseeded : int
         Concepts started anew before; those of this descent are added.
 
-    Further, `done` says whether it is, `best` are the best concepts so far, and `best_value` is
-    what they reach.
+    Further, `done` says whether it is, `told` is the point told of last, `best` are the best
+    concepts so far, and `best_value` is what they reach.
     """
 
     point: Tensor
@@ -163,10 +166,12 @@ class Descent:
         self._revivals = 0
         self._steps = 0
         self.done = False
+        self.told = self.point
 
     def tell(self, stats: Stats) -> None:
         """Take the statistics of `point`; move `point`, or be done."""
-        value = self._value(stats)
+        self.told = self.point
+        value = self._value(self.point, stats)
         self.history.append((self.phase, self._steps, value))
         if self.progress is not None:
             self.progress(*self.history[-1])
@@ -181,16 +186,12 @@ class Descent:
         self.best, self._best_stats = self.point, stats
         if self._revived(stats):
             return
+        W = self._descended(stats)
+        if self.momentum == 0:
+            gain = min(gain, value - self._value(W, stats))
         self.done = last or gain <= self.tol * value
         if not self.done:
-            self._move(stats)
-
-    def report_to(self, progress: Progress | None) -> None:
-        """Report the history so far and all further steps."""
-        if progress is not None and self.progress is None:
-            for record in self.history:
-                progress(*record)
-            self.progress = progress
+            self._move_to(W)
 
     def fit(self) -> Fit:
         """Give the best concepts so far; `tell` has been called at least once."""
@@ -227,10 +228,12 @@ class Descent:
         rows = state["history"].tolist()
         self.history = [(PHASES[int(phase)], int(step), value) for phase, step, value in rows]
 
-    def _value(self, stats: Stats) -> float:
-        """√(2 · objective) / ‖V‖: the relative error, where nothing is penalised."""
-        error = relative_error(self.point, stats)
-        extra = self.penalty(self.point, stats)
+    def _value(self, W: Tensor, stats: Stats) -> float:
+        """√(2 · objective) / ‖V‖ of W and the H behind the statistics: the relative error, where
+        nothing is penalised.
+        """
+        error = relative_error(W, stats)
+        extra = self.penalty(W, stats)
         return (error**2 + 2 * extra / stats.v_sq) ** 0.5 if stats.v_sq > 0 else 0.0
 
     def _revived(self, stats: Stats) -> bool:
@@ -246,14 +249,18 @@ class Descent:
         self.point = self._plain = revived
         return True
 
-    def _move(self, stats: Stats) -> None:
-        """Set the next `point` from the statistics of this one."""
+    def _descended(self, stats: Stats) -> Tensor:
+        """Descend in W from `point`, for the H behind its statistics."""
         free = None if self.fixed is None else torch.nonzero(~self.fixed).flatten().tolist()
         eye = torch.eye(len(stats.HHt), dtype=stats.HHt.dtype)
         G = (stats.HHt + self.penalty.l2_W * eye).float()
         B = (stats.VHt.T - self.penalty.l1_W).float().contiguous()
         Wt = self.point.detach().cpu().T.contiguous()
-        W = hals(Wt, G, B, W_SWEEPS, free).T.contiguous().to(self.point.device)
+        with one_thread():
+            return hals(Wt, G, B, W_SWEEPS, free).T.contiguous().to(self.point.device)
+
+    def _move_to(self, W: Tensor) -> None:
+        """Set the next `point`: W, or ahead of it."""
         if not self.penalty.weighs_W:
             W = unit_columns(W)
         before, self._plain = self._plain, W

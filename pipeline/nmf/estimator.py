@@ -19,9 +19,9 @@ from torch import Tensor
 from pipeline.errors import UserError
 from pipeline.nmf.data import ArrayBlocks
 from pipeline.nmf.descent import Descent, Fit, Penalty
-from pipeline.nmf.engine import fit
+from pipeline.nmf.engine import TOL, fit, sample_size
 from pipeline.nmf.passes import sweep
-from pipeline.nmf.sampling import fit_sample
+from pipeline.nmf.sampling import fit_sample, representatives
 from pipeline.nmf.solve import encode
 from pipeline.nmf.stats import Stats, relative_error
 
@@ -37,11 +37,12 @@ class NMF(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):  # 
         Number of components.
     init : {'positions', 'nndsvd', 'random'}
         See `pipeline.nmf.initialise`.
-    sample_size : int
+    sample_size : int, optional
         Rows drawn to find the components on before all rows are passed over; where there are not
-        more, no passes are needed.
+        more, no passes are needed. None: 20,000, and 800 for each of more than 25 components.
     tol : float
-        Passes end once the relative error changes by less than this share of itself.
+        Passes end once another step would change the relative error by less than this share of
+        itself.
     max_iter : int
         Passes over all rows at most.
     alpha_W, alpha_H : float
@@ -79,8 +80,8 @@ class NMF(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):  # 
         n_components: int = 8,
         *,
         init: str = "positions",
-        sample_size: int = 20_000,
-        tol: float = 1e-4,
+        sample_size: int | None = None,
+        tol: float = TOL,
         max_iter: int = 10,
         alpha_W: float = 0.0,
         alpha_H: float | Literal["same"] = "same",
@@ -101,22 +102,18 @@ class NMF(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):  # 
 
     def fit(self, X: ArrayLike, y: None = None) -> NMF:
         """Find the components of X (n_samples, n_features), non-negative."""
-        V = self._data(X, reset=True)
-        seed = int(check_random_state(self.random_state).randint(2**31 - 1))
-        self._keep(self._factorize(V, seed), V)
+        self._fit(X)
         return self
 
     def fit_transform(self, X: ArrayLike, y: None = None) -> Array:
         """Find the components of X and give its strengths (n_samples, n_components)."""
-        return self.fit(X).transform(X)
+        H, V = self._fit(X, keep=True)
+        return (self._encode(V) if H is None else H).cpu().numpy()
 
     def transform(self, X: ArrayLike) -> Array:
         """Give the strengths (n_samples, n_components) of the fixed components in X."""
         check_is_fitted(self)
-        V = self._data(X, reset=False)
-        W = torch.from_numpy(self.components_.T).to(V.device)
-        penalty = self._penalty(V, 0)
-        return encode(V, W, l1=penalty.l1_H, l2=penalty.l2_H).cpu().numpy()
+        return self._encode(self._data(X, reset=False)).cpu().numpy()
 
     def inverse_transform(self, X: ArrayLike) -> Array:
         """Give the data (n_samples, n_features) that strengths X (n_samples, n_components) mean."""
@@ -133,32 +130,48 @@ class NMF(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):  # 
         first = not hasattr(self, "components_")
         V = self._data(X, reset=first)
         if first:
-            seed = int(check_random_state(self.random_state).randint(2**31 - 1))
-            self._keep(self._factorize(V, seed), V)
+            self._keep(self._factorize(V))
             return self
         W = torch.from_numpy(self.components_.T.copy()).to(V.device)
         penalty = self._penalty(V, self._stats.n + len(V))
         stats = self._stats + sweep([V], W)
         descent = Descent(W, tol=0, max_steps=2, phase="batch", penalty=penalty)
         descent.tell(stats)
-        self._keep(Fit(descent.point.cpu(), stats, relative_error(W, stats), []), V)
+        self._keep(Fit(descent.point.cpu(), stats, relative_error(W, stats), []))
         return self
 
-    def _factorize(self, V: Tensor, seed: int) -> Fit:
-        if self.max_iter < 1 or self.sample_size < 1:
+    def _fit(self, X: ArrayLike, keep: bool = False) -> tuple[Tensor | None, Tensor]:
+        """Fit; give the strengths, where they are to be kept and passes were made, and the data."""
+        V = self._data(X, reset=True)
+        H = V.new_empty(len(V), self.n_components) if keep and self._is_large(V) else None
+        self._keep(self._factorize(V, H))
+        return H, V
+
+    def _factorize(self, V: Tensor, H: Tensor | None = None) -> Fit:
+        if self.max_iter < 1 or (self.sample_size is not None and self.sample_size < 1):
             raise UserError(
                 f"max_iter and sample_size must be at least 1, got {self.max_iter} and "
                 f"{self.sample_size}"
             )
+        seed = int(check_random_state(self.random_state).randint(2**31 - 1))
         k, penalty = self.n_components, self._penalty(V, len(V))
         start: dict[str, Any] = {"seed": seed, "init": self.init, "penalty": penalty}
-        if len(V) <= self.sample_size:
+        if not self._is_large(V):
             return fit_sample(V, k, **start)
-        generator = torch.Generator().manual_seed(seed)
-        drawn = torch.randperm(len(V), generator=generator)[: self.sample_size].sort().values
-        sample = V[drawn.to(V.device)]
+        sample = representatives(V, self._sample_size(), penalty, seed)
         passes: dict[str, Any] = {"tol": self.tol, "max_passes": self.max_iter}
-        return fit(ArrayBlocks(V), sample, k, **passes, **start)
+        return fit(ArrayBlocks(V), sample, k, H=H, **passes, **start)
+
+    def _sample_size(self) -> int:
+        return sample_size(self.n_components) if self.sample_size is None else self.sample_size
+
+    def _is_large(self, V: Tensor) -> bool:
+        return len(V) > self._sample_size()
+
+    def _encode(self, V: Tensor) -> Tensor:
+        W = torch.from_numpy(self.components_.T.copy()).to(V.device)
+        penalty = self._penalty(V, 0)
+        return encode(V, W, l1=penalty.l1_H, l2=penalty.l2_H)
 
     def _penalty(self, V: Tensor, n_samples: int) -> Penalty:
         """Scale the penalties as scikit-learn does: of strengths by features, and conversely."""
@@ -172,7 +185,7 @@ class NMF(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):  # 
             l2_H=of_strengths * (1 - self.l1_ratio),
         )
 
-    def _keep(self, found: Fit, V: Tensor) -> None:
+    def _keep(self, found: Fit) -> None:
         self.components_ = np.ascontiguousarray(found.W.T.numpy())
         self.n_components_ = self._n_features_out = len(self.components_)
         self.reconstruction_err_ = found.error * found.stats.v_sq**0.5

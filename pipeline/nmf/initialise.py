@@ -13,6 +13,7 @@ from torch import Tensor
 from pipeline.errors import UserError, suggest
 
 Init = Literal["positions", "nndsvd", "random"]
+CANDIDATES = 8  # for each concept; more gain nothing
 INITS: tuple[str, ...] = get_args(Init)
 
 
@@ -26,10 +27,10 @@ def initialise(sample: Tensor, k: int, method: str = "positions", seed: int = 0)
     k : int
         Number of concepts.
     method : {'positions', 'nndsvd', 'random'}
-        'positions': activations of k positions that differ in direction, drawn as k-means++ draws
-        its centres. 'nndsvd': non-negative parts of the singular vectors (Boutsidis and
-        Gallopoulos, Pattern Recognition 41, 2008); does not depend on the seed. 'random':
-        absolute values of Gaussian numbers, independent of the data.
+        'positions': activations of k positions that differ in direction, drawn as greedy k-means++
+        draws its centres (Arthur and Vassilvitskii, SODA 2007). 'nndsvd': non-negative parts of the
+        singular vectors (Boutsidis and Gallopoulos, Pattern Recognition 41, 2008); does not depend
+        on the seed. 'random': absolute values of Gaussian numbers, independent of the data.
     seed : int
         Decides every draw.
 
@@ -73,23 +74,25 @@ def _positions(sample: Tensor, k: int, generator: torch.Generator) -> Tensor:
     """Draw up to k positions, each in proportion to what those before leave of it, squared.
 
     The leftover of v is ‖v‖² − ⟨v, u⟩² for the nearest direction u drawn so far: what one concept
-    alone would leave unexplained.
+    alone would leave unexplained. Of `CANDIDATES` drawn, the one that leaves least is taken.
     """
     norms = torch.linalg.vector_norm(sample, dim=1)
     leftover = norms.square()
     floor = 1e-6 * float(leftover.sum()) / len(sample)
     drawn: list[Tensor] = []
-    for at in torch.rand(k, generator=generator, dtype=torch.float64).tolist():
+    for at in torch.rand(k, CANDIDATES, generator=generator, dtype=torch.float64):
         leftover = torch.where(leftover > floor, leftover, 0.0)
         cumulated = leftover.double().cumsum(0)
         if not float(cumulated[-1]) > 0:
             break
-        index = int(
-            torch.searchsorted(cumulated, at * float(cumulated[-1])).clamp(max=len(sample) - 1)
-        )
-        direction = sample[index] / norms[index]
-        drawn.append(direction)
-        leftover = torch.minimum(leftover, norms.square() - (sample @ direction).square())
+        points = at.to(sample.device) * cumulated[-1]
+        indices = torch.searchsorted(cumulated, points).clamp(max=len(sample) - 1)
+        directions = sample[indices] / norms[indices, None]
+        alone = norms.square()[:, None] - (sample @ directions.T).square()
+        left = torch.minimum(leftover[:, None], alone)
+        best = int(left.sum(dim=0).argmin())
+        drawn.append(directions[best])
+        leftover = left[:, best]
     return torch.stack(drawn, dim=1) if drawn else sample.new_empty(sample.shape[1], 0)
 
 

@@ -6,7 +6,9 @@ strengths, all rows in memory; V ≈ H Wᵀ.
 
 from __future__ import annotations
 
+import functools
 import math
+import operator
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 
@@ -16,7 +18,8 @@ from torch import Tensor
 from pipeline.errors import UserError
 from pipeline.nmf.data import violation
 from pipeline.nmf.solve import Encoder, strengths
-from pipeline.nmf.stats import Stats, Sums
+from pipeline.nmf.stats import Stats, Sums, rows_at_once
+from pipeline.nmf.threads import side_by_side
 
 ENCODE_TOL = 1e-2  # of H within a fit; what is reached is 100 times better, and enters squared
 
@@ -59,6 +62,7 @@ def sweep_many(
     totals: Sequence[Stats] | None = None,
     first: int = 0,
     after_block: Callable[[int, list[Stats]], None] | None = None,
+    out: Tensor | None = None,
 ) -> list[Stats]:
     """Make one pass for several sets of concepts at once; see `sweep`.
 
@@ -76,6 +80,8 @@ def sweep_many(
         Number of the first of `blocks`.
     after_block : callable, optional
         Called after each block with its number and the sums so far.
+    out : Tensor, optional
+        (positions of `blocks`, Σk) float32 to write the strengths to.
 
     Returns
     -------
@@ -83,15 +89,23 @@ def sweep_many(
         One an encoder.
     """
     sums = list(totals or [Stats.zeros(*encoder.lift.shape) for encoder in encoders])
+    start = 0
     for index, V in enumerate(blocks, first):
-        stats = block_stats(V, encoders, None if v_sq is not None else index)
+        rows = None if out is None else out[start : start + len(V)]
+        start += len(V)
+        stats = block_stats(V, encoders, None if v_sq is not None else index, rows)
         sums = [total + each for total, each in zip(sums, stats, strict=True)]
         if after_block is not None:
             after_block(index, sums)
     return sums if v_sq is None else [replace(total, v_sq=v_sq) for total in sums]
 
 
-def block_stats(V: Tensor, encoders: Sequence[Encoder], index: int | None = None) -> list[Stats]:
+def block_stats(
+    V: Tensor,
+    encoders: Sequence[Encoder],
+    index: int | None = None,
+    out: Tensor | None = None,
+) -> list[Stats]:
     """Give the statistics of one block for several sets of concepts.
 
     Parameters
@@ -103,6 +117,8 @@ def block_stats(V: Tensor, encoders: Sequence[Encoder], index: int | None = None
     index : int, optional
         Number of the block, for messages. Without it the block is known to be sound: it is not
         checked, and ‖V‖² is left 0.
+    out : Tensor, optional
+        (rows, Σk) float32 to write the strengths to, set beside set.
 
     Returns
     -------
@@ -121,14 +137,31 @@ def block_stats(V: Tensor, encoders: Sequence[Encoder], index: int | None = None
             f"block {index or 0} of the data has {V.shape[1]} channels, the concepts {n_channels}"
         )
     V = V.to(device)
-    sums = Sums(n_channels, [len(encoder.fold) for encoder in encoders], device)
-    low = V.new_zeros(())
-    for v, h in strengths(encoders, V):
-        sums.add(v, h)
-        if index is not None:
-            sums.add_norms(v)
-            low = torch.minimum(low, v.amin())
-    stats = sums.stats()
-    if index is not None and not (stats[0].v_sq < math.inf and float(low) >= 0):
+
+    def of_span(span: slice) -> tuple[list[Stats], float]:
+        rows = None if out is None else out[span]
+        return _span_stats(V[span], encoders, index is not None, rows)
+
+    spans, lows = zip(*side_by_side(of_span, V, rows_at_once(device)), strict=True)
+    stats = [functools.reduce(operator.add, each) for each in zip(*spans, strict=True)]
+    if index is not None and not (stats[0].v_sq < math.inf and min(lows) >= 0):
         raise UserError(f"block {index} of the data: {violation(V)}")
     return stats
+
+
+def _span_stats(
+    V: Tensor, encoders: Sequence[Encoder], check: bool, out: Tensor | None
+) -> tuple[list[Stats], float]:
+    """Give the statistics of neighbouring positions and, to `check` them, the least value."""
+    sums = Sums(V.shape[1], [len(encoder.fold) for encoder in encoders], V.device)
+    low = V.new_zeros(())
+    start = 0
+    for v, h in strengths(encoders, V):
+        sums.add(v, h)
+        if out is not None:
+            out[start : start + len(v)] = h
+            start += len(v)
+        if check:
+            sums.add_norms(v)
+            low = torch.minimum(low, v.amin())
+    return sums.stats(), float(low)

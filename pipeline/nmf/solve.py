@@ -27,8 +27,10 @@ from torch import Tensor
 from pipeline.errors import UserError
 from pipeline.nmf.data import violation
 from pipeline.nmf.stats import rows_at_once
+from pipeline.nmf.threads import side_by_side
 
 MAX_ITERATIONS = 400  # reach 1e-3 for κ up to 9,000; networks' concepts have κ of 3 to 100
+H_TOL = 1e-3  # of H that users see
 
 
 @dataclass(frozen=True, eq=False)
@@ -56,7 +58,7 @@ class Encoder:
     n_iterations: int
 
     @classmethod
-    def of(cls, W: Tensor, *, tol: float = 1e-3, l1: float = 0.0, l2: float = 0.0) -> Encoder:
+    def of(cls, W: Tensor, *, tol: float = H_TOL, l1: float = 0.0, l2: float = 0.0) -> Encoder:
         """Prepare to encode with concepts W.
 
         Parameters
@@ -109,7 +111,8 @@ def strengths(
     encoders : sequence of Encoder
         One a set of concepts; V meets them in one product.
     V : Tensor
-        (positions, channels) float32, on the device of the encoders.
+        (positions, channels) float32, or bfloat16 where rounding does not matter, on the device of
+        the encoders.
     block : int, optional
         Positions computed at once, 2,048 on a CPU; the last ones are padded to as many with zeros.
 
@@ -121,18 +124,21 @@ def strengths(
         (rows, Σk): their strengths, set beside set, in memory that the next block overwrites.
     """
     block = block or rows_at_once(V.device)
-    lift = torch.cat([encoder.lift for encoder in encoders], dim=1)
+    lift = torch.cat([encoder.lift for encoder in encoders], dim=1).to(V.dtype)
     offset = torch.cat([encoder.offset for encoder in encoders])
     widths = [len(encoder.fold) for encoder in encoders]
-    constant, H = (V.new_empty(block, len(offset)) for _ in range(2))
-    work = [(V.new_empty(block, k), V.new_empty(block, k)) for k in widths]
+    constant, H = (offset.new_empty(block, len(offset)) for _ in range(2))
+    work = [(offset.new_empty(block, k), offset.new_empty(block, k)) for k in widths]
     constants, results = torch.split(constant, widths, 1), torch.split(H, widths, 1)
     for v in torch.split(V, block):
         whole = v
         if len(v) < block:
             whole = V.new_zeros(block, V.shape[1])
             whole[: len(v)] = v
-        torch.addmm(offset, whole, lift, out=constant)
+        if V.dtype == offset.dtype:
+            torch.addmm(offset, whole, lift, out=constant)
+        else:
+            torch.add(whole @ lift, offset, out=constant)
         for encoder, each, memory, result in zip(encoders, constants, work, results, strict=True):
             result.copy_(encoder.solve(each, *memory))
         yield v, H[: len(v)]
@@ -142,7 +148,7 @@ def encode(
     V: Tensor,
     W: Tensor,
     *,
-    tol: float = 1e-3,
+    tol: float = H_TOL,
     block: int | None = None,
     l1: float = 0.0,
     l2: float = 0.0,
@@ -177,10 +183,14 @@ def encode(
     """
     encoder = Encoder.of(W, tol=tol, l1=l1, l2=l2)
     H = torch.empty(len(V), W.shape[1], device=V.device) if out is None else out
-    start = 0
-    for v, h in strengths([encoder], V, block):
-        H[start : start + len(v)] = h
-        start += len(v)
+
+    def of_span(span: slice) -> None:
+        start = span.start
+        for v, h in strengths([encoder], V[span], block):
+            H[start : start + len(v)] = h
+            start += len(v)
+
+    side_by_side(of_span, V, block or rows_at_once(V.device))
     if not math.isfinite(float(H.sum())):
         raise UserError(f"cannot encode: {violation(V)}")
     return H

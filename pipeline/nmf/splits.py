@@ -6,7 +6,7 @@ strengths, all rows in memory; V ≈ H Wᵀ.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
 
 import numpy as np
 import torch
@@ -21,8 +21,8 @@ Images = NDArray[np.int64] | Tensor
 Split = tuple[Tensor, Tensor]
 
 
-def bi_cv_errors(V: Tensor, W: Tensor, halvings: Sequence[Tensor]) -> list[float]:
-    """Predict half of the channels from the other half, through the concepts, both ways.
+def bi_cv_error(V: Tensor, W: Tensor, folds: Tensor) -> float:
+    """Predict each fold of the channels from all other channels, through the concepts.
 
     Parameters
     ----------
@@ -30,24 +30,28 @@ def bi_cv_errors(V: Tensor, W: Tensor, halvings: Sequence[Tensor]) -> list[float
         (positions, channels) float32 that W was not fitted on.
     W : Tensor
         (channels, k).
-    halvings : sequence of Tensor
-        (channels,) bool each: one half of the channels.
+    folds : Tensor
+        (channels,) int64: the fold each channel is in.
 
     Returns
     -------
-    list of float
-        Relative error over both halves, one a halving.
+    float
+        Relative error over all folds; above 1 where the concepts predict worse than nothing does.
     """
-    given = [half.to(W.device)[:, None] for each in halvings for half in (each, ~each)]
+    hidden = [(folds == fold).to(W.device)[:, None] for fold in folds.unique()]
     # A channel that is not given weighs nothing where its row of W is zero.
-    stats = block_stats(V, [Encoder.of(W * half, tol=ENCODE_TOL) for half in given])
+    stats = block_stats(V, [Encoder.of(W * ~each, tol=ENCODE_TOL) for each in hidden])
     total = float(torch.linalg.vector_norm(V, dim=0).double().square().sum())
     if total == 0:
-        return [0.0 for _ in halvings]
-    missed = [total / 2 + _excess(W * ~half, each) for half, each in zip(given, stats, strict=True)]
-    return [
-        max(0.0, a + b) ** 0.5 / total**0.5 for a, b in zip(missed[::2], missed[1::2], strict=True)
-    ]
+        return 0.0
+    excess = sum(_excess(W * each, found) for each, found in zip(hidden, stats, strict=True))
+    return math.sqrt(max(0.0, total + excess) / total)
+
+
+def channel_folds(n_channels: int, n_folds: int, seed: int) -> Tensor:
+    """Deal the channels into folds at random: (n_channels,) int64; a fold each where too few."""
+    order = torch.randperm(n_channels, generator=torch.Generator().manual_seed(seed))
+    return order % min(n_folds, n_channels)
 
 
 def _excess(W: Tensor, stats: Stats) -> float:

@@ -126,7 +126,7 @@ class Sums:
         """Add a few thousand positions, all but their ‖V‖²: v (rows, channels), h (rows, Σk)."""
         for HHt, part in zip(self._HHt, torch.split(h, self._widths, 1), strict=True):
             HHt += part.T @ part
-        self._HtV += h.T @ v
+        self._HtV += h.T.to(v.dtype) @ v
         self._h_sum += h.sum(dim=0)
         self._n += len(v)
 

@@ -9,9 +9,10 @@ from pipeline.store.classification import (
     write_classification,
 )
 from pipeline.store.listing import Listing, make_listing
-from pipeline.store.positions import PositionBlocks, sample_positions
+from pipeline.store.positions import PositionBlocks, sample_by_energy, sample_positions
 from pipeline.store.records import Record, combine, read_record, write_record
 from pipeline.store.shards import ShardStore, stored_size
+from pipeline.store.unfinished import UnfinishedFit
 
 FORMATS = {
     "images": listing.VERSION,
@@ -30,6 +31,7 @@ __all__ = [
     "PositionBlocks",
     "Record",
     "ShardStore",
+    "UnfinishedFit",
     "combine",
     "compress",
     "concatenate",
@@ -37,6 +39,7 @@ __all__ = [
     "read_bank",
     "read_classification",
     "read_record",
+    "sample_by_energy",
     "sample_positions",
     "stored_size",
     "write_bank",

@@ -14,7 +14,7 @@ import torch
 from numpy.typing import NDArray
 
 from pipeline.errors import UserError
-from pipeline.nmf import Transform
+from pipeline.nmf import Transform, thin
 from pipeline.store.shards import Arrays, ShardStore
 
 
@@ -123,6 +123,42 @@ def sample_positions(
     if not rows:
         raise UserError(f"{store.folder} holds none of the {len(image_ids)} images asked for")
     return torch.cat(rows)[:n].float(), np.concatenate(owners)[:n]
+
+
+def sample_by_energy(blocks: PositionBlocks, n: int, seed: int) -> torch.Tensor:
+    """Draw positions to fit on, evenly over images and, within one, in proportion to their ‖v‖².
+
+    Reading stops as soon as there are enough, as for `sample_positions`.
+
+    Parameters
+    ----------
+    blocks : PositionBlocks
+        The positions to draw from, with their transform and weights.
+    n : int
+        How many to draw; fewer where there are fewer.
+    seed : int
+        Every image draws by (seed, image_id).
+
+    Returns
+    -------
+    Tensor
+        float32 (about n, channels), transformed, weighted, and scaled as `pipeline.nmf.thin` does.
+    """
+    per_image = max(PER_IMAGE, -(-n // max(1, len(blocks.image_ids))))
+    rows: list[torch.Tensor] = []
+    n_drawn = 0
+    for image_id, maps in _images(blocks.store, blocks.image_ids):
+        V = blocks.transform.forward(_rows(maps[None]))
+        if blocks.weights is not None:
+            V = V * blocks.weights[image_id]
+        own_seed = int(np.random.default_rng((seed, image_id)).integers(2**31))
+        rows.append(thin(V, per_image, own_seed))
+        n_drawn += len(rows[-1])
+        if n_drawn >= n:
+            break
+    if not rows:
+        raise UserError(f"{blocks.store.folder} holds none of the images asked for")
+    return torch.cat(rows)
 
 
 def _images(

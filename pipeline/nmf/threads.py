@@ -1,0 +1,70 @@
+"""Share work among threads by positions, each operation on one thread.
+
+Threads inside operations meet after each of the thousands of small ones of a pass; where another
+program keeps a core busy they wait for it every time (measured: fifty times as long). Positions do
+not need each other before their sums are added.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from functools import cache
+from typing import TypeVar
+
+import torch
+from torch import Tensor
+
+from pipeline.nmf.denormals import flush_denormals
+
+Result = TypeVar("Result")
+
+
+@contextmanager
+def one_thread() -> Iterator[int]:
+    """Let every operation run on one thread; gives the number of threads there were."""
+    n_threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield n_threads
+    finally:
+        torch.set_num_threads(n_threads)
+
+
+def side_by_side(work: Callable[[slice], Result], V: Tensor, rows: int) -> list[Result]:
+    """Do the work on spans of the rows of V, one a thread, and give the results in their order.
+
+    Parameters
+    ----------
+    work : callable
+        Given the rows it is for; spans begin at multiples of `rows`.
+    V : Tensor
+        (positions, …).
+    rows : int
+        Positions an operation runs over.
+
+    Returns
+    -------
+    list
+        One a span: as many as torch has threads, at most one a `rows`; one on an accelerator.
+    """
+    with one_thread() as n_threads:
+        n_blocks = -(-len(V) // rows)
+        n_spans = 1 if V.device.type != "cpu" else max(1, min(n_threads, n_blocks))
+        edges = [n_blocks * i // n_spans * rows for i in range(n_spans)] + [len(V)]
+        spans = [slice(a, b) for a, b in itertools.pairwise(edges)]
+        if n_spans == 1:
+            return [work(spans[0])]
+        return list(_pool(n_threads).map(work, spans))
+
+
+@cache
+def _pool(n_threads: int) -> ThreadPoolExecutor:
+    return ThreadPoolExecutor(n_threads, "nmf", initializer=_prepare)
+
+
+def _prepare() -> None:
+    torch.set_num_threads(1)
+    flush_denormals()

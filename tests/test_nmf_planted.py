@@ -1,0 +1,103 @@
+"""Planted concepts that are real activations: their number and their vectors come back."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import pytest
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from pipeline import nmf
+from pipeline.config import make_config
+from pipeline.jobs.extract import extract
+from pipeline.jobs.prepare import prepare
+from pipeline.sample import write_sample
+
+Floats = NDArray[np.float64]
+
+N_IMAGES, PER_IMAGE = 400, 16
+RAREST = 50
+"""How much more often the commonest concept stands somewhere than the rarest."""
+
+
+@pytest.fixture(scope="module")
+def activations(tmp_path_factory: pytest.TempPathFactory) -> Floats:
+    """(positions, channels) of the bundled network on its sample."""
+    folder = tmp_path_factory.mktemp("planted")
+    write_sample(folder / "sample", n_images=48)
+    options = {"dataset": str(folder / "sample" / "images"), "model": "sample", "k": "4"}
+    workspace = prepare(make_config(options), folder / "run")
+    extract(workspace)
+    parts = [arrays["V"].astype(np.float64) for arrays in workspace.activations.iterate(["V"])]
+    return np.concatenate([part.reshape(-1, part.shape[-1]) for part in parts])
+
+
+@dataclass(frozen=True)
+class Planted:
+    """Positions (images × PER_IMAGE, channels), the image of each, and the concepts in them."""
+
+    V: Tensor
+    images: NDArray[np.int64]
+    W: Tensor
+
+
+def plant(activations: Floats, k: int, noise: float, seed: int) -> Planted:
+    """Make V of k real activations as concepts.
+
+    Frequencies fall evenly to 1 / RAREST; every second concept stands, in half of the
+    images, only where its more common neighbour does. Noise has a given norm beside the signal; it
+    is Gaussian, of one size wherever there is signal: where there is none, V stays zero, for noise
+    whose mean is not zero is a concept more.
+    """
+    rng = np.random.default_rng(seed)
+    W = _columns(activations, k, rng)
+    frequency = np.geomspace(0.5, 0.5 / RAREST, k)
+    in_image = rng.random((N_IMAGES, k)) < np.sqrt(frequency)
+    for j in range(1, k, 2):
+        follows = rng.random(N_IMAGES) < 0.5
+        share = np.sqrt(frequency[j] / frequency[j - 1])
+        in_image[follows, j] = in_image[follows, j - 1] & (rng.random(follows.sum()) < share)
+    n = N_IMAGES * PER_IMAGE
+    there = np.repeat(in_image, PER_IMAGE, axis=0) & (rng.random((n, k)) < np.sqrt(frequency))
+    signal = (there * rng.gamma(2, 0.5, (n, k))) @ W.T
+    disturbed = rng.standard_normal(signal.shape) * (signal > 0)
+    disturbed *= noise * np.linalg.norm(signal) / np.linalg.norm(disturbed)
+    V = np.maximum(signal + disturbed, 0).astype(np.float32)
+    images = np.repeat(np.arange(N_IMAGES), PER_IMAGE)
+    return Planted(torch.from_numpy(V), images, torch.from_numpy(W))
+
+
+def _columns(activations: Floats, k: int, rng: np.random.Generator) -> Floats:
+    """Draw k activations as unit columns, correlated, but no two the same but for their size."""
+    columns: list[Floats] = []
+    for _ in range(10_000):
+        v = activations[rng.integers(len(activations))]
+        if np.linalg.norm(v) > 0:
+            v = v / np.linalg.norm(v)
+            if all(v @ other < 0.7 for other in columns):
+                columns.append(v)
+        if len(columns) == k:
+            return np.stack(columns, axis=1)
+    raise AssertionError(f"the layer has only {len(columns)} activations that differ")
+
+
+@pytest.mark.parametrize(("k", "noise", "seed"), [(8, 0.5, 0), (6, 0.25, 1)])
+def test_planted_concepts_come_back(activations: Floats, k: int, noise: float, seed: int) -> None:
+    planted = plant(activations, k, noise, seed)
+    cosines = (planted.W.T @ planted.W).fill_diagonal_(0)
+    assert float(cosines.max()) > 0.2  # correlated
+    choice = nmf.choose_k(planted.V, planted.images, (k - 2, k, k + 2, k + 4), seed=seed)
+    assert (choice.k, choice.flagged) == (k, False)
+    found = nmf.fit_sample(planted.V, k, W0=choice.W)
+    assert float(nmf.match(planted.W, found.W)[1].min()) >= 0.98
+
+
+def test_activations_whose_channels_know_nothing_of_each_other_have_no_stable_k(
+    activations: Floats,
+) -> None:
+    planted = plant(activations, 6, 0.25, 2)
+    nothing = nmf.shuffle_channels(planted.V, 17)
+    assert nmf.choose_k(nothing, planted.images, (4, 6, 8)).flagged
