@@ -53,7 +53,6 @@ class KilledError(BaseException):
 def test_a_killed_fit_ends_with_the_same_bank(
     extracted: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(nmf.engine, "TOL", 0.0)
     monkeypatch.setattr(UnfinishedFit, "due", lambda self: True)
     whole, killed = (copied(extracted, tmp_path / name) for name in ("whole", "killed"))
     counts = factorize(whole)
