@@ -168,7 +168,7 @@ def fit_samples(
     check(sample, "the sample to factorize")
     penalty = penalty or Penalty()
     wanted = max(TRIAL_POSITIONS, TRIAL_POSITIONS_EACH * max(start.k for start in starts))
-    thinned = representatives(sample, wanted, penalty, starts[0].seed)
+    thinned = representatives(sample, wanted, penalty)
     part = penalty.of_share(len(thinned) / len(sample))
     groups = [_trials(sample, thinned, start, part, tol) for start in starts]
     tried = [trial for trials in groups if len(trials) > 1 for trial in trials]
