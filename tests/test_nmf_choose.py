@@ -97,7 +97,7 @@ def test_impossible_candidates_are_refused(ks: tuple[int, ...]) -> None:
         nmf.choose_k(V, images, ks)
 
 
-def test_rule_takes_the_largest_stable_k_within_one_standard_error() -> None:
+def test_rule_takes_the_smallest_stable_k_within_one_standard_error() -> None:
     evidence = (
         rows(2, [0.60, 0.61, 0.62], [0.99, 0.99, 0.99])
         + rows(4, [0.50, 0.52, 0.54], [0.9, 0.9, 0.9])
@@ -110,11 +110,11 @@ def test_rule_takes_the_largest_stable_k_within_one_standard_error() -> None:
             row for k in (2, 4, 8, 16) for row in rows(k, [error], [stability.get(f"k{k}", 0.5)])
         ]
 
-    assert decide(evidence, shuffled()) == (8, False)
-    assert decide(evidence, shuffled(k8=0.85)) == (4, False)
+    assert decide(evidence, shuffled()) == (4, False)
+    assert decide(evidence, shuffled(k4=0.95)) == (8, False)
     assert decide(evidence, shuffled(k8=0.85, k4=0.95)) == (4, True)
     assert decide(evidence, shuffled(error=0.535)) == (4, True)
-    assert decide(evidence, shuffled(error=1.2, k8=0.99)) == (8, False)
+    assert decide(evidence, shuffled(error=1.2, k4=0.99)) == (4, False)
     assert decide(rows(3, [1.1], [0.9]), rows(3, [1.2], [0.1])) == (3, True)
     assert decide(rows(3, [0.5], [0.2]), rows(3, [0.6], [0.1])) == (3, False)
 

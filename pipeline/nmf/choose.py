@@ -102,7 +102,7 @@ def choose_k(
 ) -> KChoice:
     """Choose the number of concepts.
 
-    The largest k within one standard error of the least bi-cross-validated error that passes the
+    The smallest k within one standard error of the least bi-cross-validated error that passes the
     control (see `decide`); if there is none, the least error, flagged.
 
     Parameters
@@ -166,7 +166,9 @@ def decide(rows: Sequence[Row], control: Sequence[Row]) -> tuple[int, bool]:
     """Apply the rule to the evidence.
 
     The standard error is that of the difference to the best k: replicates split images and channels
-    alike for all k, and how hard a split is says nothing about k.
+    alike for all k, and how hard a split is says nothing about k. Of the candidates within it the
+    smallest is taken, as is common with this rule (Breiman et al., CART, 1984): beyond the true
+    number, replicates differ in what noise they take for a concept, and so does their error.
 
     A candidate passes the control if every replicate's bi-cross-validated error lies below each
     one of the shuffled data's, and below 1, the error of predicting nothing; and if its median
@@ -206,7 +208,7 @@ def decide(rows: Sequence[Row], control: Sequence[Row]) -> tuple[int, bool]:
         return bool(predicts and (len(standard) == 0 or found > np.median(standard)))
 
     stable = [k for k in ks if within(k) and passes(k)]
-    return (max(stable), False) if stable else (best, True)
+    return (min(stable), False) if stable else (best, True)
 
 
 def _seed_stability(Ws: Sequence[Tensor]) -> list[float]:
