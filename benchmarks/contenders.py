@@ -143,9 +143,11 @@ def contenders(own_packages: Path | None) -> list[Contender]:
         ),
     ]
     if own_packages is not None:
+        budgets = (25, 50, 100, 200)
         for name, way in (("torchnmf, MU", "torchnmf"), ("Overcomplete, HALS", "overcomplete")):
             run = partial(_peer, way, own_packages)
-            found.append(Contender(name, run, (25, 50, 100, 200), n_seeds=1))
+            quick = way != "torchnmf"  # it takes longer than all others together
+            found.append(Contender(name, run, budgets, in_quick=quick, n_seeds=1))
     return found
 
 

@@ -22,7 +22,7 @@ from pipeline.nmf.solve import H_TOL
 from pipeline.nmf.stats import Stats
 
 TOL = 2e-4  # of the relative error a pass: a quarter of how far the ends of single starts are apart
-SAMPLE_TOL = 5e-5  # a step, and several make up for a pass
+SAMPLE_TOL = 3e-5  # a step, and several make up for a pass
 SAMPLE = 20_000
 SAMPLE_EACH = 800  # a concept
 

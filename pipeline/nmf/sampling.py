@@ -33,7 +33,7 @@ from pipeline.nmf.solve import Encoder, strengths
 
 MOMENTUM = 0.5  # of the steps, to start with; it grows while it pays
 MIDDLE = 4  # a rough fit converges on so small a part of the sample before it meets all of it
-TRIALS = 5  # starts
+TRIALS = 8  # starts
 TRIAL_STEPS = 10
 TRIAL_POSITIONS = 1_200  # drawn by energy; more for k above 20, see the next
 TRIAL_POSITIONS_EACH = 60  # a concept: enough to tell which start ends best
