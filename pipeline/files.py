@@ -185,6 +185,8 @@ def check_writable(folder: Path) -> None:
         probe.write_bytes(b"")
         probe.unlink()
     except OSError as error:
+        if error.errno in ADVICE:
+            raise _explain(probe, error) from error
         raise UserError(
             f"cannot write to {folder}: {error.strerror or error}; pass another RUN=<folder>"
         ) from error
