@@ -6,13 +6,21 @@ from functools import cached_property, lru_cache
 from typing import Any
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
 from pipeline.encode import load_image
 from pipeline.errors import UserError
-from pipeline.images import Affine, upsample
+from pipeline.images import Affine, fit_to_square, upsample
+from pipeline.jobs.objects import (
+    ObjectModel,
+    fine_features,
+    finer_layers,
+    groups_of,
+    read_objects,
+)
 from pipeline.jobs.workspace import Workspace
-from pipeline.localize import Foreground
+from pipeline.localize import FineForeground, Foreground, affinities, refine, working_shape
 from pipeline.store import Classification, read_classification
 
 _KEPT = 32  # images whose arrays stay in memory: several calls about one image follow each other
@@ -54,14 +62,54 @@ class ImageMaps:
         affine = Affine(*entry["affine"].tolist())
         return upsample(maps, self._workspace.grid, affine, (width, height), shape)
 
-    def object_mask(self, image_id: int) -> NDArray[np.bool_]:
-        """Return where an image's co-localized object is, bool (height, width), original size."""
+    def residual(self, image_id: int) -> NDArray[np.float32]:
+        """Return how little the concepts explain, ‖v − D(W h)‖ / ‖v‖, float32 (height, width)."""
+        residual = self.entry(int(image_id))["residual"].astype(np.float32)
+        raised: NDArray[np.float32] = self.upsample(residual[None], image_id)[0]
+        return raised
+
+    def concept_map(
+        self, image_id: int, shape: tuple[int, int] | None, most_residual: float
+    ) -> NDArray[np.int16]:
+        """Return the concept of each pixel; see `pipeline.run.Run.concept_map`."""
+        entry, bank = self.entry(int(image_id)), self._workspace.bank
+        near = affinities(entry["H"].astype(np.float32)[None], bank.W, bank.context)[0]
+        raised = self.upsample(np.ascontiguousarray(np.moveaxis(near, -1, 0)), image_id, shape)
+        residual = self.upsample(entry["residual"].astype(np.float32)[None], image_id, shape)[0]
+        nothing = np.isnan(residual) | (residual > most_residual)
+        winner = np.nan_to_num(raised).argmax(0).astype(np.int16)
+        return np.where(nothing, np.int16(-1), winner)
+
+    def object_mask(self, image_id: int, *, refined: bool = True) -> NDArray[np.bool_]:
+        """Return where an image's co-localized object is; see `pipeline.run.Run.object_mask`."""
+        width, height = self.entry(int(image_id))["size"].tolist()
+        if not refined:
+            mask: NDArray[np.bool_] = self.object_evidence(image_id, (height, width)) >= 0
+            return mask
+        evidence = self.object_evidence(image_id, working_shape(width, height))
+        return refine(self.pixels(image_id), evidence)
+
+    def object_evidence(self, image_id: int, shape: tuple[int, int]) -> NDArray[np.float32]:
+        """Return how much speaks for object, float32 of `shape`: 0 at the dataset's threshold, in
+        standard deviations of foreground strength; NaN where the network did not see the image."""
         entry = self.entry(int(image_id))
-        H, top = entry["H"].astype(np.float32), entry["logits"].argmax()
-        strength = self._foreground.maps(H[None], np.array([top]))
-        raised = np.nan_to_num(self.upsample(strength, image_id)[0])
-        mask: NDArray[np.bool_] = raised >= self._foreground.threshold
-        return mask
+        model, grid = self.objects, self._workspace.grid
+        found: Foreground | FineForeground
+        if model.fine is not None:
+            layers = finer_layers(self._workspace)
+            features, grid = fine_features(self._auxiliary(image_id), layers)
+            strength, found = model.fine.maps(features), model.fine
+        else:
+            groups = groups_of(
+                self._workspace, np.array([int(image_id)]), entry["logits"][None].argmax(1)
+            )
+            H = entry["H"].astype(np.float32)
+            strength, found = model.coarse.maps(H[None], groups), model.coarse
+        width, height = entry["size"].tolist()
+        affine = Affine(*entry["affine"].tolist())
+        raised = upsample(strength, grid, affine, (width, height), shape)[0]
+        evidence: NDArray[np.float32] = (raised - found.threshold) / found.spread
+        return evidence
 
     def logits(self, image_id: int) -> tuple[float, float]:
         """Return the predicted class's logit for D(0), and its logit for the image."""
@@ -75,9 +123,22 @@ class ImageMaps:
         return read_classification(self._workspace.classes_path)
 
     @cached_property
-    def _foreground(self) -> Foreground:
-        found = self.classification
-        return Foreground(found.foreground_weights, found.foreground_threshold)
+    def objects(self) -> ObjectModel:
+        """What is object in the run's images."""
+        return read_objects(self._workspace)
+
+    def _auxiliary(self, image_id: int) -> dict[str, NDArray[Any]]:
+        """Return the auxiliary layers' maps (1, h, w, channels): stored, or computed anew."""
+        store = self._workspace.activations
+        shard = self._shard(image_id)
+        if store.path(shard).exists():
+            with store.open(shard) as file:
+                row = int(np.flatnonzero(file["image_id"][()] == image_id)[0])
+                return {name: file["aux"][name][row][None] for name in file["aux"]}
+        pixels = torch.from_numpy(self.pixels(image_id)).permute(2, 0, 1).contiguous()
+        config, cut = self._workspace.config, self._workspace.cut
+        square, _ = fit_to_square(pixels, cut.network.image_size, config.resize)
+        return {name: maps.numpy() for name, maps in cut.forward(square[None]).aux.items()}
 
     @cached_property
     def _order(self) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
@@ -94,13 +155,16 @@ class ImageMaps:
             raise self._no_image(image_id)
         return int(places[at])
 
+    def _shard(self, image_id: int) -> int:
+        return self._position(image_id) // self._workspace.listing.images_per_shard
+
     def _read(self, image_id: int) -> dict[str, NDArray[Any]]:
-        shard = self._position(image_id) // self._workspace.listing.images_per_shard
+        shard = self._shard(image_id)
         with self._workspace.heatmaps.open(shard) as file:
             rows = np.flatnonzero(file["image_id"][()] == image_id)
             if len(rows) == 0:
                 raise self._no_image(image_id)
-            names = ("H", "contribution", "logits", "size", "affine")
+            names = ("H", "residual", "contribution", "logits", "size", "affine")
             return {name: file[name][int(rows[0])] for name in names}
 
     def _no_image(self, image_id: int) -> UserError:

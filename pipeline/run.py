@@ -156,9 +156,66 @@ class Run:
         """Raise maps (n, h, w) on the layer's grid over an image, at its size or at `shape`."""
         return self._maps.upsample(maps, image_id, shape)
 
-    def object_mask(self, image_id: int) -> NDArray[np.bool_]:
-        """Return where an image's co-localized object is, bool (height, width), original size."""
-        return self._maps.object_mask(image_id)
+    def residual(self, image_id: int) -> NDArray[np.float32]:
+        """Return how little of an image the concepts explain, at its original size.
+
+        Returns
+        -------
+        ndarray
+            float32 (height, width), ‖v − D(W h)‖ / ‖v‖: 0 all, 1 nothing; NaN where not seen.
+        """
+        return self._maps.residual(image_id)
+
+    def concept_map(
+        self,
+        image_id: int,
+        *,
+        shape: tuple[int, int] | None = None,
+        most_residual: float = 1.0,
+    ) -> NDArray[np.int16]:
+        """Return which concept each pixel belongs to, if each is to belong to one.
+
+        Parameters
+        ----------
+        image_id : int
+            As in the tables.
+        shape : (height, width), optional
+            Of the outcome, which covers the whole image; the original size by default.
+        most_residual : float
+            Where more than this is left unexplained (0..1), no concept is named.
+
+        Returns
+        -------
+        ndarray
+            int16 (height, width), concept_id; -1 where no concept explains what is there, or the
+            network did not see the image.
+        """
+        return self._maps.concept_map(image_id, shape, most_residual)
+
+    def object_mask(self, image_id: int, *, refined: bool = True) -> NDArray[np.bool_]:
+        """Return where the object is that an image shares with the others of its label.
+
+        Without labels, with those the network takes for the same class.
+
+        Parameters
+        ----------
+        image_id : int
+            As in the tables.
+        refined : bool
+            Follow the image's own edges, which needs its file and takes about 0.1 s; otherwise the
+            map is only raised from its grid, as for the table ``objects``.
+
+        Returns
+        -------
+        ndarray
+            bool (height, width), original size.
+
+        Raises
+        ------
+        UserError
+            No such image in the run, or its file cannot be read.
+        """
+        return self._maps.object_mask(image_id, refined=refined)
 
     def logits(self, image_id: int) -> tuple[float, float]:
         """Return the predicted class's logit for D(0), and its logit for the image."""

@@ -147,7 +147,7 @@ def test_commands_on_a_run(run: Run, sample: Path, capsys: pytest.CaptureFixture
     matched = printed(compare.job, a=run.folder, b=run.folder)
     assert matched.count(" 1.000") == len(run.table("concepts"))
     with_masks_of_others = {"run": str(run.folder), "masks": str(run.folder)}
-    with pytest.raises(UserError, match="has no mask for any image"):
+    with pytest.raises(UserError, match="says nothing of any image"):
         evaluate.job(with_masks_of_others)
 
 

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from scipy import ndimage
 
 from pipeline.images import Affine, Grid, fit_to_square, upsample
-from pipeline.localize import find_regions, fit_foreground, presence_thresholds
+from pipeline.localize import find_regions, presence_thresholds
 
 GRID = Grid(32.0 * np.arange(7), 32.0 * np.arange(7), 224)
 
@@ -98,18 +98,3 @@ def test_nothing_present_gives_no_regions() -> None:
     found = find_regions(np.zeros((2, 4, 4), np.float32), np.ones(2, np.float32))
     assert len(found.map_index) == 0
     assert found.pixels(np.ones((2, 2), np.int32)).shape == (0, 4)
-
-
-def test_foreground_is_where_the_concepts_of_the_class_stand() -> None:
-    rng = np.random.default_rng(0)
-    H = np.zeros((20, 8, 8, 3), np.float32)
-    H[..., 2] = 1.0
-    classes = np.arange(20) % 2
-    H[np.arange(20), 2:5, 2:5, classes] = rng.uniform(0.8, 1.5, (20, 3, 3))
-    evidence = np.array([[2, -1, 0.1], [-1, 2, 0.1]], np.float32)
-    found = fit_foreground(H, classes, evidence)
-    masks = found.maps(H, classes) >= found.threshold
-    expected = np.zeros((8, 8), bool)
-    expected[2:5, 2:5] = True
-    assert (masks == expected).all()
-    assert (found.weights >= 0).all()

@@ -18,7 +18,7 @@ from pipeline.images.sources import (
     make_image_id,
     unit_hash,
 )
-from pipeline.images.upsample import Grid, upsample
+from pipeline.images.upsample import Grid, between_grids, upsample
 
 __all__ = [
     "PREPROCESSING",
@@ -28,6 +28,7 @@ __all__ = [
     "Grid",
     "ImageRecord",
     "Rejected",
+    "between_grids",
     "content_digest",
     "decode",
     "decode_bytes",

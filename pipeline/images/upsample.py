@@ -73,6 +73,16 @@ def upsample(
     return raised
 
 
+def between_grids(maps: NDArray[np.float32], source: Grid, target: Grid) -> NDArray[np.float32]:
+    """Bring maps (n, h, w, channels) from one layer's cells to another's, bilinear."""
+    rows = _weights(target.centres_y, source.centres_y)
+    columns = _weights(target.centres_x, source.centres_x)
+    n, h, w, channels = maps.shape
+    tall = np.matmul(rows, maps.reshape(n, h, w * channels)).reshape(n, len(rows), w, channels)
+    moved: NDArray[np.float32] = np.matmul(columns, tall)
+    return moved
+
+
 def _weights(at: NDArray[np.float64], centres: NDArray[np.float64]) -> NDArray[np.float32]:
     """Return the matrix (len(at), len(centres)) of linear interpolation, clamped at the ends."""
     place = np.interp(at, centres, np.arange(len(centres)))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -36,7 +38,7 @@ def make_atlas(workspace: Workspace) -> dict[str, int | float]:
             read_image=run.image,
             read_heatmap=run.grid_heatmap,
             upsample=upsample,
-            object_mask=run.object_mask,
+            object_mask=partial(run.object_mask, refined=False),
             logits=run.logits,
             settings=_settings(workspace),
             label_classes=workspace.class_of_label,

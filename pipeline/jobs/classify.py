@@ -15,7 +15,6 @@ from pipeline.classify import (
     Quantiles,
     curves,
     effects,
-    evidence,
     fidelity,
     quantiles,
     score_vectors,
@@ -23,8 +22,8 @@ from pipeline.classify import (
     unexplained,
 )
 from pipeline.jobs.evidence import Evidence, Seen
+from pipeline.jobs.objects import fit_objects
 from pipeline.jobs.workspace import Workspace
-from pipeline.localize import Foreground, fit_foreground
 from pipeline.progress import say
 from pipeline.store import Classification, write_classification
 
@@ -32,12 +31,12 @@ N_IMAGES = {"pool_linear": 256, "linear_relu_pool": 128, "general": 64}
 """Images on which fidelity and effects are measured, by kind of head, held-out ones where there
 are: the answers to concepts cost nothing, little, and a pass through the head."""
 
-N_FOREGROUND = 1_024
-"""Images from which the strength that counts as object is taken, and what is usually left."""
+N_USUAL = 1_024
+"""Images from which it is learned how much is usually left unexplained."""
 
 
 def classify(workspace: Workspace) -> dict[str, int | float]:
-    """Score, test and ablate every concept; write ``bank/classes.h5``.
+    """Score, test and ablate every concept; write ``bank/classes.h5``; find what is object.
 
     Returns
     -------
@@ -56,7 +55,6 @@ def classify(workspace: Workspace) -> dict[str, int | float]:
     present = nmf.encode(real, direction.T) >= torch.from_numpy(bank.thresholds)
     null = Null.of(score, real)
     tested = null.test(context, present)
-    foreground = _foreground(workspace)
     found = Classification(
         context=score(context).numpy(),
         direction=score(direction).numpy(),
@@ -65,12 +63,11 @@ def classify(workspace: Workspace) -> dict[str, int | float]:
         z_direction=null.test(direction, present).z,
         p=tested.p,
         significant=tested.significant,
-        foreground_weights=foreground.weights,
-        foreground_threshold=foreground.threshold,
         **{f"usual_{name}": value for name, value in vars(_usual(sample)).items()},
         **_measure(sample),
     )
     write_classification(workspace.classes_path, found)
+    fit_objects(workspace)
     n_significant = int(found.significant.sum())
     say(f"classify   {n_significant} of {bank.k} concepts have a class better than chance")
     return {"concepts": bank.k, "significant": n_significant}
@@ -136,25 +133,10 @@ def _usual(sample: Evidence) -> Quantiles:
     """Learn from the first images of the run, a random sample, how much is usually left."""
     bank = sample.workspace.bank
     residuals, peaks, classes = [], [], []
-    for images in sample.read(sample.image_ids(N_FOREGROUND)):
+    for images in sample.read(sample.image_ids(N_USUAL)):
         residual, left = unexplained(images.V, bank.encode(images.V)[1])
         residuals.append(residual)
         peaks.append(left.amax(dim=(1, 2)))
         classes.append(images.logits.argmax(1))
     parts = (torch.cat(each).numpy() for each in (residuals, peaks, classes))
     return quantiles(*parts)
-
-
-def _foreground(workspace: Workspace) -> Foreground:
-    """Decide on the first images of the run, a random sample, what is foreground."""
-    parts: list[dict[str, NDArray[Any]]] = []
-    for arrays in workspace.heatmaps.iterate(["H", "logits"]):
-        parts.append(arrays)
-        if sum(len(part["H"]) for part in parts) >= N_FOREGROUND:
-            break
-    H = np.concatenate([part["H"] for part in parts])[:N_FOREGROUND].astype(np.float32)
-    classes = np.concatenate([part["logits"] for part in parts])[:N_FOREGROUND].argmax(1)
-    bank = workspace.bank
-    prefix = None if bank.prefix is None else torch.from_numpy(bank.prefix)
-    unit = evidence(workspace.cut, bank.transform, torch.from_numpy(bank.W), prefix)
-    return fit_foreground(H, classes, unit.numpy())

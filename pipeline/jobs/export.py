@@ -10,10 +10,10 @@ from numpy.typing import NDArray
 
 from pipeline import files
 from pipeline.jobs.extract import list_rejected
+from pipeline.jobs.objects import groups_of, read_objects
 from pipeline.jobs.workspace import Workspace
-from pipeline.localize import Foreground
 from pipeline.progress import bar
-from pipeline.store import Classification, read_classification
+from pipeline.store import read_classification
 from pipeline.tables import (
     TABLES,
     ShardRows,
@@ -41,7 +41,7 @@ def export(workspace: Workspace) -> dict[str, int | float]:
     folder = workspace.table_path("images").parent
     with files.scratch(folder) as scratch:
         writer = TableWriter(folder, scratch)
-        images, holds, coverage = _write_shards(workspace, found, writer)
+        images, holds, coverage = _write_shards(workspace, writer)
         names, classes = workspace.class_names, workspace.class_of_label
         wrong = _errors(workspace, images)
         labels = label_rows(holds, images["label"], wrong)
@@ -65,7 +65,7 @@ def export(workspace: Workspace) -> dict[str, int | float]:
 
 
 def _write_shards(
-    workspace: Workspace, found: Classification, writer: TableWriter
+    workspace: Workspace, writer: TableWriter
 ) -> tuple[pd.DataFrame, NDArray[np.bool_], NDArray[np.float64]]:
     """Write the rows of all shards, and return what the other tables need of them.
 
@@ -75,12 +75,13 @@ def _write_shards(
         The images; bool (images, k), which of them holds which concept; float64 (k,), coverage.
     """
     store, bank = workspace.heatmaps, workspace.bank
-    foreground = Foreground(found.foreground_weights, found.foreground_threshold)
+    foreground = read_objects(workspace).coarse
     images, holds = [], []
     present, n_positions = np.zeros(bank.k, dtype=np.int64), 0
     with bar("export", store.n_shards, "shards") as shown:
         for arrays in store.iterate():
-            rows = shard_rows(arrays, bank.thresholds, workspace.grid, foreground)
+            groups = groups_of(workspace, arrays["image_id"], arrays["logits"].argmax(1))
+            rows = shard_rows(arrays, bank.thresholds, workspace.grid, foreground, groups)
             for name in ("image_concepts", "regions", "objects"):
                 writer.add(name, getattr(rows, name))
             images.append(rows.images)

@@ -153,7 +153,7 @@ def outputs(workspace: Workspace, name: str) -> list[Path]:
     if name == "bank":
         return [folder / "bank" / "bank.h5", folder / "bank" / "k_metrics.json"]
     if name == "classes":
-        return [workspace.classes_path]
+        return [workspace.classes_path, workspace.objects_path]
     if name == "tables":
         paths = [workspace.table_path(table) for table in TABLES]
         return [*paths, folder / "tables" / VIEWS]

@@ -151,6 +151,11 @@ class Workspace:
         """What the head says of the concepts."""
         return self.folder / "bank" / "classes.h5"
 
+    @property
+    def objects_path(self) -> Path:
+        """What is object in the run's images."""
+        return self.folder / "bank" / "objects.h5"
+
     def table_path(self, name: str) -> Path:
         """Return the file of a table."""
         return self.folder / "tables" / f"{name}.parquet"

@@ -1,7 +1,22 @@
 """Localization: where concepts are present, their regions, and the object of an image."""
 
-from pipeline.localize.objects import Foreground, fit_foreground
+from pipeline.localize.finer import FineForeground, fit_fine, stack_layers
+from pipeline.localize.foreground import Foreground, fit_foreground
+from pipeline.localize.refine import refine, working_shape
 from pipeline.localize.regions import Regions, find_regions
 from pipeline.localize.thresholds import presence_thresholds
+from pipeline.localize.winners import affinities
 
-__all__ = ["Foreground", "Regions", "find_regions", "fit_foreground", "presence_thresholds"]
+__all__ = [
+    "FineForeground",
+    "Foreground",
+    "Regions",
+    "affinities",
+    "find_regions",
+    "fit_fine",
+    "fit_foreground",
+    "presence_thresholds",
+    "refine",
+    "stack_layers",
+    "working_shape",
+]

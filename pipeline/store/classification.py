@@ -18,7 +18,7 @@ from pipeline import files
 from pipeline.errors import UserError
 
 ENCODING = "concordance.classification"
-VERSION = "1.1"
+VERSION = "1.2"
 
 
 @dataclass(frozen=True)
@@ -39,10 +39,6 @@ class Classification:
         bool (k,), after Benjamini-Hochberg.
     importance, sobol_total, deletion_effect, insertion_effect : ndarray
         float64 (k,), NaN where no image measured holds the concept, or where not measured.
-    foreground_weights : ndarray
-        float32 (classes, k), see `pipeline.localize.Foreground`.
-    foreground_threshold : float
-        See there.
     usual_classes, usual_n : ndarray
         int64 (m,): classes with residuals of their own (-1: all), and images they are from.
     usual_residual, usual_peak : ndarray
@@ -62,8 +58,6 @@ class Classification:
     sobol_total: NDArray[np.float64]
     deletion_effect: NDArray[np.float64]
     insertion_effect: NDArray[np.float64]
-    foreground_weights: NDArray[np.float32]
-    foreground_threshold: float
     usual_classes: NDArray[np.int64]
     usual_residual: NDArray[np.float32]
     usual_peak: NDArray[np.float32]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,6 +16,10 @@ from pipeline.localize import Foreground, find_regions
 FINER, MOST = 4, 64
 """Regions are found on maps raised to four times the grid, or to about 64 cells a side where that
 is less: boxes finer than a cell, at a cost that fine grids do not drive up."""
+
+
+MOSTLY = 0.5
+"""A concept is part of an object if more than half of it is foreground."""
 
 
 @dataclass(frozen=True)
@@ -34,6 +39,7 @@ def shard_rows(
     thresholds: NDArray[np.float32],
     grid: Grid,
     foreground: Foreground,
+    groups: Sequence[str],
 ) -> ShardRows:
     """Turn one shard of heatmaps into rows.
 
@@ -46,18 +52,22 @@ def shard_rows(
     grid : Grid
         The layer's cells in the network's input.
     foreground : Foreground
-        Which concepts speak for which class.
+        Which concepts are foreground in which group.
+    groups : sequence of str
+        The group of each image.
     """
     H = arrays["H"].astype(np.float32)
     top = arrays["logits"].argmax(1)
     raised, seen = _raise(H, arrays, grid)
-    object_maps, _ = _raise(foreground.maps(H, top)[..., None], arrays, grid)
+    object_maps, _ = _raise(foreground.maps(H, groups)[..., None], arrays, grid)
     present = thresholds <= H
     return ShardRows(
         images=_image_rows(arrays, top),
         image_concepts=_concept_rows(arrays, H, raised, present),
         regions=_region_rows(arrays, raised, thresholds),
-        objects=_object_rows(arrays, object_maps[:, 0], raised, thresholds, foreground, top),
+        objects=_object_rows(
+            arrays, object_maps[:, 0], raised, thresholds, foreground, foreground.weights(groups)
+        ),
         present_positions=present.sum(axis=(0, 1, 2)),
         n_positions=int(seen * H.shape[1] * H.shape[2]),
     )
@@ -141,7 +151,7 @@ def _object_rows(
     raised: NDArray[np.float32],
     thresholds: NDArray[np.float32],
     foreground: Foreground,
-    top: NDArray[np.int64],
+    shares: NDArray[np.float32],
 ) -> pd.DataFrame:
     level = np.full(len(maps), foreground.threshold, dtype=np.float32)
     found = find_regions(maps, level, min_area=0.01)
@@ -150,9 +160,8 @@ def _object_rows(
     for index, (x0, y0, x1, y1) in zip(found.map_index, found.box, strict=True):
         rows = slice(round(y0 * height), round(y1 * height))
         inside = raised[index][:, rows, round(x0 * width) : round(x1 * width)]
-        speaks = foreground.weights[top[index]] > 0
         held = np.nanmax(inside, axis=(1, 2)) >= thresholds
-        concept_ids.append(np.flatnonzero(speaks & held).tolist())
+        concept_ids.append(np.flatnonzero((shares[index] >= MOSTLY) & held).tolist())
     return _boxed(
         found.pixels(arrays["size"]),
         found.area,

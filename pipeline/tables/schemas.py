@@ -162,9 +162,17 @@ TABLES: dict[str, tuple[str, list[Column]]] = {
         "a co-localized object of an image",
         [
             IMAGE_ID,
-            ("concept_ids", INTS, "concepts present in it that speak for the predicted class"),
+            (
+                "concept_ids",
+                INTS,
+                "concepts present in it that are mostly foreground in images of its label",
+            ),
             *BOX,
-            ("score", FLOAT32, "mean foreground strength within; 1 is a class's typical peak"),
+            (
+                "score",
+                FLOAT32,
+                "mean foreground strength within: root of the length of its foreground part",
+            ),
         ],
     ),
     "concept_pairs": (
@@ -256,7 +264,7 @@ UNITS: dict[str, str] = {
     **dict.fromkeys(("vector", "context_vector"), "activation"),
     **dict.fromkeys(("n_images", "n"), "images"),
     "z": "standard deviations",
-    "objects.score": "typical peaks of the class",
+    "objects.score": "roots of activation",
     "value": "by metric",
     "baseline": "by metric",
 }

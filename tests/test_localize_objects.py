@@ -1,0 +1,221 @@
+"""Objects: which concepts are foreground, the finer layer, the image's edges, in closed form."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from pipeline.images import Grid, between_grids
+from pipeline.localize import (
+    affinities,
+    fit_fine,
+    fit_foreground,
+    refine,
+    stack_layers,
+    working_shape,
+)
+from pipeline.localize.foreground import border, otsu
+from pipeline.localize.scores import iou
+
+N = 12
+Maps = NDArray[np.float32]
+
+
+def scenes(n: int = 40, seed: int = 0) -> tuple[Maps, NDArray[np.bool_]]:
+    """Heatmaps of four concepts: two parts of an object, a halo around it, the background."""
+    rng = np.random.default_rng(seed)
+    H = np.zeros((n, N, N, 4), np.float32)
+    masks = np.zeros((n, N, N), bool)
+    for index in range(n):
+        y, x = rng.integers(1, 6, 2)
+        masks[index, y : y + 5, x : x + 5] = True
+        H[index, y : y + 2, x : x + 5, 0] = rng.uniform(0.8, 1.2)
+        H[index, y + 2 : y + 5, x : x + 5, 1] = rng.uniform(0.8, 1.2)
+    H[..., 2] = 0.1 * masks
+    H[..., 3] = ~masks * rng.uniform(0.8, 1.2, (n, N, N)).astype(np.float32)
+    return H, masks
+
+
+def test_what_lies_along_the_border_is_background() -> None:
+    H, masks = scenes()
+    found = fit_foreground(H, ["a"] * len(H), np.eye(4, dtype=np.float32))
+    assert found.groups == ("a",)
+    assert found.shares.shape == (2, 4)
+    assert (found.shares[:, :2] > 0.8).all()
+    assert (found.shares[:, 3] == 0).all()
+    strength = found.maps(H, ["a"] * len(H))
+    assert ((strength >= found.threshold) == masks).all()
+    # In closed form: s_j = 1 - (b_j / i_j) / max(b / i).
+    edge = border(N, N)
+    ratio = H[:, edge].mean((0, 1)) / H[:, ~edge].mean((0, 1))
+    assert found.shares[0] == pytest.approx(1 - ratio / ratio[3], abs=1e-6)
+
+
+def test_strength_is_the_length_of_the_foreground_part() -> None:
+    rng = np.random.default_rng(0)
+    H, W = rng.random((3, 5, 6, 4), np.float32), rng.random((7, 4), np.float32)
+    found = fit_foreground(H, ["x", "y", "x"], W)
+    part = (H * found.weights(["x", "y", "unheard of"])[:, None, None]) @ W.T
+    expected = np.sqrt(np.linalg.norm(part, axis=-1))
+    assert found.maps(H, ["x", "y", "unheard of"]) == pytest.approx(expected, rel=1e-4)
+    assert (found.weights(["unheard of"])[0] == found.shares[0]).all()
+
+
+def test_a_group_decides_for_itself_once_it_has_images_enough() -> None:
+    """What is background to most may be the object of one group, as grass in pictures of lawns."""
+    H, _ = scenes(200)
+    groups = ["many"] * 200
+    own, masks = scenes(100, seed=1)
+    swapped = own[..., [3, 1, 2, 0]]
+    swapped[..., 1] = 0
+    swapped[..., 3] = masks
+    swapped[..., 0] = ~masks
+    both = np.concatenate([H, swapped])
+    W = np.eye(4, dtype=np.float32)
+    found = fit_foreground(both, groups + ["few"] * 100, W)
+    many, few = found.weights(["many", "few"])
+    assert many[0] > many[3]
+    assert few[3] > few[0]
+    alone = fit_foreground(np.concatenate([H, swapped[:1]]), groups + ["few"], W)
+    one = alone.weights(["few"])[0]
+    assert one[0] > 0.5 > one[3]  # one image does not overrule the dataset
+
+
+def test_grids_without_an_inside_are_all_foreground() -> None:
+    H = np.random.default_rng(0).random((5, 2, 2, 3), np.float32)
+    found = fit_foreground(H, ["a"] * 5, np.eye(3, dtype=np.float32))
+    assert (found.weights(["a"]) == 1).all()
+
+
+def test_images_all_alike_hold_no_object() -> None:
+    H = np.ones((4, 6, 6, 1), np.float32)
+    found = fit_foreground(H, ["a"] * 4, np.eye(1, dtype=np.float32))
+    assert not (found.maps(H, ["a"] * 4) >= found.threshold).any()
+    assert otsu(np.zeros(0, np.float32)) == 1
+
+
+def fine_scenes() -> tuple[Maps, Maps, NDArray[np.bool_]]:
+    """Features on a fine grid that tell object from background, and a coarse map with a halo."""
+    rng = np.random.default_rng(3)
+    n, size = 60, 24
+    masks = np.zeros((n, size, size), bool)
+    halo = np.zeros((n, size, size), np.float32)
+    for index in range(n):
+        y, x = rng.integers(4, 12, 2)
+        masks[index, y : y + 8, x : x + 8] = True
+        halo[index, y - 3 : y + 11, x - 3 : x + 11] = 1
+    features = rng.normal(0, 0.5, (n, size, size, 6)).astype(np.float32)
+    features[..., 0] += 3 * masks
+    features[..., 1] -= 2 * masks
+    return features * [1, 10, 1, 1, 100, 1] + 5, halo, masks
+
+
+def test_finer_features_take_away_the_halo() -> None:
+    features, halo, masks = fine_scenes()
+    features = features.astype(np.float32)
+    found = fit_fine(features, halo)
+    assert found is not None
+    mask = found.maps(features) >= found.threshold
+    assert iou(halo > 0.5, masks) < 0.4
+    assert iou(mask, masks) > 0.95
+    moved = fit_fine(features * 7 - 3, halo)  # neither scale nor offset of a channel matters
+    assert moved is not None
+    assert ((moved.maps(features * 7 - 3) >= moved.threshold) == mask).mean() > 0.999
+
+
+def test_the_finer_layer_must_agree_with_the_concepts() -> None:
+    features, halo, _ = fine_scenes()
+    features = features.astype(np.float32)
+    assert fit_fine(np.zeros_like(features), halo) is None
+    found = fit_fine(features, 1 - halo)
+    # Started from the background, background is what is learned: the two sides have no names.
+    assert found is not None
+    assert (found.maps(features) >= found.threshold).mean() > 0.5
+
+
+def test_layers_meet_on_the_finest_grid() -> None:
+    coarse = Grid(16.0 * np.arange(4), 16.0 * np.arange(4), 64)
+    fine = Grid(8.0 * np.arange(8), 8.0 * np.arange(8), 64)
+    rows = np.broadcast_to(coarse.centres_y[:, None], (4, 4)).astype(np.float32)
+    ramp = rows[None, ..., None].copy()
+    own = np.zeros((1, 8, 8, 2), np.float32)
+    features, grid = stack_layers([ramp, own], [coarse, fine])
+    assert grid is fine
+    assert features.shape == (1, 8, 8, 3)
+    # Linear between centres, constant beyond the last.
+    assert features[0, :, 3, 0] == pytest.approx(np.minimum(fine.centres_y, 48))
+    assert between_grids(ramp, coarse, coarse) == pytest.approx(ramp)
+
+
+def picture(seed: int = 0) -> tuple[NDArray[np.uint8], NDArray[np.bool_]]:
+    """A disc of one colour on another, with noise."""
+    rng = np.random.default_rng(seed)
+    rows, columns = np.mgrid[:150, :200]
+    mask = (rows - 70) ** 2 + (columns - 90) ** 2 < 40**2
+    image = np.where(mask[..., None], [200, 120, 40], [60, 130, 80])
+    return np.clip(image + rng.normal(0, 12, image.shape), 0, 255).astype(np.uint8), mask
+
+
+def test_masks_follow_the_edges_of_the_image() -> None:
+    image, mask = picture()
+    rows, columns = np.mgrid[:150, :200]
+    rough = np.exp(-((rows - 78) ** 2 + (columns - 80) ** 2) / (2 * 30.0**2))
+    evidence = ((rough - 0.5) / rough.std()).astype(np.float32)
+    assert working_shape(200, 150) == (150, 200)
+    before = iou(evidence > 0, mask)
+    found = refine(image, evidence)
+    assert found.shape == mask.shape
+    assert before < 0.75
+    assert iou(found, mask) > 0.85
+
+
+def test_large_images_are_refined_small_and_come_back_whole() -> None:
+    image, mask = picture()
+    large = image.repeat(4, axis=0).repeat(4, axis=1)
+    shape = working_shape(800, 600)
+    assert shape == (168, 224)
+    evidence = np.full(shape, -1.0, np.float32)
+    evidence[60:100, 75:125] = 1.5
+    found = refine(large, evidence)
+    assert found.shape == (600, 800)
+    assert iou(found, mask.repeat(4, axis=0).repeat(4, axis=1)) > 0.9
+
+
+def test_what_was_not_seen_is_no_object() -> None:
+    image, _ = picture()
+    evidence = np.full((150, 200), 5.0, np.float32)
+    evidence[:, :50] = np.nan
+    found = refine(image, evidence)
+    assert not found[:, :48].any()
+    assert found[:, 55:].all()
+
+
+def test_tiny_images_are_refined() -> None:
+    assert refine(np.zeros((8, 9, 3), np.uint8), np.ones((8, 9), np.float32)).all()
+
+
+def test_affinity_is_the_cosine_with_the_context_vectors() -> None:
+    rng = np.random.default_rng(0)
+    W, context = rng.random((9, 4), np.float32), rng.random((9, 4), np.float32)
+    h = rng.random(4, np.float32)
+    H = np.broadcast_to(h, (1, 3, 3, 4)).copy()  # alike everywhere: neighbours change nothing
+    v = W @ h
+    cosines = v @ context / np.linalg.norm(v) / np.linalg.norm(context, axis=0)
+    assert affinities(H, W, context)[0, 1, 1] == pytest.approx(
+        cosines * np.linalg.norm(v), rel=1e-4
+    )
+    single = np.zeros((1, 3, 3, 1), np.float32)
+    single[0, 1, 1] = 1
+    weights = affinities(single, np.ones((1, 1), np.float32), np.ones((1, 1), np.float32))
+    expected = np.outer([0.25, 0.5, 0.25], [0.25, 0.5, 0.25])
+    assert weights[0, ..., 0] == pytest.approx(expected)
+
+
+def test_a_model_is_plain_data() -> None:
+    H, _ = scenes(4)
+    found = fit_foreground(H, ["a"] * 4, np.eye(4, dtype=np.float32))
+    nothing = replace(found, shares=np.zeros_like(found.shares))
+    assert (nothing.maps(H, ["a"] * 4) == 0).all()

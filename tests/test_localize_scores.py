@@ -1,0 +1,118 @@
+"""Scores of localization: in closed form, and against scikit-learn."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from PIL import Image
+from sklearn.metrics import adjusted_rand_score, normalized_mutual_info_score
+
+from pipeline.errors import UserError
+from pipeline.evaluation import Scores, Truth, find_truth, part_scores, read_truth, score
+from pipeline.localize.scores import (
+    adjusted_rand_index,
+    box_iou,
+    box_of,
+    contingency,
+    normalized_mutual_information,
+)
+
+
+@given(st.integers(0, 10_000), st.integers(1, 6), st.integers(1, 6))
+def test_partitions_are_compared_as_scikit_learn_does(seed: int, a: int, b: int) -> None:
+    rng = np.random.default_rng(seed)
+    found, truth = rng.integers(0, a, 50), rng.integers(0, b, 50)
+    truth = np.where(rng.random(50) < 0.5, found % b, truth)
+    table = contingency(found[:20], truth[:20], a, b) + contingency(found[20:], truth[20:], a, b)
+    assert table.sum() == 50
+    nmi, ari = normalized_mutual_information(table), adjusted_rand_index(table)
+    assert nmi == pytest.approx(normalized_mutual_info_score(truth, found), abs=1e-9)
+    assert ari == pytest.approx(adjusted_rand_score(truth, found), abs=1e-9)
+
+
+def test_boxes_are_of_the_largest_region() -> None:
+    mask = np.zeros((10, 20), bool)
+    assert box_of(mask) is None
+    mask[1, 1] = True
+    mask[4:8, 5:9] = True
+    assert box_of(mask) == (5, 4, 9, 8)
+    assert box_iou((0, 0, 2, 2), (1, 0, 3, 2)) == pytest.approx(2 / 6)
+    assert box_iou((0, 0, 2, 2), (2, 0, 3, 2)) == 0
+    assert box_iou((0, 0, 2, 2), (0, 0, 2, 2)) == 1
+
+
+def test_a_mask_is_scored() -> None:
+    labels = np.zeros((10, 10), np.int64)
+    labels[2:6, 2:6] = 3
+    mask = np.zeros((10, 10), bool)
+    mask[2:6, 2:4] = True
+    found = score(mask, Truth(labels, [(2, 2, 6, 6)]))
+    assert found == {"j": 0.5, "precision": 0.92, "corloc": 1.0}
+    assert score(mask, Truth(labels, [(2, 2, 9, 9)]))["corloc"] == 0
+    by_box = score(mask, Truth(None, [(8, 8, 9, 9), (2, 2, 4, 6)]))
+    assert by_box["corloc"] == 1
+    assert np.isnan(by_box["j"])
+    assert score(np.zeros((10, 10), bool), Truth(labels, [(2, 2, 6, 6)]))["corloc"] == 0
+
+
+def test_parts_are_pooled_over_images() -> None:
+    truth = np.array([[0, 0, 19, 19], [4, 4, 4, 4]])
+    same = np.array([[2, 2, 1, 1], [0, 0, 0, 0]])
+    perfect = part_scores([(same, truth), (same, truth)])
+    assert perfect == pytest.approx({"nmi": 1, "ari": 1, "fg_nmi": 1, "fg_ari": 1})
+    merged = np.array([[1, 1, 1, 1], [0, 0, 0, 0]])
+    half = part_scores([(merged, truth)])
+    assert half["fg_nmi"] == pytest.approx(1)  # background counts only over whole images
+    assert half["nmi"] < 1
+    assert part_scores([(same, (truth > 0).astype(np.int64))]) == {}
+    assert part_scores([]) == {}
+
+
+def test_truth_is_read_as_masks_labels_or_boxes(tmp_path: Path) -> None:
+    labels = np.zeros((6, 8), np.uint8)
+    labels[1:3, 2:5] = 7
+    folder = tmp_path / "masks" / "some"
+    folder.mkdir(parents=True)
+    Image.fromarray(labels).save(folder / "a.png")
+    Image.fromarray(np.stack([labels * 30] * 3, axis=-1)).save(folder / "b.png")
+    Image.fromarray(labels > 0).save(folder / "c.png")
+    (folder / "d.png").write_text("no picture")
+    known = find_truth(tmp_path / "masks")
+    assert sorted(known) == ["some/a", "some/b", "some/c", "some/d"]
+    for name, value in (("a", 7), ("b", 1), ("c", 1)):
+        truth = read_truth(known[f"some/{name}"], (8, 6))
+        assert truth.labels is not None
+        assert truth.boxes == [(2, 1, 5, 3)]
+        assert truth.labels.max() == value
+    with pytest.raises(UserError, match="is 8 × 6 pixels, its image is 9 × 6"):
+        read_truth(known["some/a"], (9, 6))
+    with pytest.raises(UserError, match="cannot be read as a mask"):
+        read_truth(known["some/d"], (8, 6))
+    boxes = tmp_path / "boxes.csv"
+    boxes.write_text("path,x0,y0,x1,y1\nsome/a.jpg,1,2,3,4\nsome/a.jpg,5,6,7,8\n")
+    assert find_truth(boxes) == {"some/a": [(1, 2, 3, 4), (5, 6, 7, 8)]}
+    boxes.write_text("path,x0,y0,x1\nsome/a.jpg,1,2,3\n")
+    with pytest.raises(UserError, match="neither a folder of masks nor a CSV"):
+        find_truth(boxes)
+    with pytest.raises(UserError, match="neither a folder of masks nor a CSV"):
+        find_truth(tmp_path / "missing")
+
+
+def test_scores_are_summed_up_by_label() -> None:
+    images = pd.DataFrame(
+        {
+            "label": ["a", "a", None],
+            "j": [0.2, 0.4, 0.9],
+            "precision": [1.0, 0.5, 0.0],
+            "corloc": [0.0, 1.0, 1.0],
+        }
+    )
+    found = Scores(images, {}).by_label()
+    assert found["label"].tolist() == ["a", "all"]
+    assert found["images"].tolist() == [2, 3]
+    assert found["j"].tolist() == pytest.approx([0.3, 0.5])
