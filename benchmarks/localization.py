@@ -131,7 +131,9 @@ def _horses(report: Report, workspace: Workspace, source: Path) -> dict[str, flo
         "control: centred Gaussian": mean_j(lambda i: _at_size(bump[i], maps, i) >= 0),
         "control: refined Gaussian": mean_j(lambda i: refined(bump[i], i)),
         "control: refined, another image's concepts": mean_j(lambda i: refined(of_another(i), i)),
-        "control: refined, shares shuffled among concepts": mean_j(lambda i: refined(wrong(i), i)),
+        "(finer layer started from shuffled shares, refined)": mean_j(
+            lambda i: refined(wrong(i), i)
+        ),
     }
     bump_start = _from_gaussian(workspace, maps)
     ours["(finer layer started from a Gaussian, refined)"] = mean_j(

@@ -61,7 +61,7 @@ def test_what_is_object_is_kept(run: Run) -> None:
     assert model.fine is not None
     assert (again.fine is not None) and (again.fine.weights == model.fine.weights).all()
     run.workspace.objects_path.rename(run.folder / "elsewhere.h5")
-    with pytest.raises(UserError, match="objects.h5 is missing; rerun make discover"):
+    with pytest.raises(UserError, match=r"objects\.h5 is missing; rerun"):
         read_objects(run.workspace)
     (run.folder / "elsewhere.h5").rename(run.workspace.objects_path)
 
