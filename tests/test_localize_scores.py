@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from PIL import Image
 from sklearn.metrics import adjusted_rand_score, normalized_mutual_info_score
 
+from benchmarks import partitions
 from pipeline.errors import UserError
 from pipeline.evaluation import Scores, Truth, find_truth, part_scores, read_truth, score
 from pipeline.localize.scores import (
@@ -20,6 +21,7 @@ from pipeline.localize.scores import (
     box_of,
     contingency,
     normalized_mutual_information,
+    strongest,
 )
 
 
@@ -116,3 +118,21 @@ def test_scores_are_summed_up_by_label() -> None:
     assert found["label"].tolist() == ["a", "all"]
     assert found["images"].tolist() == [2, 3]
     assert found["j"].tolist() == pytest.approx([0.3, 0.5])
+
+
+def test_peers_divide_as_they_say() -> None:
+    rng = np.random.default_rng(0)
+    H = rng.random((3, 6, 6, 4), np.float32)
+    winners = strongest(np.moveaxis(H, -1, 1))
+    assert (partitions.per_image(H).argmax(-1) == winners.argmax(1)).all()
+    V = np.zeros((2, 5, 5, 3), np.float32)
+    V[:, :2, :, 0], V[:, 2:, :, 2] = 4, 3
+    two = partitions.kmeans(V, 2)
+    assert (two.sum(-1) == 1).all()
+    assert sorted(two.sum((0, 1, 2)).tolist()) == [20, 30]
+    # Rows 0 and 1 lie along one axis, the rest along another: each is one singular vector.
+    both = partitions.singular(V, 2)
+    assert both.shape == (2, 5, 5, 4)
+    lengths = (both**2).sum(-1)
+    assert lengths == pytest.approx((V**2).sum(-1), rel=1e-4)
+    assert ((both > 1e-3).sum(-1) == 1).all()

@@ -16,6 +16,7 @@ from pipeline import files
 from pipeline.config import OF_ONE_CALL, SAMPLE, Config, dump_toml
 from pipeline.errors import UserError
 from pipeline.images import PREPROCESSING, Dataset, list_dataset
+from pipeline.jobs import objects
 from pipeline.jobs.estimate import bytes_per_image, check_fits, estimate, probe
 from pipeline.jobs.identity import check_same, check_same_images
 from pipeline.jobs.labels import match_labels
@@ -260,7 +261,7 @@ def _new_record(
             "mean": list(network.mean),
             "std": list(network.std),
         },
-        "formats": FORMATS,
+        "formats": FORMATS | {"objects": objects.VERSION},
         "stages": {},
     }
 
