@@ -45,8 +45,10 @@ def job(options: Options) -> None:
     if scores.parts:
         print("\nconcepts as parts: " + ", ".join(f"{k} {v:.3f}" for k, v in scores.parts.items()))
     folder = run.folder / "evaluation"
-    files.write_text(folder / "scores.csv", scores.images.to_csv(index=False))
+    text = io.StringIO()
     buffer = io.BytesIO()
+    scores.images.to_csv(text, index=False)
+    files.write_text(folder / "scores.csv", text.getvalue())
     _picture(run, where, scores).save(buffer, "PNG")
     files.write_bytes(folder / "objects.png", buffer.getvalue())
     print(f"\nby image  {folder / 'scores.csv'}\npicture   {folder / 'objects.png'}")
