@@ -150,7 +150,10 @@ def _horses(report: Report, workspace: Workspace, source: Path) -> dict[str, flo
 
 
 def _peers(workspace: Workspace, image_ids: list[int], truths: list[Mask]) -> dict[str, float]:
-    """Score other ways on the same activations, the best concept chosen with the truth in hand."""
+    """Score other ways on the same activations, concepts chosen with the truth in hand.
+
+    The oracle takes the best concept, or the best so many of those that do best alone, together.
+    """
     V, H, order = _read(workspace)
     k = workspace.bank.k
     ways: dict[str, tuple[Maps, Callable[[Maps], Mask]]] = {
@@ -165,11 +168,20 @@ def _peers(workspace: Workspace, image_ids: list[int], truths: list[Mask]) -> di
         ways[name] = parts, partial(_reach, np.array(levels, dtype=np.float32))
     found: dict[str, float] = {}
     for name, (parts, masks_of) in ways.items():
-        scores = []
-        for image_id, truth in zip(image_ids, truths, strict=True):
-            masks = masks_of(_raised(workspace, parts[order[image_id]], truth.shape))
-            scores.append([iou(mask, truth) for mask in masks])
-        found[name] = float(np.mean(scores, axis=0).max())
+        masks = [
+            masks_of(_raised(workspace, parts[order[image_id]], truth.shape))
+            for image_id, truth in zip(image_ids, truths, strict=True)
+        ]
+        single = [
+            [iou(mask, truth) for mask in each] for each, truth in zip(masks, truths, strict=True)
+        ]
+        best_first = np.mean(single, axis=0).argsort()[::-1]
+        unions = [
+            [iou(mask, truth) for mask in np.logical_or.accumulate(each[best_first])]
+            for each, truth in zip(masks, truths, strict=True)
+        ]
+        found[f"{name}, best concept"] = float(np.mean(single, axis=0).max())
+        found[f"{name}, best union"] = float(np.mean(unions, axis=0).max())
     return found
 
 

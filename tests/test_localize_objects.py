@@ -197,21 +197,23 @@ def test_tiny_images_are_refined() -> None:
     assert refine(np.zeros((8, 9, 3), np.uint8), np.ones((8, 9), np.float32)).all()
 
 
-def test_affinity_is_the_cosine_with_the_context_vectors() -> None:
+def test_affinity_is_the_projection_on_what_a_context_has_of_its_own() -> None:
     rng = np.random.default_rng(0)
     W, context = rng.random((9, 4), np.float32), rng.random((9, 4), np.float32)
     h = rng.random(4, np.float32)
     H = np.broadcast_to(h, (1, 3, 3, 4)).copy()  # alike everywhere: neighbours change nothing
-    v = W @ h
-    cosines = v @ context / np.linalg.norm(v) / np.linalg.norm(context, axis=0)
+    v, own = W @ h, context - context.mean(1, keepdims=True)
+    cosines = v @ own / np.linalg.norm(v) / np.linalg.norm(own, axis=0)
     assert affinities(H, W, context)[0, 1, 1] == pytest.approx(
         cosines * np.linalg.norm(v), rel=1e-4
     )
     single = np.zeros((1, 3, 3, 1), np.float32)
     single[0, 1, 1] = 1
-    weights = affinities(single, np.ones((1, 1), np.float32), np.ones((1, 1), np.float32))
-    expected = np.outer([0.25, 0.5, 0.25], [0.25, 0.5, 0.25])
-    assert weights[0, ..., 0] == pytest.approx(expected)
+    pair = np.concatenate([single, single], axis=-1)
+    spread = affinities(pair, np.ones((1, 2), np.float32), np.array([[3, 1]], np.float32))
+    expected = 2 * np.outer([0.25, 0.5, 0.25], [0.25, 0.5, 0.25])
+    assert spread[0, ..., 0] == pytest.approx(expected)
+    assert spread[0, ..., 1] == pytest.approx(-expected)
 
 
 def test_a_model_is_plain_data() -> None:

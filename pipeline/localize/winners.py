@@ -17,9 +17,10 @@ def affinities(
 ) -> NDArray[np.float32]:
     """Compare what the concepts make of each position with what each concept is like at home.
 
-    ⟨W h, c_j⟩ / ‖c_j‖: cosines with the context vectors but for the length of W h, which is the
-    same for all concepts of a position. A single strength h_j says how much of w_j is in v; this
-    says how much v looks like the places where j stands, which is what parts are told by.
+    ⟨W h, c_j − c̄⟩ / ‖c_j − c̄‖, c̄ the mean context vector: where activations differ from what all
+    concepts have in common, how much they look like the places where j stands. A single strength
+    h_j says how much of w_j is in v instead. For telling the parts of an object from each other; on
+    a background that no concept is about, the largest of small numbers says nothing.
 
     Cells vote with their neighbours (binomial weights 1, 2, 1): each sees much of what those see.
 
@@ -35,7 +36,8 @@ def affinities(
     ndarray
         float32 (n, h, w, k).
     """
-    unit = context / np.maximum(np.linalg.norm(context, axis=0), 1e-12)
+    own = context - context.mean(axis=1, keepdims=True)
+    unit = own / np.maximum(np.linalg.norm(own, axis=0), 1e-12)
     found: NDArray[np.float32] = H @ (W.T @ unit)
     for axis in (1, 2):
         found = convolve1d(found, NEIGHBOURS, axis=axis, mode="nearest")
