@@ -217,7 +217,7 @@ def _compare(bench: Bench, network: str, k: int, case: Case, _: ShardStore) -> N
     outcomes = bench.outcomes.setdefault(f"{network} k={k}", [Outcome(each) for each in asked])
     in_turns(outcomes, case, k, bench.size.n_seeds)
     tabulate(f"{case.name}, k = {k}, {bench.size.n_seeds} seeds", case, k, outcomes)
-    judge(f"factorize.{network}.k{k}", outcomes, bench.report)
+    judge(f"factorize.{network}.k{k}", outcomes, bench.report, bench.quick)
 
 
 def _curves(bench: Bench, network: str, k: int, case: Case, _: ShardStore) -> None:

@@ -227,6 +227,7 @@ def test_factorizations_are_compared(
     harness.plot("some", lambda axes: comparison.draw(shared.outcomes, axes))
     printed = capsys.readouterr().out
     assert printed.count("BAR factorize.squeezenet1_1.k10.") == 3
+    assert "k10.speedup - at-least 25 skipped a small case costs" in printed
     assert all(each.contender.name in printed for each in outcomes)
 
 
