@@ -1,5 +1,8 @@
 """A planted spurious cue: is it found, blamed, and does taking it out restore the right answer?
 
+Whether training takes the shortcut is not certain: where no counter-example misleads the network,
+there is nothing to blame or to restore, and the benchmark says so.
+
 A network is trained on scenes in which a mark stands beside every object of one class and of no
 other: a shortcut. Then a dataset is made in which the mark stands beside some objects of the other
 classes too, on which such a network errs.
@@ -7,6 +10,7 @@ classes too, on which such a network errs.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -133,7 +137,9 @@ def _overlaps(run: Run, marks: dict[int, NDArray[np.bool_]]) -> NDArray[np.float
 
 
 def _restored(run: Run, concept: int, misled: pd.DataFrame) -> float:
-    """Return the share of images that are given their own label without a concept."""
+    """Return the share of images given their own label without a concept; NaN without images."""
+    if misled.empty:
+        return math.nan
     after = run.meaning.ablate([concept], misled["image_id"].tolist())
     label = misled.set_index("image_id")["label"].reindex(after["image_id"])
     return float((label.map(CLASSES.index).to_numpy() == after["class_after"]).mean())

@@ -232,3 +232,5 @@ def _show_cue(folder: Path) -> None:
     ]
     title = f"planted cue: concept {found.concept_id} of {found.n_concepts}"
     show(title, ["what", "value"], rows)
+    if not found.n_counter:
+        print("  the network did not take the shortcut: nothing to restore", flush=True)

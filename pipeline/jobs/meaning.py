@@ -301,6 +301,8 @@ class Meaning:
 
     def _known(self, image_ids: Sequence[int]) -> list[int]:
         wanted = [int(image_id) for image_id in image_ids]
+        if not wanted:
+            raise UserError("no image was asked for; pass image_ids as in the table images")
         if missing := [image_id for image_id in wanted if image_id not in self._paths]:
             raise UserError(
                 f"there is no image {missing[0]} in {self._workspace.folder}; see the table images"
