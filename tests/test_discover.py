@@ -164,8 +164,8 @@ def test_calls_of_the_contract(run: Run, sample: Path) -> None:
     assert len(top) == k
     encoding = run.bank.encode([sample / "images" / path, run.image(image_id)])
     assert np.array_equal(encoding.H[0], encoding.H[1])
-    # Stored heatmaps went through float16 activations.
-    assert encoding.H[0] == pytest.approx(run.grid_heatmap(image_id), abs=0.02)
+    # Stored heatmaps may come from bfloat16, which PRECISION=auto takes where it is faster.
+    assert encoding.H[0] == pytest.approx(run.grid_heatmap(image_id), rel=0.03, abs=0.05)
     assert encoding.residual.shape == (2, *encoding.H.shape[2:])
     found = run.explain(sample / "images" / path)
     assert found.heatmaps.shape == whole.shape

@@ -52,7 +52,8 @@ class KChoice:
         One a candidate and replicate: k, seed, error, heldout_error, bicv_error, seed_stability,
         split_stability, svd_error, chosen; NaN where the images were too few to split.
     control : list of dict
-        One a candidate and replicate, of the shuffled data: k, seed, bicv_error, split_stability.
+        Of the shuffled data, k, seed, bicv_error, split_stability: one a replicate and candidate
+        near the best; the others cannot be chosen whatever chance does.
     W : Tensor
         (channels, k) float32, unit columns: the consensus of the replicates at the chosen k, to
         start a fit from.
@@ -136,10 +137,8 @@ def choose_k(
     flush_denormals()
     check(V, "the sample to choose K on")
     splits = [halves(image_of_position, seed + r) for r in range(n_replicates)]
-    shuffled = shuffle_channels(V, seed)
     floors = svd_errors(gram([V]), ks)
     rows: list[Row] = []
-    control: list[Row] = []
     replicates: dict[int, list[Tensor]] = {}
     pairs: dict[int, list[Tensor]] = {}
     for done, (k, floor) in enumerate(zip(ks, floors, strict=True)):
@@ -152,10 +151,13 @@ def choose_k(
         again = _seed_stability([fit.W for fit in whole])
         for row, fit, cosine in zip(found, whole, again, strict=True):
             rows.append(row | {"error": fit.error, "seed_stability": cosine, "svd_error": floor})
-        chance = [_fit_halves(shuffled, split, k, seed + r) for r, split in enumerate(splits)]
-        control += _judged(shuffled, splits, chance, k, seed)
         if progress is not None:
             progress(done + 1, len(ks))
+    shuffled = shuffle_channels(V, seed)
+    control: list[Row] = []
+    for k in near_best(rows):
+        chance = [_fit_halves(shuffled, split, k, seed + r) for r, split in enumerate(splits)]
+        control += _judged(shuffled, splits, chance, k, seed)
     k, flagged = decide(rows, control)
     rows = [row | {"chosen": row["k"] == k} for row in rows]
     apart_at_k = torch.stack(pairs[k]) if pairs[k] else torch.empty(0, 2, V.shape[1], k)
@@ -165,9 +167,8 @@ def choose_k(
 def decide(rows: Sequence[Row], control: Sequence[Row]) -> tuple[int, bool]:
     """Apply the rule to the evidence.
 
-    The standard error is that of the difference to the best k: replicates split images and channels
-    alike for all k, and how hard a split is says nothing about k. Of the candidates within it the
-    smallest is taken, as is common with this rule (Breiman et al., CART, 1984): beyond the true
+    Of the candidates near the best (see `near_best`) the smallest that passes the control is taken,
+    as is common with the rule of one standard error (Breiman et al., CART, 1984): beyond the true
     number, replicates differ in what noise they take for a concept, and so does their error.
 
     A candidate passes the control if every replicate's bi-cross-validated error lies below each
@@ -179,7 +180,8 @@ def decide(rows: Sequence[Row], control: Sequence[Row]) -> tuple[int, bool]:
     Parameters
     ----------
     rows, control : sequence of dict
-        With k, bicv_error, split_stability, of the data and of the shuffled data.
+        With k, bicv_error, split_stability, of the data and of the shuffled data; the latter at
+        least for the candidates near the best.
 
     Returns
     -------
@@ -188,17 +190,10 @@ def decide(rows: Sequence[Row], control: Sequence[Row]) -> tuple[int, bool]:
     flagged : bool
         Whether no k was stable.
     """
-    ks = sorted({int(row["k"]) for row in rows})
-    errors = {k: _column(rows, k, "bicv_error") for k in ks}
-    if any(np.isnan(error).any() for error in errors.values()):
-        return ks[0], True
-    best = min(ks, key=lambda k: float(errors[k].mean()))
-
-    def within(k: int) -> bool:
-        worse = errors[k] - errors[best]
-        return bool(
-            worse.mean() <= (worse.std(ddof=1) / len(worse) ** 0.5 if len(worse) > 1 else 0)
-        )
+    errors = {int(row["k"]): _column(rows, int(row["k"]), "bicv_error") for row in rows}
+    near = near_best(rows)
+    if not near:
+        return min(errors), True
 
     def passes(k: int) -> bool:
         chance = _column(control, k, "bicv_error")
@@ -207,8 +202,38 @@ def decide(rows: Sequence[Row], control: Sequence[Row]) -> tuple[int, bool]:
         predicts = errors[k].max() < min(1.0, chance.min())
         return bool(predicts and (len(standard) == 0 or found > np.median(standard)))
 
-    stable = [k for k in ks if within(k) and passes(k)]
+    stable = [k for k in near if passes(k)]
+    best = min(errors, key=lambda k: float(errors[k].mean()))
     return (min(stable), False) if stable else (best, True)
+
+
+def near_best(rows: Sequence[Row]) -> list[int]:
+    """Return the candidates within one standard error of the least bi-cross-validated error.
+
+    The standard error is that of the difference to the best k: replicates split images and channels
+    alike for all k, and how hard a split is says nothing about k.
+
+    Parameters
+    ----------
+    rows : sequence of dict
+        With k and bicv_error.
+
+    Returns
+    -------
+    list of int
+        In rising order; none where the images were too few to split.
+    """
+    ks = sorted({int(row["k"]) for row in rows})
+    errors = {k: _column(rows, k, "bicv_error") for k in ks}
+    if any(np.isnan(error).any() for error in errors.values()):
+        return []
+    best = min(ks, key=lambda k: float(errors[k].mean()))
+    near = []
+    for k in ks:
+        worse = errors[k] - errors[best]
+        if worse.mean() <= (worse.std(ddof=1) / len(worse) ** 0.5 if len(worse) > 1 else 0):
+            near.append(k)
+    return near
 
 
 def _seed_stability(Ws: Sequence[Tensor]) -> list[float]:
