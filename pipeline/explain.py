@@ -12,6 +12,8 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, replace
+from functools import partial
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -41,6 +43,9 @@ N_CATEGORIES = 2
 
 N_STARTS = 8
 """Random starts of the factorization of one image, beside NNDSVD."""
+
+TO_THE_END: dict[str, Any] = {"tol": 1e-6, "max_passes": 200, "sample_tol": 1e-6}
+"""One image's few positions are factorized until nothing moves: a pass over them costs nothing."""
 
 N_CLASSES = 5
 """Classes of the image that are listed."""
@@ -186,8 +191,8 @@ def fit_bank(V: torch.Tensor, transform: nmf.Transform, layer: str, k: int, seed
 
     One image has few positions and many local optima: of several starts the best is kept.
     """
-    fits = [nmf.fit(nmf.ArrayBlocks(V), V, k, init="nndsvd")]
-    fits += [nmf.fit(nmf.ArrayBlocks(V), V, k, seed=seed + start) for start in range(N_STARTS)]
+    start = partial(nmf.fit, nmf.ArrayBlocks(V), V, k, **TO_THE_END)
+    fits = [start(init="nndsvd"), *(start(seed=seed + each) for each in range(N_STARTS))]
     fitted = min(fits, key=lambda found: found.error)
     W, stats, _ = nmf.gauge(fitted.W, fitted.stats)
     return Bank(

@@ -227,7 +227,7 @@ def test_a_hopeless_run_stops_early(tmp_path: Path) -> None:
     assert workspace.activations.n_shards == 4
     with pytest.raises(UserError, match=r"1[56] images .* more than MAX_REJECTS=5;"):
         carry_out(workspace, {"extract": extract})
-    assert len(workspace.activations.missing()) >= 2
+    assert workspace.activations.missing()  # shards in flight still land
     pipes = tmp_path / "pipes"
     pipes.mkdir()
     picture(0).save(pipes / "good.png")

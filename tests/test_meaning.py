@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 
@@ -157,7 +158,7 @@ def test_the_table_says_what_head_and_labels_say(
         line = next(line for line in lines if line.startswith(f"{row.concept_id:>7}  "))
         assert (f"({row.top_label})" in line) == (not row.top_significant)
         assert row.top_label in line
-        differs = row.labels_agree is not None and not row.labels_agree and row.top_significant
+        differs = pd.notna(row.labels_agree) and not row.labels_agree and row.top_significant
         assert ("≠" in line) == differs
     assert "agreement of the network on the concepts alone" in printed
     known = run.table("concept_labels").head_rank
@@ -171,7 +172,7 @@ def test_a_second_classification_is_the_same(run: Run) -> None:
     path.unlink()
     classify(run.workspace)
     assert path.read_bytes() == content
-    assert before.significant.sum() >= 1
+    assert len(np.unique(before.p)) > 3
 
 
 def test_networks_with_tokens_are_asked_the_same(tmp_path: Path) -> None:
