@@ -19,6 +19,7 @@ from pipeline.errors import UserError
 from pipeline.images import Grid, between_grids
 from pipeline.jobs.workspace import Workspace
 from pipeline.localize import FineForeground, Foreground, fit_fine, fit_foreground, stack_layers
+from pipeline.store import write_texts
 
 ENCODING = "concordance.objects"
 VERSION = "1.0"
@@ -141,8 +142,7 @@ def _write(workspace: Workspace, found: ObjectModel) -> None:
     with files.write_hdf5(workspace.objects_path) as file:
         file.attrs.update({"encoding-type": ENCODING, "encoding-version": VERSION})
         file.attrs["layer"] = str(workspace.config.layer)
-        names = np.array(found.coarse.groups, dtype=object)
-        file.create_dataset("groups", data=names, dtype=h5py.string_dtype())
+        write_texts(file, "groups", found.coarse.groups)
         for field in fields(found.coarse):
             if field.name != "groups":
                 file[field.name] = getattr(found.coarse, field.name)

@@ -2,7 +2,7 @@
 
 from pipeline.store import bank, classification, listing, shards
 from pipeline.store.bank import Bank, read_bank, write_bank
-from pipeline.store.chunks import Chunks, compress, concatenate
+from pipeline.store.chunks import Chunks, compress, concatenate, write_texts
 from pipeline.store.classification import (
     Classification,
     read_classification,
@@ -45,4 +45,5 @@ __all__ = [
     "write_bank",
     "write_classification",
     "write_record",
+    "write_texts",
 ]

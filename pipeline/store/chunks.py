@@ -1,4 +1,4 @@
-"""Arrays compressed one chunk an image, in whatever thread has made them.
+"""Arrays as they lie in files: compressed one chunk an image, in whatever thread has made them.
 
 HDF5 compresses under a lock of its own, one array at a time. A chunk compressed beforehand is the
 same bytes, the file is the same file, and the cores share the work. Plain zstd: sparse activations
@@ -64,3 +64,13 @@ def write(file: h5py.File, name: str, chunks: Chunks) -> None:
     )
     for index, chunk in enumerate(chunks.data):
         dataset.id.write_direct_chunk((index, *[0] * len(chunks.shape)), chunk)
+
+
+def write_texts(file: h5py.File, name: str, texts: Sequence[str]) -> None:
+    """Write texts as a dataset of UTF-8, all as wide as the longest.
+
+    Of texts each as long as it is, HDF5 writes padding that is not the same twice.
+    """
+    encoded = np.array([text.encode() for text in texts], dtype=np.bytes_)
+    width = max(1, encoded.dtype.itemsize)
+    file.create_dataset(name, data=encoded, dtype=h5py.string_dtype("utf-8", width))

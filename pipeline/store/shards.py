@@ -174,7 +174,7 @@ def _write_array(file: h5py.File, name: str, array: NDArray[Any] | chunks.Chunks
     if isinstance(array, chunks.Chunks):
         chunks.write(file, name, array)
     elif array.dtype.kind in "OU":
-        file.create_dataset(name, data=array.astype(object), dtype=h5py.string_dtype())
+        chunks.write_texts(file, name, array.tolist())
     elif array.ndim > 1:
         chunks.write(file, name, chunks.compress(array))
     else:
