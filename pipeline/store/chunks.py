@@ -72,5 +72,5 @@ def write_texts(file: h5py.File, name: str, texts: Sequence[str]) -> None:
     Of texts each as long as it is, HDF5 writes padding that is not the same twice.
     """
     encoded = np.array([text.encode() for text in texts], dtype=np.bytes_)
-    width = max(1, encoded.dtype.itemsize)
-    file.create_dataset(name, data=encoded, dtype=h5py.string_dtype("utf-8", width))
+    dtype = h5py.string_dtype("utf-8", max(1, encoded.dtype.itemsize))
+    file.create_dataset(name, data=encoded.astype(dtype))
