@@ -146,9 +146,9 @@ def _write(workspace: Workspace, found: ObjectModel) -> None:
         for field in fields(found.coarse):
             if field.name != "groups":
                 file[field.name] = getattr(found.coarse, field.name)
-        if found.fine is not None:
+        if found.fine is not None:  # by create_dataset: groups made by assignment keep the time
             for field in fields(found.fine):
-                file[f"fine/{field.name}"] = getattr(found.fine, field.name)
+                file.create_dataset(f"fine/{field.name}", data=getattr(found.fine, field.name))
 
 
 def _values(group: h5py.Group, kind: type, *but: str) -> dict[str, Any]:

@@ -67,10 +67,7 @@ def write(file: h5py.File, name: str, chunks: Chunks) -> None:
 
 
 def write_texts(file: h5py.File, name: str, texts: Sequence[str]) -> None:
-    """Write texts as a dataset of UTF-8, all as wide as the longest.
-
-    Of texts each as long as it is, HDF5 writes padding that is not the same twice.
-    """
+    """Write texts as a dataset of UTF-8, all as wide as the longest, padded by NUL."""
     encoded = np.array([text.encode() for text in texts], dtype=np.bytes_)
     dtype = h5py.string_dtype("utf-8", max(1, encoded.dtype.itemsize))
     file.create_dataset(name, data=encoded.astype(dtype))
