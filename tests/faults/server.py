@@ -73,6 +73,8 @@ def wait(child: int, kill_after: float | None) -> tuple[int, resource.struct_rus
 
 def carry_out(request: dict[str, Any]) -> None:
     """Be the job."""
+    # Whoever runs the tests in the background has interrupts ignored, and children inherit that.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     code = 1
     try:
         os.environ.update(request["environment"])
