@@ -358,7 +358,8 @@ def _shuffled(workspace: Workspace, maps: ImageMaps) -> Callable[[int], Maps]:
 
 def _from_gaussian(workspace: Workspace, maps: ImageMaps) -> Callable[[int], Maps]:
     strength = _strengths(workspace, maps, None)
-    bump = _gaussian(strength.shape[1:])  # type: ignore[arg-type]
+    _, height, width = strength.shape
+    bump = _gaussian((height, width))
     return _relearned(workspace, np.broadcast_to(bump, strength.shape).copy())
 
 
