@@ -16,12 +16,16 @@ from pipeline import files
 from tests.faults.jobs import Case, Server, assert_equal, contents
 
 N_MOMENTS = 30
+UNFINISHED = "bank/unfinished.h5"
+"""What a fit goes on from; no finished run has it."""
 
 
 def check_partial(run: Path, case: Case, *, nothing_yet: bool = False) -> None:
     """Assert that something was published and something was not."""
     found = {
-        name: data for name, data in contents(run).items() if files.TEMPORARY not in Path(name).name
+        name: data
+        for name, data in contents(run).items()
+        if files.TEMPORARY not in name and name != UNFINISHED
     }
     assert found.keys() <= case.expected.keys()
     assert found != case.expected
@@ -43,6 +47,11 @@ def test_a_killed_job_goes_on_to_the_same_bits(case: Case) -> None:
     assert ended.code == 0, ended.printed
     assert (run / "activations" / "shard-00000.h5").stat().st_mtime_ns == untouched
     assert_equal(run, case.expected)
+
+
+def landed(run: Path, path: str) -> bool:
+    """Say whether a shard is there already: others are in flight while a job fails at one."""
+    return "/shard-" in path and (run / path).with_suffix(".json").exists()
 
 
 LAST = (
@@ -92,6 +101,8 @@ def test_kills_at_every_publishing_step(case: Case) -> None:
         run = Path(str(options["run"]))
         n_killed = 0
         for call, path, at in listed[half::2]:
+            if landed(run, path):
+                continue
             is_folder = call == "fsync" and not Path(path).suffix
             pattern = path if is_folder or call == "rename" else f"{path}{files.TEMPORARY}*"
             ended = case.servers[half].job(options, call=call, path=pattern, at=at)

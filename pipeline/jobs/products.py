@@ -216,7 +216,8 @@ def check_files(workspace: Workspace) -> tuple[int, dict[Path, str]]:
     n_good : int
         Files that are as they were written.
     bad : dict of Path to str
-        The others, and what is wrong with each; leftovers of killed writers count.
+        The others, and what is wrong with each; leftovers of killed writers count. Where the
+        listing is bad nothing else is known: it says how many shards there are.
     """
     folder = workspace.folder
     bad: dict[Path, str] = {}
@@ -224,6 +225,9 @@ def check_files(workspace: Workspace) -> tuple[int, dict[Path, str]]:
         path = folder / name
         if not path.is_file() or files.sha256(path) != digest:
             bad[path] = _fault(path)
+    if workspace.listing_path in bad:
+        bad[workspace.listing_path] += ", and without it no other file can be checked"
+        return len(workspace.record["files"]) - len(bad), bad
     damaged = damaged_files(workspace)
     bad |= {path: _fault(path) for paths in damaged.values() for path in paths}
     now = Snapshot(workspace)

@@ -115,10 +115,15 @@ class Workspace:
         """The network cut at the run's layer."""
         return cut(self.network, self.config.layer, aux_layers=self.config.aux_layers)
 
+    @property
+    def listing_path(self) -> Path:
+        """The file of the listing."""
+        return self.folder / "activations" / "images.parquet"
+
     @cached_property
     def listing(self) -> Listing:
         """The images of the run in working order."""
-        return Listing.load(self.folder / "activations" / "images.parquet")
+        return Listing.load(self.listing_path)
 
     @cached_property
     def bank(self) -> Bank:
