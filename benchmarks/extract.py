@@ -234,6 +234,7 @@ def _extraction(network: str, runner: Runner, photos: Path, folder: Path) -> Cal
     """
     options = {"dataset": str(photos), "model": network, "precision": runner.precision} | COMMON
     workspace = prepare(make_config(options), folder / network)
+    job.note_runner(workspace, runner)
     store = workspace.activations
 
     def extract() -> None:

@@ -123,7 +123,7 @@ def choose_runner(workspace: Workspace) -> Runner:
 
 def _compile(workspace: Workspace, decided: dict[str, Any]) -> Runner:
     config = workspace.config
-    device = _device(config.device)
+    device = workspace.device
     runner = compile_cut(
         workspace.cut,
         device=device,
@@ -135,9 +135,14 @@ def _compile(workspace: Workspace, decided: dict[str, Any]) -> Runner:
     )
     if not decided:
         say(f"extract    {runner.how}")
-        facts = {"precision": runner.precision, "compiled": runner.compiled, "how": runner.how}
-        workspace.note(forward=facts)
+        note_runner(workspace, runner)
     return runner
+
+
+def note_runner(workspace: Workspace, runner: Runner) -> None:
+    """Record how the run's activations are computed."""
+    facts = {"precision": runner.precision, "compiled": runner.compiled, "how": runner.how}
+    workspace.note(forward=facts)
 
 
 def _probes(workspace: Workspace) -> torch.Tensor | None:
@@ -224,9 +229,3 @@ def _check_rejects(workspace: Workspace, n_rejected: int) -> None:
         f"{n_rejected} images could not be read, more than MAX_REJECTS={most};"
         f" the last: {last.path}: {last.reason}"
     )
-
-
-def _device(name: str) -> str:
-    if name == "auto":
-        return "cuda" if torch.cuda.is_available() else "cpu"
-    return name

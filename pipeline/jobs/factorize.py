@@ -65,13 +65,13 @@ def factorize(workspace: Workspace) -> dict[str, int | float]:
     if choice is None:
         part, of_part = V[:N_EVIDENCE], owner[:N_EVIDENCE]
         weighted = part if weights is None else part * _factors(weights, of_part)
-        choice = _choose_k(weighted, of_part, config)
+        choice = _choose_k(weighted.to(workspace.device), of_part, config)
         unfinished.choose(choice)
     blocks = position_blocks(workspace, transform, "fit")
-    fitted = _fit(replace(blocks, weights=weights), choice, config.seed, unfinished)
+    fitted = _fit(replace(blocks, weights=weights), choice, workspace, unfinished)
     if n_dead := int(fitted.dead.sum()):
         say(f"factorize  {n_dead} of {choice.k} concepts stand nowhere: the data hold no more")
-    stats = fitted.stats if weights is None else measure(blocks, fitted.W)
+    stats = fitted.stats if weights is None else measure(blocks, fitted.W.to(workspace.device))
     W, stats, _ = nmf.gauge(fitted.W, stats)
     bank = _make_bank(workspace, transform, V, W, stats, choice)
     rows = [row | {"chosen": row["k"] == choice.k} for row in choice.rows]
@@ -112,14 +112,15 @@ def _choose_k(V: torch.Tensor, owner: NDArray[np.int64], config: Config) -> nmf.
 
 
 def _fit(
-    blocks: PositionBlocks, choice: nmf.KChoice, seed: int, unfinished: UnfinishedFit
+    blocks: PositionBlocks, choice: nmf.KChoice, workspace: Workspace, unfinished: UnfinishedFit
 ) -> nmf.Fit:
     """Fit from the consensus of the choice's replicates, where a killed fit had got to."""
+    seed = workspace.config.seed
     sample = sample_by_energy(blocks, nmf.sample_size(choice.k), seed)
     with bar("factorize", MAX_PASSES, "passes") as shown:
         return nmf.fit(
             blocks,
-            sample,
+            sample.to(workspace.device),
             choice.k,
             seed=seed,
             W0=choice.W,
@@ -132,7 +133,7 @@ def _fit(
 def _key(workspace: Workspace) -> str:
     """Say what decides the bits of a fit: options, images, and how this machine computes."""
     listing = files.sha256(workspace.folder / "activations" / "images.parquet")
-    machine = (torch.get_num_threads(), torch.backends.cpu.get_cpu_capability())
+    machine = (torch.get_num_threads(), torch.backends.cpu.get_cpu_capability(), workspace.device)
     return " ".join(map(str, (workspace.config.digest(), listing, *machine)))
 
 
@@ -149,9 +150,10 @@ def position_blocks(workspace: Workspace, transform: nmf.Transform, split: str) 
 
 
 def measure(blocks: PositionBlocks, W: torch.Tensor) -> nmf.Stats:
-    """Encode all positions with W fixed and sum their statistics."""
+    """Encode all positions with W fixed, on the device of W, and sum their statistics."""
     stats = nmf.Stats.zeros(*W.shape)
-    for V in blocks:
+    for block in blocks:
+        V = block.to(W.device)
         stats = stats + nmf.accumulate(V, nmf.encode(V, W))
     return stats
 
@@ -190,7 +192,7 @@ def _make_bank(
     energies = nmf.energies(W, stats)
     order = torch.argsort(energies, descending=True, stable=True)
     W = W[:, order].float().contiguous()
-    heldout = measure(position_blocks(workspace, transform, "heldout"), W)
+    heldout = measure(position_blocks(workspace, transform, "heldout"), W.to(workspace.device))
     return Bank(
         layer=workspace.config.layer,
         seed=workspace.config.seed,

@@ -68,7 +68,7 @@ def _localize(workspace: Workspace, index: int) -> dict[str, int]:
     prefix = torch.from_numpy(arrays["prefix"]).float() if "prefix" in arrays else None
     logits = torch.from_numpy(arrays["logits"])
     if len(V):
-        H, residual = workspace.bank.encode(V)
+        H, residual = (found.cpu() for found in workspace.bank.encode(V.to(workspace.device)))
         split = contributions(workspace.cut, workspace.bank, V, H, logits, prefix)
     else:
         H = torch.zeros((*V.shape[:3], workspace.bank.k))

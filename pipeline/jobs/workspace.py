@@ -18,6 +18,7 @@ from pipeline.config import Config, load_toml, make_config
 from pipeline.errors import UserError
 from pipeline.images import Grid, find_file
 from pipeline.models import Cut, Network, cut, load_network
+from pipeline.models.runtime import pick_device
 from pipeline.progress import say
 from pipeline.store import Bank, Listing, ShardStore, combine, read_bank
 
@@ -103,6 +104,11 @@ class Workspace:
         options = {name: record["config"][name] for name in DECIDE_ACTIVATIONS}
         parts = (options, record["weights"]["sha256"], record["images"], record["preprocessing"])
         return combine(json.dumps(part, sort_keys=True) for part in parts)
+
+    @cached_property
+    def device(self) -> str:
+        """What to compute on: cpu, cuda or cuda:<n>."""
+        return pick_device(self.config.device)
 
     @cached_property
     def network(self) -> Network:

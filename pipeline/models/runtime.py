@@ -259,6 +259,13 @@ def _because(runner: Runner, reason: str) -> Runner:
     return replace(runner, how=f"{runner.how}; {reason}" if runner.how else reason)
 
 
+def pick_device(name: str) -> str:
+    """Return what DEVICE=`name` comes to: auto is the first CUDA device, or cpu without one."""
+    if name == "auto":
+        return "cuda" if torch.cuda.is_available() else "cpu"
+    return name
+
+
 def _device(device: torch.device | str, precision: str) -> torch.device:
     if precision not in ("auto", *get_args(Arithmetic)):
         raise UserError(
