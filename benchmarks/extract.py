@@ -6,6 +6,7 @@ The limit is what this machine needs if decoding and the forward pass cost only 
 
 from __future__ import annotations
 
+import argparse
 import os
 import sys
 import tempfile
@@ -26,11 +27,11 @@ from benchmarks.harness import (
     Target,
     alternate,
     assets,
+    introduce,
     plot,
     ratio,
     seconds,
     show,
-    wants_quick,
 )
 from benchmarks.plain import Images, dump
 from benchmarks.whole import discover_over_extract, memory_of_stages, repeat_images
@@ -39,11 +40,13 @@ from pipeline.config import make_config
 from pipeline.images import decode, fit_to_square
 from pipeline.jobs import extract as job
 from pipeline.jobs.prepare import prepare
+from pipeline.jobs.workspace import STAGES
 from pipeline.lanes import in_order, lanes
 from pipeline.models import cut, load_network
 from pipeline.models.runtime import Runner, compile_cut
 
 NETWORKS = ("resnet50", "mobilenet_v2", "squeezenet1_1")
+PARTS = (*NETWORKS, "discover", "memory")
 COMMON = {"weights": "random", "device": "cpu"}
 """Weights make no difference to speed. ``PRECISION=auto`` would find little agreement with random
 ones, so the precision is the one that is timed as faster."""
@@ -83,7 +86,12 @@ N_DISCOVERED = 10_000
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the benchmark; return 1 where a target was missed."""
-    quick = wants_quick(__doc__ or "", argv)
+    parser = argparse.ArgumentParser(description=__doc__, allow_abbrev=False)
+    parser.add_argument("--quick", action="store_true", help="a smaller case, within two minutes")
+    parser.add_argument("--only", action="append", choices=PARTS, help="a part; repeatable")
+    given = parser.parse_args(argv)
+    introduce(given.quick)
+    quick, asked = given.quick, given.only or PARTS
     size = QUICK if quick else FULL
     report = Report(TARGETS)
     try:
@@ -95,9 +103,15 @@ def main(argv: Sequence[str] | None = None) -> int:
         folder = Path(name)
         _show_peaks()
         photos = repeat_images(photos, folder / "photos", size.n_images)
-        rates = {network: _measure(network, photos, size, folder, report) for network in NETWORKS}
-        _measure_whole_jobs(small, quick, folder, report)
-    plot("extract-quick" if quick else "extract", partial(_draw, rates))
+        rates = {
+            network: _measure(network, photos, size, folder, report)
+            for network in NETWORKS
+            if network in asked
+        }
+        _measure_whole_jobs(small, quick, asked, folder, report)
+    if rates:
+        plot("extract-quick" if quick else "extract", partial(_draw, rates))
+    report.skip_rest("not asked for")
     return report.finish()
 
 
@@ -274,7 +288,9 @@ def _show_peaks(side: int = 2_048) -> None:
     show("matrix products", ["type", "GFLOP/s", "over float32"], rows)
 
 
-def _measure_whole_jobs(images: Path, quick: bool, folder: Path, report: Report) -> None:
+def _measure_whole_jobs(
+    images: Path, quick: bool, asked: Sequence[str], folder: Path, report: Report
+) -> None:
     """Measure what needs whole jobs: their memory, and their time beside the extraction's."""
     size = QUICK if quick else FULL
     n_images = max(*size.memory, N_DISCOVERED)
@@ -282,14 +298,15 @@ def _measure_whole_jobs(images: Path, quick: bool, folder: Path, report: Report)
     options = {"dataset": str(dataset), "k": "20", "precision": "bf16"} | COMMON
     largest = options | {"model": "squeezenet1_1"}  # of the three, the most positions an image
     if quick:
-        peak, growth = memory_of_stages(largest, size.memory, folder, ["extract"])
         report.skipped("extract.discover_over_extract", "needs 10,000 images, run without --quick")
-    else:
+    elif "discover" in asked:
         limited = options | {"model": "resnet50", "limit": str(N_DISCOVERED)}
         report.measured("extract.discover_over_extract", discover_over_extract(limited, folder))
-        peak, growth = memory_of_stages(largest, size.memory, folder)
-    report.measured("extract.peak_memory_gb", peak)
-    report.measured("extract.memory_growth", growth)
+    if "memory" in asked:
+        stages = ["extract"] if quick else STAGES
+        peak, growth = memory_of_stages(largest, size.memory, folder, stages)
+        report.measured("extract.peak_memory_gb", peak)
+        report.measured("extract.memory_growth", growth)
 
 
 def _draw(rates: dict[str, dict[str, float]], axes: Axes) -> None:

@@ -25,8 +25,9 @@ from pipeline import files
 ROOT = Path(__file__).resolve().parent.parent
 RESULTS = Path(__file__).resolve().parent / "results"
 
-SAMPLING = 0.05
-"""Seconds between two looks at the memory of a process."""
+SAMPLING, REST = 0.05, 10
+"""Seconds between two looks at the memory of a process, at least, and how many times what a look
+takes: adding up the pages of gigabytes takes long enough to slow the process that is watched."""
 
 
 @dataclass(frozen=True)
@@ -238,8 +239,9 @@ def watch(arguments: Sequence[str]) -> Watched:
         command = [sys.executable, *arguments]
         with subprocess.Popen(command, cwd=ROOT, stdout=output, stderr=errors) as process:
             while process.poll() is None:
+                begun = time.perf_counter()
                 peak = max(peak, _pss(process.pid))
-                time.sleep(SAMPLING)
+                time.sleep(max(SAMPLING, REST * (time.perf_counter() - begun)))
         took = time.perf_counter() - start
         output.seek(0)
         errors.seek(0)

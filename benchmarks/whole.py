@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
 import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -67,24 +66,24 @@ def memory_of_stages(
     peak : float
         The most any stage took above the bare imports, gigabytes.
     growth : float
-        The largest ratio between the large and the small run of one stage, of the same; NaN where
-        a stage takes no more than its imports, so that nothing can be said.
+        The largest ratio between the peaks of the large and the small run of one stage.
     """
     bare = {stage: watch(["-c", f"import stages.{stage}"]).peak for stage in stages}
-    above: list[dict[str, float]] = []
+    peaks: list[dict[str, float]] = []
     for size in sizes:
         run = folder / f"memory-{size}"
         watched = _run_stages(dict(options) | {"limit": str(size), "run": str(run)}, stages)
-        above.append({stage: watched[stage].peak - bare[stage] for stage in stages})
+        peaks.append({stage: watched[stage].peak for stage in stages})
         files.remove(run)
-    small, large = above
-    rows = [[stage, bare[stage], small[stage], large[stage]] for stage in stages]
-    header = ["stage", "bare imports", *(f"above them, {size} images" for size in sizes)]
+    small, large = peaks
+    rows = [
+        [stage, bare[stage], *(each[stage] for each in peaks), large[stage] - bare[stage]]
+        for stage in stages
+    ]
+    header = ["stage", "bare imports", *(f"{size} images" for size in sizes), "above imports"]
     show("peak memory of the process tree, GB (PSS)", header, rows)
-    peak = max(max(small.values()), max(large.values()))
-    if min(small.values()) <= 0:
-        return peak, math.nan
-    return peak, max(large[stage] / small[stage] for stage in stages)
+    above = max(each[stage] - bare[stage] for each in peaks for stage in stages)
+    return above, max(large[stage] / small[stage] for stage in stages)
 
 
 def discover_over_extract(options: Mapping[str, str], folder: Path) -> float:

@@ -195,13 +195,15 @@ def fit_bank(V: torch.Tensor, transform: nmf.Transform, layer: str, k: int, seed
     fits = [start(init="nndsvd"), *(start(seed=seed + each) for each in range(N_STARTS))]
     fitted = min(fits, key=lambda found: found.error)
     W, stats, _ = nmf.gauge(fitted.W, fitted.stats)
+    thresholds = presence_thresholds(nmf.encode(V, W.float()).numpy())
     return Bank(
         layer=layer,
         seed=seed,
         transform=transform,
         W=W.float().numpy(),
         context=nmf.context_vectors(stats).float().numpy(),
-        thresholds=presence_thresholds(nmf.encode(V, W.float()).numpy()),
+        thresholds=thresholds.values,
+        threshold_reasons=thresholds.reasons,
         energies=nmf.energies(W, stats).numpy(),
         stability=np.full(k, np.nan),
         error=fitted.error,

@@ -48,17 +48,6 @@ def lanes() -> Iterator[ThreadPoolExecutor]:
         _keep_freed_memory(False)
 
 
-@contextmanager
-def one_thread() -> Iterator[None]:
-    """Let torch compute on this thread alone, as in a lane."""
-    n_threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(n_threads)
-
-
 def in_order(
     pool: ThreadPoolExecutor, work: Callable[[Item], Result], items: Iterable[Item]
 ) -> Iterator[Result]:

@@ -118,7 +118,9 @@ class Run:
         """
         return self._gallery.image(image_id)
 
-    def heatmap(self, image_id: int, concept_id: int | None = None) -> NDArray[np.float32]:
+    def heatmap(
+        self, image_id: int, concept_id: int | None = None, *, per_image: bool = False
+    ) -> NDArray[np.float32]:
         """Return an image's heatmaps at its original size.
 
         Parameters
@@ -127,12 +129,15 @@ class Run:
             As in the tables.
         concept_id : int, optional
             One concept only.
+        per_image : bool
+            Scale each map by its own maximum in this image, from 0 to 1: shows where a weak concept
+            is strongest, but neither compares between images nor says whether it is there at all.
 
         Returns
         -------
         ndarray
-            float32 (k, height, width), or (height, width) for one concept; gauge units; NaN where
-            the network did not see the image.
+            float32 (k, height, width), or (height, width) for one concept; gauge units, the same
+            for all images; NaN where the network did not see the image.
 
         Raises
         ------
@@ -140,6 +145,9 @@ class Run:
             No such image or concept in the run.
         """
         maps = self.grid_heatmap(image_id)
+        if per_image:
+            most = maps.max(axis=(1, 2), keepdims=True)
+            maps = maps / np.where(most > 0, most, np.ones_like(most))
         if concept_id is None:
             return self.upsample(maps, image_id)
         self._tables.check_concept(concept_id)

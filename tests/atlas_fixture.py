@@ -231,6 +231,7 @@ def _concepts(parts: Parts, threshold: Floats, bare: bool) -> pd.DataFrame:
             "energy": energy / energy.sum() * 0.8,
             "stability": maybe(rng.uniform(0.3, 0.99, k)),
             "presence_threshold": threshold,
+            "threshold_reason": "Otsu over 1000 positive strengths",
             "importance": maybe(rng.gamma(1.0, 0.4, k)),
             "deletion_effect": maybe(rng.normal(0.4, 0.3, k)),
             "insertion_effect": maybe(rng.normal(0.3, 0.3, k)),

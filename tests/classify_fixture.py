@@ -35,6 +35,7 @@ def make_bank(channels: int, k: int, kind: str = "none", seed: int = 0) -> Bank:
         W=W,
         context=W,
         thresholds=np.full(k, 0.5, np.float32),
+        threshold_reasons=("given",) * k,
         energies=nothing,
         stability=nothing,
         error=0.5,

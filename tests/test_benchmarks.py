@@ -23,6 +23,7 @@ from benchmarks import (
     from_store,
     harness,
     peers,
+    scale,
 )
 from benchmarks.harness import Report, Target
 from pipeline.nmf import encode
@@ -51,6 +52,7 @@ AGREED = {
     "concepts.refinement_control_gap": ("at-least", 0.15),
     "concepts.fidelity.k50.agreement_over_svd": ("at-least", 0.95),
     "concepts.null.false_rate": ("at-most", 0.07),
+    "scale.two_workers_over_one": ("at-most", 1.15),
 } | {
     f"factorize.{network}.k{k}.{name}": bound
     for network in ("squeezenet1_1", "mobilenet_v2")
@@ -104,11 +106,11 @@ def test_a_report_says_what_was_missed(capsys: pytest.CaptureFixture[str]) -> No
 
 
 def test_targets_are_those_agreed_on() -> None:
-    targets = (*extract.TARGETS, *factorize.TARGETS, *concepts.TARGETS)
+    targets = (*extract.TARGETS, *factorize.TARGETS, *concepts.TARGETS, *scale.TARGETS)
     assert {target.name: (target.sense, target.bound) for target in targets} == AGREED
 
 
-@pytest.mark.parametrize("name", ["extract", "factorize"])
+@pytest.mark.parametrize("name", ["extract", "factorize", "scale"])
 def test_without_assets_every_target_is_skipped(
     name: str,
     tmp_path: Path,

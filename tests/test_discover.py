@@ -158,6 +158,10 @@ def test_calls_of_the_contract(run: Run, sample: Path) -> None:
     assert whole.shape == (k, 160, 160)
     assert whole.dtype == np.float32
     assert np.array_equal(run.heatmap(image_id, 3), whole[3])
+    scaled = run.heatmap(image_id, per_image=True)
+    grid = run.grid_heatmap(image_id).max(axis=(1, 2))[:, None, None]
+    assert np.nanmax(scaled) <= 1 + 1e-6
+    assert scaled * grid == pytest.approx(whole, abs=1e-4, nan_ok=True)
     assert run.object_mask(image_id).shape == (160, 160)
     top = run.sql("select top_label, coverage from concepts order by energy desc")
     assert isinstance(top, pd.DataFrame)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import numpy as np
 import pytest
 import torch
@@ -56,9 +58,14 @@ def test_thresholds_part_weak_from_strong() -> None:
     weak, strong = rng.normal(0.05, 0.01, 700), rng.normal(1.2, 0.1, 300)
     H = np.concatenate([np.zeros(9000), weak, strong]).clip(0).astype(np.float32)
     never = np.zeros_like(H)
-    found = presence_thresholds(np.stack([H, never, np.ones_like(H)], axis=1))
-    assert 0.1 <= found[0] < 0.9
-    assert found[1] == found[2] == 0.5
+    found = presence_thresholds(np.stack([H * 2, never, np.ones_like(H), H * 20, H / 9], axis=1))
+    assert 0.1 <= found.values[0] < 0.9
+    assert found.values[1] == found.values[2] == 0.5
+    assert found.values[3:].tolist() == pytest.approx([1.0, 0.1])
+    assert found.reasons[0] == "Otsu over 1000 positive strengths"
+    assert "0 positive strengths show nothing" in found.reasons[1]
+    assert re.search(r"gives 1\.\d+, bounded by the typical strength", found.reasons[3])
+    assert re.search(r"gives 0\.0\d+, bounded by a tenth", found.reasons[4])
 
 
 @given(st.integers(0, 10_000))

@@ -193,13 +193,15 @@ def _make_bank(
     order = torch.argsort(energies, descending=True, stable=True)
     W = W[:, order].float().contiguous()
     heldout = measure(position_blocks(workspace, transform, "heldout"), W.to(workspace.device))
+    thresholds = presence_thresholds(nmf.encode(V, W).numpy())
     return Bank(
         layer=workspace.config.layer,
         seed=workspace.config.seed,
         transform=transform,
         W=W.numpy(),
         context=nmf.context_vectors(stats)[:, order].float().contiguous().numpy(),
-        thresholds=presence_thresholds(nmf.encode(V, W).numpy()),
+        thresholds=thresholds.values,
+        threshold_reasons=thresholds.reasons,
         energies=energies[order].double().numpy(),
         stability=choice.stability(W),
         error=math.sqrt(max(0.0, 1 - float(energies.sum()))),

@@ -4,13 +4,14 @@ from pipeline.localize.finer import FineForeground, fit_fine, stack_layers
 from pipeline.localize.foreground import Foreground, fit_foreground
 from pipeline.localize.refine import refine, working_shape
 from pipeline.localize.regions import Regions, find_regions
-from pipeline.localize.thresholds import presence_thresholds
+from pipeline.localize.thresholds import Thresholds, presence_thresholds
 from pipeline.localize.winners import affinities
 
 __all__ = [
     "FineForeground",
     "Foreground",
     "Regions",
+    "Thresholds",
     "affinities",
     "find_regions",
     "fit_fine",

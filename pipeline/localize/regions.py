@@ -58,14 +58,14 @@ def find_regions(
     min_area : float
         Smallest share of the map that counts.
     """
-    seen = np.nan_to_num(maps, nan=-np.inf)
-    labels, n_regions = ndimage.label(seen >= thresholds[:, None, None], structure=IN_PLANE)
+    labels, n_regions = ndimage.label(maps >= thresholds[:, None, None], structure=IN_PLANE)
     if n_regions == 0:
         nothing = np.zeros(0)
         return Regions(nothing.astype(np.int64), np.zeros((0, 4)), nothing, nothing)
-    flat = labels.ravel()
-    counts = np.bincount(flat, minlength=n_regions + 1)[1:]
-    sums = np.bincount(flat, np.where(flat > 0, seen.ravel(), 0), minlength=n_regions + 1)[1:]
+    inside = np.flatnonzero(labels)
+    of_cell = labels.ravel()[inside]
+    counts = np.bincount(of_cell, minlength=n_regions + 1)[1:]
+    sums = np.bincount(of_cell, maps.ravel()[inside], minlength=n_regions + 1)[1:]
     slices = ndimage.find_objects(labels)
     height, width = maps.shape[1:]
     which = np.array([plane.start for plane, _, _ in slices], dtype=np.int64)

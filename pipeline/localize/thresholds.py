@@ -5,6 +5,8 @@ Notation: H positions × k in gauge units, h = 1 being a concept's typical stren
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import numpy as np
 from numpy.typing import NDArray
 from skimage.filters import threshold_otsu
@@ -14,7 +16,15 @@ BOUNDS = (0.1, 1.0)
 rounding would count as presence; above, the concept would be absent where it is as usual."""
 
 
-def presence_thresholds(H: NDArray[np.float32]) -> NDArray[np.float32]:
+@dataclass(frozen=True, eq=False)
+class Thresholds:
+    """Presence thresholds float32 (k,), gauge units, and for each a sentence how it came about."""
+
+    values: NDArray[np.float32]
+    reasons: tuple[str, ...]
+
+
+def presence_thresholds(H: NDArray[np.float32]) -> Thresholds:
     """Find for every concept the strength that best parts strong from weak (Otsu).
 
     Zeros are left out: how many positions are free of a concept says nothing of how strong it is
@@ -29,16 +39,26 @@ def presence_thresholds(H: NDArray[np.float32]) -> NDArray[np.float32]:
 
     Returns
     -------
-    ndarray
-        float32 (k,), within `BOUNDS`; 0.5 for a concept with fewer than two distinct strengths.
+    Thresholds
+        Within `BOUNDS`; 0.5 for a concept with fewer than two distinct strengths.
 
     References
     ----------
     Otsu, N. (1979). A threshold selection method from gray-level histograms.
     """
-    thresholds = np.full(H.shape[1], 0.5, dtype=np.float32)
-    for concept, strengths in enumerate(H.T):
-        positive = strengths[strengths > 0]
-        if np.unique(positive).size > 1:
-            thresholds[concept] = np.clip(threshold_otsu(positive), *BOUNDS)
-    return thresholds
+    found = [_threshold(strengths[strengths > 0]) for strengths in H.T]
+    values = np.array([value for value, _ in found], dtype=np.float32)
+    return Thresholds(values, tuple(reason for _, reason in found))
+
+
+def _threshold(positive: NDArray[np.float32]) -> tuple[float, str]:
+    """Find the threshold of one concept's positive strengths, and say how."""
+    if np.unique(positive).size < 2:
+        return 0.5, f"half of the typical strength: {len(positive)} positive strengths show nothing"
+    otsu = float(threshold_otsu(positive))
+    value = float(np.clip(otsu, *BOUNDS))
+    reason = f"Otsu over {len(positive)} positive strengths"
+    if value != otsu:
+        bound = "a tenth of the typical strength" if value > otsu else "the typical strength"
+        reason += f" gives {otsu:.3g}, bounded by {bound}"
+    return value, reason

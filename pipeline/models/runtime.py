@@ -3,9 +3,9 @@
 Ways to run one, in rising speed and falling exactness: float32 as the network was written; float32
 rearranged (channels last, batch normalisation folded into the convolutions), which rounds
 otherwise; the same in bfloat16, but for the last linear layer. Both of these can be compiled with
-frozen weights. How much each gains differs between machines by an
-order of magnitude, so nothing is assumed: it is timed, and checked against float32, on images of
-the dataset itself. All of them run in lanes, several batches at once, each on one thread.
+frozen weights. How much each gains differs between machines by an order of magnitude, so nothing is
+assumed: it is timed, and checked against float32, on images of the dataset itself. All of them run
+in lanes, several batches at once, each on one thread; on a graphics card one at a time, replayed.
 """
 
 from __future__ import annotations
@@ -24,11 +24,12 @@ import torch
 from torch import fx
 
 from pipeline.errors import UserError
-from pipeline.lanes import one_thread
 from pipeline.models.cut import Cut, Forward
 from pipeline.models.graph import fold_batch_norm, last_linear
 from pipeline.models.network import Normalize
+from pipeline.models.replay import Replay
 from pipeline.models.trial import MIN_PROBE, agreement_of, attempt, race
+from pipeline.nmf.threads import one_thread
 
 Arithmetic = Literal["fp32", "fp32-folded", "bf16"]
 Precision = Literal["auto"] | Arithmetic
@@ -71,6 +72,8 @@ class Runner:
         `compile_cut` to run later images exactly as earlier ones.
     how : str
         One sentence for the log: what was chosen and why.
+    replay : callable, optional
+        On a graphics card: `body` captured for batches of `batch_size`, where that is possible.
     """
 
     cut: Cut
@@ -80,6 +83,12 @@ class Runner:
     precision: Arithmetic
     compiled: bool
     how: str
+    replay: Replay | None = None
+
+    @property
+    def at_once(self) -> int:
+        """Number of batches that lanes run side by side."""
+        return torch.get_num_threads() if self.device.type == "cpu" else 1
 
     @torch.no_grad()
     def __call__(self, images: torch.Tensor) -> Forward:
@@ -97,10 +106,15 @@ class Runner:
         """
         n = len(images)
         images = images.to(self.device, non_blocking=True)
-        if self.compiled and n < self.batch_size:
-            # A compiled network is made for one shape; the rows added are cut off again.
+        if (self.compiled or self.replay) and n < self.batch_size:
+            # These are made for one shape; the rows added are cut off again.
             images = torch.cat([images, images[-1:].expand(self.batch_size - n, -1, -1, -1)])
-        return self.cut.arrange([each[:n] for each in self.body(images)])
+        return self.cut.arrange([each[:n] for each in (self.replay or self.body)(images)])
+
+    def blank(self) -> torch.Tensor:
+        """Return a full batch of black images, uint8, on the runner's device."""
+        sides = [self.cut.network.image_size] * 2
+        return torch.zeros(self.batch_size, 3, *sides, dtype=torch.uint8, device=self.device)
 
 
 def compile_cut(
@@ -144,14 +158,13 @@ def compile_cut(
     """
     device = _device(device, precision)
     body = cut.body if device.type == "cpu" else copy.deepcopy(cut.body).to(device)
-    exact = Runner(cut, body, device, batch_size, "fp32", False, "float32, exact")
+    exact = _captured(Runner(cut, body, device, batch_size, "fp32", False, "float32, exact"))
     if precision == "fp32":
         return exact
     if precision != "auto":
-        blank = torch.zeros(batch_size, 3, *[cut.network.image_size] * 2, dtype=torch.uint8)
         asked = _rearrange(exact, precision)
         asked = replace(asked, how=f"{asked.how} as asked for")
-        return _compile_where_it_pays(asked, compiled, blank, n_images)
+        return _compile_where_it_pays(asked, compiled, asked.blank(), n_images)
     if n_images < MIN_JOB:
         return _because(exact, f"a job of {n_images} images is too small to gain from less")
     if probe_images is None or len(probe_images) < FEWEST_PROBE:
@@ -218,10 +231,11 @@ def _compile(half: Runner, batch: torch.Tensor) -> tuple[Runner | None, str]:
     # It warns on every machine without a GPU that it found none.
     logging.getLogger("torch.utils.cpp_extension").setLevel(logging.ERROR)
     body = torch.compile(half.body, dynamic=False, options={"freezing": True})
-    faster = replace(half, body=body, compiled=True)
+    faster = replace(half, body=body, compiled=True, replay=None)
     try:
         with one_thread():  # compiled code computes on as many threads as compiled it
             faster(batch)
+        faster = _captured(faster)
     except (RuntimeError, OSError, subprocess.SubprocessError) as error:
         return None, f"the compiler failed ({str(error).strip().partition(chr(10))[0]})"
     return faster, ""
@@ -236,7 +250,19 @@ def _rearrange(exact: Runner, precision: Arithmetic) -> Runner:
         how = "bfloat16"
         _halve(body, exact.cut)
     body.to(memory_format=torch.channels_last)
-    return replace(exact, body=body.to(exact.device).eval(), precision=precision, how=how)
+    body = body.to(exact.device).eval()
+    return _captured(replace(exact, body=body, precision=precision, how=how, replay=None))
+
+
+def _captured(runner: Runner) -> Runner:
+    """Capture what runs on a graphics card; a network that cannot be captured runs as it is."""
+    if runner.device.type != "cuda":
+        return runner
+    try:
+        return replace(runner, replay=Replay(runner.body, runner.blank()))
+    except RuntimeError as error:
+        fault = str(error).strip().partition("\n")[0]
+        return _because(runner, f"not captured as a CUDA graph ({fault})")
 
 
 def _halve(body: fx.GraphModule, cut: Cut) -> None:

@@ -31,6 +31,10 @@ class Runs(Protocol):
     def batch_size(self) -> int:
         """Most images of a call."""
 
+    @property
+    def at_once(self) -> int:
+        """Number of batches that lanes run side by side."""
+
     def __call__(self, images: torch.Tensor) -> Forward:
         """Run the network on uint8 images (batch, 3, size, size)."""
 
@@ -69,7 +73,7 @@ def attempt(runner: Runs, images: torch.Tensor) -> tuple[torch.Tensor, float]:
     with lanes() as pool:
         results = [*in_order(pool, top, torch.split(images, runner.batch_size))]
     seconds = min(took for _, took in results)
-    return torch.cat([found for found, _ in results]), torch.get_num_threads() / seconds
+    return torch.cat([found for found, _ in results]), runner.at_once / seconds
 
 
 def race(batch: torch.Tensor, *runners: Runs) -> list[float]:

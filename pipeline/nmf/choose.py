@@ -15,6 +15,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 import torch
@@ -25,12 +26,14 @@ from pipeline.errors import UserError
 from pipeline.nmf.consensus import consensus
 from pipeline.nmf.data import check
 from pipeline.nmf.denormals import flush_denormals
+from pipeline.nmf.descent import Fit
 from pipeline.nmf.evaluate import gram, match, svd_errors
 from pipeline.nmf.passes import ENCODE_TOL, block_stats
-from pipeline.nmf.sampling import Start, fit_sample, fit_samples
+from pipeline.nmf.sampling import Start, fit_samples
 from pipeline.nmf.solve import Encoder
 from pipeline.nmf.splits import Images, Split, bi_cv_error, channel_folds, halves, shuffle_channels
 from pipeline.nmf.stats import relative_error
+from pipeline.nmf.threads import each_alone
 
 TOL = 3e-5  # of the relative error a step: a tenth of the differences between neighbouring k
 FOLDS = 4  # of the channels; two cut narrow concepts in two, and the error then says where
@@ -142,10 +145,8 @@ def choose_k(
     replicates: dict[int, list[Tensor]] = {}
     pairs: dict[int, list[Tensor]] = {}
     for done, (k, floor) in enumerate(zip(ks, floors, strict=True)):
-        starts = [Start(k, seed + r) for r in range(n_replicates)]
-        whole = fit_samples(V, starts, tol=TOL)
+        whole, apart = _fit_all(V, splits, k, seed)
         replicates[k] = [fit.W for fit in sorted(whole, key=lambda fit: fit.error)]
-        apart = [_fit_halves(V, split, k, seed + r) for r, split in enumerate(splits)]
         pairs[k] = [torch.stack([W.cpu() for W in pair]) for pair in apart if pair is not None]
         found = _judged(V, splits, apart, k, seed)
         again = _seed_stability([fit.W for fit in whole])
@@ -156,7 +157,7 @@ def choose_k(
     shuffled = shuffle_channels(V, seed)
     control: list[Row] = []
     for k in near_best(rows):
-        chance = [_fit_halves(shuffled, split, k, seed + r) for r, split in enumerate(splits)]
+        chance = _fit_halves(shuffled, splits, k, seed)
         control += _judged(shuffled, splits, chance, k, seed)
     k, flagged = decide(rows, control)
     rows = [row | {"chosen": row["k"] == k} for row in rows]
@@ -245,11 +246,42 @@ def _seed_stability(Ws: Sequence[Tensor]) -> list[float]:
     ]
 
 
-def _fit_halves(V: Tensor, split: Split | None, k: int, seed: int) -> tuple[Tensor, ...] | None:
-    """Fit the disjoint halves of the images."""
-    if split is None:
-        return None
-    return tuple(fit_sample(V[half], k, seed=seed, tol=TOL).W.to(V.device) for half in split)
+Halves = list[tuple[Tensor, ...] | None]
+
+
+def _fit_all(
+    V: Tensor, splits: Sequence[Split | None], k: int, seed: int
+) -> tuple[list[Fit], Halves]:
+    """Fit all images, a replicate a split, and the disjoint halves of each split."""
+    starts = [Start(k, seed + r) for r in range(len(splits))]
+    works: list[Callable[[], list[Fit]]] = [lambda: fit_samples(V, starts, tol=TOL)]
+    works += [partial(_fit_half, V, half, start) for half, start in _halves_of(splits, starts)]
+    whole, *apart = each_alone(lambda work: work(), works)
+    return whole, _paired(splits, V, apart)
+
+
+def _fit_halves(V: Tensor, splits: Sequence[Split | None], k: int, seed: int) -> Halves:
+    """Fit the disjoint halves of the images, of each split."""
+    starts = [Start(k, seed + r) for r in range(len(splits))]
+    jobs = _halves_of(splits, starts)
+    return _paired(splits, V, each_alone(lambda job: _fit_half(V, *job), jobs))
+
+
+def _halves_of(
+    splits: Sequence[Split | None], starts: Sequence[Start]
+) -> list[tuple[Tensor, Start]]:
+    pairs = zip(splits, starts, strict=True)
+    return [(half, start) for split, start in pairs if split is not None for half in split]
+
+
+def _fit_half(V: Tensor, half: Tensor, start: Start) -> list[Fit]:
+    return fit_samples(V[half], [start], tol=TOL)
+
+
+def _paired(splits: Sequence[Split | None], V: Tensor, fits: Sequence[list[Fit]]) -> Halves:
+    """Give the concepts of the halves, split by split."""
+    found = iter([fit.W.to(V.device) for (fit,) in fits])
+    return [None if split is None else (next(found), next(found)) for split in splits]
 
 
 def _judged(

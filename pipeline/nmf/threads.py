@@ -8,7 +8,7 @@ not need each other before their sums are added.
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from functools import cache
@@ -19,6 +19,7 @@ from torch import Tensor
 
 from pipeline.nmf.denormals import flush_denormals
 
+Item = TypeVar("Item")
 Result = TypeVar("Result")
 
 
@@ -58,6 +59,17 @@ def side_by_side(work: Callable[[slice], Result], V: Tensor, rows: int) -> list[
         if n_spans == 1:
             return [work(spans[0])]
         return list(_pool(n_threads).map(work, spans))
+
+
+def each_alone(work: Callable[[Item], Result], items: Sequence[Item]) -> list[Result]:
+    """Do the work on items, each on one thread, as many at once as torch has threads.
+
+    Results are in the order of the items, and the same for any number of threads.
+    """
+    with one_thread() as n_threads:
+        if min(n_threads, len(items)) < 2:
+            return [work(item) for item in items]
+        return list(_pool(n_threads).map(work, items))
 
 
 @cache

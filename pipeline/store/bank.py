@@ -18,9 +18,10 @@ from numpy.typing import NDArray
 from pipeline import files
 from pipeline.errors import UserError
 from pipeline.nmf import Transform, encode
+from pipeline.store.chunks import write_texts
 
 ENCODING = "concordance.bank"
-VERSION = "1.0"
+VERSION = "1.1"
 
 
 @dataclass(frozen=True)
@@ -39,6 +40,8 @@ class Bank:
         float32 (channels after the transform, k), gauge-fixed.
     thresholds : ndarray
         float32 (k,), presence thresholds τ in gauge units.
+    threshold_reasons : tuple of str
+        How each of them came about.
     energies, stability : ndarray
         float64 (k,); stability is NaN where it could not be measured.
     error, heldout_error, svd_error : float
@@ -56,6 +59,7 @@ class Bank:
     W: NDArray[np.float32]
     context: NDArray[np.float32]
     thresholds: NDArray[np.float32]
+    threshold_reasons: tuple[str, ...]
     energies: NDArray[np.float64]
     stability: NDArray[np.float64]
     error: float
@@ -110,6 +114,8 @@ def write_bank(path: Path, bank: Bank) -> None:
         for name, value in _stored(bank).items():
             if isinstance(value, np.ndarray):
                 file[name] = value
+            elif isinstance(value, tuple):
+                write_texts(file, name, value)
             else:
                 file.attrs[name] = value
 
@@ -147,7 +153,9 @@ def _parse(file: h5py.File) -> Bank:
     for field in fields(Bank):
         if field.name in values:
             continue
-        if field.name in file:
+        if field.name == "threshold_reasons":
+            values[field.name] = tuple(text.decode() for text in file[field.name][()])
+        elif field.name in file:
             values[field.name] = file[field.name][()]
         elif field.name in file.attrs:
             value = file.attrs[field.name]

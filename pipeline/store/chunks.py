@@ -66,6 +66,48 @@ def write(file: h5py.File, name: str, chunks: Chunks) -> None:
         dataset.id.write_direct_chunk((index, *[0] * len(chunks.shape)), chunk)
 
 
+def read(dataset: h5py.Dataset, rows: NDArray[np.int64] | None = None) -> NDArray[Any]:
+    """Read a dataset, or some of its rows; other threads run while it is decompressed.
+
+    Parameters
+    ----------
+    dataset : Dataset
+        Of any kind; those that `write` wrote are read fastest.
+    rows : ndarray, optional
+        int64, rising: nothing else is read or decompressed.
+
+    Raises
+    ------
+    OSError
+        A chunk is damaged.
+    """
+    shape = dataset.shape[1:]
+    n = len(dataset) if rows is None else len(rows)
+    if not n or not _is_ours(dataset):
+        every: NDArray[Any] = dataset[()]
+        return every if rows is None else every[rows]
+    codec, size = pa.Codec("zstd"), int(np.prod(shape)) * dataset.dtype.itemsize
+    found = np.empty((n, *shape), dataset.dtype)
+    for at, row in enumerate(range(n) if rows is None else rows.tolist()):
+        _, chunk = dataset.id.read_direct_chunk((row, *[0] * len(shape)))
+        try:
+            entry = codec.decompress(chunk, decompressed_size=size)
+            found[at] = np.frombuffer(entry, dataset.dtype).reshape(shape)
+        except ValueError as error:
+            raise OSError(f"row {row} of {dataset.name} is damaged: {error}") from error
+    return found
+
+
+def _is_ours(dataset: h5py.Dataset) -> bool:
+    """Say whether a dataset has a chunk a row, compressed by zstd alone."""
+    filters = dataset.id.get_create_plist()
+    return bool(
+        dataset.chunks == (1, *dataset.shape[1:])
+        and filters.get_nfilters() == 1
+        and filters.get_filter(0)[0] == hdf5plugin.Zstd.filter_id
+    )
+
+
 def write_texts(file: h5py.File, name: str, texts: Sequence[str]) -> None:
     """Write texts as a dataset of UTF-8, all as wide as the longest, padded by NUL."""
     encoded = np.array([text.encode() for text in texts], dtype=np.bytes_)

@@ -58,16 +58,14 @@ class PositionBlocks:
 
     def __iter__(self) -> Iterator[torch.Tensor]:
         """Yield float32 (positions, channels), one block a shard."""
-        for arrays in self.store.iterate(["V", "image_id"]):
-            wanted = np.isin(arrays["image_id"], list(self.image_ids))
-            if wanted.any():
-                V = self.transform.forward(_rows(arrays["V"][wanted]))
-                yield V if self.weights is None else V * self._factors(arrays, wanted)
+        for arrays in self.store.iterate(["V", "image_id"], self.image_ids):
+            if len(arrays["V"]):
+                V = self.transform.forward(_rows(arrays["V"]))
+                yield V if self.weights is None else V * self._factors(arrays)
 
-    def _factors(self, arrays: Arrays, wanted: NDArray[np.bool_]) -> torch.Tensor:
+    def _factors(self, arrays: Arrays) -> torch.Tensor:
         assert self.weights is not None
-        ids = arrays["image_id"][wanted].tolist()
-        factors = torch.tensor([self.weights[image_id] for image_id in ids])
+        factors = torch.tensor([self.weights[each] for each in arrays["image_id"].tolist()])
         _, height, width, _ = arrays["V"].shape
         return factors.repeat_interleave(height * width)[:, None]
 
@@ -164,10 +162,8 @@ def sample_by_energy(blocks: PositionBlocks, n: int, seed: int) -> torch.Tensor:
 def _images(
     store: ShardStore, image_ids: frozenset[int]
 ) -> Iterator[tuple[int, NDArray[np.float16] | NDArray[np.float32]]]:
-    for arrays in store.iterate(["V", "image_id"]):
-        for image_id, maps in zip(arrays["image_id"].tolist(), arrays["V"], strict=True):
-            if image_id in image_ids:
-                yield image_id, maps
+    for arrays in store.iterate(["V", "image_id"], image_ids):
+        yield from zip(arrays["image_id"].tolist(), arrays["V"], strict=True)
 
 
 def _rows(maps: NDArray[np.float16] | NDArray[np.float32]) -> torch.Tensor:

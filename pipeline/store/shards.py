@@ -8,13 +8,15 @@ Arrays have one compressed chunk an image, so that every image can be read alone
 from __future__ import annotations
 
 import contextlib
+from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import h5py
+import numpy as np
 from numpy.typing import NDArray
 
 from pipeline import files
@@ -23,6 +25,9 @@ from pipeline.store import chunks
 from pipeline.store.records import Record, read_record, write_record
 
 VERSION = "1.0"
+
+READERS = 2
+"""Threads that read ahead: one alone decompresses slower than passes over the data compute."""
 
 Arrays = dict[str, NDArray[Any]]
 
@@ -95,10 +100,21 @@ class ShardStore:
                 _write_array(file, name, array)
         write_record(self.record_path(index), [self.path(index)], made_from)
 
-    def read(self, index: int, names: Sequence[str] | None = None) -> Arrays:
-        """Read arrays of a shard, all of them or those named."""
+    def read(
+        self,
+        index: int,
+        names: Sequence[str] | None = None,
+        image_ids: frozenset[int] | None = None,
+    ) -> Arrays:
+        """Read arrays of a shard, all of them or those named; of all its images or of those given.
+
+        With `image_ids`, every array named has a row an image.
+        """
         with self.open(index) as file:
-            return {name: file[name][()] for name in names or _array_names(file)}
+            rows = None
+            if image_ids is not None:
+                rows = np.flatnonzero([each in image_ids for each in file["image_id"][()].tolist()])
+            return {name: chunks.read(file[name], rows) for name in names or _array_names(file)}
 
     def read_image(self, index: int, name: str, row: int) -> NDArray[Any]:
         """Read one image's entry of one array; nothing else is decompressed."""
@@ -117,16 +133,18 @@ class ShardStore:
         with self.open(index) as file:
             return dict(file.attrs)
 
-    def iterate(self, names: Sequence[str] | None = None) -> Iterator[Arrays]:
-        """Read all shards in order, the next one while the caller works on the last."""
-        with ThreadPoolExecutor(1) as reader:
-            pending = reader.submit(self.read, 0, names) if self.n_shards else None
+    def iterate(
+        self, names: Sequence[str] | None = None, image_ids: frozenset[int] | None = None
+    ) -> Iterator[Arrays]:
+        """Read all shards in order, the next ones while the caller works; see `read`."""
+        with ThreadPoolExecutor(READERS) as readers:
+            pending: deque[Future[Arrays]] = deque()
             for index in range(self.n_shards):
-                assert pending is not None
-                arrays = pending.result()
-                if index + 1 < self.n_shards:
-                    pending = reader.submit(self.read, index + 1, names)
-                yield arrays
+                pending.append(readers.submit(self.read, index, names, image_ids))
+                if len(pending) > READERS:
+                    yield pending.popleft().result()
+            while pending:
+                yield pending.popleft().result()
 
     @contextlib.contextmanager
     def open(self, index: int) -> Iterator[h5py.File]:

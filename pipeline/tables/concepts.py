@@ -49,6 +49,7 @@ def concept_rows(
             "energy": bank.energies,
             "stability": bank.stability,
             "presence_threshold": bank.thresholds,
+            "threshold_reason": bank.threshold_reasons,
             "importance": found.importance,
             "sobol_total": found.sobol_total,
             "deletion_effect": found.deletion_effect,

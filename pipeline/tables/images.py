@@ -81,11 +81,13 @@ def _raise(
     finer = max(1, min(FINER, MOST // max(h, w)))
     shape = (finer * h, finer * w)
     raised = np.zeros((n, k, *shape), dtype=np.float32)
-    for index in range(n):
-        maps = np.moveaxis(H[index], -1, 0)
-        affine = Affine(*arrays["affine"][index])
-        width, height = arrays["size"][index].tolist()
-        raised[index] = upsample(maps, grid, affine, (width, height), shape)
+    maps = np.ascontiguousarray(np.moveaxis(H, -1, 1))
+    places = np.column_stack([arrays["affine"], arrays["size"]])
+    for place in np.unique(places, axis=0):  # images of one size are raised together
+        which = np.flatnonzero((places == place).all(1))
+        affine, size = Affine(*place[:4]), (int(place[4]), int(place[5]))
+        found = upsample(maps[which].reshape(-1, h, w), grid, affine, size, shape)
+        raised[which] = found.reshape(-1, k, *shape)
     return raised, n
 
 

@@ -58,6 +58,7 @@ TABLES: dict[str, tuple[str, list[Column]]] = {
                 FLOAT,
                 "strength from which on it counts as present, gauge units",
             ),
+            ("threshold_reason", TEXT, "how that threshold came about"),
             ("importance", FLOAT, "mean drop of the predicted class's logit without it, logits"),
             (
                 "sobol_total",

@@ -7,7 +7,9 @@
   const [classBox, sortBox, strictBox] = ["class", "sort", "significant"].map(by);
   const cards = [...list.children];
   const noun = shown.textContent.trim().split(" ").pop();
-  const discs = new Map([...document.querySelectorAll(".disc")].map((each) => [each.dataset.id, each]));
+  const onMap = (kind) =>
+    new Map([...document.querySelectorAll(kind)].map((each) => [each.dataset.id, each]));
+  const [discs, names] = [onMap(".disc"), onMap(".disc-name")];
 
   const number = (card, key) => (card.dataset[key] ? Number(card.dataset[key]) : -Infinity);
   const orders = {
@@ -29,7 +31,7 @@
       const keep = matches(card, words);
       card.hidden = !keep;
       count += keep;
-      discs.get(card.dataset.id)?.classList.toggle("out", !keep);
+      for (const each of [discs, names]) each.get(card.dataset.id)?.classList.toggle("out", !keep);
     }
     shown.textContent = count === cards.length ? `${count} ${noun}` : `${count} of ${cards.length} ${noun}`;
     nothing.hidden = count > 0;

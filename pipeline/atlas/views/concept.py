@@ -92,8 +92,12 @@ def _facts(concept: Row) -> list[tuple[str, str, str]]:
         ("Importance", signed(concept["importance"]), "logits of the predicted class"),
         ("Deleting it", _points(concept["deletion_effect"], -1), "probability, where it stands"),
         ("It alone", _points(concept["insertion_effect"], 1), "probability, where it stands"),
-        ("Threshold", fixed(concept["presence_threshold"]), "strength from which it is present"),
+        ("Threshold", fixed(concept["presence_threshold"]), _threshold(concept)),
     ]
+
+
+def _threshold(concept: Row) -> str:
+    return f"strength from which it is present; {concept['threshold_reason']}"
 
 
 def _in_words(book: Catalogue, concept: Row) -> list[str]:

@@ -1,0 +1,63 @@
+"""True masks, and maps raised to them: what the benchmarks of localization share.
+
+Notation: V (images, h, w, channels) activations, H (images, h, w, k) strengths.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pipeline.evaluation import read_truth
+from pipeline.images import Affine, upsample
+from pipeline.jobs.workspace import Workspace
+from pipeline.maps import ImageMaps
+
+Maps = NDArray[np.float32]
+Mask = NDArray[np.bool_]
+
+SIGMA = 0.25
+"""Of the centred Gaussian, in image sides: its half maximum covers a quarter of the image."""
+
+
+def size_of(maps: ImageMaps, image_id: int) -> tuple[int, int]:
+    width, height = maps.entry(image_id)["size"].tolist()
+    return width, height
+
+
+def true_mask(maps: ImageMaps, image_id: int, path: Path) -> Mask:
+    labels = read_truth(path, size_of(maps, image_id)).labels
+    assert labels is not None
+    return labels > 0
+
+
+def gaussian(shape: tuple[int, int]) -> Maps:
+    """A centred Gaussian as evidence: 0 at half its maximum, in its standard deviations."""
+    axes = [((np.arange(n) + 0.5) / n - 0.5) / SIGMA for n in shape]
+    bump = np.exp(-(axes[0][:, None] ** 2 + axes[1] ** 2) / 2)
+    return ((bump - 0.5) / bump.std()).astype(np.float32)
+
+
+def read_maps(
+    workspace: Workspace, names: Iterable[str] = ("V", "H")
+) -> tuple[Maps, Maps, dict[int, int]]:
+    """Return all activations and heatmaps in working order, and each image's row."""
+    ids = np.concatenate([a["image_id"] for a in workspace.heatmaps.iterate(["image_id"])])
+    arrays: dict[str, Any] = {"V": np.zeros(0, np.float32)}
+    for name in names:
+        store = workspace.activations if name == "V" else workspace.heatmaps
+        arrays[name] = np.concatenate([a[name].astype(np.float32) for a in store.iterate([name])])
+    return arrays["V"], arrays["H"], {int(each): row for row, each in enumerate(ids)}
+
+
+def raise_squashed(workspace: Workspace, maps: Maps, shape: tuple[int, ...]) -> Maps:
+    """Raise maps (h, w, k) of a squashed image to (k, height, width)."""
+    size = workspace.grid.image_size
+    moved = np.ascontiguousarray(np.moveaxis(maps, -1, 0))
+    height, width = shape
+    affine = Affine(1.0, 1.0, 0.0, 0.0)
+    return upsample(moved, workspace.grid, affine, (size, size), (height, width))
