@@ -60,5 +60,5 @@ def _threshold(positive: NDArray[np.float32]) -> tuple[float, str]:
     reason = f"Otsu over {len(positive)} positive strengths"
     if value != otsu:
         bound = "a tenth of the typical strength" if value > otsu else "the typical strength"
-        reason += f" gives {otsu:.3g}, bounded by {bound}"
+        reason += f" gives {otsu:.4g}, bounded by {bound}"
     return value, reason
