@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from pipeline.atlas import formats
 from pipeline.atlas.catalogue import catalogue
 from pipeline.atlas.charts import Series, bars, histogram, line_chart, waterfall
-from pipeline.atlas.layout import concept_map
+from pipeline.atlas.layout import concept_map, label_baselines
 from pipeline.atlas.media import square_around
 from pipeline.atlas.selection import POOL, Examples, choose
 from pipeline.atlas.views.classes import class_facts, class_view
@@ -363,3 +363,11 @@ def test_the_overview_sets_the_concepts_beside_what_might_stand_in_for_them():
     assert dict(said["k_facts"])["relative error"]
     assert said["settings"]["MODEL"] == "blobs"
     assert overview(catalogue(synthetic(12, 3, bare=True), 4, 0))["headline"] is None
+
+
+def test_names_on_the_map_make_way_for_each_other() -> None:
+    discs = [(100, 100, 20), (150, 100, 20), (400, 100, 20)]
+    below, above, alone = label_baselines(discs, [90, 90, 90], 10)
+    assert below == alone == 100 + 20 + 12.5
+    assert above == 100 - 20 - 5
+    assert label_baselines([], [], 10).shape == (0,)

@@ -42,6 +42,50 @@ def concept_map(vectors: npt.ArrayLike, *, aspect: float = 1.6, steps: int = 300
     return points
 
 
+def label_baselines(discs: npt.ArrayLike, widths: npt.ArrayLike, size: float) -> Floats:
+    """Set a name below or above each disc, wherever it hides least of other names and discs.
+
+    Parameters
+    ----------
+    discs : array_like
+        (k, 3): x, y and radius of each; those that matter most come first and choose first.
+    widths : array_like
+        (k,) of the names, which are centred on their discs.
+    size : float
+        Of the letters.
+
+    Returns
+    -------
+    numpy.ndarray
+        float64 (k,): y of the names' baselines, in the units of `discs`.
+    """
+    circles = np.asarray(discs, np.float64).reshape(-1, 3)
+    middles, radii = circles[:, :2], circles[:, 2:]
+    squares = np.concatenate([middles - radii, middles + radii], axis=1)
+    names: list[Floats] = []
+    baselines = []
+    for at, ((x, y, radius), width) in enumerate(zip(circles, np.asarray(widths), strict=True)):
+        others = np.concatenate([np.delete(squares, at, axis=0), *names])
+        weights = np.where(np.arange(len(others)) < len(squares) - 1, 0.5, 1.0)
+        places = [y + radius + 1.25 * size, y - radius - 0.5 * size]
+        boxes = [
+            np.array([[x - width / 2, base - 0.8 * size, x + width / 2, base + 0.2 * size]])
+            for base in places
+        ]
+        hidden = [float((weights * _overlap(box, others)).sum()) for box in boxes]
+        best = int(np.argmin(hidden))
+        names.append(boxes[best])
+        baselines.append(places[best])
+    return np.array(baselines)
+
+
+def _overlap(box: Floats, others: Floats) -> Floats:
+    """Areas that a box x0, y0, x1, y1 shares with others."""
+    low = np.maximum(box[:, :2], others[:, :2])
+    high = np.minimum(box[:, 2:], others[:, 2:])
+    return np.asarray(np.maximum(high - low, 0.0).prod(axis=1))
+
+
 def _classical(target: Floats) -> Floats:
     squares = np.square(target)
     centred = squares - squares.mean(0) - squares.mean(1, keepdims=True) + squares.mean()

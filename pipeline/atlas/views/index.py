@@ -7,12 +7,16 @@ from typing import Any
 import numpy as np
 
 from pipeline.atlas.catalogue import Catalogue
-from pipeline.atlas.layout import concept_map
+from pipeline.atlas.layout import concept_map, label_baselines
 from pipeline.atlas.views.classes import ClassFacts
 from pipeline.atlas.views.concept import verdict
 from pipeline.atlas.views.overview import overview
 
 MAP_HEIGHT, MAP_ASPECT, MAP_TILE = 460, 1.9, 72
+LETTERS, LETTER = 11, 5.9
+"""Size of the map's letters, as in the style sheet, and about how wide one is."""
+
+_LONGEST = 18
 _N_NAMED = 36  # beyond so many concepts the map's pictures speak for themselves
 
 
@@ -88,12 +92,23 @@ def _map(book: Catalogue) -> dict[str, Any]:
                 "tile": (at % columns * MAP_TILE, at // columns * MAP_TILE),
             }
         )
+    discs.sort(key=lambda each: -each["r"])
+    for each in discs:
+        each["text"] = _shortened(each["name"]) + (f" {each['id']}" if each["twin"] else "")
+    circles = [(each["x"], each["y"], each["r"]) for each in discs]
+    widths = [LETTER * len(each["text"]) for each in discs]
+    for each, y in zip(discs, label_baselines(circles, widths, LETTERS), strict=True):
+        each["text_y"] = round(float(y), 1)
     lines = -(-len(concepts) // columns) if concepts else 1
     return {
         "width": round(width),
         "height": MAP_HEIGHT,
-        "discs": sorted(discs, key=lambda each: -each["r"]),
+        "discs": discs,
         "sheet": (columns * MAP_TILE, lines * MAP_TILE),
         "tile": MAP_TILE,
         "named": len(concepts) <= _N_NAMED,
     }
+
+
+def _shortened(name: str) -> str:
+    return name if len(name) <= _LONGEST else f"{name[: _LONGEST - 1]}…"
