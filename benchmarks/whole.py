@@ -93,7 +93,8 @@ def discover_over_extract(options: Mapping[str, str], folder: Path) -> float:
     what ``K=auto`` takes more.
     """
     run = folder / "discover"
-    whole = watch(["-m", "stages.discover", *_arguments(dict(options) | {"run": str(run)})])
+    arguments = _arguments(dict(options) | {"run": str(run)})
+    whole = watch(["-m", "stages.discover", *arguments], memory=False)
     stages = _record(run)["stages"]
     times = {name: float(stages[name]["seconds"]) for name in STAGES}
     rows: list[list[object]] = [[name, took, took / whole.seconds] for name, took in times.items()]
@@ -120,7 +121,7 @@ def _time_of_auto(options: Mapping[str, str], run: Path, folder: Path) -> float:
     """Return the seconds of the factorization with ``K=auto``, on the same activations."""
     workspace = prepare(make_config(dict(options) | {"k": "auto"}), folder)
     _take_over(Workspace.open(run), workspace)
-    watch(["-m", "stages.factorize", *_arguments({"run": str(folder)})])
+    watch(["-m", "stages.factorize", *_arguments({"run": str(folder)})], memory=False)
     took = float(_record(folder)["stages"]["factorize"]["seconds"])
     files.remove(folder)
     return took

@@ -27,8 +27,8 @@ AHEAD = 3
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3
 """Options of glibc's mallopt; -1 as a value of the first: never."""
 
-GLIBC_DEFAULT = 128 * 1024
-"""Of both of them."""
+GLIBC_MOST = 32 * 2**20
+"""How far glibc raises its threshold by itself; once set, it stays as it is set."""
 
 
 @contextmanager
@@ -76,7 +76,7 @@ def _keep_freed_memory(keep: bool) -> None:
     libc = ctypes.CDLL(None)
     if not hasattr(libc, "mallopt"):
         return  # not glibc
-    libc.mallopt(M_TRIM_THRESHOLD, -1 if keep else GLIBC_DEFAULT)
-    libc.mallopt(M_MMAP_THRESHOLD, 2**30 if keep else GLIBC_DEFAULT)
+    libc.mallopt(M_TRIM_THRESHOLD, -1 if keep else 2 * GLIBC_MOST)
+    libc.mallopt(M_MMAP_THRESHOLD, 2**30 if keep else GLIBC_MOST)
     if not keep:
         libc.malloc_trim(0)

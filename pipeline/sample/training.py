@@ -10,6 +10,7 @@ The shipped weights are the default recipe's, by `make sample-model`: 6,400 scen
 
 from __future__ import annotations
 
+import copy
 import json
 import multiprocessing
 from collections.abc import Callable, Iterator
@@ -27,7 +28,7 @@ from torch.nn import functional
 from pipeline import files
 from pipeline.sample.network import IMAGE_SIZE, MEAN, STD, SampleNet
 from pipeline.sample.objects import CLASSES
-from pipeline.sample.scenes import GENERATOR_VERSION, Cue, render_scene
+from pipeline.sample.scenes import GENERATOR_VERSION, render_scene
 
 TRAIN_SEED = 1_000_000  # the recipe's seed is added; no other scenes of the project start so high
 HELD_OUT_SEED = 2_000_000
@@ -76,19 +77,21 @@ class SceneSet:
     classes: torch.Tensor
 
 
-def render_set(
-    seed: int, n_scenes: int, size: int = IMAGE_SIZE, workers: int = 2, cue: Cue | None = None
-) -> SceneSet:
+def render_set(seed: int, n_scenes: int, size: int = IMAGE_SIZE, workers: int = 2) -> SceneSet:
     """Render scenes 0 … n - 1 of a seed, in worker processes where there are enough of them."""
     images = np.empty((n_scenes, 3, size, size), dtype=np.uint8)
-    jobs = [(seed, index, size, cue) for index in range(n_scenes)]
+    jobs = [(seed, index, size) for index in range(n_scenes)]
     for index, image in enumerate(_rendered(jobs, workers)):
         images[index] = image.transpose(2, 0, 1)
     return SceneSet(torch.from_numpy(images), torch.arange(n_scenes) % len(CLASSES))
 
 
 def train(
-    recipe: Recipe, log: Log = print, *, cue: Cue | None = None, size: int = IMAGE_SIZE
+    recipe: Recipe,
+    log: Log = print,
+    *,
+    scenes: SceneSet | None = None,
+    start: SampleNet | None = None,
 ) -> SampleNet:
     """Render the scenes and train a network on them.
 
@@ -98,22 +101,24 @@ def train(
         What to do.
     log : callable
         Takes one line an epoch.
-    cue : Cue, optional
-        A mark to plant in the scenes: a shortcut that the network may learn.
-    size : int
-        Pixels along each side of the scenes.
+    scenes : SceneSet, optional
+        What to train on; by default it is rendered from the recipe's seed.
+    start : SampleNet, optional
+        Where to start; by default from weights drawn by the recipe's seed. Left as it is.
 
     Returns
     -------
     SampleNet
         The trained network, float32, in evaluation mode.
     """
-    seed = TRAIN_SEED + recipe.seed
-    scenes = render_set(seed, recipe.n_scenes, size, recipe.workers, cue)
-    log(f"rendered {recipe.n_scenes} scenes")
+    if scenes is None:
+        seed = TRAIN_SEED + recipe.seed
+        scenes = render_set(seed, recipe.n_scenes, workers=recipe.workers)
+        log(f"rendered {recipe.n_scenes} scenes")
     with _threads(recipe.threads), torch.random.fork_rng(devices=[]):
         torch.manual_seed(recipe.seed)
-        network = SampleNet().to(memory_format=torch.channels_last)
+        network = SampleNet() if start is None else copy.deepcopy(start)
+        network = network.to(memory_format=torch.channels_last)
         _fit(network, scenes, recipe, log)
     return network.to(memory_format=torch.contiguous_format).eval()
 
@@ -190,10 +195,8 @@ def _augment(images: torch.Tensor, draw: torch.Generator) -> torch.Tensor:
     return moved.contiguous(memory_format=torch.channels_last)
 
 
-def _rendered(
-    jobs: list[tuple[int, int, int, Cue | None]], workers: int
-) -> Iterator[npt.NDArray[np.uint8]]:
-    """Give the images of (seed, index, size, cue) in order."""
+def _rendered(jobs: list[tuple[int, int, int]], workers: int) -> Iterator[npt.NDArray[np.uint8]]:
+    """Give the images of (seed, index, size) in order."""
     if workers < 2 or len(jobs) < FEW:
         yield from map(_render, jobs)
         return
@@ -202,7 +205,7 @@ def _rendered(
         yield from pool.map(_render, jobs, chunksize=8)
 
 
-def _render(job: tuple[int, int, int, Cue | None]) -> npt.NDArray[np.uint8]:
+def _render(job: tuple[int, int, int]) -> npt.NDArray[np.uint8]:
     return render_scene(*job).image
 
 

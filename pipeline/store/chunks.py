@@ -7,6 +7,7 @@ grow under any shuffle filter.
 
 from __future__ import annotations
 
+import mmap
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -87,7 +88,7 @@ def read(dataset: h5py.Dataset, rows: NDArray[np.int64] | None = None) -> NDArra
         every: NDArray[Any] = dataset[()]
         return every if rows is None else every[rows]
     codec, size = pa.Codec("zstd"), int(np.prod(shape)) * dataset.dtype.itemsize
-    found = np.empty((n, *shape), dataset.dtype)
+    found = _own_pages((n, *shape), dataset.dtype)
     for at, row in enumerate(range(n) if rows is None else rows.tolist()):
         _, chunk = dataset.id.read_direct_chunk((row, *[0] * len(shape)))
         try:
@@ -96,6 +97,16 @@ def read(dataset: h5py.Dataset, rows: NDArray[np.int64] | None = None) -> NDArra
         except ValueError as error:
             raise OSError(f"row {row} of {dataset.name} is damaged: {error}") from error
     return found
+
+
+def _own_pages(shape: tuple[int, ...], dtype: np.dtype[Any]) -> NDArray[Any]:
+    """Give an array whose memory goes back to the system as soon as nothing refers to it.
+
+    Arrays of a shard's size are let go by another thread than the one that made them; allocators
+    keep them for that one, and a long job came to hold a fifth more than a short one.
+    """
+    size = int(np.prod(shape)) * dtype.itemsize
+    return np.frombuffer(mmap.mmap(-1, size), dtype).reshape(shape)
 
 
 def _is_ours(dataset: h5py.Dataset) -> bool:

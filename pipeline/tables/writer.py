@@ -19,10 +19,10 @@ from pipeline.tables.database import open_database
 from pipeline.tables.schemas import ORDER, ROW_GROUP, TABLES, schema, to_arrow
 from pipeline.tables.views import VIEWS, views_file
 
-SORT_MEMORY = "1GB"
+SORT_MEMORY = "256MB"
 
-PIECE = 8 * ROW_GROUP
-"""Rows of a table that wait in memory, some 20 to 40 MB, before they are put aside."""
+PIECE = ROW_GROUP
+"""Rows of a table that wait in memory, some 3 to 5 MB, before they are put aside."""
 
 
 class TableWriter:

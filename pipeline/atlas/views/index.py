@@ -78,7 +78,7 @@ def _map(book: Catalogue) -> dict[str, Any]:
     width = MAP_HEIGHT * MAP_ASPECT
     columns = max(1, int(np.ceil(np.sqrt(len(concepts)))))
     names = [book.name(each) for each in book.concepts]
-    discs = []
+    discs: list[dict[str, Any]] = []
     for at, (concept, (x, y)) in enumerate(zip(concepts, points, strict=True)):
         concept_id = int(concept["concept_id"])
         discs.append(
