@@ -10,6 +10,7 @@ import pytest
 import torch
 
 from pipeline.lanes import AHEAD, in_order, lanes
+from pipeline.nmf.threads import each_alone
 
 
 @pytest.fixture(autouse=True)
@@ -40,6 +41,20 @@ def test_a_lane_computes_on_one_thread_and_the_caller_on_all_again() -> None:
     thread.start()
     thread.join()
     assert seen == [2]
+
+
+def test_independent_fits_run_side_by_side_in_their_order() -> None:
+    def work(item: int) -> tuple[int, int, str]:
+        time.sleep(0.05)
+        return item, torch.get_num_threads(), threading.current_thread().name
+
+    found = each_alone(work, range(6))
+    assert [(item, n) for item, n, _ in found] == [(item, 1) for item in range(6)]
+    assert len({name for *_, name in found}) == 2
+    assert each_alone(lambda item: each_alone(work, [item])[0][0], range(2)) == [0, 1]
+    assert torch.get_num_threads() == 2
+    torch.set_num_threads(1)
+    assert {name for *_, name in each_alone(work, range(2))} == {threading.current_thread().name}
 
 
 def test_items_are_taken_up_only_a_little_ahead() -> None:

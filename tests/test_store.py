@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from typing import Any
 
+import h5py
+import hdf5plugin
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -13,7 +16,14 @@ from hypothesis import strategies as st
 from pipeline.errors import UserError
 from pipeline.images import Dataset, ImageRecord, make_image_id
 from pipeline.nmf import Transform
-from pipeline.store import Listing, PositionBlocks, ShardStore, make_listing, sample_positions
+from pipeline.store import (
+    Listing,
+    PositionBlocks,
+    ShardStore,
+    chunks,
+    make_listing,
+    sample_positions,
+)
 
 SHAPE = (5, 4, 5)
 
@@ -46,6 +56,48 @@ def test_arrays_come_back_as_they_went_in(tmp_path: Path) -> None:
     assert [text.decode() for text in found["text"]] == ["ä", "b\n"]
     assert store.attributes(0)["layer"] == "features"
     assert np.array_equal(store.read_image(0, "V", 1), arrays["V"][1])
+
+
+def test_images_are_read_alone(tmp_path: Path) -> None:
+    store = fill(tmp_path)
+    whole = [arrays["V"] for arrays in store.iterate(["V"])]
+    wanted = frozenset({1, 2, 10, 99})
+    found = list(store.iterate(["V", "image_id"], wanted))
+    assert [each["image_id"].tolist() for each in found] == [[1, 2], [], [10]]
+    assert np.array_equal(found[0]["V"], whole[0][[1, 2]])
+    assert found[1]["V"].shape == (0, *SHAPE)
+    assert np.array_equal(found[2]["V"], whole[2][[2]])
+
+
+@pytest.mark.parametrize(
+    "how",
+    [
+        {"chunks": (1, *SHAPE), **hdf5plugin.Zstd(clevel=3)},
+        {"chunks": (2, *SHAPE), **hdf5plugin.Zstd(clevel=3)},
+        {"chunks": (1, *SHAPE), "compression": "gzip"},
+        {"chunks": (1, *SHAPE), "shuffle": True, **hdf5plugin.Zstd(clevel=3)},
+        {},
+    ],
+)
+def test_arrays_that_others_have_written_are_read_too(tmp_path: Path, how: dict[str, Any]) -> None:
+    V = np.random.default_rng(0).random((4, *SHAPE)).astype(np.float32)
+    with h5py.File(tmp_path / "other.h5", "w") as file:
+        dataset = file.create_dataset("V", data=V, **how)
+        assert np.array_equal(chunks.read(dataset), V)
+        assert np.array_equal(chunks.read(dataset, np.array([0, 3])), V[[0, 3]])
+
+
+def test_a_damaged_chunk_says_so(tmp_path: Path) -> None:
+    store = fill(tmp_path)
+    path = store.path(1)
+    with h5py.File(path, "r") as file:
+        place = file["V"].id.get_chunk_info(2)
+    with path.open("r+b") as raw:
+        raw.seek(place.byte_offset)
+        raw.write(bytes(8))
+    assert len(store.read(1, ["V"], frozenset({4, 5}))["V"]) == 2
+    with pytest.raises(UserError, match=r"shard-00001\.h5 is damaged"):
+        store.read(1)
 
 
 def test_a_shard_counts_once_its_record_stands(tmp_path: Path) -> None:
