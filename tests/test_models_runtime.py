@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import functools
 import os
 from pathlib import Path
@@ -15,6 +16,7 @@ from torch import nn
 from pipeline.errors import UserError
 from pipeline.models import Cut, Network, cut, load_network
 from pipeline.models.runtime import Arithmetic, compile_cut
+from pipeline.models.trial import attempt
 
 ASSETS = Path(os.environ.get("CONCORDANCE_ASSETS", "../shared/assets"))
 REAL = pytest.mark.skipif(
@@ -64,10 +66,27 @@ def _images(n: int, size: int = 32) -> torch.Tensor:
 
 @functools.cache
 def _real_images(n: int) -> torch.Tensor:
+    files = _real_files()
+    return _read(files[:: len(files) // n][:n])
+
+
+def _real_files() -> list[Path]:
     files = sorted((ASSETS / "images" / "imagenette224").rglob("*.*"))
-    files = [file for file in files if file.suffix.lower() in (".jpg", ".jpeg", ".png")]
-    pixels = [np.array(Image.open(file).convert("RGB")) for file in files[:: len(files) // n][:n]]
+    return [file for file in files if file.suffix.lower() in (".jpg", ".jpeg", ".png")]
+
+
+def _read(files: list[Path]) -> torch.Tensor:
+    pixels = [np.array(Image.open(file).convert("RGB")) for file in files]
     return torch.stack([torch.from_numpy(each).permute(2, 0, 1) for each in pixels])
+
+
+def _labelled_images(n: int) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return images drawn at random, and their classes."""
+    with (ASSETS / "images" / "imagenette224_classes.csv").open(encoding="utf-8") as file:
+        class_of = {row["label"]: int(row["class_id"]) for row in csv.DictReader(file)}
+    files = _real_files()
+    drawn = [files[index] for index in np.random.default_rng(0).permutation(len(files))[:n]]
+    return _read(drawn), torch.tensor([class_of[file.parent.name] for file in drawn])
 
 
 def test_fp32_is_the_network_itself() -> None:
@@ -238,3 +257,23 @@ def test_bf16_finds_the_same_class_on_real_images(name: str, error: float) -> No
         same += int((a.logits.argmax(1) == b.logits.argmax(1)).sum())
         assert (a.V - b.V.float()).norm() / a.V.norm() < error
     assert same >= 57
+
+
+@REAL
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["squeezenet1_1", "mobilenet_v2"])
+def test_what_auto_chooses_is_as_accurate_on_real_images(name: str) -> None:
+    """On images and labels that the choice was not made on."""
+    made = cut(load_network(name, ASSETS / "weights" / f"{name}.safetensors"), "auto")
+    images, classes = _labelled_images(856)
+    probe, images, classes = images[:256], images[256:], classes[256:]
+    given = {"probe_images": probe, "n_images": 100_000, "batch_size": 20}
+    chosen = compile_cut(made, precision="auto", compiled=False, **given)  # type: ignore[arg-type]
+    exact = compile_cut(made, precision="fp32", batch_size=20)
+    assert chosen.precision != "fp32", chosen.how
+    expected, found = (attempt(runner, images)[0] for runner in (exact, chosen))
+    same = float((expected == found).double().mean())
+    before, after = (float((each == classes).double().mean()) for each in (expected, found))
+    print(f"{name}: {chosen.how}; same {same:.1%}, accuracy {before:.1%} and {after:.1%}")
+    assert same >= 0.98
+    assert abs(before - after) <= 0.005
