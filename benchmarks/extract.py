@@ -166,7 +166,7 @@ def fastest_forward(
 
 def in_lanes(work: Callable[[Any], object], items: Iterable[Any]) -> list[object]:
     """Do `work` on all items, in lanes."""
-    with lanes() as pool:
+    with lanes(keep_memory=True) as pool:
         return list(in_order(pool, work, items))
 
 

@@ -32,20 +32,28 @@ GLIBC_MOST = 32 * 2**20
 
 
 @contextmanager
-def lanes() -> Iterator[ThreadPoolExecutor]:
+def lanes(*, keep_memory: bool = False) -> Iterator[ThreadPoolExecutor]:
     """Give a pool of as many threads as torch computes with, each of them a lane.
 
     In a lane torch computes on that thread alone. Work not begun when the block ends is dropped.
+
+    Parameters
+    ----------
+    keep_memory : bool
+        Use freed memory again rather than hand it back: for work that frees and needs the same
+        large buffers over and over, such as a network run operator by operator.
     """
     n_lanes = torch.get_num_threads()
-    _keep_freed_memory(True)
+    if keep_memory:
+        _keep_freed_memory(True)
     pool = ThreadPoolExecutor(n_lanes, "lane", initializer=torch.set_num_threads, initargs=(1,))
     try:
         yield pool
     finally:
         pool.shutdown(cancel_futures=True)
         torch.set_num_threads(n_lanes)  # threads started later would take over the lanes' one
-        _keep_freed_memory(False)
+        if keep_memory:
+            _keep_freed_memory(False)
 
 
 def in_order(

@@ -183,7 +183,7 @@ def _extract(
         return task[0], run_batch(workspace, runner, task[1])
 
     writing: deque[Future[dict[str, int]]] = deque()
-    with lanes() as pool, ThreadPoolExecutor(1) as writer:
+    with lanes(keep_memory=True) as pool, ThreadPoolExecutor(1) as writer:
         done = in_order(pool, work, _tasks(workspace, shards, runner.batch_size))
         for index, results in groupby(done, key=itemgetter(0)):
             batches = []

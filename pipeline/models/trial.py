@@ -70,7 +70,7 @@ def attempt(runner: Runs, images: torch.Tensor) -> tuple[torch.Tensor, float]:
         found = torch.where(logits.isfinite().all(1), logits.argmax(1), -1).cpu()
         return found, (time.perf_counter() - started) / len(batch)
 
-    with lanes() as pool:
+    with lanes(keep_memory=True) as pool:
         results = [*in_order(pool, top, torch.split(images, runner.batch_size))]
     seconds = min(took for _, took in results)
     return torch.cat([found for found, _ in results]), runner.at_once / seconds
