@@ -104,13 +104,15 @@ def test_planted_concepts_come_back(activations: Floats) -> None:
     come_back(plant(activations, 6, noise=0.25, seed=1), 6)
 
 
-@pytest.mark.slow
-@pytest.mark.xfail(
-    strict=False,
+MISSED = pytest.mark.xfail(
+    strict=True,
     reason="not reached: noise cut off at zero has a mean of its own, which predicts other channels"
     " as a concept does, so that the least error lies beside the planted number; see METHODS.md",
 )
-@pytest.mark.parametrize("seed", [0, 1])
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("seed", [pytest.param(0, marks=MISSED), 1])
 def test_planted_concepts_come_back_from_noise_of_half_the_signal(
     real_activations: Floats, seed: int
 ) -> None:

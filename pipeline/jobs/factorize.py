@@ -132,7 +132,7 @@ def _fit(
 
 def _key(workspace: Workspace) -> str:
     """Say what decides the bits of a fit: options, images, and how this machine computes."""
-    listing = files.sha256(workspace.folder / "activations" / "images.parquet")
+    listing = files.sha256(workspace.listing_path)
     machine = (torch.get_num_threads(), torch.backends.cpu.get_cpu_capability(), workspace.device)
     return " ".join(map(str, (workspace.config.digest(), listing, *machine)))
 

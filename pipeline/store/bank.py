@@ -153,10 +153,10 @@ def _parse(file: h5py.File) -> Bank:
     for field in fields(Bank):
         if field.name in values:
             continue
-        if field.name == "threshold_reasons":
-            values[field.name] = tuple(text.decode() for text in file[field.name][()])
-        elif field.name in file:
-            values[field.name] = file[field.name][()]
+        if field.name in file:
+            value = file[field.name][()]
+            is_text = h5py.check_string_dtype(file[field.name].dtype) is not None
+            values[field.name] = tuple(map(bytes.decode, value)) if is_text else value
         elif field.name in file.attrs:
             value = file.attrs[field.name]
             values[field.name] = value if isinstance(value, str) else value.item()
