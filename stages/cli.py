@@ -76,11 +76,19 @@ def parse(description: str, options: Mapping[str, str], argv: Sequence[str]) -> 
         parser.add_argument(f"--{name.replace('_', '-')}", metavar="…", help=text, default="")
     known, unknown = parser.parse_known_args(argv)
     if unknown:
-        name = unknown[0].lstrip("-").partition("=")[0].replace("-", "_").upper()
-        near = suggest(name, [option.upper() for option in options])
-        takes = ", ".join(option.upper() for option in options) or "none"
-        raise UserError(f"unknown option {name}; {near or 'options: ' + takes}")
+        raise UserError(_unknown(unknown[0], options))
     return {name: value for name, value in vars(known).items() if value}
+
+
+def _unknown(word: str, options: Mapping[str, str]) -> str:
+    """Say what is wrong with a word that is no option of a command."""
+    name, is_pair, value = word.lstrip("-").partition("=")
+    name = name.replace("-", "_").upper()
+    if name.lower() in options and is_pair:  # as make takes them
+        return f"{word}: write it as --{name.lower().replace('_', '-')}={value}"
+    near = suggest(name, [option.upper() for option in options])
+    takes = ", ".join(option.upper() for option in options) or "none"
+    return f"unknown option {name}; {near or 'options: ' + takes}"
 
 
 def workspace_of(options: Options) -> Workspace:

@@ -144,6 +144,8 @@ def test_no_network_ends_in_a_sentence_that_says_what_to_pass(
 def test_a_stray_word_is_not_taken_for_an_option(capsys: pytest.CaptureFixture[str]) -> None:
     assert command(discover.job, DISCOVER, ["word"]) == 2
     assert "unknown option WORD" in capsys.readouterr().err
+    assert command(discover.job, DISCOVER, ["IMAGE_SIZE=96"]) == 2
+    assert "IMAGE_SIZE=96: write it as --image-size=96" in capsys.readouterr().err
 
 
 def test_empty_values_are_not_given() -> None:

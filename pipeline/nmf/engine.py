@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable, Sequence
+from functools import partial
+from typing import Any
 
 from torch import Tensor
 
@@ -48,7 +50,6 @@ def fit(
     tol: float = TOL,
     max_passes: int = 10,
     sample_tol: float = SAMPLE_TOL,
-    sample_steps: int = 200,
     progress: Progress | None = None,
     checkpoint: Checkpoint | None = None,
     H: Tensor | None = None,
@@ -79,7 +80,7 @@ def fit(
         of itself.
     max_passes : int
         Passes at most; at least one is made.
-    sample_tol, sample_steps : float, int
+    sample_tol : float
         The same for the steps on the sample.
     progress : callable, optional
         Called with (phase, step, relative error) after each step.
@@ -101,33 +102,26 @@ def fit(
     """
     flush_denormals()
     _check_widths(blocks, sample)
+    penalty = penalty or Penalty()
+    passes = partial(
+        Descent,
+        tol=tol,
+        max_steps=max_passes,
+        phase="pass",
+        fixed=fixed,
+        penalty=penalty,
+        progress=progress,
+    )
     saved = None if checkpoint is None else checkpoint.load()
     if saved is None:
-        part = (penalty or Penalty()).of_share(len(sample) / max(1, blocks.n_positions))
-        (first,) = fit_samples(
-            sample,
-            [Start(k, seed, init, W0, fixed)],
-            penalty=part,
-            tol=sample_tol,
-            max_steps=sample_steps,
-            progress=progress,
-            rough=True,
-        )
-        W, history, reseeded = first.W.to(sample.device), first.history, first.reseeded
+        part = penalty.of_share(len(sample) / max(1, blocks.n_positions))
+        how: dict[str, Any] = {"penalty": part, "tol": sample_tol, "progress": progress}
+        (first,) = fit_samples(sample, [Start(k, seed, init, W0, fixed)], rough=True, **how)
+        W, cursor = first.W.to(sample.device), Cursor()
+        descent = passes(W, history=first.history, reseeded=first.reseeded)
     else:
-        W, history, reseeded = sample.new_zeros(sample.shape[1], k), [], 0
-    descent = Descent(
-        W,
-        tol,
-        max_passes,
-        "pass",
-        fixed=fixed,
-        penalty=penalty or Penalty(),
-        progress=progress,
-        history=history,
-        reseeded=reseeded,
-    )
-    cursor = Cursor() if saved is None else unpack(saved, descent)
+        descent = passes(sample.new_zeros(sample.shape[1], k))
+        cursor = unpack(saved, descent)
 
     def save(cursor: Cursor) -> None:
         if checkpoint is not None and checkpoint.due():
@@ -135,7 +129,7 @@ def fit(
 
     _stream(blocks, [descent], cursor, save, H)
     if H is not None and (saved is not None or descent.best is not descent.told):
-        encoder = descent.penalty.encoder(descent.best, H_TOL)
+        encoder = penalty.encoder(descent.best, H_TOL)
         sweep_many(blocks, [encoder], v_sq=descent.fit().stats.v_sq, out=H)
     return descent.fit()
 
@@ -148,7 +142,6 @@ def fit_many(
     tol: float = TOL,
     max_passes: int = 10,
     sample_tol: float = SAMPLE_TOL,
-    sample_steps: int = 200,
 ) -> list[Fit]:
     """Make several fits, of any k and seeds, in the same passes over the data.
 
@@ -156,7 +149,7 @@ def fit_many(
     """
     flush_denormals()
     _check_widths(blocks, sample)
-    firsts = fit_samples(sample, starts, tol=sample_tol, max_steps=sample_steps, rough=True)
+    firsts = fit_samples(sample, starts, tol=sample_tol, rough=True)
     descents = [
         Descent(
             first.W.to(sample.device),
