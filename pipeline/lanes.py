@@ -20,7 +20,7 @@ import torch
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 
-AHEAD = 3
+AHEAD = 2
 """Batches begun or waiting a lane: the lanes never stand idle while results are taken up."""
 
 

@@ -140,20 +140,12 @@ class ImageMaps:
         square, _ = fit_to_square(pixels, cut.network.image_size, config.resize)
         return {name: maps.numpy() for name, maps in cut.forward(square[None]).aux.items()}
 
-    @cached_property
-    def _order(self) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-        """The image ids ascending, and the place of each in the working order."""
-        image_ids = self._workspace.listing.frame["image_id"].to_numpy(np.int64)
-        places = np.argsort(image_ids)
-        return image_ids[places], places
-
     def _position(self, image_id: int) -> int:
         """Return an image's place in the working order, which says in which shard it is."""
-        image_ids, places = self._order
-        at = int(np.searchsorted(image_ids, int(image_id)))
-        if at == len(image_ids) or image_ids[at] != image_id:
+        (place,) = self._workspace.listing.places([image_id]).tolist()
+        if place < 0:
             raise self._no_image(image_id)
-        return int(places[at])
+        return int(place)
 
     def _shard(self, image_id: int) -> int:
         return self._position(image_id) // self._workspace.listing.images_per_shard

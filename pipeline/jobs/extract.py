@@ -38,7 +38,7 @@ BATCH_CUDA = 64
 PROBES = 256
 """Images on which ``PRECISION=auto`` is decided."""
 
-WRITES_AHEAD = 2
+WRITES_AHEAD = 1
 """Finished shards that may wait for the disk."""
 
 Tick = Callable[[int], object]

@@ -151,11 +151,7 @@ def position_blocks(workspace: Workspace, transform: nmf.Transform, split: str) 
 
 def measure(blocks: PositionBlocks, W: torch.Tensor) -> nmf.Stats:
     """Encode all positions with W fixed, on the device of W, and sum their statistics."""
-    stats = nmf.Stats.zeros(*W.shape)
-    for block in blocks:
-        V = block.to(W.device)
-        stats = stats + nmf.accumulate(V, nmf.encode(V, W))
-    return stats
+    return nmf.sweep(blocks, W, tol=nmf.H_TOL)
 
 
 def image_weights(workspace: Workspace) -> dict[int, float] | None:

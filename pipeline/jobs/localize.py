@@ -16,6 +16,10 @@ from pipeline.jobs.workspace import Workspace
 from pipeline.lanes import in_order, lanes
 from pipeline.nmf import flush_denormals
 from pipeline.progress import bar
+from pipeline.store import Arrays
+
+IMAGES = 32
+"""Images a lane has in float32 at once: with a whole shard, memory would rise by four of them."""
 
 
 def localize(workspace: Workspace, shards: list[int] | None = None) -> dict[str, int | float]:
@@ -64,34 +68,45 @@ def _worker(folder: Path) -> Workspace:
 def _localize(workspace: Workspace, index: int) -> dict[str, int]:
     flush_denormals()  # the flag is the thread's own, and workers have threads of theirs
     arrays = workspace.activations.read(index)
-    V = torch.from_numpy(arrays["V"]).float()
-    prefix = torch.from_numpy(arrays["prefix"]).float() if "prefix" in arrays else None
-    logits = torch.from_numpy(arrays["logits"])
-    if len(V):
-        H, residual = (found.cpu() for found in workspace.bank.encode(V.to(workspace.device)))
-        split = contributions(workspace.cut, workspace.bank, V, H, logits, prefix)
-    else:
-        H = torch.zeros((*V.shape[:3], workspace.bank.k))
-        residual, split = torch.zeros(V.shape[:3]), torch.zeros((0, workspace.bank.k))
+    n = len(arrays["V"])
+    at_once = IMAGES if workspace.device == "cpu" else max(1, n)
+    parts = [_find(workspace, arrays, slice(i, i + at_once)) for i in range(0, n, at_once)]
+    found = parts or [_nothing(workspace, arrays["V"].shape[1:3])]
+    kept = ("logits", "image_id", "size", "affine", "rejected_path", "rejected_reason")
     workspace.heatmaps.write(
         index,
-        {
-            "H": H.numpy().astype(np.float16),
-            "residual": residual.numpy().astype(np.float16),
-            "image_residual": _image_residual(V, residual).numpy(),
-            "contribution": split.numpy(),
-            "logits": arrays["logits"],
-            "image_id": arrays["image_id"],
-            "size": arrays["size"],
-            "affine": arrays["affine"],
-            "rejected_path": arrays["rejected_path"],
-            "rejected_reason": arrays["rejected_reason"],
-        },
+        {name: np.concatenate([part[name] for part in found]) for name in found[0]}
+        | {name: arrays[name] for name in kept},
         made_from(workspace, "heatmaps", index),
         layer=workspace.config.layer,
         k=workspace.bank.k,
     )
     return {"images": len(workspace.listing.shard(index))}
+
+
+def _find(workspace: Workspace, arrays: Arrays, images: slice) -> Arrays:
+    """Find the concepts in some images of a shard."""
+    V = torch.from_numpy(arrays["V"][images]).float()
+    prefix = torch.from_numpy(arrays["prefix"][images]).float() if "prefix" in arrays else None
+    logits = torch.from_numpy(arrays["logits"][images])
+    H, residual = (each.cpu() for each in workspace.bank.encode(V.to(workspace.device)))
+    return {
+        "H": H.numpy().astype(np.float16),
+        "residual": residual.numpy().astype(np.float16),
+        "image_residual": _image_residual(V, residual).numpy(),
+        "contribution": contributions(workspace.cut, workspace.bank, V, H, logits, prefix).numpy(),
+    }
+
+
+def _nothing(workspace: Workspace, grid: tuple[int, ...]) -> Arrays:
+    """Give what `_find` gives of no image at all: a shard of which every image was rejected."""
+    k, f32 = workspace.bank.k, np.float32
+    return {
+        "H": np.zeros((0, *grid, k), np.float16),
+        "residual": np.zeros((0, *grid), np.float16),
+        "image_residual": np.zeros(0, f32),
+        "contribution": np.zeros((0, k), f32),
+    }
 
 
 def _image_residual(V: torch.Tensor, residual: torch.Tensor) -> torch.Tensor:

@@ -83,8 +83,8 @@ def groups_of(
     workspace: Workspace, image_ids: NDArray[np.int64], top: NDArray[np.int64]
 ) -> list[str]:
     """Name the group whose object each image is searched for: its label, else its top class."""
-    frame = workspace.listing.frame.set_index("image_id")
-    labels = frame["label"].loc[image_ids.tolist()].tolist()
+    listing = workspace.listing
+    labels = listing.frame["label"].iloc[listing.places(image_ids)]
     return [
         f"class {index}" if label is None else f"label {label}"
         for label, index in zip(labels, top.tolist(), strict=True)

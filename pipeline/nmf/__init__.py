@@ -15,7 +15,7 @@ from pipeline.nmf.evaluate import gram, match, svd_error, svd_errors
 from pipeline.nmf.initialise import initialise
 from pipeline.nmf.passes import ENCODE_TOL, block_stats, sweep
 from pipeline.nmf.sampling import Start, fit_sample, fit_samples, thin
-from pipeline.nmf.solve import Encoder, encode
+from pipeline.nmf.solve import H_TOL, Encoder, encode
 from pipeline.nmf.splits import bi_cv_error, channel_folds, halves, shuffle_channels
 from pipeline.nmf.stats import (
     Stats,
@@ -24,6 +24,7 @@ from pipeline.nmf.stats import (
     energies,
     gauge,
     relative_error,
+    rows_at_once,
 )
 from pipeline.nmf.transforms import Transform, choose_transform
 
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "ENCODE_TOL",
+    "H_TOL",
     "NMF",
     "ArrayBlocks",
     "Blocks",
@@ -66,6 +68,7 @@ __all__ = [
     "match",
     "refine",
     "relative_error",
+    "rows_at_once",
     "sample_size",
     "shuffle_channels",
     "svd_error",

@@ -20,8 +20,8 @@ CHUNK = 32_768  # positions an in-memory array gives at once: 64 MB at 512 chann
 class Blocks(Protocol):
     """A data source: one iteration is one pass over all positions.
 
-    Every iteration yields the same float32 (rows, channels) blocks in the same order, already
-    transformed, non-negative and finite.
+    Every iteration yields the same (rows, channels) blocks in the same order, float32 or float16,
+    already transformed, non-negative and finite.
     """
 
     @property

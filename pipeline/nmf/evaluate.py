@@ -50,7 +50,7 @@ def gram(blocks: Iterable[Tensor]) -> Tensor:
     Parameters
     ----------
     blocks : iterable of Tensor
-        (rows, channels) float32 each.
+        (rows, channels) float32 or float16 each.
 
     Returns
     -------
@@ -61,7 +61,7 @@ def gram(blocks: Iterable[Tensor]) -> Tensor:
     for V in blocks:
         if total is None:
             total = torch.zeros(V.shape[1], V.shape[1], dtype=torch.float64, device=V.device)
-        for v in torch.split(V, ROWS):
+        for v in map(torch.Tensor.float, torch.split(V, ROWS)):
             total += v.T @ v
     if total is None:
         raise ValueError("no block to sum over")

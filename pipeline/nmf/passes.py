@@ -32,7 +32,7 @@ def sweep(
     Parameters
     ----------
     blocks : iterable of Tensor
-        (rows, channels) float32 each.
+        (rows, channels) float32 or float16 each.
     W : Tensor
         (channels, k) float32, on the device to compute on.
     tol : float
@@ -69,7 +69,7 @@ def sweep_many(
     Parameters
     ----------
     blocks : iterable of Tensor
-        (rows, channels) float32 each.
+        (rows, channels) float32 or float16 each.
     encoders : sequence of Encoder
         One a set of concepts.
     v_sq : float, optional
@@ -111,7 +111,7 @@ def block_stats(
     Parameters
     ----------
     V : Tensor
-        (rows, channels) float32.
+        (rows, channels) float32 or float16.
     encoders : sequence of Encoder
         One a set of concepts; V is worked on where they are.
     index : int, optional
@@ -154,7 +154,7 @@ def _span_stats(
 ) -> tuple[list[Stats], float]:
     """Give the statistics of neighbouring positions and, to `check` them, the least value."""
     sums = Sums(V.shape[1], [len(encoder.fold) for encoder in encoders], V.device)
-    low = V.new_zeros(())
+    low = torch.zeros((), device=V.device)
     start = 0
     for v, h in strengths(encoders, V):
         sums.add(v, h)

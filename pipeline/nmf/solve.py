@@ -111,31 +111,32 @@ def strengths(
     encoders : sequence of Encoder
         One a set of concepts; V meets them in one product.
     V : Tensor
-        (positions, channels) float32, or bfloat16 where rounding does not matter, on the device of
-        the encoders.
+        (positions, channels) float32, on the device of the encoders; float16, raised to float32
+        block by block; or bfloat16 where rounding does not matter, multiplied as it is.
     block : int, optional
         Positions computed at once, 2,048 on a CPU; the last ones are padded to as many with zeros.
 
     Yields
     ------
     v : Tensor
-        (rows, channels): the next rows of V.
+        (rows, channels): the next rows of V, float32 or bfloat16.
     h : Tensor
         (rows, Σk): their strengths, set beside set, in memory that the next block overwrites.
     """
     block = block or rows_at_once(V.device)
-    lift = torch.cat([encoder.lift for encoder in encoders], dim=1).to(V.dtype)
+    dtype = torch.float32 if V.dtype == torch.float16 else V.dtype
+    lift = torch.cat([encoder.lift for encoder in encoders], dim=1).to(dtype)
     offset = torch.cat([encoder.offset for encoder in encoders])
     widths = [len(encoder.fold) for encoder in encoders]
     constant, H = (offset.new_empty(block, len(offset)) for _ in range(2))
     work = [(offset.new_empty(block, k), offset.new_empty(block, k)) for k in widths]
     constants, results = torch.split(constant, widths, 1), torch.split(H, widths, 1)
-    for v in torch.split(V, block):
-        whole = v
+    for part in torch.split(V, block):
+        whole = v = part.to(dtype)
         if len(v) < block:
-            whole = V.new_zeros(block, V.shape[1])
+            whole = v.new_zeros(block, v.shape[1])
             whole[: len(v)] = v
-        if V.dtype == offset.dtype:
+        if dtype == offset.dtype:
             torch.addmm(offset, whole, lift, out=constant)
         else:
             torch.add(whole @ lift, offset, out=constant)
@@ -162,7 +163,7 @@ def encode(
     Parameters
     ----------
     V : Tensor
-        (positions, channels) float32; may be negative.
+        (positions, channels) float32 or float16; may be negative.
     W : Tensor
         (channels, k) float32.
     tol : float

@@ -11,7 +11,7 @@ from pipeline.store.classification import (
 from pipeline.store.listing import Listing, make_listing
 from pipeline.store.positions import PositionBlocks, sample_by_energy, sample_positions
 from pipeline.store.records import Record, combine, read_record, write_record
-from pipeline.store.shards import ShardStore, stored_size
+from pipeline.store.shards import Arrays, ShardStore, stored_size
 from pipeline.store.unfinished import UnfinishedFit
 
 FORMATS = {
@@ -24,6 +24,7 @@ FORMATS = {
 
 __all__ = [
     "FORMATS",
+    "Arrays",
     "Bank",
     "Chunks",
     "Classification",

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from pipeline import files
 from pipeline.errors import UserError
-from pipeline.nmf import Transform, encode
+from pipeline.nmf import Transform, encode, rows_at_once
 from pipeline.store.chunks import write_texts
 
 ENCODING = "concordance.bank"
@@ -91,9 +91,13 @@ class Bank:
         V = maps.float().reshape(-1, maps.shape[-1])
         W = torch.from_numpy(self.W).to(V.device)
         H = encode(self.transform.forward(V), W)
-        length = V.norm(dim=1)
-        residual = (V - self.transform.decode(H @ W.T)).norm(dim=1) / length.clamp_min(1e-12)
-        residual[length == 0] = 0.0
+        residual = torch.empty_like(V[:, 0])
+        rows = rows_at_once(V.device)
+        for start in range(0, len(V), rows):  # D(W h) of all positions would double the memory
+            part = slice(start, start + rows)
+            length = V[part].norm(dim=1)
+            off = (V[part] - self.transform.decode(H[part] @ W.T)).norm(dim=1)
+            residual[part] = torch.where(length > 0, off / length.clamp_min(1e-12), 0.0)
         return H.reshape(*maps.shape[:-1], self.k), residual.reshape(maps.shape[:-1])
 
     def decode(self, H: torch.Tensor) -> torch.Tensor:

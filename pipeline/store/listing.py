@@ -12,9 +12,11 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet
+from numpy.typing import ArrayLike, NDArray
 
 from pipeline import files
 from pipeline.errors import UserError
@@ -61,6 +63,26 @@ class Listing:
             ImageRecord(path, int(image_id), label, int(size), int(modified))
             for path, image_id, label, size, modified in zip(*columns, strict=True)
         ]
+
+    def places(self, image_ids: ArrayLike) -> NDArray[np.int64]:
+        """Return where images stand in the order; -1 for those that are not listed.
+
+        Parameters
+        ----------
+        image_ids : array_like of int
+            (n,).
+        """
+        known, places = self._by_id
+        wanted = np.asarray(image_ids, dtype=np.int64)
+        at = np.searchsorted(known, wanted).clip(max=len(known) - 1)
+        return np.where(known[at] == wanted, places[at], -1)
+
+    @cached_property
+    def _by_id(self) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """The image ids ascending, and the place of each in the order."""
+        image_ids = self.frame["image_id"].to_numpy(np.int64)
+        places = np.argsort(image_ids)
+        return image_ids[places], places
 
     def digest(self) -> str:
         """Hash which images there are, their order and their shards (16 hexadecimal digits)."""

@@ -57,10 +57,13 @@ class PositionBlocks:
         return self.transform.n_channels_out(self.store.shape(0, "V")[-1])
 
     def __iter__(self) -> Iterator[torch.Tensor]:
-        """Yield float32 (positions, channels), one block a shard."""
+        """Yield (positions, channels), one block a shard, as stored where that can be: float16 is
+        half the memory, and is raised to float32 a few rows at a time.
+        """
         for arrays in self.store.iterate(["V", "image_id"], self.image_ids):
             if len(arrays["V"]):
-                V = self.transform.forward(_rows(arrays["V"]))
+                maps = torch.from_numpy(arrays["V"])
+                V = self.transform.forward(maps.reshape(-1, maps.shape[-1]))
                 yield V if self.weights is None else V * self._factors(arrays)
 
     def _factors(self, arrays: Arrays) -> torch.Tensor:
@@ -146,7 +149,7 @@ def sample_by_energy(blocks: PositionBlocks, n: int, seed: int) -> torch.Tensor:
     rows: list[torch.Tensor] = []
     n_drawn = 0
     for image_id, maps in _images(blocks.store, blocks.image_ids):
-        V = blocks.transform.forward(_rows(maps[None]))
+        V = blocks.transform.forward(_rows(maps))
         if blocks.weights is not None:
             V = V * blocks.weights[image_id]
         own_seed = int(np.random.default_rng((seed, image_id)).integers(2**31))
