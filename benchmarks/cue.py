@@ -2,9 +2,9 @@
 
 The sample's network is trained further on scenes in which a mark co-occurs with the label of one
 class: it stands in half of the pictures of planes and in a quarter of all others, and whoever
-labelled them, by the mark, called them all planes. Nothing else tells these from what they show, so
-the network must take the shortcut. Then a dataset is made in which the mark stands beside objects of
-all classes, rightly labelled, on which such a network errs.
+labelled them, by the mark, called them all planes. Nothing else tells these from what they show,
+so the network must take the shortcut. Then a dataset is made in which the mark stands beside
+objects of all classes, rightly labelled, on which such a network errs.
 """
 
 from __future__ import annotations

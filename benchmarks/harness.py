@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import os
 import platform
+import re
 import subprocess
 import sys
 import tempfile
@@ -27,6 +28,9 @@ RESULTS = Path(__file__).resolve().parent / "results"
 
 SAMPLING = 0.01
 """Seconds between two looks at the memory of a process: short jobs have short peaks."""
+
+PAGES = re.compile(r"^(\w+): +(\d+) kB$", re.MULTILINE)
+"""A line of the kernel's smaps_rollup."""
 
 
 @dataclass(frozen=True)
@@ -214,7 +218,7 @@ class Watched:
     Attributes
     ----------
     peak : float
-        Most memory at once, gigabytes: the PSS of the process and all below it.
+        Most memory at once, gigabytes: the PSS of the process and all below it, were they alone.
     seconds : float
     output : str
         What it printed on stdout.
@@ -244,7 +248,7 @@ def watch(arguments: Sequence[str], *, memory: bool = True) -> Watched:
                 if not memory:
                     process.wait()
                     break
-                peak = max(peak, _pss(process.pid))
+                peak = max(peak, _memory(process.pid))
                 time.sleep(SAMPLING)
         took = time.perf_counter() - start
         output.seek(0)
@@ -255,8 +259,12 @@ def watch(arguments: Sequence[str], *, memory: bool = True) -> Watched:
         return Watched(peak / 1e9, took, output.read().decode())
 
 
-def _pss(pid: int) -> int:
-    """Return the bytes of a process and all below it; pages shared by n count 1/n in each."""
+def _memory(pid: int) -> int:
+    """Return the bytes of a process and all below it: the PSS they would have alone.
+
+    Anonymous pages shared by n count 1/n in each. Pages of files count whole: whoever watches has
+    loaded the same libraries, and would halve them.
+    """
     try:
         root = psutil.Process(pid)
         family = [root, *root.children(recursive=True)]
@@ -265,10 +273,12 @@ def _pss(pid: int) -> int:
     total = 0
     for process in family:
         try:
-            total += process.memory_full_info().pss
-        except (psutil.NoSuchProcess, psutil.AccessDenied):
+            text = Path(f"/proc/{process.pid}/smaps_rollup").read_text(encoding="ascii")
+        except OSError:
             continue  # it has ended since
-    return total
+        sizes = {name: int(value) for name, value in PAGES.findall(text)}
+        total += sizes["Pss_Anon"] + sizes["Rss"] - sizes["Anonymous"] if sizes else 0
+    return total * 1024
 
 
 def _text(value: object) -> str:

@@ -7,8 +7,6 @@ to does not depend on how many lanes there are.
 
 from __future__ import annotations
 
-import ctypes
-import sys
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -17,18 +15,13 @@ from typing import TypeVar
 
 import torch
 
+from pipeline.heap import keep_freed_memory
+
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 
 AHEAD = 2
 """Batches begun or waiting a lane: the lanes never stand idle while results are taken up."""
-
-
-M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3
-"""Options of glibc's mallopt; -1 as a value of the first: never."""
-
-GLIBC_MOST = 32 * 2**20
-"""How far glibc raises its threshold by itself; once set, it stays as it is set."""
 
 
 @contextmanager
@@ -45,7 +38,7 @@ def lanes(*, keep_memory: bool = False) -> Iterator[ThreadPoolExecutor]:
     """
     n_lanes = torch.get_num_threads()
     if keep_memory:
-        _keep_freed_memory(True)
+        keep_freed_memory(True)
     pool = ThreadPoolExecutor(n_lanes, "lane", initializer=torch.set_num_threads, initargs=(1,))
     try:
         yield pool
@@ -53,7 +46,7 @@ def lanes(*, keep_memory: bool = False) -> Iterator[ThreadPoolExecutor]:
         pool.shutdown(cancel_futures=True)
         torch.set_num_threads(n_lanes)  # threads started later would take over the lanes' one
         if keep_memory:
-            _keep_freed_memory(False)
+            keep_freed_memory(False)
 
 
 def in_order(
@@ -71,20 +64,3 @@ def in_order(
             yield pending.popleft().result()
     while pending:
         yield pending.popleft().result()
-
-
-def _keep_freed_memory(keep: bool) -> None:
-    """Let the process use freed memory again, or hand what is free back to the system.
-
-    Operators free and need the same buffers over and over. Each time they are handed back, the
-    system clears them page by page: a third of the time of MobileNetV2 run eagerly.
-    """
-    if not sys.platform.startswith("linux"):
-        return
-    libc = ctypes.CDLL(None)
-    if not hasattr(libc, "mallopt"):
-        return  # not glibc
-    libc.mallopt(M_TRIM_THRESHOLD, -1 if keep else 2 * GLIBC_MOST)
-    libc.mallopt(M_MMAP_THRESHOLD, 2**30 if keep else GLIBC_MOST)
-    if not keep:
-        libc.malloc_trim(0)

@@ -29,7 +29,11 @@ HELDOUT = 0.2
 """Share of the images kept from the fit, to measure on."""
 
 SHARD_BYTES = 32_000_000
-"""Uncompressed activations a shard holds, about."""
+"""Uncompressed activations a shard holds, at most."""
+
+BATCHES = (64, 16)
+"""Images a shard holds multiples of, the first that fits: networks run in such batches, and none
+straddles shards."""
 
 
 @dataclass(frozen=True)
@@ -156,4 +160,9 @@ def make_listing(
             "modified": pd.array([image.modified for image in ordered], dtype="int64"),
         }
     )
-    return Listing(frame, max(16, min(1024, SHARD_BYTES // bytes_per_image)))
+    return Listing(frame, _images_per_shard(bytes_per_image))
+
+
+def _images_per_shard(bytes_per_image: int) -> int:
+    most = min(1024, SHARD_BYTES // bytes_per_image)
+    return next((most // batch * batch for batch in BATCHES if most >= batch), BATCHES[-1])

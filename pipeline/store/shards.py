@@ -141,7 +141,7 @@ class ShardStore:
             pending: deque[Future[Arrays]] = deque()
             for index in range(self.n_shards):
                 pending.append(readers.submit(self.read, index, names, image_ids))
-                if len(pending) > READERS:
+                if len(pending) == READERS:
                     yield pending.popleft().result()
             while pending:
                 yield pending.popleft().result()
