@@ -24,6 +24,9 @@ from pipeline.store import Bank
 BATCH = 32
 """Images that go through a head at once."""
 
+POSITIONS = 1_024
+"""Positions that meet all classes at once: 4 MB of numbers, which stay in the cache."""
+
 
 @dataclass(frozen=True)
 class Answers:
@@ -67,10 +70,7 @@ class Answers:
             unit, nothing = self._linear
             return H.mean(dim=(1, 2)) @ unit.T + nothing
         if self.cut.head_kind == "linear_relu_pool":
-            unit, nothing = self._linear
-            return torch.cat(
-                [(part @ unit.T + nothing).relu().mean(dim=(1, 2)) for part in H.split(BATCH)]
-            )
+            return self._pooled(H)
         return self.head(self.bank.decode(H))
 
     @torch.inference_mode()
@@ -110,6 +110,16 @@ class Answers:
         """
         W = torch.from_numpy(self.bank.W[:, concepts]).to(H.device)
         return V - self.bank.transform.linear(H[..., concepts] @ W.T)
+
+    def _pooled(self, H: torch.Tensor) -> torch.Tensor:
+        """Answer by linear map, ReLU and pool, a few positions at once: all classes of each."""
+        unit, nothing = self._linear
+        n_positions = H.shape[1] * H.shape[2]
+        parts = []
+        for part in H.split(max(1, POSITIONS // n_positions)):
+            before = torch.addmm(nothing, part.reshape(-1, H.shape[3]), unit.T).relu_()
+            parts.append(before.reshape(len(part), n_positions, -1).mean(1))
+        return torch.cat(parts)
 
     @cached_property
     def _linear(self) -> tuple[torch.Tensor, torch.Tensor]:
