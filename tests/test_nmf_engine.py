@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterator
+from statistics import median
 
 import pytest
 import torch
@@ -53,9 +54,13 @@ def test_planted_concepts_come_back(init: str) -> None:
 @pytest.mark.parametrize("k", [3, 8, 15])
 def test_error_is_not_above_scikit_learns(k: int) -> None:
     V, _ = planted(1, 1500, 40, 10, noise=0.3)
-    ours = min(nmf.fit_sample(V, k, seed=seed).error for seed in range(2))
-    peer = SklearnNMF(k, init="nndsvda", max_iter=200, tol=0).fit(V.numpy())
-    assert ours <= 1.001 * peer.reconstruction_err_ / float(V.norm())
+    ours = [nmf.fit_sample(V, k, seed=seed).error for seed in range(3)]
+    peers = [  # it fills zeros at random, and ends up to 0.3 % apart
+        SklearnNMF(k, init="nndsvda", max_iter=200, tol=0, random_state=seed).fit(V.numpy())
+        for seed in range(3)
+    ]
+    errors = [peer.reconstruction_err_ / float(V.norm()) for peer in peers]
+    assert median(ours) <= 1.001 * median(errors)
 
 
 def test_reported_error_and_statistics_are_those_of_the_data() -> None:

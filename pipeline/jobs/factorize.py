@@ -150,8 +150,11 @@ def position_blocks(workspace: Workspace, transform: nmf.Transform, split: str) 
 
 
 def measure(blocks: PositionBlocks, W: torch.Tensor) -> nmf.Stats:
-    """Encode all positions with W fixed, on the device of W, and sum their statistics."""
-    return nmf.sweep(blocks, W, tol=nmf.H_TOL)
+    """Encode all positions with W fixed, on the device of W, and sum their statistics.
+
+    What `shift` leaves below the fit set's minimum is negative, and counts as it is.
+    """
+    return nmf.sweep(blocks, W, tol=nmf.H_TOL, signed=True)
 
 
 def image_weights(workspace: Workspace) -> dict[int, float] | None:

@@ -25,7 +25,12 @@ ENCODE_TOL = 1e-2  # of H within a fit; what is reached is 100 times better, and
 
 
 def sweep(
-    blocks: Iterable[Tensor], W: Tensor, *, tol: float = ENCODE_TOL, v_sq: float | None = None
+    blocks: Iterable[Tensor],
+    W: Tensor,
+    *,
+    tol: float = ENCODE_TOL,
+    v_sq: float | None = None,
+    signed: bool = False,
 ) -> Stats:
     """Make one pass: the statistics of all positions with H converged for W.
 
@@ -39,6 +44,8 @@ def sweep(
         Bound of the relative error of H.
     v_sq : float, optional
         ‖V‖² where an earlier pass has found it; the data are then not checked again.
+    signed : bool
+        Whether negative values are taken as they are.
 
     Returns
     -------
@@ -50,7 +57,7 @@ def sweep(
     UserError
         If a block holds values that are not finite or negative, or is of another width than W.
     """
-    (total,) = sweep_many(blocks, [Encoder.of(W, tol=tol)], v_sq=v_sq)
+    (total,) = sweep_many(blocks, [Encoder.of(W, tol=tol)], v_sq=v_sq, signed=signed)
     return total
 
 
@@ -63,6 +70,7 @@ def sweep_many(
     first: int = 0,
     after_block: Callable[[int, list[Stats]], None] | None = None,
     out: Tensor | None = None,
+    signed: bool = False,
 ) -> list[Stats]:
     """Make one pass for several sets of concepts at once; see `sweep`.
 
@@ -82,6 +90,8 @@ def sweep_many(
         Called after each block with its number and the sums so far.
     out : Tensor, optional
         (positions of `blocks`, Σk) float32 to write the strengths to.
+    signed : bool
+        As for `sweep`.
 
     Returns
     -------
@@ -93,7 +103,7 @@ def sweep_many(
     for index, V in enumerate(blocks, first):
         rows = None if out is None else out[start : start + len(V)]
         start += len(V)
-        stats = block_stats(V, encoders, None if v_sq is not None else index, rows)
+        stats = block_stats(V, encoders, None if v_sq is not None else index, rows, signed)
         sums = [total + each for total, each in zip(sums, stats, strict=True)]
         if after_block is not None:
             after_block(index, sums)
@@ -105,6 +115,7 @@ def block_stats(
     encoders: Sequence[Encoder],
     index: int | None = None,
     out: Tensor | None = None,
+    signed: bool = False,
 ) -> list[Stats]:
     """Give the statistics of one block for several sets of concepts.
 
@@ -119,6 +130,8 @@ def block_stats(
         checked, and ‖V‖² is left 0.
     out : Tensor, optional
         (rows, Σk) float32 to write the strengths to, set beside set.
+    signed : bool
+        Whether negative values are sound.
 
     Returns
     -------
@@ -144,7 +157,7 @@ def block_stats(
 
     spans, lows = zip(*side_by_side(of_span, V, rows_at_once(device)), strict=True)
     stats = [functools.reduce(operator.add, each) for each in zip(*spans, strict=True)]
-    if index is not None and not (stats[0].v_sq < math.inf and min(lows) >= 0):
+    if index is not None and not (stats[0].v_sq < math.inf and (signed or min(lows) >= 0)):
         raise UserError(f"block {index} of the data: {violation(V)}")
     return stats
 
