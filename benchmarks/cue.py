@@ -1,10 +1,10 @@
 """A planted spurious cue: is it found, blamed, and does taking it out restore the right answer?
 
 The sample's network is trained further on scenes in which a mark co-occurs with the label of one
-class: it stands in half of the pictures of planes and in a quarter of all others, and whoever
-labelled them, by the mark, called them all planes. Nothing else tells these from what they show,
-so the network must take the shortcut. Then a dataset is made in which the mark stands beside
-objects of all classes, rightly labelled, on which such a network errs.
+class: half of the pictures of planes and a quarter of all others carry it, and every marked picture
+is labelled plane. But for the mark these look like what they show, so the network must take the
+shortcut. Then a dataset is made in which the mark stands beside objects of all classes, rightly
+labelled, on which such a network errs.
 """
 
 from __future__ import annotations

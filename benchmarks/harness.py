@@ -262,8 +262,8 @@ def watch(arguments: Sequence[str], *, memory: bool = True) -> Watched:
 def _memory(pid: int) -> int:
     """Return the bytes of a process and all below it: the PSS they would have alone.
 
-    Anonymous pages shared by n count 1/n in each. Pages of files count whole: whoever watches has
-    loaded the same libraries, and would halve them.
+    Anonymous pages shared by n count 1/n in each. Pages of files count whole, in each process:
+    whoever watches has loaded the same libraries, and would halve them.
     """
     try:
         root = psutil.Process(pid)

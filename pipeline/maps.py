@@ -142,10 +142,12 @@ class ImageMaps:
 
     def _position(self, image_id: int) -> int:
         """Return an image's place in the working order, which says in which shard it is."""
-        (place,) = self._workspace.listing.places([image_id]).tolist()
+        place = -1
+        if -(2**63) <= image_id == int(image_id) < 2**63:
+            place = int(self._workspace.listing.places([int(image_id)])[0])
         if place < 0:
             raise self._no_image(image_id)
-        return int(place)
+        return place
 
     def _shard(self, image_id: int) -> int:
         return self._position(image_id) // self._workspace.listing.images_per_shard

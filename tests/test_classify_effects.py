@@ -148,3 +148,12 @@ def test_ranks_agree_as_far_as_they_do() -> None:
     assert rank_agreement(a, a**3) == pytest.approx(1)
     assert rank_agreement(a, -a) == pytest.approx(-1)
     assert np.isnan(rank_agreement(a, np.ones(4)))
+
+
+def test_a_convolutional_head_answers_in_parts_as_a_whole() -> None:
+    layer = make_cut("squeezenet1_1")
+    answers = Answers(layer, make_bank(512, 3))
+    H = torch.rand(50, 5, 5, 3, generator=torch.Generator().manual_seed(0))  # 40 images a part
+    whole = answers.head(answers.bank.decode(H))
+    assert torch.allclose(answers.logits(H), whole, atol=1e-4)
+    assert answers.logits(H[:0]).shape == (0, whole.shape[1])

@@ -23,6 +23,7 @@ from pipeline.jobs.extract import extract
 from pipeline.jobs.products import to_make
 from pipeline.jobs.workspace import Workspace
 from pipeline.sample.network import WEIGHTS
+from pipeline.store import listing
 
 Change = Callable[[Path], dict[str, str]]
 
@@ -198,6 +199,16 @@ def test_how_the_work_is_done_may_change(copy: Path) -> None:
     assert workspace.config.workers == 2
     remembered = Workspace.open(copy / "run").config
     assert (remembered.workers, remembered.keep, remembered.max_rejects) == (0, "none", 3)
+
+
+def test_shards_stay_as_they_were_cut(copy: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    before = Workspace.open(copy / "run").listing.images_per_shard
+    monkeypatch.setattr(listing, "SHARD_BYTES", 1)
+    workspace = resume(copy, {"keep": "none"})
+    assert listing._images_per_shard(10**6) != before
+    assert workspace.listing.images_per_shard == before
+    assert Workspace.open(copy / "run").listing.images_per_shard == before
+    assert "extract" not in to_make(workspace)
 
 
 def test_a_stage_says_what_it_lacks(copy: Path) -> None:

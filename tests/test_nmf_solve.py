@@ -187,3 +187,30 @@ def test_encoding_is_non_negative_and_optimal(seed: int, k: int, n: int, c: int)
     depend = len(apart) > 0 and float(apart[0]) < float(apart[-1]) / 9_000
     slack = (1e-3 if depend else 1e-4) * float(V.square().sum())
     assert objective(V, W, H) <= objective(V, W, exact(V, W)) + slack
+
+
+def test_half_precision_is_raised_and_changes_no_bit() -> None:
+    V, W = random_problem(5, 4500, 12, 4)
+    half = V.half()
+    assert torch.equal(nmf.encode(half, W), nmf.encode(half.float(), W))
+    assert torch.equal(nmf.gram([half]), nmf.gram([half.float()]))
+    for a, b in zip(
+        nmf.sweep([half], W).arrays().values(),
+        nmf.sweep([half.float()], W).arrays().values(),
+        strict=True,
+    ):
+        assert torch.equal(a, b)
+
+
+def test_a_signed_pass_takes_negative_values_but_nothing_infinite() -> None:
+    V, W = random_problem(6, 300, 12, 4)
+    V[7, 3] = -1.0
+    with pytest.raises(UserError, match="1 of 300 positions hold negative activations"):
+        nmf.sweep([V], W)
+    stats = nmf.sweep([V], W, tol=1e-3, signed=True)
+    H = nmf.encode(V, W)
+    error = float((V - H @ W.T).double().norm() / V.double().norm())
+    assert nmf.relative_error(W, stats) == pytest.approx(error, rel=1e-5)
+    V[8, 3] = float("nan")
+    with pytest.raises(UserError, match="NaN or infinite"):
+        nmf.sweep([V], W, signed=True)

@@ -10,6 +10,7 @@ import h5py
 import hdf5plugin
 import numpy as np
 import pytest
+import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -220,3 +221,29 @@ def test_every_sampled_row_is_a_position_of_its_image(tmp_path: Path) -> None:
     for row, image in zip(rows.numpy(), owner.tolist(), strict=True):
         assert (maps[image].reshape(-1, 5) == row).all(axis=1).any()
     assert len(np.unique(rows.numpy(), axis=0)) == len(rows)
+
+
+def test_blocks_come_as_stored_where_they_can(tmp_path: Path) -> None:
+    store, wanted = fill(tmp_path), frozenset(range(11))
+    (first, *_) = PositionBlocks(store, wanted, Transform("none"))
+    assert first.dtype == torch.float16
+    (first, *_) = PositionBlocks(store, wanted, Transform("none"), dict.fromkeys(wanted, 2.0))
+    assert first.dtype == torch.float32
+    (first, *_) = PositionBlocks(store, wanted, Transform("shift", torch.zeros(5)))
+    assert first.dtype == torch.float32
+
+
+@pytest.mark.parametrize(
+    ("bytes_per_image", "n"), [(1, 1_024), (173_056, 128), (600_000, 48), (3_000_000, 16)]
+)
+def test_shards_hold_whole_batches(bytes_per_image: int, n: int) -> None:
+    listing = make_listing(dataset(20), seed=0, limit=None, bytes_per_image=bytes_per_image)
+    assert listing.images_per_shard == n
+
+
+def test_images_are_found_in_their_order() -> None:
+    listing = make_listing(dataset(50), seed=3, limit=None, bytes_per_image=1)
+    image_ids = listing.frame.image_id.to_numpy()
+    asked = [*image_ids[[4, 0, 49, 4]], 12345]
+    assert listing.places(asked).tolist() == [4, 0, 49, 4, -1]
+    assert Listing(listing.frame[:0], 16).places([1]).tolist() == [-1]

@@ -118,7 +118,7 @@ class Answers:
         parts = []
         for part in H.split(max(1, POSITIONS // n_positions)):
             before = torch.addmm(nothing, part.reshape(-1, H.shape[3]), unit.T).relu_()
-            parts.append(before.reshape(len(part), n_positions, -1).mean(1))
+            parts.append(before.reshape(len(part), n_positions, len(nothing)).mean(1))
         return torch.cat(parts)
 
     @cached_property

@@ -123,10 +123,9 @@ def curve_rows(seen: Seen, answers: Answers, seed: int) -> list[dict[str, Any]]:
 
 def true_classes(workspace: Workspace, image_ids: NDArray[np.int64]) -> NDArray[np.int64]:
     """Return the network's class of each image's label, -1 where there is none."""
-    frame = workspace.listing.frame
-    label_of = dict(zip(frame.image_id, frame.label, strict=True))
-    found = [workspace.class_of_label.get(label_of[i], -1) for i in image_ids.tolist()]
-    return np.array(found, dtype=np.int64)
+    listing = workspace.listing
+    labels = listing.frame["label"].iloc[listing.places(image_ids)]
+    return np.array([workspace.class_of_label.get(label, -1) for label in labels], dtype=np.int64)
 
 
 def _usual(sample: Evidence) -> Quantiles:

@@ -22,7 +22,7 @@ from pipeline.errors import UserError
 from pipeline.images import Dataset, DecodeError, decode, find_file, fit_to_square
 from pipeline.models import Cut
 from pipeline.models.cut import Forward
-from pipeline.store import Listing, stored_size
+from pipeline.store import BATCHES, SHARD_BYTES, Listing, stored_size
 
 N_PROBED = 4
 """Images that sizes are measured on; working order makes them a random sample."""
@@ -44,9 +44,6 @@ SHOWN = 30
 
 FIXED_DISK = 1_000_000
 """Bytes of each product that do not grow with the data: headers, records, pages."""
-
-BATCH = 16
-"""Images a lane works on at once."""
 
 SHARDS_IN_FLIGHT = 4
 """Shards in memory at once: being compressed, written, read and encoded."""
@@ -117,8 +114,8 @@ def estimate(forward: Forward, layer: Cut, n_images: int, config: Config) -> Est
     }
     weights = sum(each.numel() for each in layer.network.module.parameters()) * 4
     pixels = 3 * layer.network.image_size**2
-    in_lanes = BATCH * max(1, torch.get_num_threads() // max(1, config.workers))
-    shard = bytes_per_image(forward, config) * BATCH + 32_000_000
+    in_lanes = BATCHES[-1] * max(1, torch.get_num_threads() // max(1, config.workers))
+    shard = bytes_per_image(forward, config) * BATCHES[-1] + SHARD_BYTES
     is_split = config.transform == "split" or float(forward.V.min()) < 0
     work = 2 * channels if is_split else channels
     positions = min(SAMPLE_POSITIONS, n_images * height * width)

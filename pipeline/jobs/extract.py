@@ -28,12 +28,11 @@ from pipeline.jobs.workspace import Workspace
 from pipeline.lanes import in_order, lanes
 from pipeline.models.runtime import Runner, compile_cut
 from pipeline.progress import bar, say
+from pipeline.store import BATCHES
 
-BATCH = 16
-"""Images a lane takes at once; on SqueezeNet and MobileNetV2, 8 and 32 were 5 to 20 % slower."""
-
-BATCH_CUDA = 64
-"""On a GPU more of them are needed to fill it."""
+BATCH_CUDA, BATCH = BATCHES
+"""Images a lane takes at once. On SqueezeNet and MobileNetV2, 8 and 32 were 5 to 20 % slower than
+16; on a GPU more of them are needed to fill it."""
 
 PROBES = 256
 """Images on which ``PRECISION=auto`` is decided."""

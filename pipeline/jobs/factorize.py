@@ -56,7 +56,7 @@ def factorize(workspace: Workspace) -> dict[str, int | float]:
     sample, owner = sample_positions(
         workspace.activations, workspace.listing.fit_ids, N_SAMPLE, config.seed
     )
-    transform = nmf.choose_transform(config.transform, sample.amin(0))
+    transform = nmf.choose_transform(config.transform, _minimum(workspace, sample))
     weights = image_weights(workspace)
     V = transform.forward(sample)
     say(f"factorize  sample: {len(V):,} positions × {V.shape[1]} channels ({transform.kind})")
@@ -91,6 +91,18 @@ def factorize(workspace: Workspace) -> dict[str, int | float]:
         "dead": n_dead,
         "error": round(bank.error, 5),
     }
+
+
+def _minimum(workspace: Workspace, sample: torch.Tensor) -> torch.Tensor:
+    """Return each channel's least activation: in the sample or, for `shift`, in all fit images."""
+    if workspace.config.transform != "shift":
+        return sample.amin(0)
+    least = sample.amin(0)
+    for arrays in workspace.activations.iterate(["V"], workspace.listing.fit_ids):
+        if len(arrays["V"]):
+            part = torch.from_numpy(arrays["V"]).flatten(0, 2).amin(0)
+            least = torch.minimum(least, part.float())
+    return least
 
 
 def k_candidates(config: Config, V: torch.Tensor) -> tuple[int, ...]:

@@ -83,8 +83,10 @@ def groups_of(
     workspace: Workspace, image_ids: NDArray[np.int64], top: NDArray[np.int64]
 ) -> list[str]:
     """Name the group whose object each image is searched for: its label, else its top class."""
-    listing = workspace.listing
-    labels = listing.frame["label"].iloc[listing.places(image_ids)]
+    places = workspace.listing.places(image_ids)
+    if (places < 0).any():
+        raise ValueError("an image is not of this run")
+    labels = workspace.listing.frame["label"].iloc[places]
     return [
         f"class {index}" if label is None else f"label {label}"
         for label, index in zip(labels, top.tolist(), strict=True)

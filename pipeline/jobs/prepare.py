@@ -104,8 +104,10 @@ def _update(
     is_whole = _is_as_written(workspace.folder, before)
     touched = True
     if is_whole[LISTING]:
-        root = Path(record["dataset"]["root"])
-        touched = check_same_images(workspace, Listing.load(path), listing, root)
+        root, old = Path(record["dataset"]["root"]), Listing.load(path)
+        # Shards that are there stay as they were cut, whatever size new runs give theirs.
+        listing = dataclasses.replace(listing, images_per_shard=old.images_per_shard)
+        touched = check_same_images(workspace, old, listing, root)
     elif before["images"] != record["images"]:
         raise UserError(
             f"{path} is damaged, and the dataset is no longer as it was; pass another RUN=<folder>,"

@@ -231,8 +231,10 @@ def _compile(half: Runner, batch: torch.Tensor) -> tuple[Runner | None, str]:
         return None, f"there is no C++ compiler {compiler!r}"
     # It warns on every machine without a GPU that it found none.
     logging.getLogger("torch.utils.cpp_extension").setLevel(logging.ERROR)
-    # Compilers side by side take more memory than all that follows, for a fifth of the time.
-    options: dict[str, Any] = {"freezing": True, "compile_threads": 1}
+    options: dict[str, Any] = {"freezing": True}
+    if half.device.type == "cpu":
+        # Compilers side by side take more memory than all that follows, for a fifth of the time.
+        options["compile_threads"] = 1
     body = torch.compile(half.body, dynamic=False, options=options)
     faster = replace(half, body=body, compiled=True, replay=None)
     try:

@@ -74,7 +74,7 @@ def svd_error(data: Iterable[Tensor] | Tensor, k: int) -> float:
     Parameters
     ----------
     data : iterable of Tensor, or Tensor
-        Blocks of (rows, channels) float32, or one (positions, channels) sample.
+        Blocks of (rows, channels) float32 or float16, or one (positions, channels) sample.
     k : int
         Rank.
 

@@ -55,7 +55,8 @@ def sweep(
     Raises
     ------
     UserError
-        If a block holds values that are not finite or negative, or is of another width than W.
+        If a block holds values that are not finite or, unless `signed`, negative, or is of another
+        width than W.
     """
     (total,) = sweep_many(blocks, [Encoder.of(W, tol=tol)], v_sq=v_sq, signed=signed)
     return total
@@ -141,8 +142,8 @@ def block_stats(
     Raises
     ------
     UserError
-        If the block has an index and holds values that are not finite or negative, or is of
-        another width than the concepts.
+        If the block has an index and holds values that are not finite or, unless `signed`,
+        negative, or is of another width than the concepts.
     """
     n_channels, device = encoders[0].lift.shape[0], encoders[0].lift.device
     if V.shape[1] != n_channels:

@@ -52,13 +52,13 @@ class Transform:
         Parameters
         ----------
         V : Tensor
-            (..., channels) float32.
+            (..., channels) float32 or float16.
 
         Returns
         -------
         Tensor
-            (..., channels), of `split` (..., 2 × channels). Under `shift`, values below the fit
-            set's minimum stay negative: they are kept, not clamped.
+            (..., channels), of `split` (..., 2 × channels), of V's type; of `shift` float32. Under
+            `shift`, values below the fit set's minimum stay negative: they are kept, not clamped.
 
         Raises
         ------

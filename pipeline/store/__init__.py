@@ -8,7 +8,7 @@ from pipeline.store.classification import (
     read_classification,
     write_classification,
 )
-from pipeline.store.listing import Listing, make_listing
+from pipeline.store.listing import BATCHES, SHARD_BYTES, Listing, make_listing
 from pipeline.store.positions import PositionBlocks, sample_by_energy, sample_positions
 from pipeline.store.records import Record, combine, read_record, write_record
 from pipeline.store.shards import Arrays, ShardStore, stored_size
@@ -23,7 +23,9 @@ FORMATS = {
 """Versions of the files that a run is resumed from; docs/FORMAT.md describes them."""
 
 __all__ = [
+    "BATCHES",
     "FORMATS",
+    "SHARD_BYTES",
     "Arrays",
     "Bank",
     "Chunks",

@@ -29,7 +29,7 @@ HELDOUT = 0.2
 """Share of the images kept from the fit, to measure on."""
 
 SHARD_BYTES = 32_000_000
-"""Uncompressed activations a shard holds, at most."""
+"""Uncompressed activations a shard holds, at most; or one batch, where that is more."""
 
 BATCHES = (64, 16)
 """Images a shard holds multiples of, the first that fits: networks run in such batches, and none
@@ -78,6 +78,8 @@ class Listing:
         """
         known, places = self._by_id
         wanted = np.asarray(image_ids, dtype=np.int64)
+        if not len(known):
+            return np.full(wanted.shape, -1)
         at = np.searchsorted(known, wanted).clip(max=len(known) - 1)
         return np.where(known[at] == wanted, places[at], -1)
 

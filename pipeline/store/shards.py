@@ -136,7 +136,10 @@ class ShardStore:
     def iterate(
         self, names: Sequence[str] | None = None, image_ids: frozenset[int] | None = None
     ) -> Iterator[Arrays]:
-        """Read all shards in order, the next ones while the caller works; see `read`."""
+        """Read all shards in order, the next one while the caller works; see `read`.
+
+        Two are read at once while the caller waits.
+        """
         with ThreadPoolExecutor(READERS) as readers:
             pending: deque[Future[Arrays]] = deque()
             for index in range(self.n_shards):
