@@ -304,7 +304,8 @@ def _measure_whole_jobs(
         report.measured("extract.discover_over_extract", discover_over_extract(limited, folder))
     if "memory" in asked:
         stages = ["extract"] if quick else STAGES
-        peak, growth = memory_of_stages(largest, size.memory, folder, stages)
+        repeats = 1 if quick else 3
+        peak, growth = memory_of_stages(largest, size.memory, folder, stages, repeats)
         report.measured("extract.peak_memory_gb", peak)
         report.measured("extract.memory_growth", growth)
 

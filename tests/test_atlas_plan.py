@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from pipeline.atlas import formats
 from pipeline.atlas.catalogue import catalogue
 from pipeline.atlas.charts import Series, bars, histogram, line_chart, waterfall
-from pipeline.atlas.layout import concept_map, label_baselines
+from pipeline.atlas.layout import concept_map, label_places
 from pipeline.atlas.media import square_around
 from pipeline.atlas.selection import POOL, Examples, choose
 from pipeline.atlas.views.classes import class_facts, class_view
@@ -367,7 +367,12 @@ def test_the_overview_sets_the_concepts_beside_what_might_stand_in_for_them():
 
 def test_names_on_the_map_make_way_for_each_other() -> None:
     discs = [(100, 100, 20), (150, 100, 20), (400, 100, 20)]
-    below, above, alone = label_baselines(discs, [90, 90, 90], 10)
-    assert below == alone == 100 + 20 + 12.5
-    assert above == 100 - 20 - 5
-    assert label_baselines([], [], 10).shape == (0,)
+    below, above, alone = label_places(discs, [90, 90, 90], 10, 500).tolist()
+    assert sorted([below[1], above[1]]) == [100 - 20 - 5, 100 + 20 + 12.5]
+    assert alone == [400, 100 + 20 + 12.5]
+    hemmed = [(100, 100, 20), (150, 60, 20), (150, 140, 20), (50, 60, 20), (50, 140, 20)]
+    middles = label_places(hemmed, [60] * 5, 10, 500)[:, 0]
+    assert (np.abs(middles - [100, 150, 150, 50, 50]) <= 30).all()
+    (inside,) = label_places([(30, 100, 20)], [90], 10, 500).tolist()
+    assert inside == [30 + 22.5, 100 + 20 + 12.5]
+    assert label_places([], [], 10, 500).shape == (0, 2)

@@ -7,6 +7,9 @@ import numpy.typing as npt
 
 Floats = npt.NDArray[np.float64]
 
+_ROUNDS = 4
+"""How often every name may move; on maps of 32 concepts none does after the third."""
+
 
 def concept_map(vectors: npt.ArrayLike, *, aspect: float = 1.6, steps: int = 300) -> Floats:
     """Place concepts in a plane by the cosine of their vectors.
@@ -42,48 +45,64 @@ def concept_map(vectors: npt.ArrayLike, *, aspect: float = 1.6, steps: int = 300
     return points
 
 
-def label_baselines(discs: npt.ArrayLike, widths: npt.ArrayLike, size: float) -> Floats:
-    """Set a name below or above each disc, wherever it hides least of other names and discs.
+def label_places(discs: npt.ArrayLike, widths: npt.ArrayLike, size: float, right: float) -> Floats:
+    """Set a name below or above each disc, or a little aside, where it hides least of the others.
+
+    Names are placed one after the other, and then moved as long as that uncovers something.
 
     Parameters
     ----------
     discs : array_like
         (k, 3): x, y and radius of each; those that matter most come first and choose first.
     widths : array_like
-        (k,) of the names, which are centred on their discs.
+        (k,) of the names.
     size : float
         Of the letters.
+    right : float
+        Where the map ends; it begins at 0.
 
     Returns
     -------
     numpy.ndarray
-        float64 (k,): y of the names' baselines, in the units of `discs`.
+        float64 (k, 2): where each name's middle and baseline are, in the units of `discs`.
     """
     circles = np.asarray(discs, np.float64).reshape(-1, 3)
     middles, radii = circles[:, :2], circles[:, 2:]
     squares = np.concatenate([middles - radii, middles + radii], axis=1)
-    names: list[Floats] = []
-    baselines = []
-    for at, ((x, y, radius), width) in enumerate(zip(circles, np.asarray(widths), strict=True)):
-        others = np.concatenate([np.delete(squares, at, axis=0), *names])
-        weights = np.where(np.arange(len(others)) < len(squares) - 1, 0.5, 1.0)
-        places = [y + radius + 1.25 * size, y - radius - 0.5 * size]
-        boxes = [
-            np.array([[x - width / 2, base - 0.8 * size, x + width / 2, base + 0.2 * size]])
-            for base in places
-        ]
-        hidden = [float((weights * _overlap(box, others)).sum()) for box in boxes]
-        best = int(np.argmin(hidden))
-        names.append(boxes[best])
-        baselines.append(places[best])
-    return np.array(baselines)
+    options = [
+        _name_places(x, y, radius, width, size, right)
+        for (x, y, radius), width in zip(circles, np.asarray(widths), strict=True)
+    ]
+    chosen: dict[int, int] = {}
+    for _ in range(_ROUNDS):
+        for at, (_, boxes, cost) in enumerate(options):
+            names = [options[other][1][place] for other, place in chosen.items() if other != at]
+            hidden = cost + 0.5 * _overlap(boxes, np.delete(squares, at, axis=0))
+            if names:
+                hidden = hidden + _overlap(boxes, np.stack(names))
+            chosen[at] = int(np.argmin(hidden))
+    return np.array([places[chosen[at]] for at, (places, *_) in enumerate(options)]).reshape(-1, 2)
 
 
-def _overlap(box: Floats, others: Floats) -> Floats:
-    """Areas that a box x0, y0, x1, y1 shares with others."""
-    low = np.maximum(box[:, :2], others[:, :2])
-    high = np.minimum(box[:, 2:], others[:, 2:])
-    return np.asarray(np.maximum(high - low, 0.0).prod(axis=1))
+def _name_places(
+    x: float, y: float, radius: float, width: float, size: float, right: float
+) -> tuple[Floats, Floats, Floats]:
+    """Where a disc's name may stand, the box it then fills, and what standing aside costs."""
+    asides = [0.0, -width / 4, width / 4, -width / 2, width / 2]
+    baselines = [y + radius + 1.25 * size, y - radius - 0.5 * size]
+    places = np.array([(x + aside, base) for base in baselines for aside in asides])
+    low = places - [width / 2, 0.8 * size]
+    high = places + [width / 2, 0.2 * size]
+    outside = np.maximum(-low[:, 0], 0.0) + np.maximum(high[:, 0] - right, 0.0)
+    cost = size * (np.abs(places[:, 0] - x) / 8 + outside)
+    return places, np.concatenate([low, high], axis=1), cost
+
+
+def _overlap(boxes: Floats, others: Floats) -> Floats:
+    """Areas that each of the boxes x0, y0, x1, y1 shares with all others together."""
+    low = np.maximum(boxes[:, None, :2], others[None, :, :2])
+    high = np.minimum(boxes[:, None, 2:], others[None, :, 2:])
+    return np.asarray(np.maximum(high - low, 0.0).prod(axis=2).sum(axis=1))
 
 
 def _classical(target: Floats) -> Floats:

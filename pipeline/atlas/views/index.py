@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from pipeline.atlas.catalogue import Catalogue
-from pipeline.atlas.layout import concept_map, label_baselines
+from pipeline.atlas.layout import concept_map, label_places
 from pipeline.atlas.views.classes import ClassFacts
 from pipeline.atlas.views.concept import verdict
 from pipeline.atlas.views.overview import overview
@@ -97,8 +97,9 @@ def _map(book: Catalogue) -> dict[str, Any]:
         each["text"] = _shortened(each["name"]) + (f" {each['id']}" if each["twin"] else "")
     circles = [(each["x"], each["y"], each["r"]) for each in discs]
     widths = [LETTER * len(each["text"]) for each in discs]
-    for each, y in zip(discs, label_baselines(circles, widths, LETTERS), strict=True):
-        each["text_y"] = round(float(y), 1)
+    places = label_places(circles, widths, LETTERS, width)
+    for each, place in zip(discs, places.tolist(), strict=True):
+        each["text_x"], each["text_y"] = (round(number, 1) for number in place)
     lines = -(-len(concepts) // columns) if concepts else 1
     return {
         "width": round(width),
