@@ -16,7 +16,7 @@ from PIL import Image
 
 from pipeline.config import make_config
 from pipeline.errors import UserError
-from pipeline.jobs import identity
+from pipeline.jobs import atlas, identity
 from pipeline.jobs import prepare as preparing
 from pipeline.jobs.carry_out import carry_out
 from pipeline.jobs.extract import extract
@@ -197,6 +197,7 @@ def test_an_image_not_yet_read_may_change(copy: Path) -> None:
 def test_how_the_work_is_done_may_change(copy: Path) -> None:
     workspace = resume(copy, {"workers": "2", "keep": "none", "max_rejects": "3"})
     assert workspace.config.workers == 2
+    assert "WORKERS" not in atlas._settings(workspace)  # no page depends on it
     remembered = Workspace.open(copy / "run").config
     assert (remembered.workers, remembered.keep, remembered.max_rejects) == (0, "none", 3)
 

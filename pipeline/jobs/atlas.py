@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.atlas import LONG, AtlasData, build_atlas
+from pipeline.config import OF_ONE_CALL
 from pipeline.jobs.workspace import Workspace
 from pipeline.run import Run, open_run
 from pipeline.tables import TABLES
@@ -62,12 +63,14 @@ def _summary(workspace: Workspace, run: Run) -> dict[str, str]:
 
 
 def _settings(workspace: Workspace) -> dict[str, str]:
-    """The configuration as it was resolved, without what tells where things lie on this machine."""
-    places = {"dataset", "weights", "classes", "scheduler"}
+    """The configuration as it was resolved, without what tells where things lie on this machine,
+    or how one call was carried out: that changes no concept, and shall change no page.
+    """
+    hidden = {"dataset", "weights", "classes", "scheduler", *OF_ONE_CALL}
     shown = {
         name.upper(): ",".join(map(str, value)) if isinstance(value, tuple) else str(value)
         for name, value in workspace.config.model_dump().items()
-        if value not in (None, ()) and name not in places
+        if value not in (None, ()) and name not in hidden
     }
     record = workspace.record
     return shown | {
