@@ -274,7 +274,7 @@ def _memory(pid: int) -> int:
     for process in family:
         try:
             text = Path(f"/proc/{process.pid}/smaps_rollup").read_text(encoding="ascii")
-        except OSError:
+        except (FileNotFoundError, ProcessLookupError):
             continue  # it has ended since
         sizes = {name: int(value) for name, value in PAGES.findall(text)}
         total += sizes["Pss_Anon"] + sizes["Rss"] - sizes["Anonymous"] if sizes else 0

@@ -32,7 +32,7 @@ def keep_freed_memory(keep: bool) -> None:
     if (libc := _glibc()) is None:
         return
     libc.mallopt(M_TRIM_THRESHOLD, -1 if keep else 2 * GLIBC_MOST)
-    # Before glibc 2.35 more than its own most is refused, and returns 0.
+    # An older glibc refuses more than its own most, and returns 0.
     if not (keep and libc.mallopt(M_MMAP_THRESHOLD, 2**30)):
         libc.mallopt(M_MMAP_THRESHOLD, GLIBC_MOST)
     if not keep:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
@@ -370,9 +372,11 @@ def test_names_on_the_map_make_way_for_each_other() -> None:
     below, above, alone = label_places(discs, [90, 90, 90], 10, 500).tolist()
     assert sorted([below[1], above[1]]) == [100 - 20 - 5, 100 + 20 + 12.5]
     assert alone == [400, 100 + 20 + 12.5]
-    hemmed = [(100, 100, 20), (150, 60, 20), (150, 140, 20), (50, 60, 20), (50, 140, 20)]
-    middles = label_places(hemmed, [60] * 5, 10, 500)[:, 0]
-    assert (np.abs(middles - [100, 150, 150, 50, 50]) <= 30).all()
+    row = [(100, 100, 15), (140, 100, 15), (180, 100, 15), (220, 100, 15)]
+    places = label_places(row, [90] * 4, 10, 500)
+    assert (places[:, 0] != [100, 140, 180, 220]).any()  # below and above alone have no room
+    for a, b in itertools.combinations(places, 2):
+        assert abs(a[0] - b[0]) >= 90 or abs(a[1] - b[1]) >= 10  # no name on another
     (inside,) = label_places([(30, 100, 20)], [90], 10, 500).tolist()
     assert inside == [30 + 22.5, 100 + 20 + 12.5]
     assert label_places([], [], 10, 500).shape == (0, 2)

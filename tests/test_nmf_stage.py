@@ -179,3 +179,15 @@ def test_positions_drawn_by_energy_stand_for_all(tmp_path: Path) -> None:
     assert torch.allclose(scale * nmf.gram([sample]).trace(), actual.trace(), rtol=1e-4)
     off = float((scale * nmf.gram([sample]) - actual).norm() / actual.norm())
     assert off < 0.03
+
+
+def test_offsets_of_shift_are_the_minima_of_all_fit_images(extracted: Path, tmp_path: Path) -> None:
+    workspace = copied(extracted, tmp_path / "run")
+    blocks = PositionBlocks(workspace.activations, workspace.listing.fit_ids, nmf.Transform("none"))
+    V = torch.cat(list(blocks)).float()
+    few = V[V.sum(1).topk(5).indices]  # strong ones: their minima lie higher
+    assert torch.equal(stage._minimum(workspace, few), few.amin(0))
+    shifted = workspace.config.model_copy(update={"transform": "shift"})
+    workspace.__dict__["config"] = shifted
+    assert torch.equal(stage._minimum(workspace, few), V.amin(0))
+    assert not torch.equal(few.amin(0), V.amin(0))
