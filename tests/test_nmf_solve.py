@@ -210,7 +210,7 @@ def test_a_signed_pass_takes_negative_values_but_nothing_infinite() -> None:
     stats = nmf.sweep([V], W, tol=1e-3, signed=True)
     H = nmf.encode(V, W)
     error = float((V - H @ W.T).double().norm() / V.double().norm())
-    assert nmf.relative_error(W, stats) == pytest.approx(error, rel=1e-5)
+    assert nmf.relative_error(W, stats) == pytest.approx(error, rel=2e-4)  # float32 products
     V[8, 3] = float("nan")
     with pytest.raises(UserError, match="NaN or infinite"):
         nmf.sweep([V], W, signed=True)

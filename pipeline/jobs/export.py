@@ -12,6 +12,7 @@ from pipeline import files
 from pipeline.jobs.extract import list_rejected
 from pipeline.jobs.objects import groups_of, read_objects
 from pipeline.jobs.workspace import Workspace
+from pipeline.lanes import in_order, lanes
 from pipeline.progress import bar
 from pipeline.store import read_classification
 from pipeline.tables import (
@@ -78,10 +79,14 @@ def _write_shards(
     foreground = read_objects(workspace).coarse
     images, holds = [], []
     present, n_positions = np.zeros(bank.k, dtype=np.int64), 0
-    with bar("export", store.n_shards, "shards") as shown:
-        for arrays in store.iterate():
-            groups = groups_of(workspace, arrays["image_id"], arrays["logits"].argmax(1))
-            rows = shard_rows(arrays, bank.thresholds, workspace.grid, foreground, groups)
+
+    def rows_of(shard: int) -> ShardRows:
+        arrays = store.read(shard)
+        groups = groups_of(workspace, arrays["image_id"], arrays["logits"].argmax(1))
+        return shard_rows(arrays, bank.thresholds, workspace.grid, foreground, groups)
+
+    with bar("export", store.n_shards, "shards") as shown, lanes() as pool:
+        for rows in in_order(pool, rows_of, range(store.n_shards)):
             for name in ("image_concepts", "regions", "objects"):
                 writer.add(name, getattr(rows, name))
             images.append(rows.images)

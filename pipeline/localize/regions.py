@@ -66,16 +66,27 @@ def find_regions(
     of_cell = labels.ravel()[inside]
     counts = np.bincount(of_cell, minlength=n_regions + 1)[1:]
     sums = np.bincount(of_cell, maps.ravel()[inside], minlength=n_regions + 1)[1:]
-    slices = ndimage.find_objects(labels)
     height, width = maps.shape[1:]
-    which = np.array([plane.start for plane, _, _ in slices], dtype=np.int64)
-    box = np.array(
-        [
-            (columns.start / width, rows.start / height, columns.stop / width, rows.stop / height)
-            for _, rows, columns in slices
-        ]
-    )
+    which, box = _boxes(labels, inside, n_regions)
     area = counts / (height * width)
     kept = np.flatnonzero(area >= min_area)
     order = kept[np.lexsort((box[kept, 1], box[kept, 0], -area[kept], which[kept]))]
     return Regions(which[order], box[order], area[order], (sums / counts)[order])
+
+
+def _boxes(
+    labels: NDArray[np.int32], inside: NDArray[np.int64], n_regions: int
+) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
+    """Return the map, int64 (n,), and the box, float64 (n, 4), of each region; `inside` ascends."""
+    of_cell = labels.ravel()[inside] - 1
+    plane, row, column = np.unravel_index(inside, labels.shape)
+    which = np.empty(n_regions, dtype=np.int64)
+    which[of_cell] = plane
+    low = np.full((2, n_regions), max(labels.shape))
+    high = np.zeros_like(low)
+    for axis, cells in enumerate((column, row)):
+        np.minimum.at(low[axis], of_cell, cells)
+        np.maximum.at(high[axis], of_cell, cells)
+    height, width = labels.shape[1:]
+    box = np.concatenate([low, high + 1]).T / [width, height, width, height]
+    return which, box

@@ -156,7 +156,7 @@ def block_stats(
         rows = None if out is None else out[span]
         return _span_stats(V[span], encoders, index is not None, rows)
 
-    spans, lows = zip(*side_by_side(of_span, V, rows_at_once(device)), strict=True)
+    spans, lows = zip(*side_by_side(of_span, V, rows_at_once(device, n_channels)), strict=True)
     stats = [functools.reduce(operator.add, each) for each in zip(*spans, strict=True)]
     if index is not None and not (stats[0].v_sq < math.inf and (signed or min(lows) >= 0)):
         raise UserError(f"block {index} of the data: {violation(V)}")

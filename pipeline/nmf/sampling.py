@@ -41,13 +41,16 @@ TRIAL_POSITIONS_EACH = 60  # a concept: enough to tell which start ends best
 
 @dataclass(frozen=True, eq=False)
 class Start:
-    """What one fit starts from; see `fit` for the meaning of each."""
+    """What one fit starts from; see `fit` for the meaning of each. Of `trials` drawn starts the
+    best goes on.
+    """
 
     k: int
     seed: int = 0
     init: str = "positions"
     W0: Tensor | None = None
     fixed: Tensor | None = None
+    trials: int = TRIALS
 
 
 def fit_sample(
@@ -212,7 +215,7 @@ def _trials(
     elif start.init == "nndsvd":  # draws nothing
         concepts = [initialise(sample, start.k, start.init)]
     else:
-        seeds = range(start.seed * TRIALS, (start.seed + 1) * TRIALS)
+        seeds = range(start.seed * start.trials, (start.seed + 1) * start.trials)
         concepts = [initialise(thinned, start.k, start.init, seed) for seed in seeds]
     if penalty.weighs_W:
         length = float(torch.linalg.vector_norm(sample, dim=1).mean()) ** 0.5

@@ -114,16 +114,17 @@ def strengths(
         (positions, channels) float32, on the device of the encoders; float16, raised to float32
         block by block; or bfloat16 where rounding does not matter, multiplied as it is.
     block : int, optional
-        Positions computed at once, 2,048 on a CPU; the last ones are padded to as many with zeros.
+        Positions computed at once, see `rows_at_once`; the last ones are padded to as many with
+        zeros.
 
     Yields
     ------
     v : Tensor
         (rows, channels): the next rows of V, float32 or bfloat16.
     h : Tensor
-        (rows, Σk): their strengths, set beside set, in memory that the next block overwrites.
+        (rows, Σk): their strengths, set beside set. Both in memory that the next block overwrites.
     """
-    block = block or rows_at_once(V.device)
+    block = block or rows_at_once(V.device, V.shape[1])
     dtype = torch.float32 if V.dtype == torch.float16 else V.dtype
     lift = torch.cat([encoder.lift for encoder in encoders], dim=1).to(dtype)
     offset = torch.cat([encoder.offset for encoder in encoders])
@@ -131,17 +132,19 @@ def strengths(
     constant, H = (offset.new_empty(block, len(offset)) for _ in range(2))
     work = [(offset.new_empty(block, k), offset.new_empty(block, k)) for k in widths]
     constants, results = torch.split(constant, widths, 1), torch.split(H, widths, 1)
+    raised = offset.new_empty(block, V.shape[1], dtype=dtype)  # new memory a block costs as much
     for part in torch.split(V, block):
-        whole = v = part.to(dtype)
-        if len(v) < block:
-            whole = v.new_zeros(block, v.shape[1])
-            whole[: len(v)] = v
+        whole = v = part
+        if dtype != V.dtype or len(v) < block:
+            whole, v = raised, raised[: len(part)]
+            v.copy_(part)
+            raised[len(part) :] = 0
         if dtype == offset.dtype:
             torch.addmm(offset, whole, lift, out=constant)
         else:
             torch.add(whole @ lift, offset, out=constant)
-        for encoder, each, memory, result in zip(encoders, constants, work, results, strict=True):
-            result.copy_(encoder.solve(each, *memory))
+        for encoder, each, room, result in zip(encoders, constants, work, results, strict=True):
+            result.copy_(encoder.solve(each, *room))
         yield v, H[: len(v)]
 
 
@@ -171,7 +174,7 @@ def encode(
         reached on activations of networks is 100 times better. Of nearly dependent concepts
         (κ > 9,000) only the objective converges.
     block : int, optional
-        Positions a block, 2,048 on a CPU; changing it changes the last bits of H.
+        Positions a block, see `rows_at_once`; changing it changes the last bits of H.
     l1, l2 : float
         Penalties l1 Σh + ½ l2 Σh² added to ½ ‖V − H Wᵀ‖².
     out : Tensor, optional
@@ -191,7 +194,7 @@ def encode(
             H[start : start + len(v)] = h
             start += len(v)
 
-    side_by_side(of_span, V, block or rows_at_once(V.device))
+    side_by_side(of_span, V, block or rows_at_once(V.device, V.shape[1]))
     if not math.isfinite(float(H.sum())):
         raise UserError(f"cannot encode: {violation(V)}")
     return H

@@ -100,6 +100,5 @@ def shuffle_channels(V: Tensor, seed: int) -> Tensor:
     Tensor
         (positions, channels).
     """
-    generator = torch.Generator().manual_seed(seed)
-    keys = torch.rand(V.shape[1], V.shape[0], generator=generator).to(V.device)
-    return V.T.gather(1, keys.argsort(dim=1)).T.contiguous()
+    shuffled = np.random.default_rng(seed).permuted(V.cpu().numpy().T, axis=1)
+    return torch.from_numpy(shuffled).T.contiguous().to(V.device)

@@ -92,11 +92,11 @@ class Bank:
         W = torch.from_numpy(self.W).to(V.device)
         H = encode(self.transform.forward(V), W)
         residual = torch.empty_like(V[:, 0])
-        rows = rows_at_once(V.device)
+        rows = rows_at_once(V.device, V.shape[1])
         for start in range(0, len(V), rows):  # D(W h) of all positions would double the memory
             part = slice(start, start + rows)
             length = V[part].norm(dim=1)
-            off = (V[part] - self.transform.decode(H[part] @ W.T)).norm(dim=1)
+            off = self.transform.decode(H[part] @ W.T).sub_(V[part]).norm(dim=1)
             residual[part] = torch.where(length > 0, off / length.clamp_min(1e-12), 0.0)
         return H.reshape(*maps.shape[:-1], self.k), residual.reshape(maps.shape[:-1])
 

@@ -7,6 +7,7 @@ grow under any shuffle filter.
 
 from __future__ import annotations
 
+import contextlib
 import mmap
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -103,10 +104,16 @@ def _own_pages(shape: tuple[int, ...], dtype: np.dtype[Any]) -> NDArray[Any]:
     """Give an array whose memory goes back to the system as soon as nothing refers to it.
 
     Arrays of a shard's size are let go by another thread than the one that made them; allocators
-    keep them for that one, and a long job came to hold a fifth more than a short one.
+    keep them for that one, and a long job came to hold a fifth more than a short one. Large pages,
+    where the system has them, cost a seventh to hand out: a quarter of the time of reading.
     """
     size = int(np.prod(shape)) * dtype.itemsize
-    return np.frombuffer(mmap.mmap(-1, size), dtype).reshape(shape)
+    if not hasattr(mmap, "MADV_HUGEPAGE"):  # only Linux has them
+        return np.frombuffer(mmap.mmap(-1, size), dtype).reshape(shape)
+    pages = mmap.mmap(-1, size, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+    with contextlib.suppress(OSError):  # a system built without them: small ones do
+        pages.madvise(mmap.MADV_HUGEPAGE)
+    return np.frombuffer(pages, dtype).reshape(shape)
 
 
 def _is_ours(dataset: h5py.Dataset) -> bool:

@@ -1,0 +1,137 @@
+"""The benchmark of localization scores what it says: truths made from a run's own answers are 1."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from benchmarks import localization, masks, partitions
+from benchmarks.harness import Report
+from benchmarks.horses import score_horses
+from benchmarks.parts import PART_SIDE, score_cars, score_sample
+from pipeline.jobs.workspace import Workspace
+from pipeline.maps import ImageMaps
+from pipeline.sample import write_sample
+
+
+@pytest.fixture(scope="module")
+def workspace(tmp_path_factory: pytest.TempPathFactory) -> Workspace:
+    """A run on forty scenes, up to what is object."""
+    folder = tmp_path_factory.mktemp("localization")
+    write_sample(folder / "sample", n_images=40)
+    options = {"dataset": str(folder / "sample" / "images"), "model": "sample"}
+    options |= {"k": "8", "aux_layers": "edges"}
+    return localization._run(options, folder / "run")
+
+
+def outcomes(printed: str) -> dict[str, float]:
+    """Read the value of each target from what was printed."""
+    lines = [line.split() for line in printed.splitlines() if line.startswith("BAR")]
+    return {name: float(value) for _, name, value, *_ in lines}
+
+
+def test_objects_are_scored_on_one_half_of_the_images(
+    workspace: Workspace, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    maps, shares, n_reported = ImageMaps(workspace), [], 0
+    (tmp_path / "masks").mkdir()
+    for row in workspace.listing.frame.itertuples():
+        stem = Path(row.path).stem
+        mask = maps.object_mask(int(row.image_id))
+        if hashlib.sha256(stem.encode()).digest()[0] >= 128:
+            shares.append(mask.mean())
+            n_reported += 1
+        else:
+            mask = ~mask  # what constants were fixed on must not count
+        Image.fromarray(mask.astype(np.uint8) * 255).save(tmp_path / "masks" / f"{stem}.png")
+    names = ("concepts.horses.j", "concepts.refinement_control_gap")
+    report = Report([each for each in localization.TARGETS if each.name in names])
+    found = score_horses(report, workspace, tmp_path)
+    report.finish()
+    printed = capsys.readouterr().out
+    assert f"horses, {n_reported} held-out images" in printed
+    assert 10 < n_reported < 30
+    assert found["ours"] == 1
+    assert found["everything is object"] == pytest.approx(np.mean(shares))
+    controls = [value for name, value in found.items() if name.startswith("control: refined")]
+    assert len(controls) == 2
+    assert outcomes(printed) == {
+        names[0]: 1.0,
+        names[1]: pytest.approx(1 - max(controls), abs=1e-4),
+    }
+    assert all(0 <= value <= 1 for value in found.values())
+    for way in ("pytorch-grad-cam's rule", "k-means, k = 8", "one strength, Otsu"):
+        assert found[f"{way}, best union"] >= found[f"{way}, best concept"] > 0
+
+
+def test_parts_are_scored_as_a_division_of_the_foreground(
+    workspace: Workspace, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    maps = ImageMaps(workspace)
+    (tmp_path / "parts").mkdir()
+    for row in workspace.listing.frame.itertuples():
+        found = maps.concept_map(int(row.image_id), (PART_SIDE, PART_SIDE), 1.0)
+        picture = Image.fromarray((found + 1).astype(np.uint8))
+        picture.save(tmp_path / "parts" / f"{Path(row.path).stem}.png")
+    scored = []
+    for first, second in (("front", "back"), ("left_side", "right_side")):
+        parts = {"0": "_background_", "1": first, "2": second}
+        parts |= {str(index): f"part {index}" for index in range(3, 9)}
+        (tmp_path / "parts.json").write_text(json.dumps(parts), "utf-8")
+        report = Report([each for each in localization.TARGETS if "cars" in each.name])
+        score_cars(report, workspace, tmp_path)
+        report.finish()
+        scored.append(outcomes(capsys.readouterr().out))
+    apart, merged = scored
+    assert apart == {"concepts.cars.fg_nmi": 1.0, "concepts.cars.fg_ari": 1.0}
+    assert all(0 < value < 1 for value in merged.values())  # left and right are one part
+
+
+def test_the_sample_is_scored_against_its_own_masks(
+    workspace: Workspace, capsys: pytest.CaptureFixture[str]
+) -> None:
+    names = ("concepts.sample.objects_j", "concepts.sample.parts_over_gradcam")
+    report = Report([each for each in localization.TARGETS if each.name in names])
+    found = score_sample(report, workspace)
+    report.finish()
+    root = Path(workspace.record["dataset"]["root"]).parent
+    shares = [
+        (np.asarray(Image.open(path)) > 0).mean() for path in (root / "objects").rglob("*.png")
+    ]
+    assert found["everything is object"] == pytest.approx(np.mean(shares))
+    assert found["everything is object"] + 0.1 < found["ours"] < 1
+    measured = outcomes(capsys.readouterr().out)
+    assert measured[names[0]] == pytest.approx(found["ours"], abs=1e-4)
+    assert measured[names[1]] > 0
+
+
+def test_peers_divide_the_same_activations() -> None:
+    rng = np.random.default_rng(0)
+    V = rng.random((6, 4, 4, 10), dtype=np.float32)
+    V[:3, ..., :5] += 9
+    of_cluster = partitions.kmeans(V, 2)
+    assert (of_cluster.sum(-1) == 1).all()
+    assert len(np.unique(of_cluster[:3].argmax(-1))) == 1
+    assert (of_cluster[:3, ..., 0] != of_cluster[3:, ..., 0]).all()
+    both = partitions.singular(V, 3)
+    assert both.shape == (6, 4, 4, 6)
+    assert (both.min(-1) == 0).all()
+    s = np.linalg.svd(V.reshape(-1, 10).astype(np.float64), compute_uv=False)
+    assert np.square(both.astype(np.float64)).sum() == pytest.approx(
+        np.square(s[:3]).sum(), rel=1e-5
+    )
+    scaled = partitions.per_image(V)
+    assert scaled.min(axis=(1, 2)).max() == 0
+    assert scaled.max(axis=(1, 2)) == pytest.approx(1)
+
+
+def test_a_centred_gaussian_covers_a_quarter_of_the_image() -> None:
+    bump = masks.gaussian((60, 90))
+    # Its half maximum is an ellipse of half-axes σ √(2 ln 2) in sides.
+    assert (bump >= 0).mean() == pytest.approx(np.pi * 2 * np.log(2) * masks.SIGMA**2, abs=0.01)
+    assert bump[30, 45] == bump.max()
