@@ -2,21 +2,33 @@
 
 from __future__ import annotations
 
+import argparse
 import sys
 from collections.abc import Sequence
 
 from benchmarks import localization, meaning
-from benchmarks.harness import Report, wants_quick
+from benchmarks.harness import Report, introduce
 
 TARGETS = (*localization.TARGETS, *meaning.TARGETS)
+PARTS = ("localization", "meaning", "cue")
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the benchmark; return 1 where a target was missed."""
-    quick = wants_quick(__doc__ or "", argv)
+    parser = argparse.ArgumentParser(description=__doc__, allow_abbrev=False)
+    parser.add_argument("--quick", action="store_true", help="a smaller case, without the cue")
+    parser.add_argument("--only", action="append", choices=PARTS, help="a part; repeatable")
+    given = parser.parse_args(argv)
+    introduce(given.quick)
+    asked = given.only or (PARTS[:2] if given.quick else PARTS)
     report = Report(TARGETS)
-    localization.measure(report, quick=quick)
-    meaning.measure(report, quick=quick)
+    if "localization" in asked:
+        localization.measure(report, quick=given.quick)
+    if "meaning" in asked:
+        meaning.measure(report, quick=given.quick)
+    if "cue" in asked:
+        meaning.show_cue()
+    report.skip_rest("not asked for")
     return report.finish()
 
 

@@ -76,7 +76,7 @@ def measure(report: Report, *, quick: bool) -> None:
     report : Report
         Where the outcomes go.
     quick : bool
-        Fewer images, one network, one number of concepts, no planted cue.
+        Fewer images, one network, one number of concepts.
     """
     with tempfile.TemporaryDirectory() as name:
         try:
@@ -85,8 +85,6 @@ def measure(report: Report, *, quick: bool) -> None:
         except FileNotFoundError as error:
             for target in TARGETS:
                 report.skipped(target.name, str(error))
-        if not quick:
-            _show_cue(Path(name))
 
 
 def _measure(report: Report, case: Case, folder: Path) -> None:
@@ -216,9 +214,11 @@ def _heldout_positions(workspace: Workspace, n: int) -> torch.Tensor:
     return found[drawn]
 
 
-def _show_cue(folder: Path) -> None:
+def show_cue() -> None:
     """Print whether a planted cue is found, blamed and can be taken out."""
-    found = find_cue(folder / "cue", train_shortcut(folder / "shortcut.safetensors"))
+    with tempfile.TemporaryDirectory() as name:
+        weights = train_shortcut(Path(name) / "shortcut.safetensors")
+        found = find_cue(Path(name) / "cue", weights)
     rows = [
         ["IoU of the concept with the mark", found.iou],
         ["IoU of the next concept", found.next_iou],

@@ -264,3 +264,24 @@ def test_few_positions_drawn_by_energy_stand_for_all() -> None:
     assert sum(off) < 0.6 * sum(evenly)
     assert torch.equal(nmf.thin(V, 900), V)
     assert torch.equal(nmf.thin(torch.zeros(20, 3), 5), torch.zeros(5, 3))
+
+
+def test_the_best_of_the_starts_goes_on() -> None:
+    V, _ = planted(12, 2000, 30, 6, noise=0.3)
+    (alone,) = nmf.fit_samples(V, [nmf.Start(6, seed=5, trials=1)], tol=1e-5)
+    assert {phase for phase, _, _ in alone.history} == {"sample"}
+    (best,) = nmf.fit_samples(V, [nmf.Start(6, seed=1, trials=4)], tol=1e-5)
+    ends = []
+    for seed in range(4, 8):  # the same starts, one by one
+        W0 = nmf.initialise(sampling.thin(V, sampling.TRIAL_POSITIONS), 6, seed=seed)
+        part = nmf.fit_sample(
+            sampling.thin(V, sampling.TRIAL_POSITIONS),
+            6,
+            W0=W0,
+            tol=1e-5,
+            max_steps=sampling.TRIAL_STEPS,
+        )
+        ends.append(part.error)
+    tried = [error for phase, _, error in best.history if phase == "trial"]
+    assert min(tried) == pytest.approx(min(ends), rel=1e-5)
+    assert max(ends) > min(ends) * 1.0001

@@ -56,8 +56,9 @@ class KChoice:
         One a candidate and replicate: k, seed, error, heldout_error, bicv_error, seed_stability,
         split_stability, svd_error, chosen; NaN where the images were too few to split.
     control : list of dict
-        Of the shuffled data, k, seed, bicv_error, split_stability: one a replicate and candidate
-        near the best; the others cannot be chosen whatever chance does.
+        Of the shuffled data, k, seed, bicv_error, split_stability: one a candidate near the best;
+        the others cannot be chosen whatever chance does. One split is enough, for what is the same
+        at every position differs little between splits.
     W : Tensor
         (channels, k) float32, unit columns: the consensus of the replicates at the chosen k, to
         start a fit from.
@@ -158,8 +159,8 @@ def choose_k(
     shuffled = shuffle_channels(V, seed)
     control: list[Row] = []
     for k in near_best(rows):
-        chance = _fit_halves(shuffled, splits, k, seed)
-        control += _judged(shuffled, splits, chance, k, seed)
+        chance = _fit_halves(shuffled, splits[:1], k, seed)
+        control += _judged(shuffled, splits[:1], chance, k, seed)
     k, flagged = decide(rows, control)
     rows = [row | {"chosen": row["k"] == k} for row in rows]
     apart_at_k = torch.stack(pairs[k]) if pairs[k] else torch.empty(0, 2, V.shape[1], k)
