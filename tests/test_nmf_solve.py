@@ -15,7 +15,8 @@ from torch import Tensor
 
 from pipeline import nmf
 from pipeline.errors import UserError
-from pipeline.nmf.solve import MAX_ITERATIONS, Encoder, hals
+from pipeline.nmf.passes import block_stats
+from pipeline.nmf.solve import MAX_ITERATIONS, Encoder, Ends, hals
 
 
 def random_problem(seed: int, n: int, channels: int, k: int) -> tuple[Tensor, Tensor]:
@@ -214,3 +215,28 @@ def test_a_signed_pass_takes_negative_values_but_nothing_infinite() -> None:
     V[8, 3] = float("nan")
     with pytest.raises(UserError, match="NaN or infinite"):
         nmf.sweep([V], W, signed=True)
+
+
+@pytest.mark.parametrize("n", [300, 5000])
+def test_few_iterations_do_from_where_other_concepts_ended(n: int) -> None:
+    V, W = random_problem(8, n, 40, 10)
+    ends = Ends.room(V, 10)
+
+    def found(W: Tensor) -> tuple[Tensor, Tensor]:
+        encoder = Encoder.of(W, tol=1e-2)
+        (stats,) = block_stats(V, [encoder], ends=[ends])
+        H = nmf.encode(V, W, tol=1e-6).double()
+        return stats.HHt, H.T @ H
+
+    step = 0.05 * torch.rand(W.shape, generator=torch.Generator().manual_seed(1))
+    (cold,) = block_stats(V, [Encoder.of(W, tol=1e-2)])
+    first, _ = found(W)
+    assert torch.equal(first, cold.HHt)
+    errors = []
+    for size in (1.0, 0.5, 0.25, 0.12, 0.06, 0.06, 0.06):  # as concepts come to rest
+        got, converged = found(W + size * step)
+        errors.append(float((got - converged).norm() / converged.norm()))
+    assert max(errors) < 2e-2
+    assert errors[-1] < 1e-4
+    encoder = Encoder.of(W, tol=1e-2)
+    assert encoder.n_again < encoder.n_iterations / 2

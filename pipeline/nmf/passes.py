@@ -17,7 +17,7 @@ from torch import Tensor
 
 from pipeline.errors import UserError
 from pipeline.nmf.data import violation
-from pipeline.nmf.solve import Encoder, strengths
+from pipeline.nmf.solve import Encoder, Ends, strengths
 from pipeline.nmf.stats import Stats, Sums, rows_at_once
 from pipeline.nmf.threads import side_by_side
 
@@ -117,6 +117,7 @@ def block_stats(
     index: int | None = None,
     out: Tensor | None = None,
     signed: bool = False,
+    ends: Sequence[Ends] | None = None,
 ) -> list[Stats]:
     """Give the statistics of one block for several sets of concepts.
 
@@ -133,6 +134,8 @@ def block_stats(
         (rows, Σk) float32 to write the strengths to, set beside set.
     signed : bool
         Whether negative values are sound.
+    ends : sequence of Ends, optional
+        One an encoder: where to start from, if known, and to keep where H ended.
 
     Returns
     -------
@@ -154,23 +157,30 @@ def block_stats(
 
     def of_span(span: slice) -> tuple[list[Stats], float]:
         rows = None if out is None else out[span]
-        return _span_stats(V[span], encoders, index is not None, rows)
+        own = None if ends is None else [each.since(span.start) for each in ends]
+        return _span_stats(V[span], encoders, index is not None, rows, own)
 
     spans, lows = zip(*side_by_side(of_span, V, rows_at_once(device, n_channels)), strict=True)
     stats = [functools.reduce(operator.add, each) for each in zip(*spans, strict=True)]
+    for each in ends or ():
+        each.known = True
     if index is not None and not (stats[0].v_sq < math.inf and (signed or min(lows) >= 0)):
         raise UserError(f"block {index} of the data: {violation(V)}")
     return stats
 
 
 def _span_stats(
-    V: Tensor, encoders: Sequence[Encoder], check: bool, out: Tensor | None
+    V: Tensor,
+    encoders: Sequence[Encoder],
+    check: bool,
+    out: Tensor | None,
+    ends: Sequence[Ends] | None,
 ) -> tuple[list[Stats], float]:
     """Give the statistics of neighbouring positions and, to `check` them, the least value."""
     sums = Sums(V.shape[1], [len(encoder.fold) for encoder in encoders], V.device)
     low = torch.zeros((), device=V.device)
     start = 0
-    for v, h in strengths(encoders, V):
+    for v, h in strengths(encoders, V, ends=ends):
         sums.add(v, h)
         if out is not None:
             out[start : start + len(v)] = h

@@ -29,7 +29,7 @@ from pipeline.nmf.denormals import flush_denormals
 from pipeline.nmf.descent import Descent, Fit, Penalty, Progress
 from pipeline.nmf.initialise import initialise, unit_columns
 from pipeline.nmf.passes import ENCODE_TOL, block_stats
-from pipeline.nmf.solve import Encoder, strengths
+from pipeline.nmf.solve import Encoder, Ends, strengths
 
 MOMENTUM = 0.5  # of the steps, to start with; it grows while it pays
 MIDDLE = 4  # a rough fit converges on so small a part of the sample before it meets all of it
@@ -239,9 +239,11 @@ def _run(V: Tensor, descents: Sequence[Descent]) -> None:
     """Step with all descents until they are done."""
     norms = torch.linalg.vector_norm(V, dim=1, dtype=torch.float32)
     v_sq = float(norms.double().square().sum())
+    ends = {id(descent): Ends.room(V, descent.point.shape[1]) for descent in descents}
     while active := [descent for descent in descents if not descent.done]:
         encoders = [descent.penalty.encoder(descent.point, ENCODE_TOL) for descent in active]
-        for descent, stats in zip(active, block_stats(V, encoders), strict=True):
+        own = [ends[id(descent)] for descent in active]
+        for descent, stats in zip(active, block_stats(V, encoders, ends=own), strict=True):
             descent.tell(replace(stats, v_sq=v_sq))
 
 

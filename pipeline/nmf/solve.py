@@ -29,6 +29,7 @@ from pipeline.nmf.data import violation
 from pipeline.nmf.stats import rows_at_once
 from pipeline.nmf.threads import side_by_side
 
+AGAIN = 0.1  # by how much iterations from a known end shorten the way to the next
 MAX_ITERATIONS = 400  # reach 1e-3 for κ up to 9,000; networks' concepts have κ of 3 to 100
 H_TOL = 1e-3  # of H that users see
 
@@ -49,6 +50,8 @@ class Encoder:
         (k,): 2 D, from y₊ to h; 0 for a concept that is zero.
     n_iterations : int
         How often the fixed point is applied.
+    n_again : int
+        The same where it starts from the end for slightly other concepts, see `Ends`.
     """
 
     lift: Tensor
@@ -56,6 +59,7 @@ class Encoder:
     fold: Tensor
     scale: Tensor
     n_iterations: int
+    n_again: int
 
     @classmethod
     def of(cls, W: Tensor, *, tol: float = H_TOL, l1: float = 0.0, l2: float = 0.0) -> Encoder:
@@ -88,21 +92,57 @@ class Encoder:
             fold=(inverse @ ((rho - ridge) * eye - G)).to(f32),
             scale=(2 * D).to(f32),
             n_iterations=n_iterations,
+            n_again=math.ceil(n_iterations * math.log(AGAIN) / math.log(tol / 4)),
         )
 
-    def solve(self, constant: Tensor, Y: Tensor, H: Tensor) -> Tensor:
-        """Apply the fixed point to (rows, k) `constant`; Y and H are memory, H holds the result."""
-        torch.abs(constant, out=H)
-        torch.addmm(constant, H, self.fold, out=Y)
-        for _ in range(self.n_iterations - 1):
+    def solve(self, constant: Tensor, Y: Tensor, H: Tensor, *, again: bool = False) -> Tensor:
+        """Apply the fixed point to (rows, k) `constant`; Y and H are memory, H holds the result.
+
+        Y holds y at the end, and, to start `again` from there, at the beginning.
+        """
+        if not again:
+            Y.copy_(constant)
+        for _ in range(self.n_again if again else self.n_iterations):
             torch.abs(Y, out=H)
             torch.addmm(constant, H, self.fold, out=Y)
         torch.clamp(Y, min=0, out=H)
         return H.mul_(self.scale)
 
 
+@dataclass(eq=False)
+class Ends:
+    """Where the fixed points of positions ended for some concepts; those for the next are near.
+
+    Steps of a fit move concepts less and less: the way left shrinks with them, and a few iterations
+    a step are as good as many from nothing.
+
+    Attributes
+    ----------
+    Y : Tensor
+        (positions and what pads them, k) float32.
+    known : bool
+        Whether they are there yet.
+    """
+
+    Y: Tensor
+    known: bool = False
+
+    @classmethod
+    def room(cls, V: Tensor, k: int) -> Ends:
+        """Make room for the ends of the positions of V (positions, channels)."""
+        rows = rows_at_once(V.device, V.shape[1])
+        return cls(torch.empty(-(-len(V) // rows) * rows, k, device=V.device))
+
+    def since(self, start: int) -> Ends:
+        """Give those of the positions from `start` on."""
+        return Ends(self.Y[start:], self.known)
+
+
 def strengths(
-    encoders: Sequence[Encoder], V: Tensor, block: int | None = None
+    encoders: Sequence[Encoder],
+    V: Tensor,
+    block: int | None = None,
+    ends: Sequence[Ends] | None = None,
 ) -> Iterator[tuple[Tensor, Tensor]]:
     """Go through V block by block, for several sets of concepts at once.
 
@@ -116,6 +156,8 @@ def strengths(
     block : int, optional
         Positions computed at once, see `rows_at_once`; the last ones are padded to as many with
         zeros.
+    ends : sequence of Ends, optional
+        One an encoder, of the same positions: to start from where they are known, and to keep.
 
     Yields
     ------
@@ -132,6 +174,7 @@ def strengths(
     constant, H = (offset.new_empty(block, len(offset)) for _ in range(2))
     work = [(offset.new_empty(block, k), offset.new_empty(block, k)) for k in widths]
     constants, results = torch.split(constant, widths, 1), torch.split(H, widths, 1)
+    start = 0
     raised = offset.new_empty(block, V.shape[1], dtype=dtype)  # new memory a block costs as much
     for part in torch.split(V, block):
         whole = v = part
@@ -143,8 +186,11 @@ def strengths(
             torch.addmm(offset, whole, lift, out=constant)
         else:
             torch.add(whole @ lift, offset, out=constant)
-        for encoder, each, room, result in zip(encoders, constants, work, results, strict=True):
-            result.copy_(encoder.solve(each, *room))
+        for i, (encoder, (Y, room)) in enumerate(zip(encoders, work, strict=True)):
+            again = ends is not None and ends[i].known
+            at = Y if ends is None else ends[i].Y[start : start + block]
+            results[i].copy_(encoder.solve(constants[i], at, room, again=again))
+        start += block
         yield v, H[: len(v)]
 
 
