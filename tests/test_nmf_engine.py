@@ -16,6 +16,7 @@ from torch import Tensor
 from pipeline import nmf
 from pipeline.errors import UserError
 from pipeline.nmf import sampling
+from pipeline.nmf.merge import merge
 
 
 def planted(seed: int, n: int, channels: int, k: int, noise: float) -> tuple[Tensor, Tensor]:
@@ -271,17 +272,16 @@ def test_the_best_of_the_starts_goes_on() -> None:
     (alone,) = nmf.fit_samples(V, [nmf.Start(6, seed=5, trials=1)], tol=1e-5)
     assert {phase for phase, _, _ in alone.history} == {"sample"}
     (best,) = nmf.fit_samples(V, [nmf.Start(6, seed=1, trials=4)], tol=1e-5)
+    part = sampling.thin(V, sampling.TRIAL_POSITIONS)
+
+    def tried_from(W0: Tensor) -> nmf.Fit:
+        steps = sampling.TRIAL_STEPS
+        return nmf.fit_sample(part, W0.shape[1], W0=W0, tol=1e-5, max_steps=steps)
+
     ends = []
     for seed in range(4, 8):  # the same starts, one by one
-        W0 = nmf.initialise(sampling.thin(V, sampling.TRIAL_POSITIONS), 6, seed=seed)
-        part = nmf.fit_sample(
-            sampling.thin(V, sampling.TRIAL_POSITIONS),
-            6,
-            W0=W0,
-            tol=1e-5,
-            max_steps=sampling.TRIAL_STEPS,
-        )
-        ends.append(part.error)
+        wide = tried_from(nmf.initialise(part, 6 + sampling.SPARE, seed=seed))
+        ends.append(tried_from(merge(wide.W, wide.stats, 6)).error)
     tried = [error for phase, _, error in best.history if phase == "trial"]
     assert min(tried) == pytest.approx(min(ends), rel=1e-5)
     assert max(ends) > min(ends) * 1.0001

@@ -36,7 +36,7 @@ from pipeline.nmf.stats import relative_error
 from pipeline.nmf.threads import each_alone
 
 TOL = 3e-5  # of the relative error a step: a tenth of the differences between neighbouring k
-TRIALS = 4  # starts of a fit: eight take nearly twice as long and make errors no steadier
+TRIALS = 2  # starts of a fit: four take longer and find hardly more
 FOLDS = 4  # of the channels; two cut narrow concepts in two, and the error then says where
 Row = dict[str, float | int | bool]
 

@@ -45,8 +45,7 @@ def initialise(sample: Tensor, k: int, method: str = "positions", seed: int = 0)
     UserError
         If the method is unknown or k is below 1.
     """
-    if k < 1:
-        raise UserError(f"K must be at least 1, got {k}")
+    check_k(k)
     if method not in INITS:
         raise UserError(
             f"unknown initialisation {method!r}; there are {', '.join(INITS)}. "
@@ -61,6 +60,12 @@ def initialise(sample: Tensor, k: int, method: str = "positions", seed: int = 0)
     else:
         W = random
     return unit_columns(torch.cat([W, random[:, W.shape[1] :]], dim=1))
+
+
+def check_k(k: int) -> None:
+    """Refuse numbers of concepts below 1."""
+    if k < 1:
+        raise UserError(f"K must be at least 1, got {k}")
 
 
 def unit_columns(W: Tensor) -> Tensor:

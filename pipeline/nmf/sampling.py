@@ -4,8 +4,9 @@ Notation: V (positions × channels) activations, W (channels × k) concepts, H (
 strengths, all rows in memory; V ≈ H Wᵀ, W, H ≥ 0, Frobenius norm.
 
 The objective has many minima: ends of single starts spread by 0.1 % in error, more than further
-passes over the data could gain. After ten steps on a part of the sample the better starts are known
-well enough.
+passes over the data could gain, and miss what is rare. A start has a few concepts more than asked
+for, which are merged once they have settled (see `merge`). After ten more steps on a part of the
+sample the better starts are known well enough.
 
 A part of the data is drawn by energy: each position in proportion to its ‖v‖², and scaled so that
 all drawn ones have the same. The objective weighs positions so; the part then stands for the whole
@@ -27,14 +28,16 @@ from pipeline.errors import UserError
 from pipeline.nmf.data import check, shape
 from pipeline.nmf.denormals import flush_denormals
 from pipeline.nmf.descent import Descent, Fit, Penalty, Progress
-from pipeline.nmf.initialise import initialise, unit_columns
+from pipeline.nmf.initialise import check_k, initialise, unit_columns
+from pipeline.nmf.merge import merge
 from pipeline.nmf.passes import ENCODE_TOL, block_stats
 from pipeline.nmf.solve import Encoder, Ends, strengths
 
 MOMENTUM = 0.5  # of the steps, to start with; it grows while it pays
 MIDDLE = 4  # a rough fit converges on so small a part of the sample before it meets all of it
-TRIALS = 8  # starts
+TRIALS = 4  # starts
 TRIAL_STEPS = 10
+SPARE = 4  # concepts more to start with; two miss more, many more take the rare ones' place
 TRIAL_POSITIONS = 1_200  # drawn by energy; more for k above 20, see the next
 TRIAL_POSITIONS_EACH = 60  # a concept: enough to tell which start ends best
 
@@ -51,6 +54,9 @@ class Start:
     W0: Tensor | None = None
     fixed: Tensor | None = None
     trials: int = TRIALS
+
+    def __post_init__(self) -> None:
+        check_k(self.k)
 
 
 def fit_sample(
@@ -173,10 +179,7 @@ def fit_samples(
     wanted = max(TRIAL_POSITIONS, TRIAL_POSITIONS_EACH * max(start.k for start in starts))
     thinned = representatives(sample, wanted, penalty)
     part = penalty.of_share(len(thinned) / len(sample))
-    groups = [_trials(sample, thinned, start, part, tol) for start in starts]
-    tried = [trial for trials in groups if len(trials) > 1 for trial in trials]
-    _run(coarse(thinned) if rough else thinned, tried)
-    ends = [min(trials, key=lambda trial: trial.best_value) for trials in groups]
+    ends = _tried(sample, thinned, starts, part, tol, rough)
     if progress is not None:
         for record in itertools.chain.from_iterable(end.history for end in ends):
             progress(*record)
@@ -206,33 +209,55 @@ def fit_samples(
     return [end.fit() for end in ends]
 
 
-def _trials(
-    sample: Tensor, thinned: Tensor, start: Start, penalty: Penalty, tol: float
+def _tried(
+    sample: Tensor,
+    thinned: Tensor,
+    starts: Sequence[Start],
+    penalty: Penalty,
+    tol: float,
+    rough: bool,
 ) -> list[Descent]:
-    """Prepare the starts to try; a single one is not tried at all."""
+    """Try what each fit may start from on few positions, and give the best for each."""
+
+    def descents(concepts: Sequence[Tensor], start: Start) -> list[Descent]:
+        revive = partial(_revive, thinned)
+        about = tol, TRIAL_STEPS, "trial", MOMENTUM, start.fixed, penalty, revive
+        return [Descent(W, *about) for W in concepts]
+
+    V = coarse(thinned) if rough else thinned
+    fits = list(starts)
+    wide = [descents(_concepts(sample, thinned, fit, penalty), fit) for fit in fits]
+    _run(V, [one for fit, each in zip(fits, wide, strict=True) for one in each if _spare(one, fit)])
+    merged = [
+        descents([_merged(one, fit.k) if _spare(one, fit) else one.point for one in each], fit)
+        for fit, each in zip(fits, wide, strict=True)
+    ]
+    _run(V, [one for each in merged if len(each) > 1 for one in each])
+    return [min(each, key=lambda one: one.best_value) for each in merged]
+
+
+def _spare(descent: Descent, start: Start) -> bool:
+    return descent.point.shape[1] > start.k
+
+
+def _merged(descent: Descent, k: int) -> Tensor:
+    found = descent.fit()
+    return merge(found.W, found.stats, k).to(descent.point.device)
+
+
+def _concepts(sample: Tensor, thinned: Tensor, start: Start, penalty: Penalty) -> list[Tensor]:
+    """Give first concepts to try: several, with some to spare, or those that nobody draws."""
     if start.W0 is not None:
         concepts = [_given(start.W0, sample, start.k)]
-    elif start.init == "nndsvd":  # draws nothing
+    elif start.init == "nndsvd":
         concepts = [initialise(sample, start.k, start.init)]
     else:
         seeds = range(start.seed * start.trials, (start.seed + 1) * start.trials)
-        concepts = [initialise(thinned, start.k, start.init, seed) for seed in seeds]
+        concepts = [initialise(thinned, start.k + SPARE, start.init, seed) for seed in seeds]
     if penalty.weighs_W:
         length = float(torch.linalg.vector_norm(sample, dim=1).mean()) ** 0.5
         concepts = [W * length for W in concepts]
-    return [
-        Descent(
-            W,
-            tol,
-            TRIAL_STEPS,
-            "trial",
-            MOMENTUM,
-            start.fixed,
-            penalty,
-            revive=partial(_revive, thinned),
-        )
-        for W in concepts
-    ]
+    return concepts
 
 
 def _run(V: Tensor, descents: Sequence[Descent]) -> None:
