@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 from numpy.typing import NDArray
+from scipy.optimize import nnls
 from torch import Tensor
 
 from pipeline import nmf
@@ -97,7 +98,7 @@ def test_impossible_candidates_are_refused(ks: tuple[int, ...]) -> None:
         nmf.choose_k(V, images, ks)
 
 
-def test_rule_takes_the_smallest_stable_k_within_one_standard_error() -> None:
+def test_rule_takes_the_largest_stable_k_within_one_standard_error() -> None:
     evidence = (
         rows(2, [0.60, 0.61, 0.62], [0.99, 0.99, 0.99])
         + rows(4, [0.50, 0.52, 0.54], [0.9, 0.9, 0.9])
@@ -110,11 +111,12 @@ def test_rule_takes_the_smallest_stable_k_within_one_standard_error() -> None:
             row for k in (2, 4, 8, 16) for row in rows(k, [error], [stability.get(f"k{k}", 0.5)])
         ]
 
-    assert decide(evidence, shuffled()) == (4, False)
+    assert decide(evidence, shuffled()) == (8, False)
     assert decide(evidence, shuffled(k4=0.95)) == (8, False)
+    assert decide(evidence, shuffled(k8=0.85)) == (4, False)
     assert decide(evidence, shuffled(k8=0.85, k4=0.95)) == (4, True)
     assert decide(evidence, shuffled(error=0.535)) == (4, True)
-    assert decide(evidence, shuffled(error=1.2, k4=0.99)) == (4, False)
+    assert decide(evidence, shuffled(error=1.2, k8=0.99)) == (8, False)
     assert decide(rows(3, [1.1], [0.9]), rows(3, [1.2], [0.1])) == (3, True)
     assert decide(rows(3, [0.5], [0.2]), rows(3, [0.6], [0.1])) == (3, False)
 
@@ -169,6 +171,40 @@ def test_bi_cross_validation_sees_through_noise() -> None:
     wide, narrow = (nmf.fit_sample(noise[:750], k).W for k in (30, 1))
     worse, better = (nmf.bi_cv_error(noise[750:], W, folds) for W in (wide, narrow))
     assert worse > better
+
+
+def test_bi_cross_validation_makes_nothing_of_a_concept_that_is_not_seen() -> None:
+    """Ridge regression with the noise's variance: the posterior mean of Gaussian strengths."""
+    generator = torch.Generator().manual_seed(3)
+    n, folds = 1000, torch.arange(12) % 4
+    W = torch.zeros(12, 2)
+    W[:6, 0] = torch.tensor([1.0, 0.6, 0.7, 0.5, 0.9, 0.8])
+    W[6:, 1] = torch.tensor([0.02, 0.01, 5.0, 0.02, 0.01, 0.02])  # lives in one channel
+    H = torch.rand(n, 2, generator=generator)
+    V = (H @ W.T + 0.1 * torch.randn(n, 12, generator=generator)).clamp_(min=0)
+    fit = nmf.fit_sample(V[: n // 2], 2, W0=W)
+    rest = V[n // 2 :]
+    squares = nmf.bi_cv_error(rest, fit.W, folds)
+    probable = nmf.bi_cv_error(rest, fit.W, folds, fit.stats)
+    assert probable < 0.95 * squares
+
+    typical = (fit.stats.h_sq / fit.stats.n).sqrt()
+    variance = fit.error**2 * fit.stats.v_sq / (fit.stats.n * 12)
+    missed = 0.0
+    for fold in range(4):
+        given = folds != fold
+        seen = fit.W[given].double()
+        penalty = torch.diag(variance / typical**2).sqrt()
+        from_both = torch.cat([seen, penalty]).numpy()
+        for v in rest.double():
+            h = torch.from_numpy(nnls(from_both, np.append(v[given].numpy(), [0, 0]))[0])
+            missed += float((v[~given] - fit.W[~given].double() @ h).square().sum())
+    expected = (missed / float(rest.double().square().sum())) ** 0.5
+    assert probable == pytest.approx(expected, rel=1e-3)
+
+
+def test_bi_cross_validation_of_nothing() -> None:
+    W, folds = torch.rand(48, 3), torch.arange(48) % 4
     assert nmf.bi_cv_error(torch.zeros(3, 48), W, folds) == 0
 
 

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 from numpy.typing import NDArray
+from scipy.optimize import brentq
 from torch import Tensor
 
 from pipeline import nmf
@@ -32,16 +33,20 @@ def activations(tmp_path_factory: pytest.TempPathFactory) -> Floats:
     return extracted(folder / "run", dataset=str(folder / "sample" / "images"), model="sample")
 
 
-@pytest.fixture(scope="module")
-def real_activations(assets: Path, tmp_path_factory: pytest.TempPathFactory) -> Floats:
-    """(positions, channels) of SqueezeNet on photographs."""
-    return extracted(
+@pytest.fixture(scope="module", params=["squeezenet1_1", "mobilenet_v2"])
+def photographs(
+    request: pytest.FixtureRequest, assets: Path, tmp_path_factory: pytest.TempPathFactory
+) -> tuple[str, Floats]:
+    """A network's name and its (positions, channels) on photographs."""
+    name = request.param
+    V = extracted(
         tmp_path_factory.mktemp("planted") / "run",
         dataset=str(assets / "images" / "imagenette224"),
-        model="squeezenet1_1",
-        weights=str(assets / "weights" / "squeezenet1_1.safetensors"),
+        model=name,
+        weights=str(assets / "weights" / f"{name}.safetensors"),
         limit="60",
     )
+    return name, V
 
 
 def extracted(folder: Path, **options: str) -> Floats:
@@ -60,13 +65,13 @@ class Planted:
     W: Tensor
 
 
-def plant(activations: Floats, k: int, noise: float, seed: int) -> Planted:
+def plant(activations: Floats, k: int, noise: float, seed: int, cut: bool = True) -> Planted:
     """Make V of k real activations as concepts.
 
-    Frequencies fall evenly to 1 / RAREST; every second concept stands, in half of the
-    images, only where its more common neighbour does. Noise has a given norm beside the signal; it
-    is Gaussian, of one size wherever there is signal: where there is none, V stays zero, for noise
-    whose mean is not zero is a concept more.
+    Frequencies fall evenly to 1 / RAREST; every second concept stands, in half of the images, only
+    where its more common neighbour does. Noise has a given norm beside the signal and stands where
+    there is signal, for elsewhere its mean would be a concept more: Gaussian of one size, `cut` off
+    where V would fall below zero, or without a mean, see `_without_mean`.
     """
     rng = np.random.default_rng(seed)
     W = _columns(activations, k, rng)
@@ -79,11 +84,31 @@ def plant(activations: Floats, k: int, noise: float, seed: int) -> Planted:
     n = N_IMAGES * PER_IMAGE
     there = np.repeat(in_image, PER_IMAGE, axis=0) & (rng.random((n, k)) < np.sqrt(frequency))
     signal = (there * rng.gamma(2, 0.5, (n, k))) @ W.T
-    disturbed = rng.standard_normal(signal.shape) * (signal > 0)
-    disturbed *= noise * np.linalg.norm(signal) / np.linalg.norm(disturbed)
-    V = np.maximum(signal + disturbed, 0).astype(np.float32)
+    if cut:
+        disturbed = rng.standard_normal(signal.shape) * (signal > 0)
+        disturbed *= noise * np.linalg.norm(signal) / np.linalg.norm(disturbed)
+        V = np.maximum(signal + disturbed, 0)
+    else:
+        V = _without_mean(signal, noise, rng)
     images = np.repeat(np.arange(N_IMAGES), PER_IMAGE)
-    return Planted(torch.from_numpy(V), images, torch.from_numpy(W))
+    return Planted(torch.from_numpy(V.astype(np.float32)), images, torch.from_numpy(W))
+
+
+def _without_mean(signal: Floats, noise: float, rng: np.random.Generator) -> Floats:
+    """Draw values from Gamma distributions with the signal as means.
+
+    Their variance is the same wherever a value that cannot be negative allows: up to 4 s².
+    """
+
+    def excess(variance: float) -> float:
+        return float(np.minimum(variance, 4 * signal**2).sum() - noise**2 * (signal**2).sum())
+
+    variance = brentq(excess, 0, 4 * signal.max() ** 2)
+    V = np.zeros_like(signal)
+    s = signal[signal > 0]
+    v = np.minimum(variance, 4 * s**2)
+    V[signal > 0] = rng.gamma(s**2 / v, v / s)
+    return V
 
 
 def _columns(activations: Floats, k: int, rng: np.random.Generator) -> Floats:
@@ -104,19 +129,14 @@ def test_planted_concepts_come_back(activations: Floats) -> None:
     come_back(plant(activations, 6, noise=0.25, seed=1), 6)
 
 
-MISSED = pytest.mark.xfail(
-    strict=True,
-    reason="not reached: noise cut off at zero has a mean of its own, which predicts other channels"
-    " as a concept does, so that the least error lies beside the planted number; see METHODS.md",
-)
-
-
 @pytest.mark.slow
-@pytest.mark.parametrize("seed", [pytest.param(0, marks=MISSED), 1])
+@pytest.mark.parametrize("seed", [0, 1])
 def test_planted_concepts_come_back_from_noise_of_half_the_signal(
-    real_activations: Floats, seed: int
+    photographs: tuple[str, Floats], seed: int
 ) -> None:
-    come_back(plant(real_activations, 8, noise=0.5, seed=seed), 8)
+    """Cut noise has a mean; that of 1,280 dense channels is found as a concept, see METHODS.md."""
+    name, V = photographs
+    come_back(plant(V, 8, 0.5, seed, cut=name == "squeezenet1_1"), 8)
 
 
 def come_back(planted: Planted, k: int) -> None:

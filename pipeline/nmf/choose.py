@@ -37,6 +37,7 @@ from pipeline.nmf.threads import each_alone
 
 TOL = 3e-5  # of the relative error a step: a tenth of the differences between neighbouring k
 TRIALS = 2  # starts of a fit: four take longer and find hardly more
+CLEARLY = 0.05  # of the energy: shuffled again, data without concepts differ by 0.03
 FOLDS = 4  # of the channels; two cut narrow concepts in two, and the error then says where
 Row = dict[str, float | int | bool]
 
@@ -108,7 +109,7 @@ def choose_k(
 ) -> KChoice:
     """Choose the number of concepts.
 
-    The smallest k within one standard error of the least bi-cross-validated error that passes the
+    The largest k within one standard error of the least bi-cross-validated error that passes the
     control (see `decide`); if there is none, the least error, flagged.
 
     Parameters
@@ -149,7 +150,7 @@ def choose_k(
     for done, (k, floor) in enumerate(zip(ks, floors, strict=True)):
         whole, apart = _fit_all(V, splits, k, seed)
         replicates[k] = [fit.W for fit in sorted(whole, key=lambda fit: fit.error)]
-        pairs[k] = [torch.stack([W.cpu() for W in pair]) for pair in apart if pair is not None]
+        pairs[k] = [torch.stack([fit.W for fit in pair]) for pair in apart if pair is not None]
         found = _judged(V, splits, apart, k, seed)
         again = _seed_stability([fit.W for fit in whole])
         for row, fit, cosine in zip(found, whole, again, strict=True):
@@ -170,15 +171,15 @@ def choose_k(
 def decide(rows: Sequence[Row], control: Sequence[Row]) -> tuple[int, bool]:
     """Apply the rule to the evidence.
 
-    Of the candidates near the best (see `near_best`) the smallest that passes the control is taken,
-    as is common with the rule of one standard error (Breiman et al., CART, 1984): beyond the true
-    number, replicates differ in what noise they take for a concept, and so does their error.
+    Of the candidates near the best (see `near_best`) the largest that passes the control is taken:
+    a concept that some replicates miss can make their mean worse than that of fewer concepts, and
+    the spread says so.
 
-    A candidate passes the control if every replicate's bi-cross-validated error lies below each
-    one of the shuffled data's, and below 1, the error of predicting nothing; and if its median
-    stability exceeds theirs. Shuffled data set a standard of stability only where their concepts
-    predict something: where channels are sparse, fits of shuffled data settle on the strongest
-    single channels, reliably and to no purpose.
+    A candidate passes the control if in every replicate it leaves clearly less of the held-out
+    energy (the squared error) than predicting nothing would, and than concepts of the shuffled data
+    leave of theirs; and if its median stability exceeds theirs. Shuffled data set a standard of
+    stability only where their concepts clearly predict something: where channels are sparse, fits
+    of shuffled data settle on the strongest single channels, reliably and to no purpose.
 
     Parameters
     ----------
@@ -200,14 +201,14 @@ def decide(rows: Sequence[Row], control: Sequence[Row]) -> tuple[int, bool]:
 
     def passes(k: int) -> bool:
         chance = _column(control, k, "bicv_error")
-        standard = _column(control, k, "split_stability")[chance < 1]
+        standard = _column(control, k, "split_stability")[chance**2 < 1 - CLEARLY]
         found = np.median(_column(rows, k, "split_stability"))
-        predicts = errors[k].max() < min(1.0, chance.min())
+        predicts = errors[k].max() ** 2 < (1 - CLEARLY) * min(1.0, chance.min() ** 2)
         return bool(predicts and (len(standard) == 0 or found > np.median(standard)))
 
     stable = [k for k in near if passes(k)]
     best = min(errors, key=lambda k: float(errors[k].mean()))
-    return (min(stable), False) if stable else (best, True)
+    return (max(stable), False) if stable else (best, True)
 
 
 def near_best(rows: Sequence[Row]) -> list[int]:
@@ -248,7 +249,7 @@ def _seed_stability(Ws: Sequence[Tensor]) -> list[float]:
     ]
 
 
-Halves = list[tuple[Tensor, ...] | None]
+Halves = list[tuple[Fit, ...] | None]
 
 
 def _fit_all(
@@ -259,14 +260,14 @@ def _fit_all(
     works: list[Callable[[], list[Fit]]] = [lambda: fit_samples(V, starts, tol=TOL)]
     works += [partial(_fit_half, V, half, start) for half, start in _halves_of(splits, starts)]
     whole, *apart = each_alone(lambda work: work(), works)
-    return whole, _paired(splits, V, apart)
+    return whole, _paired(splits, apart)
 
 
 def _fit_halves(V: Tensor, splits: Sequence[Split | None], k: int, seed: int) -> Halves:
     """Fit the disjoint halves of the images, of each split."""
     starts = [Start(k, seed + r, trials=TRIALS) for r in range(len(splits))]
     jobs = _halves_of(splits, starts)
-    return _paired(splits, V, each_alone(lambda job: _fit_half(V, *job), jobs))
+    return _paired(splits, each_alone(lambda job: _fit_half(V, *job), jobs))
 
 
 def _halves_of(
@@ -280,16 +281,16 @@ def _fit_half(V: Tensor, half: Tensor, start: Start) -> list[Fit]:
     return fit_samples(V[half], [start], tol=TOL)
 
 
-def _paired(splits: Sequence[Split | None], V: Tensor, fits: Sequence[list[Fit]]) -> Halves:
-    """Give the concepts of the halves, split by split."""
-    found = iter([fit.W.to(V.device) for (fit,) in fits])
+def _paired(splits: Sequence[Split | None], fits: Sequence[list[Fit]]) -> Halves:
+    """Give the fits of the halves, split by split."""
+    found = iter([fit for (fit,) in fits])
     return [None if split is None else (next(found), next(found)) for split in splits]
 
 
 def _judged(
     V: Tensor,
     splits: Sequence[Split | None],
-    fits: Sequence[tuple[Tensor, ...] | None],
+    fits: Halves,
     k: int,
     seed: int,
 ) -> list[Row]:
@@ -304,15 +305,17 @@ def _judged(
     return rows
 
 
-def _judged_pair(parts: Sequence[Tensor], pair: Sequence[Tensor], seed: int) -> list[float]:
+def _judged_pair(parts: Sequence[Tensor], pair: Sequence[Fit], seed: int) -> list[float]:
     """Give held-out error, bi-cross-validated error and stability of the fits of two halves."""
     folds = channel_folds(parts[0].shape[1], FOLDS, seed)
     heldout, bicv = [], []
-    for W, other in zip(pair, reversed(parts), strict=True):
+    for fit, other in zip(pair, reversed(parts), strict=True):
+        W = fit.W.to(other.device)
         (stats,) = block_stats(other, [Encoder.of(W, tol=ENCODE_TOL)], 0)
         heldout.append(relative_error(W, stats))
-        bicv.append(bi_cv_error(other, W, folds))
-    return [float(np.mean(heldout)), float(np.mean(bicv)), _median(match(*pair)[1])]
+        bicv.append(bi_cv_error(other, W, folds, fit.stats))
+    stability = _median(match(*(fit.W for fit in pair))[1])
+    return [float(np.mean(heldout)), float(np.mean(bicv)), stability]
 
 
 def _column(rows: Sequence[Row], k: int, name: str) -> NDArray[np.float64]:

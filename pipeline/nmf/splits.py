@@ -15,14 +15,20 @@ from torch import Tensor
 
 from pipeline.nmf.passes import ENCODE_TOL, block_stats
 from pipeline.nmf.solve import Encoder
-from pipeline.nmf.stats import Stats
+from pipeline.nmf.stats import Stats, relative_error
 
 Images = NDArray[np.int64] | Tensor
 Split = tuple[Tensor, Tensor]
 
 
-def bi_cv_error(V: Tensor, W: Tensor, folds: Tensor) -> float:
+def bi_cv_error(V: Tensor, W: Tensor, folds: Tensor, known: Stats | None = None) -> float:
     """Predict each fold of the channels from all other channels, through the concepts.
+
+    Least squares multiply noise where little of a concept is seen: of a concept that lives in one
+    channel, that one hidden, the strength is what the noise of the others makes it. With what is
+    `known` of the concepts, strengths are the most probable ones instead (ridge regression, the
+    mode for Gaussian strengths and noise): a priori a strength is of the size of its quadratic
+    mean, and noise has the variance of what the concepts leave of the data they were fitted on.
 
     Parameters
     ----------
@@ -32,15 +38,19 @@ def bi_cv_error(V: Tensor, W: Tensor, folds: Tensor) -> float:
         (channels, k).
     folds : Tensor
         (channels,) int64: the fold each channel is in.
+    known : Stats, optional
+        Of the data that W was fitted on; without them, strengths are those of least squares.
 
     Returns
     -------
     float
         Relative error over all folds; above 1 where the concepts predict worse than nothing does.
     """
+    W, noise = (W, 0.0) if known is None else _in_typical_strengths(W, known)
     hidden = [(folds == fold).to(W.device)[:, None] for fold in folds.unique()]
     # A channel that is not given weighs nothing where its row of W is zero.
-    stats = block_stats(V, [Encoder.of(W * ~each, tol=ENCODE_TOL) for each in hidden])
+    encoders = [Encoder.of(W * ~each, tol=ENCODE_TOL, l2=noise) for each in hidden]
+    stats = block_stats(V, encoders)
     total = float(torch.linalg.vector_norm(V, dim=0).double().square().sum())
     if total == 0:
         return 0.0
@@ -52,6 +62,13 @@ def channel_folds(n_channels: int, n_folds: int, seed: int) -> Tensor:
     """Deal the channels into folds at random: (n_channels,) int64; a fold each where too few."""
     order = torch.randperm(n_channels, generator=torch.Generator().manual_seed(seed))
     return order % min(n_folds, n_channels)
+
+
+def _in_typical_strengths(W: Tensor, known: Stats) -> tuple[Tensor, float]:
+    """Scale W so that the quadratic means of strengths are 1; and give the noise's variance."""
+    typical = (known.h_sq / known.n).sqrt().to(W)
+    left = relative_error(W, known) ** 2 * known.v_sq
+    return W * typical, left / (known.n * len(W))
 
 
 def _excess(W: Tensor, stats: Stats) -> float:
