@@ -15,6 +15,7 @@ from pathlib import Path
 
 import numpy as np
 
+import stages  # noqa: F401  before torch, so that memory is shared among threads as in a stage
 from pipeline import nmf
 from pipeline.store import PositionBlocks, ShardStore, sample_by_energy
 
