@@ -7,6 +7,7 @@ The limit is what this machine needs if decoding and the forward pass cost only 
 from __future__ import annotations
 
 import argparse
+import contextlib
 import os
 import sys
 import tempfile
@@ -48,8 +49,8 @@ from pipeline.models.runtime import Runner, compile_cut
 NETWORKS = ("resnet50", "mobilenet_v2", "squeezenet1_1")
 PARTS = (*NETWORKS, "discover", "memory")
 COMMON = {"weights": "random", "device": "cpu"}
-"""Weights make no difference to speed. ``PRECISION=auto`` would find little agreement with random
-ones, so the precision is the one that is timed as faster."""
+"""For networks without real weights at hand. ``PRECISION=auto`` would find little agreement with
+random ones, so the precision is the one that is timed as faster."""
 
 TARGETS = (
     Target("extract.resnet50.of_limit", "at-least", 0.85),
@@ -117,7 +118,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def fastest_runner(network: str) -> Runner:
     """Return the fastest way this machine has to run a network with random weights."""
-    layer = cut(load_network(network, Path("random")), "auto")
+    layer = cut(load_network(network, Path(_weights(network))), "auto")
     size = layer.network.image_size
     batches = list(torch.randint(0, 256, (4, job.BATCH, 3, size, size), dtype=torch.uint8))
     runners = [
@@ -129,6 +130,13 @@ def fastest_runner(network: str) -> Runner:
         for runner in runners
     }
     return min(runners, key=lambda runner: times[runner.precision])
+
+
+def _weights(network: str) -> str:
+    """Name the real weights, where there are some: other activations are not as sparse."""
+    with contextlib.suppress(FileNotFoundError):
+        return str(assets("weights", f"{network}.safetensors"))
+    return COMMON["weights"]
 
 
 def fastest_forward(
@@ -247,6 +255,7 @@ def _extraction(network: str, runner: Runner, photos: Path, folder: Path) -> Cal
     Choosing and compiling are left out: they take the same seconds however long the job is.
     """
     options = {"dataset": str(photos), "model": network, "precision": runner.precision} | COMMON
+    options["weights"] = _weights(network)
     workspace = prepare(make_config(options), folder / network)
     job.note_runner(workspace, runner)
     store = workspace.activations
