@@ -39,6 +39,8 @@ RECIPE = Recipe(n_scenes=1_280, epochs=4, batch_size=32, learning_rate=1e-3)
 """A fifth of the shipped network's scenes and of its epochs, at a quarter of its learning rate."""
 
 N_IMAGES = 480
+K = "12"
+"""Of 32, the number ``K=auto`` comes to, some five share the mark among them, each its own part."""
 
 
 @dataclass(frozen=True)
@@ -89,11 +91,11 @@ def train_shortcut(weights: Path, recipe: Recipe = RECIPE) -> Path:
     return weights
 
 
-def find_cue(folder: Path, weights: Path, n_images: int = N_IMAGES) -> CueFound:
+def find_cue(folder: Path, weights: Path, k: str = K, n_images: int = N_IMAGES) -> CueFound:
     """Discover the concepts of such a network on counter-examples, and look for the mark."""
     write_sample(folder / "sample", n_images, cue=COUNTER_EXAMPLES)
     options = {"dataset": str(folder / "sample" / "images"), "model": "sample"}
-    options |= {"weights": str(weights)}
+    options |= {"weights": str(weights), "k": k}
     workspace = prepare(make_config(options), folder / "run")
     for job in (extract, factorize, localize, classify, export):
         job(workspace)

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import tempfile
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,7 +17,7 @@ import torch
 from numpy.typing import NDArray
 from pytorch_grad_cam.feature_factorization.deep_feature_factorization import dff
 
-from benchmarks.cue import find_cue, train_shortcut
+from benchmarks.cue import CueFound, K, find_cue, train_shortcut
 from benchmarks.harness import Report, Target, assets, show
 from pipeline import nmf
 from pipeline.classify import Null, score_vectors
@@ -218,19 +218,20 @@ def show_cue() -> None:
     """Print whether a planted cue is found, blamed and can be taken out."""
     with tempfile.TemporaryDirectory() as name:
         weights = train_shortcut(Path(name) / "shortcut.safetensors")
-        found = find_cue(Path(name) / "cue", weights)
-    rows = [
-        ["IoU of the concept with the mark", found.iou],
-        ["IoU of the next concept", found.next_iou],
-        ["rank by contribution to the class of the mark", found.rank],
-        ["error rate with it less without, within labels", found.error_excess],
-        ["q of that", found.error_q],
-        ["rank by that", found.error_rank],
-        ["counter-examples taken for the class", found.n_counter],
-        ["right without the concept", found.restored],
-        ["right without another concept, mean", found.restored_by_others],
-    ]
-    title = f"planted cue: concept {found.concept_id} of {found.n_concepts}"
-    show(title, ["what", "value"], rows)
-    if not found.n_counter:
+        found = [find_cue(Path(name) / k, weights, k) for k in (K, "auto")]
+    values: dict[str, Callable[[CueFound], float]] = {
+        "IoU of the concept with the mark": lambda each: each.iou,
+        "IoU of the next concept": lambda each: each.next_iou,
+        "rank by contribution to the class of the mark": lambda each: each.rank,
+        "error rate with it less without, within labels": lambda each: each.error_excess,
+        "q of that": lambda each: each.error_q,
+        "rank by that": lambda each: each.error_rank,
+        "counter-examples taken for the class": lambda each: each.n_counter,
+        "right without the concept": lambda each: each.restored,
+        "right without another concept, mean": lambda each: each.restored_by_others,
+    }
+    rows = [[what, *map(value, found)] for what, value in values.items()]
+    header = ["planted cue", *(f"concept {each.concept_id} of {each.n_concepts}" for each in found)]
+    show("a network misled by a mark", header, rows)
+    if not all(each.n_counter for each in found):
         print("  the network did not take the shortcut: nothing to restore", flush=True)
