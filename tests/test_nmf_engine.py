@@ -214,6 +214,8 @@ def test_misfits_are_refused() -> None:
         nmf.fit_sample(V, 3, W0=torch.rand(10, 2))
     with pytest.raises(UserError, match="K must be at least 1, got 0"):
         nmf.fit_sample(V, 0)
+    with pytest.raises(UserError, match="stay fixed, but none are given: pass W0"):
+        nmf.fit_sample(V, 3, fixed=torch.tensor([True, False, False]))
     with pytest.raises(UserError, match="did you mean 'nndsvd'"):
         nmf.fit_sample(V, 3, init="nndsv")
     with pytest.raises(UserError, match="float64; convert"):

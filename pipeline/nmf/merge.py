@@ -36,7 +36,7 @@ def merge(W: Tensor, stats: Stats, k: int) -> Tensor:
     Tensor
         (channels, k) float32, in the order they had.
     """
-    G, wide = stats.HHt.double().clone(), W.detach().cpu().double()
+    G, wide = (each.to("cpu", torch.float64, copy=True) for each in (stats.HHt, W.detach()))
     while (n := wide.shape[1]) > k:
         S = wide.T @ wide
         a, b = divmod(int(_losses(S, G).argmin()), n)

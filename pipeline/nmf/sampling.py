@@ -57,6 +57,8 @@ class Start:
 
     def __post_init__(self) -> None:
         check_k(self.k)
+        if self.fixed is not None and self.W0 is None:
+            raise UserError("concepts are to stay fixed, but none are given: pass W0")
 
 
 def fit_sample(
