@@ -60,7 +60,7 @@ def score_cars(report: Report, workspace: Workspace, source: Path) -> None:
     ways = {
         "ours": ours,
         "argmax of strength (gauge)": divided(H),
-        "argmax of affinity, not smoothed": divided(_unsmoothed(H, bank.W, bank.context)),
+        "argmax of affinity, not smoothed": divided(_unsmoothed(H, bank.W)),
         "pytorch-grad-cam's rule": divided(per_image(H)),
         f"k-means, k = {bank.k}": divided(kmeans(V, bank.k)),
         f"truncated SVD, rank {bank.k}": divided(singular(V, bank.k)),
@@ -112,6 +112,6 @@ def score_sample(report: Report, workspace: Workspace) -> dict[str, float]:
     return scores
 
 
-def _unsmoothed(H: Maps, W: Maps, context: Maps) -> Maps:
+def _unsmoothed(H: Maps, W: Maps) -> Maps:
     flat = H.reshape(-1, 1, 1, H.shape[-1])
-    return affinities(flat, W, context).reshape(H.shape)
+    return affinities(flat, W).reshape(H.shape)

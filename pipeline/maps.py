@@ -73,7 +73,7 @@ class ImageMaps:
     ) -> NDArray[np.int16]:
         """Return the concept of each pixel; see `pipeline.run.Run.concept_map`."""
         entry, bank = self.entry(int(image_id)), self._workspace.bank
-        near = affinities(entry["H"].astype(np.float32)[None], bank.W, bank.context)[0]
+        near = affinities(entry["H"].astype(np.float32)[None], bank.W)[0]
         raised = self.upsample(np.ascontiguousarray(np.moveaxis(near, -1, 0)), image_id, shape)
         residual = self.upsample(entry["residual"].astype(np.float32)[None], image_id, shape)[0]
         nothing = np.isnan(residual) | (residual > most_residual)

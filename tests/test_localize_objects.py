@@ -197,23 +197,22 @@ def test_tiny_images_are_refined() -> None:
     assert refine(np.zeros((8, 9, 3), np.uint8), np.ones((8, 9), np.float32)).all()
 
 
-def test_affinity_is_the_projection_on_what_a_context_has_of_its_own() -> None:
+def test_affinity_is_the_angle_with_a_concepts_direction() -> None:
     rng = np.random.default_rng(0)
-    W, context = rng.random((9, 4), np.float32), rng.random((9, 4), np.float32)
-    h = rng.random(4, np.float32)
-    H = np.broadcast_to(h, (1, 3, 3, 4)).copy()  # alike everywhere: neighbours change nothing
-    v, own = W @ h, context - context.mean(1, keepdims=True)
-    cosines = v @ own / np.linalg.norm(v) / np.linalg.norm(own, axis=0)
-    assert affinities(H, W, context)[0, 1, 1] == pytest.approx(
-        cosines * np.linalg.norm(v), rel=1e-4
-    )
-    single = np.zeros((1, 3, 3, 1), np.float32)
-    single[0, 1, 1] = 1
-    pair = np.concatenate([single, single], axis=-1)
-    spread = affinities(pair, np.ones((1, 2), np.float32), np.array([[3, 1]], np.float32))
-    expected = 2 * np.outer([0.25, 0.5, 0.25], [0.25, 0.5, 0.25])
-    assert spread[0, ..., 0] == pytest.approx(expected)
-    assert spread[0, ..., 1] == pytest.approx(-expected)
+    W, h = rng.random((9, 4), np.float32), rng.random(4, np.float32)
+    H = np.broadcast_to(h, (1, 5, 5, 4)).copy()  # alike everywhere: neighbours change nothing
+    v = W @ h
+    cosines = v @ W / np.linalg.norm(v) / np.linalg.norm(W, axis=0)
+    assert affinities(H, W)[0, 2, 2] == pytest.approx(cosines * np.linalg.norm(v), rel=1e-4)
+
+
+def test_cells_vote_with_their_neighbours() -> None:
+    single = np.zeros((1, 5, 5, 2), np.float32)
+    single[0, 2, 2] = [1, 0]
+    spread = affinities(single, np.eye(3, 2, dtype=np.float32) * [4, 2])
+    weights = np.array([1, 4, 6, 4, 1]) / 16
+    assert spread[0, ..., 0] == pytest.approx(4 * np.outer(weights, weights))
+    assert not spread[0, ..., 1].any()
 
 
 def test_a_model_is_plain_data() -> None:
