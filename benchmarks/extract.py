@@ -117,7 +117,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def fastest_runner(network: str) -> Runner:
-    """Return the fastest way this machine has to run a network with random weights."""
+    """Return the fastest way this machine has to run a network."""
     layer = cut(load_network(network, Path(_weights(network))), "auto")
     size = layer.network.image_size
     batches = list(torch.randint(0, 256, (4, job.BATCH, 3, size, size), dtype=torch.uint8))

@@ -174,7 +174,7 @@ def test_bi_cross_validation_sees_through_noise() -> None:
 
 
 def test_bi_cross_validation_makes_nothing_of_a_concept_that_is_not_seen() -> None:
-    """Ridge regression with the noise's variance: the posterior mean of Gaussian strengths."""
+    """Ridge regression with the noise's variance: the most probable strengths, none below zero."""
     generator = torch.Generator().manual_seed(3)
     n, folds = 1000, torch.arange(12) % 4
     W = torch.zeros(12, 2)

@@ -42,7 +42,7 @@ def test_the_pair_that_loses_least_becomes_the_nearest_single_concept(seed: int)
 
 def test_twins_and_what_stands_nowhere_go_first() -> None:
     W, H = parts(9, 50, 16, 4)
-    doubled = torch.cat([W, W[:, 1:2], torch.rand(16, 1)], dim=1)
+    doubled = torch.cat([W, W[:, 1:2], torch.ones(16, 1)], dim=1)
     twice = torch.cat([H, H[:, 1:2] * 0.3, torch.zeros(50, 1)], dim=1)
     twice[:, 1] *= 0.7
     V = twice @ doubled.T

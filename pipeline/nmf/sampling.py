@@ -227,12 +227,12 @@ def _tried(
         return [Descent(W, *about) for W in concepts]
 
     V = coarse(thinned) if rough else thinned
-    fits = list(starts)
-    wide = [descents(_concepts(sample, thinned, fit, penalty), fit) for fit in fits]
-    _run(V, [one for fit, each in zip(fits, wide, strict=True) for one in each if _spare(one, fit)])
+    wide = [descents(_concepts(sample, thinned, fit, penalty), fit) for fit in starts]
+    pairs = list(zip(starts, wide, strict=True))
+    _run(V, [one for fit, each in pairs for one in each if _spare(one, fit)])
     merged = [
         descents([_merged(one, fit.k) if _spare(one, fit) else one.point for one in each], fit)
-        for fit, each in zip(fits, wide, strict=True)
+        for fit, each in pairs
     ]
     _run(V, [one for each in merged if len(each) > 1 for one in each])
     return [min(each, key=lambda one: one.best_value) for each in merged]
