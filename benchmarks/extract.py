@@ -81,7 +81,10 @@ class Size:
 
 
 QUICK = Size(384, n_forward=192, n_plain=32, rounds=2, memory=(800, 2_400), thorough=False)
-FULL = Size(3_200, n_forward=1_600, n_plain=320, rounds=3, memory=(1_000, 20_000), thorough=True)
+FULL = Size(1_920, n_forward=960, n_plain=96, rounds=7, memory=(1_000, 20_000), thorough=True)
+"""Many short turns rather than few long ones: what else a machine does comes and goes within a
+minute, and parts of one ratio should meet the same of it."""
+
 N_DISCOVERED = 10_000
 
 
