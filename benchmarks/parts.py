@@ -23,6 +23,8 @@ from pipeline.maps import ImageMaps
 
 PART_SIDE = 96
 
+Labels = NDArray[np.int64]
+
 
 def score_cars(report: Report, workspace: Workspace, source: Path) -> None:
     """Score concepts as parts beside the peers."""
@@ -60,14 +62,12 @@ def score_cars(report: Report, workspace: Workspace, source: Path) -> None:
     ways = {
         "ours": ours,
         "argmax of strength (gauge)": divided(H),
-        "argmax of affinity, not smoothed": divided(_unsmoothed(H, bank.W)),
+        "argmax of affinity": divided(affinities(H, bank.W)),
         "pytorch-grad-cam's rule": divided(per_image(H)),
         f"k-means, k = {bank.k}": divided(kmeans(V, bank.k)),
         f"truncated SVD, rank {bank.k}": divided(singular(V, bank.k)),
     }
-    header = ["way", "fg_nmi", "fg_ari", "nmi", "ari"]
-    rows = [[name, *(each[column] for column in header[1:])] for name, each in ways.items()]
-    show(f"cars, {len(order)} images, k = {bank.k}", header, rows)
+    _show_divisions(f"cars, {len(order)} images, k = {bank.k}", ways)
     report.measured("concepts.cars.fg_nmi", ours["fg_nmi"])
     report.measured("concepts.cars.fg_ari", ours["fg_ari"])
 
@@ -78,6 +78,7 @@ def score_sample(report: Report, workspace: Workspace) -> dict[str, float]:
     maps, bank = ImageMaps(workspace), workspace.bank
     found: dict[str, list[float]] = {}
     concepts, simple, parts = [], [], []
+    divisions: dict[str, list[tuple[Labels, Labels]]] = {}
     for row in workspace.listing.frame.itertuples():
         image_id, name = int(row.image_id), Path(row.path).with_suffix(".png")
         truth = true_mask(maps, image_id, root / "objects" / name)
@@ -95,6 +96,14 @@ def score_sample(report: Report, workspace: Workspace) -> dict[str, float]:
         simple.append(strongest(heat[None])[0])
         with Image.open(root / "parts" / name) as picture:
             parts.append(np.asarray(picture))
+        labels = parts[-1].astype(np.int64)
+        near = affinities(np.moveaxis(maps.grid_heatmap(image_id), 0, -1)[None], bank.W)[0]
+        for way, winner in {
+            "ours": maps.concept_map(image_id, labels.shape, 1.0),
+            "argmax of affinity": maps.upsample(np.moveaxis(near, -1, 0), image_id).argmax(0),
+            "argmax of strength (gauge)": heat.argmax(0),
+        }.items():
+            divisions.setdefault(way, []).append((winner.astype(np.int64) + 1, labels))
     scores = {way: float(np.mean(each)) for way, each in found.items()}
     rows = [[way, value] for way, value in scores.items()]
     show(f"rendered sample, {len(parts)} images, objects", ["way", "J"], rows)
@@ -107,11 +116,16 @@ def score_sample(report: Report, workspace: Workspace) -> dict[str, float]:
     )
     part_rows = [["ours, one threshold a concept", ours], ["pytorch-grad-cam's rule", theirs]]
     show("rendered sample, parts one to one, scored on other images", ["way", "IoU"], part_rows)
+    _show_divisions(
+        f"rendered sample, k = {bank.k}, parts as a division",
+        {way: part_scores(pairs) for way, pairs in divisions.items()},
+    )
     report.measured("concepts.sample.objects_j", scores["ours"])
     report.measured("concepts.sample.parts_over_gradcam", ours / theirs)
     return scores
 
 
-def _unsmoothed(H: Maps, W: Maps) -> Maps:
-    flat = H.reshape(-1, 1, 1, H.shape[-1])
-    return affinities(flat, W).reshape(H.shape)
+def _show_divisions(title: str, ways: dict[str, dict[str, float]]) -> None:
+    header = ["way", "fg_nmi", "fg_ari", "nmi", "ari"]
+    rows = [[name, *(each[column] for column in header[1:])] for name, each in ways.items()]
+    show(title, header, rows)

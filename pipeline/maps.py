@@ -18,9 +18,10 @@ from pipeline.jobs.objects import (
     finer_layers,
     groups_of,
     read_objects,
+    winner_features,
 )
 from pipeline.jobs.workspace import Workspace
-from pipeline.localize import FineForeground, Foreground, affinities, refine, working_shape
+from pipeline.localize import FineForeground, Foreground, refine, working_shape
 from pipeline.store import Classification, read_classification
 
 _KEPT = 32  # images whose arrays stay in memory: several calls about one image follow each other
@@ -72,9 +73,12 @@ class ImageMaps:
         self, image_id: int, shape: tuple[int, int] | None, most_residual: float
     ) -> NDArray[np.int16]:
         """Return the concept of each pixel; see `pipeline.run.Run.concept_map`."""
-        entry, bank = self.entry(int(image_id)), self._workspace.bank
-        near = affinities(entry["H"].astype(np.float32)[None], bank.W)[0]
-        raised = self.upsample(np.ascontiguousarray(np.moveaxis(near, -1, 0)), image_id, shape)
+        entry = self.entry(int(image_id))
+        features, grid, cell = winner_features(self._workspace, self._layers(image_id))
+        claims = np.moveaxis(self.objects.winners.maps(features, cell)[0], -1, 0)
+        width, height = entry["size"].tolist()
+        affine = Affine(*entry["affine"].tolist())
+        raised = upsample(np.ascontiguousarray(claims), grid, affine, (width, height), shape)
         residual = self.upsample(entry["residual"].astype(np.float32)[None], image_id, shape)[0]
         nothing = np.isnan(residual) | (residual > most_residual)
         winner = np.nan_to_num(raised).argmax(0).astype(np.int16)
@@ -97,7 +101,7 @@ class ImageMaps:
         found: Foreground | FineForeground
         if model.fine is not None:
             layers = finer_layers(self._workspace)
-            features, grid = fine_features(self._auxiliary(image_id), layers)
+            features, grid = fine_features(self._layers(image_id), layers)
             strength, found = model.fine.maps(features), model.fine
         else:
             groups = groups_of(
@@ -127,18 +131,23 @@ class ImageMaps:
         """What is object in the run's images."""
         return read_objects(self._workspace)
 
-    def _auxiliary(self, image_id: int) -> dict[str, NDArray[Any]]:
-        """Return the auxiliary layers' maps (1, h, w, channels): stored, or computed anew."""
+    def _layers(self, image_id: int) -> dict[str, NDArray[Any]]:
+        """Return an image's activations (1, h, w, channels), stored or computed anew.
+
+        ``V`` are those of the concepts' layer, the others go by their names.
+        """
         store = self._workspace.activations
         shard = self._shard(image_id)
         if store.path(shard).exists():
             with store.open(shard) as file:
                 row = int(np.flatnonzero(file["image_id"][()] == image_id)[0])
-                return {name: file["aux"][name][row][None] for name in file["aux"]}
+                maps = {"V": file["V"]} | dict(file.get("aux", {}))
+                return {name: dataset[row][None] for name, dataset in maps.items()}
         pixels = torch.from_numpy(self.pixels(image_id)).permute(2, 0, 1).contiguous()
         config, cut = self._workspace.config, self._workspace.cut
         square, _ = fit_to_square(pixels, cut.network.image_size, config.resize)
-        return {name: maps.numpy() for name, maps in cut.forward(square[None]).aux.items()}
+        forward = cut.forward(square[None])
+        return {"V": forward.V.numpy()} | {name: each.numpy() for name, each in forward.aux.items()}
 
     def _position(self, image_id: int) -> int:
         """Return an image's place in the working order, which says in which shard it is."""

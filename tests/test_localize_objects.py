@@ -7,18 +7,25 @@ from dataclasses import replace
 import numpy as np
 import pytest
 from numpy.typing import NDArray
+from sklearn.linear_model import Ridge
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
 
 from pipeline.images import Grid, between_grids
 from pipeline.localize import (
+    WinnersFit,
     affinities,
+    directions_of,
     fit_fine,
     fit_foreground,
     refine,
     stack_layers,
     working_shape,
 )
+from pipeline.localize.finer import RIDGE
 from pipeline.localize.foreground import border, otsu
 from pipeline.localize.scores import iou
+from pipeline.localize.winners import SHARPNESS
 
 N = 12
 Maps = NDArray[np.float32]
@@ -207,12 +214,56 @@ def test_affinity_is_the_angle_with_a_concepts_direction() -> None:
 
 
 def test_cells_vote_with_their_neighbours() -> None:
-    single = np.zeros((1, 5, 5, 2), np.float32)
-    single[0, 2, 2] = [1, 0]
-    spread = affinities(single, np.eye(3, 2, dtype=np.float32) * [4, 2])
-    weights = np.array([1, 4, 6, 4, 1]) / 16
-    assert spread[0, ..., 0] == pytest.approx(4 * np.outer(weights, weights))
-    assert not spread[0, ..., 1].any()
+    single = np.zeros((1, 11, 11, 2), np.float32)
+    single[0, 5, 5] = [1, 0]
+    spread = affinities(single, np.eye(3, 2, dtype=np.float32) * [4, 2])[0]
+    assert spread[..., 0].sum() == pytest.approx(4, rel=1e-4)
+    assert spread[5, 4, 0] / spread[5, 5, 0] == pytest.approx(np.exp(-1 / 2), rel=1e-3)
+    assert spread[4, 4, 0] / spread[5, 5, 0] == pytest.approx(np.exp(-1), rel=1e-3)
+    assert not spread[..., 1].any()
+
+
+def test_assignments_are_learned_by_ridge_regression() -> None:
+    rng = np.random.default_rng(0)
+    features = rng.random((6, 5, 4, 7), np.float32) * np.arange(1, 8, dtype=np.float32)
+    near = rng.random((6, 5, 4, 3), np.float32)
+    fit = WinnersFit(7, 3)
+    for part in (slice(0, 1), slice(1, 6)):
+        fit.add(features[part], near[part])
+    found = fit.solve()
+    X, Y = features.reshape(-1, 7), near.reshape(-1, 3)
+    Y = (Y / Y.max(1, keepdims=True)) ** SHARPNESS
+    exact = make_pipeline(StandardScaler(), Ridge(RIDGE * len(X))).fit(X, Y)
+    assert X @ found.weights + found.offset == pytest.approx(exact.predict(X), abs=1e-4)
+
+
+def test_features_say_where_a_concept_ends() -> None:
+    """Two concepts meet within a cell; only the finer layer knows where."""
+    rng = np.random.default_rng(1)
+    side, n = 12, 40
+    edge = rng.integers(2, side - 2, n)
+    right = np.arange(side) >= edge[:, None]  # (n, side), columns
+    fine = np.stack([~right, right], -1)[:, None].repeat(side, 1).astype(np.float32)
+    fine += rng.random((n, side, side, 2), np.float32) / 4
+    coarse = fine.reshape(n, 3, 4, 3, 4, 2).mean((2, 4))
+    grids = [Grid(*[(np.arange(m) + 0.5) * 24 / m] * 2, image_size=24) for m in (3, side)]
+    features, grid = directions_of([coarse, fine], grids)
+    assert np.linalg.norm(features[..., 2:], axis=-1) == pytest.approx(1, rel=1e-5)
+    fit = WinnersFit(4, 2)
+    near = affinities(coarse, np.eye(2, dtype=np.float32))
+    fit.add(features, between_grids(near, grids[0], grid))
+    truth = np.broadcast_to(right[:, None], (n, side, side))
+    learned = (fit.solve().maps(features, 0.1).argmax(-1) == truth).mean()
+    raised = (between_grids(near, grids[0], grid).argmax(-1) == truth).mean()
+    assert learned > 0.99 > raised
+
+
+def test_a_shard_without_images_teaches_nothing() -> None:
+    fit = WinnersFit(4, 2)
+    fit.add(np.zeros((0, 3, 3, 4), np.float32), np.zeros((0, 3, 3, 2), np.float32))
+    found = fit.solve().maps(np.ones((1, 3, 3, 4), np.float32), 1.0)
+    assert found.shape == (1, 3, 3, 2)
+    assert np.isfinite(found).all()
 
 
 def test_a_model_is_plain_data() -> None:

@@ -1,12 +1,13 @@
-"""What is object in a run's images: found on a sample of them, kept in ``bank/objects.h5``.
+"""What is object in a run's images, and which concept's each position is, learned on a sample.
 
-The coarse part needs the concepts' heatmaps alone and serves every image; the fine part exists
-where ``AUX_LAYERS`` were stored whose grid is finer than the concepts'.
+It is kept in ``bank/objects.h5``. Of what is object, the coarse part needs the concepts' heatmaps
+alone and serves every image; the fine part exists where ``AUX_LAYERS`` were stored whose grid is
+finer than the concepts'. Which concept's a position is, is learned from the layer and all of those.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields
 from typing import Any
 
@@ -18,25 +19,39 @@ from pipeline import files
 from pipeline.errors import UserError
 from pipeline.images import Grid, between_grids
 from pipeline.jobs.workspace import Workspace
-from pipeline.localize import FineForeground, Foreground, fit_fine, fit_foreground, stack_layers
+from pipeline.localize import (
+    FineForeground,
+    Foreground,
+    Winners,
+    WinnersFit,
+    affinities,
+    directions_of,
+    fit_fine,
+    fit_foreground,
+    stack_layers,
+)
 from pipeline.store import write_texts
 
 ENCODING = "concordance.objects"
-VERSION = "1.0"
+VERSION = "1.1"
 
 N_IMAGES = 1_024
 """Images from which it is learned what is foreground: a random sample, the first of the run."""
 
 N_POSITIONS = 200_000
-"""Positions of the finer grid that the fine part is learned from, about; whole images."""
+"""Positions of the finest grid that is learned from, about; whole images."""
 
 
 @dataclass(frozen=True)
 class ObjectModel:
-    """What is object: `coarse` from the concepts, `fine` from finer layers, if there are any."""
+    """What is object: `coarse` from the concepts, `fine` from finer layers, if there are any.
+
+    `winners` says which concept's a position is.
+    """
 
     coarse: Foreground
     fine: FineForeground | None
+    winners: Winners
 
 
 def fit_objects(workspace: Workspace) -> ObjectModel:
@@ -47,7 +62,8 @@ def fit_objects(workspace: Workspace) -> ObjectModel:
     image_ids = np.concatenate([part["image_id"] for part in parts])[:N_IMAGES]
     groups = groups_of(workspace, image_ids, top)
     coarse = fit_foreground(H, groups, workspace.bank.W)
-    found = ObjectModel(coarse, _fit_fine(workspace, coarse.maps(H, groups)))
+    fine = _fit_fine(workspace, coarse.maps(H, groups))
+    found = ObjectModel(coarse, fine, _fit_winners(workspace))
     _write(workspace, found)
     return found
 
@@ -72,7 +88,8 @@ def read_objects(workspace: Workspace) -> ObjectModel:
             fine = None
             if "fine" in file:
                 fine = FineForeground(**_values(file["fine"], FineForeground))
-            return ObjectModel(coarse, fine)
+            winners = Winners(**_values(file["winners"], Winners))
+            return ObjectModel(coarse, fine, winners)
     except FileNotFoundError as error:
         raise UserError(f"{path} is missing; {mend}") from error
     except OSError as error:
@@ -95,10 +112,8 @@ def groups_of(
 
 def finer_layers(workspace: Workspace) -> dict[str, Grid]:
     """Return the auxiliary layers whose grids are finer than the concepts', with their grids."""
-    centres = workspace.cut.aux_centres if workspace.config.aux_layers else {}
-    size = workspace.grid.image_size
-    grids = {name: Grid(*each, image_size=size) for name, each in centres.items()}
     coarse = len(workspace.grid.centres_y)
+    grids = _auxiliary_grids(workspace)
     return {name: grid for name, grid in grids.items() if len(grid.centres_y) > coarse}
 
 
@@ -108,6 +123,32 @@ def fine_features(
     """Put the auxiliary layers' maps, by name, side by side on the finest grid."""
     arrays = [maps[name].astype(np.float32) for name in layers]
     return stack_layers(arrays, list(layers.values()))
+
+
+def winner_features(
+    workspace: Workspace, maps: Mapping[str, NDArray[Any]]
+) -> tuple[NDArray[np.float32], Grid, float]:
+    """Put the directions of the layer (``V``) and the auxiliary layers side by side.
+
+    Returns
+    -------
+    features : ndarray
+        float32 (n, h, w, channels), for `Winners`.
+    grid : Grid
+        The finest of the layers'.
+    cell : float
+        Side of a cell of the concepts' layer in cells of that grid.
+    """
+    grids = {"V": workspace.grid} | _auxiliary_grids(workspace)
+    arrays = [maps[name].astype(np.float32) for name in grids]
+    features, finest = directions_of(arrays, list(grids.values()))
+    return features, finest, len(finest.centres_y) / len(workspace.grid.centres_y)
+
+
+def _auxiliary_grids(workspace: Workspace) -> dict[str, Grid]:
+    centres = workspace.cut.aux_centres if workspace.config.aux_layers else {}
+    size = workspace.grid.image_size
+    return {name: Grid(*each, image_size=size) for name, each in centres.items()}
 
 
 def _read_sample(workspace: Workspace) -> list[dict[str, NDArray[Any]]]:
@@ -125,19 +166,38 @@ def _fit_fine(workspace: Workspace, strength: NDArray[np.float32]) -> FineForegr
         return None
     n_cells = max(len(grid.centres_y) * len(grid.centres_x) for grid in layers.values())
     n_images = min(len(strength), max(1, N_POSITIONS // n_cells))
-    names = [f"aux/{name}" for name in layers]
-    parts: dict[str, list[NDArray[Any]]] = {name: [] for name in layers}
-    n_read = 0
-    for arrays in workspace.activations.iterate(names):
-        for name in layers:
-            parts[name].append(arrays[f"aux/{name}"])
-        n_read += len(arrays[names[0]])
-        if n_read >= n_images:
-            break
-    maps = {name: np.concatenate(each)[:n_images] for name, each in parts.items()}
+    parts = [*_read_layers(workspace, list(layers), n_images)]
+    maps = {name: np.concatenate([part[name] for part in parts]) for name in layers}
     features, grid = fine_features(maps, layers)
     start = between_grids(strength[:n_images, ..., None], workspace.grid, grid)
     return fit_fine(features, start[..., 0])
+
+
+def _fit_winners(workspace: Workspace) -> Winners:
+    bank, grids = workspace.bank, _auxiliary_grids(workspace)
+    n_cells = max(len(g.centres_y) * len(g.centres_x) for g in (workspace.grid, *grids.values()))
+    n_images = max(1, N_POSITIONS // n_cells)
+    fit = None
+    layers = _read_layers(workspace, ["V", *grids], min(n_images, N_IMAGES))
+    for maps, arrays in zip(layers, workspace.heatmaps.iterate(["H"]), strict=False):
+        H = arrays["H"][: len(maps["V"])].astype(np.float32)
+        features, grid, _ = winner_features(workspace, maps)
+        fit = fit or WinnersFit(features.shape[-1], bank.k)
+        fit.add(features, between_grids(affinities(H, bank.W), workspace.grid, grid))
+    assert fit is not None  # runs have shards
+    return fit.solve()
+
+
+def _read_layers(
+    workspace: Workspace, names: Sequence[str], n_images: int
+) -> Iterator[dict[str, NDArray[Any]]]:
+    """Read the first images' activations of layers, shard by shard; ``V`` is the concepts'."""
+    stored = {name: name if name == "V" else f"aux/{name}" for name in names}
+    for arrays in workspace.activations.iterate([*stored.values()]):
+        yield {name: arrays[kept][:n_images] for name, kept in stored.items()}
+        n_images -= len(arrays[stored[names[0]]])
+        if n_images <= 0:
+            return
 
 
 def _write(workspace: Workspace, found: ObjectModel) -> None:
@@ -148,9 +208,10 @@ def _write(workspace: Workspace, found: ObjectModel) -> None:
         for field in fields(found.coarse):
             if field.name != "groups":
                 file[field.name] = getattr(found.coarse, field.name)
-        if found.fine is not None:  # by create_dataset: groups made by assignment keep the time
-            for field in fields(found.fine):
-                file.create_dataset(f"fine/{field.name}", data=getattr(found.fine, field.name))
+        for name, part in (("fine", found.fine), ("winners", found.winners)):
+            for field in fields(part) if part is not None else ():
+                # By create_dataset: groups made by assignment keep the time.
+                file.create_dataset(f"{name}/{field.name}", data=getattr(part, field.name))
 
 
 def _values(group: h5py.Group, kind: type, *but: str) -> dict[str, Any]:

@@ -5,14 +5,17 @@ from pipeline.localize.foreground import Foreground, fit_foreground
 from pipeline.localize.refine import refine, working_shape
 from pipeline.localize.regions import Regions, find_regions
 from pipeline.localize.thresholds import Thresholds, presence_thresholds
-from pipeline.localize.winners import affinities
+from pipeline.localize.winners import Winners, WinnersFit, affinities, directions_of
 
 __all__ = [
     "FineForeground",
     "Foreground",
     "Regions",
     "Thresholds",
+    "Winners",
+    "WinnersFit",
     "affinities",
+    "directions_of",
     "find_regions",
     "fit_fine",
     "fit_foreground",
