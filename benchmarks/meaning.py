@@ -177,13 +177,14 @@ def _false_rate(title: str, workspace: Workspace, n_tests: int) -> float:
         Share of them that pass at 0.05.
     """
     bank, cut = workspace.bank, workspace.cut
-    real = bank.transform.forward(Evidence(workspace).positions)
+    evidence = Evidence(workspace)
+    real = bank.transform.forward(evidence.positions)
     present = nmf.encode(real, torch.from_numpy(bank.W)) >= torch.from_numpy(bank.thresholds)
 
     def score(vectors: torch.Tensor) -> torch.Tensor:
         return score_vectors(cut, bank.transform.decode(vectors))
 
-    null = Null.of(score, real)
+    null = Null.of(score, real, evidence.owners)
     vectors = bank.transform.forward(_heldout_positions(workspace, n_tests))
     concept = torch.arange(len(vectors)) % bank.k
     rate = float((null.test(vectors, present[:, concept]).p <= 0.05).mean())

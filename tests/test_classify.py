@@ -19,7 +19,7 @@ from pipeline.classify import (
     score_vectors,
     split,
 )
-from pipeline.classify.null import nearest
+from pipeline.classify.null import among_others, nearest
 from pipeline.classify.splits import without
 from pipeline.models import cut, load_network
 from tests.classify_fixture import LAYERS, make_bank, make_cut, seen
@@ -142,20 +142,57 @@ def planted(
     return weight, (codes @ basis + 0.1 * torch.rand(n, channels, generator=generator)).relu()
 
 
+def null_of(weight: torch.Tensor, positions: torch.Tensor) -> Null:
+    """The null of positions, each of an image of its own."""
+    return Null.of(lambda x: x @ weight.T, positions, torch.arange(len(positions)))
+
+
 def test_positions_held_out_from_the_null_pass_at_the_nominal_rate() -> None:
     weight, positions = planted(n=41_000)
-    null = Null.of(lambda x: x @ weight.T, positions[1000:])
+    null = null_of(weight, positions[1000:])
     found = null.test(positions[:1000])
     assert abs((found.p <= 0.05).mean() - 0.05) < 0.02
     assert kstest(found.p, "uniform").pvalue > 0.001
     assert found.significant.mean() < 0.05
 
 
+def test_the_rate_holds_where_every_image_shows_another_class() -> None:
+    """Half of the images' positions are new to the null, each image has a class of its own."""
+    weight, positions = planted(n_classes=200, n=8_000)
+    image = torch.arange(len(positions)) // 40
+    own = weight[image].relu()
+    share = torch.rand(len(positions), 1, generator=torch.Generator().manual_seed(1))
+    positions = positions + own * share * positions.norm(dim=1).median() / own.norm(dim=1)[:, None]
+    known = image % 2 == 0
+    null = Null.of(lambda x: x @ weight.T, positions[known], image[known])
+    rate = (null.test(positions[~known]).p <= 0.05).mean()
+    together = Null.of(lambda x: x @ weight.T, positions[known], torch.arange(int(known.sum())))
+    stretched = (together.test(positions[~known]).p <= 0.05).mean()
+    print(f"{rate:.3f} of held-out positions pass, {stretched:.3f} where images judge themselves")
+    assert rate < 0.07 < stretched
+
+
+def test_rows_are_standardised_by_those_of_other_images() -> None:
+    rng = torch.Generator().manual_seed(0)
+    logits, image = 100 + torch.randn(30, 4, generator=rng), torch.arange(30) // 7
+    found = among_others(logits, image)
+    for row in range(30):
+        others = logits[image != image[row]]
+        expected = (logits[row] - others.mean(0)) / others.std(0)
+        assert torch.allclose(found[row], expected, atol=1e-4)
+
+
+def test_one_image_is_no_null() -> None:
+    weight, positions = planted(n=400)
+    null = Null.of(lambda x: x @ weight.T, positions, torch.zeros(400, dtype=torch.int64))
+    assert null.test(positions[:2]).p.tolist() == [1, 1]
+
+
 def test_planted_class_vectors_pass() -> None:
     weight, positions = planted()
     vectors = weight[:10].relu() + 0.05 * positions[:10]
     vectors *= positions.norm(dim=1).median() / vectors.norm(dim=1, keepdim=True)
-    found = Null.of(lambda x: x @ weight.T, positions[400:]).test(vectors)
+    found = null_of(weight, positions[400:]).test(vectors)
     assert found.significant.all()
     assert (found.z.argmax(1) == np.arange(10)).all()
     assert found.p.min() >= 1 / (1 + 2000)
@@ -165,13 +202,13 @@ def test_permuted_channels_are_not_the_null_used() -> None:
     # Under permuted channels any real mean of positions looks special; here it must not.
     weight, positions = planted()
     means = torch.stack([positions[i : i + 40].mean(0) for i in range(0, 400, 40)])
-    found = Null.of(lambda x: x @ weight.T, positions[400:]).test(means)
+    found = null_of(weight, positions[400:]).test(means)
     assert not found.significant.any()
 
 
 def test_a_zero_vector_is_never_significant() -> None:
     weight, positions = planted()
-    found = Null.of(lambda x: x @ weight.T, positions).test(torch.zeros(1, 64))
+    found = null_of(weight, positions).test(torch.zeros(1, 64))
     assert found.p.tolist() == [1.0]
     assert not found.significant.any()
 
@@ -183,14 +220,14 @@ def test_a_concept_is_not_measured_against_its_own_positions() -> None:
     pattern = weight[3].relu() * positions.norm(dim=1).median() / weight[3].norm()
     mixed = torch.where(own[:, None], 0.4 * positions + pattern, positions)
     concept = mixed[own].mean(0, keepdim=True)
-    null = Null.of(lambda x: x @ weight.T, mixed)
+    null = null_of(weight, mixed)
     assert null.test(concept).p[0] > 0.1
     assert null.test(concept, own[:, None]).p[0] < 0.01
 
 
 def test_a_concept_that_is_everywhere_has_nothing_to_be_compared_with() -> None:
     weight, positions = planted()
-    null = Null.of(lambda x: x @ weight.T, positions)
+    null = null_of(weight, positions)
     found = null.test(positions[:2], torch.ones(len(positions), 2, dtype=torch.bool))
     assert found.p.tolist() == [1, 1]
     assert not found.significant.any()

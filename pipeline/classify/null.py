@@ -5,6 +5,9 @@ which the concept itself is present. Let z_c(x) be the logit of class c, standar
 deviation over that null, and T(x) = max_c z_c(x). A concept's p is the share of its null whose T
 reaches its own; Benjamini-Hochberg over concepts follows.
 
+A position of the null is standardised by those of other images, as x is: where few images show a
+class, its own image would stretch the deviation by which it is judged, and new ones would pass.
+
 Channels permuted at random would be no null: every concept passes there. Neither would means of
 random positions be one: they are all alike, and every concept passes again. Nor may positions be
 scaled to the vector's norm: a mean is shorter than what it is the mean of, so that positions on
@@ -27,6 +30,10 @@ LEVEL = 0.05
 N_NULL = 2_000
 """Positions in the null of a vector; half of them at the ends of the norms, where there are only
 shorter or only longer ones. At least 1,000 keep the smallest p below a thousandth."""
+
+
+DEVIATION = 1e-6
+"""Least deviation of a class's logits: classes without any say nothing."""
 
 
 @dataclass(frozen=True)
@@ -52,19 +59,24 @@ class Null:
         float32 (n,), rising.
     logits : Tensor
         float32 (n, classes).
+    image : Tensor
+        int64 (n,), the image of each.
     """
 
     score: Callable[[torch.Tensor], torch.Tensor]
     order: torch.Tensor
     norms: torch.Tensor
     logits: torch.Tensor
+    image: torch.Tensor
 
     @staticmethod
-    def of(score: Callable[[torch.Tensor], torch.Tensor], positions: torch.Tensor) -> Null:
-        """Score real positions, float32 (n, channels), once for all vectors to be tested."""
+    def of(
+        score: Callable[[torch.Tensor], torch.Tensor], positions: torch.Tensor, image: torch.Tensor
+    ) -> Null:
+        """Score real positions, float32 (n, channels), of images (n,), once for all tests."""
         norms, order = positions.norm(dim=1).sort(stable=True)
         order, norms = order[norms > 0], norms[norms > 0]
-        return Null(score, order, norms, score(positions[order]))
+        return Null(score, order, norms, score(positions[order]), image[order])
 
     def test(self, vectors: torch.Tensor, present: torch.Tensor | None = None) -> NullTest:
         """Compare the head's answers to vectors with its answers to real positions.
@@ -93,15 +105,44 @@ class Null:
             rows = torch.arange(len(self.norms))
             if present is not None:
                 rows = rows[~present[self.order, index]]
-            null = self.logits[rows[nearest(self.norms[rows], float(norm))]]
-            if len(null) < 2:  # it is everywhere: there is nothing to compare with
-                continue
-            mean, deviation = null.mean(0), null.std(0).clamp_min(1e-6)
+            rows = rows[nearest(self.norms[rows], float(norm))]
+            image, null = self.image[rows], self.logits[rows]
+            if len(null) < 2 or bool((image == image[0]).all()):
+                continue  # it is everywhere, or in all images but one: nothing to compare with
+            mean, deviation = null.mean(0), null.std(0).clamp_min(DEVIATION)
             z[index] = (answers[index] - mean) / deviation
             if norm > 0:
-                reached = ((null - mean) / deviation).amax(1) >= z[index].max()
+                reached = among_others(null, image).amax(1) >= z[index].max()
                 p[index] = (1 + int(reached.sum())) / (1 + len(null))
         return NullTest(z.numpy(), p, benjamini_hochberg(p) <= LEVEL)
+
+
+def among_others(logits: torch.Tensor, image: torch.Tensor) -> torch.Tensor:
+    """Standardise each row by mean and deviation of the rows of other images.
+
+    Parameters
+    ----------
+    logits : Tensor
+        float32 (n, classes).
+    image : Tensor
+        int64 (n,), of at least two images.
+
+    Returns
+    -------
+    Tensor
+        float32 (n, classes).
+    """
+    logits = logits - logits.mean(0)
+    _, own, count = image.unique(return_inverse=True, return_counts=True)
+    sums, squares = (
+        each.new_zeros(len(count), each.shape[1]).index_add_(0, own, each)
+        for each in (logits, logits.square())
+    )
+    n = (len(logits) - count)[:, None]
+    mean = (sums.sum(0) - sums) / n
+    square = (squares.sum(0) - squares) / n - mean.square()
+    deviation = (square * n / (n - 1).clamp_min(1)).clamp_min(DEVIATION**2).sqrt()
+    return (logits - mean[own]) / deviation[own]
 
 
 def nearest(norms: torch.Tensor, norm: float, n: int = N_NULL) -> slice:

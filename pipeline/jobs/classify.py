@@ -53,7 +53,7 @@ def classify(workspace: Workspace) -> dict[str, int | float]:
     real = bank.transform.forward(sample.positions)
     context, direction = torch.from_numpy(bank.context.T), torch.from_numpy(bank.W.T)
     present = nmf.encode(real, direction.T) >= torch.from_numpy(bank.thresholds)
-    null = Null.of(score, real)
+    null = Null.of(score, real, sample.owners)
     tested = null.test(context, present)
     found = Classification(
         context=score(context).numpy(),

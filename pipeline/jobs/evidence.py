@@ -117,10 +117,19 @@ class Evidence:
     @cached_property
     def positions(self) -> torch.Tensor:
         """A sample of positions of fit images, float32 (≤ `N_POSITIONS`, channels), decoded."""
+        return self._drawn[0]
+
+    @cached_property
+    def owners(self) -> torch.Tensor:
+        """The image of each of `positions`, int64."""
+        return torch.from_numpy(self._drawn[1])
+
+    @cached_property
+    def _drawn(self) -> tuple[torch.Tensor, NDArray[np.int64]]:
         workspace = self.workspace
         n = N_POSITIONS_GENERAL if workspace.cut.linear is None else N_POSITIONS
         seed = workspace.config.seed + 1  # not the positions that W was fitted on
-        return sample_positions(workspace.activations, workspace.listing.fit_ids, n, seed)[0]
+        return sample_positions(workspace.activations, workspace.listing.fit_ids, n, seed)
 
     @property
     def split(self) -> str:

@@ -42,6 +42,11 @@ N_POSITIONS = 200_000
 """Positions of the finest grid that is learned from, about; whole images."""
 
 
+N_WINNERS = (512, 50_000)
+"""Images and positions from which it is learned whose a position is, at most: the sums take seconds
+where a layer has thousands of channels, and more did not score better on the sample or on cars."""
+
+
 @dataclass(frozen=True)
 class ObjectModel:
     """What is object: `coarse` from the concepts, `fine` from finer layers, if there are any.
@@ -176,9 +181,9 @@ def _fit_fine(workspace: Workspace, strength: NDArray[np.float32]) -> FineForegr
 def _fit_winners(workspace: Workspace) -> Winners:
     bank, grids = workspace.bank, _auxiliary_grids(workspace)
     n_cells = max(len(g.centres_y) * len(g.centres_x) for g in (workspace.grid, *grids.values()))
-    n_images = max(1, N_POSITIONS // n_cells)
+    n_images = min(N_WINNERS[0], max(1, N_WINNERS[1] // n_cells))
     fit = None
-    layers = _read_layers(workspace, ["V", *grids], min(n_images, N_IMAGES))
+    layers = _read_layers(workspace, ["V", *grids], n_images)
     for maps, arrays in zip(layers, workspace.heatmaps.iterate(["H"]), strict=False):
         H = arrays["H"][: len(maps["V"])].astype(np.float32)
         features, grid, _ = winner_features(workspace, maps)
