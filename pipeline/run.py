@@ -183,6 +183,8 @@ class Run:
     ) -> NDArray[np.int16]:
         """Return which concept each pixel belongs to, if each is to belong to one.
 
+        Learned from the stored layers; without them the network runs on the image's file again.
+
         Parameters
         ----------
         image_id : int
@@ -197,6 +199,11 @@ class Run:
         ndarray
             int16 (height, width), concept_id; -1 where no concept explains what is there, or the
             network did not see the image.
+
+        Raises
+        ------
+        UserError
+            No such image in the run, or neither its activations nor its file can be read.
         """
         return self._maps.concept_map(image_id, shape, most_residual)
 

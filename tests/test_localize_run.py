@@ -56,6 +56,8 @@ def test_what_is_object_is_kept(run: Run) -> None:
     again = fit_objects(run.workspace)
     assert (again.coarse.shares == model.coarse.shares).all()
     assert again.coarse.threshold == model.coarse.threshold
+    assert (again.winners.weights == model.winners.weights).all()
+    assert (again.winners.offset == model.winners.offset).all()
     with h5py.File(run.workspace.objects_path) as file:
         assert {f"fine/{name}" for name in file["fine"]} == FINE
     assert model.fine is not None
@@ -84,6 +86,7 @@ def test_without_activations_the_network_is_asked_again(run: Run, folder: Path) 
     other = open_run(copy)
     assert not other.workspace.activations.path(0).exists()
     assert (other.object_mask(image_id, refined=False) == stored).mean() > 0.99
+    assert (other.concept_map(image_id) == run.concept_map(image_id)).mean() > 0.99
 
 
 def test_each_pixel_has_a_concept_or_none(run: Run) -> None:
