@@ -142,7 +142,8 @@ def among_others(logits: torch.Tensor, image: torch.Tensor) -> torch.Tensor:
     mean = (sums.sum(0) - sums) / n
     square = (squares.sum(0) - squares) / n - mean.square()
     deviation = (square * n / (n - 1).clamp_min(1)).clamp_min(DEVIATION**2).sqrt()
-    return (logits - mean[own]) / deviation[own]
+    standardised: torch.Tensor = (logits - mean[own]) / deviation[own]
+    return standardised
 
 
 def nearest(norms: torch.Tensor, norm: float, n: int = N_NULL) -> slice:
