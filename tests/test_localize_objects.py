@@ -15,11 +15,11 @@ from pipeline.images import Grid, between_grids
 from pipeline.localize import (
     WinnersFit,
     affinities,
-    directions_of,
     fit_fine,
     fit_foreground,
     refine,
     stack_layers,
+    unit_length,
     working_shape,
 )
 from pipeline.localize.finer import RIDGE
@@ -247,7 +247,7 @@ def test_features_say_where_a_concept_ends() -> None:
     fine += rng.random((n, side, side, 2), np.float32) / 4
     coarse = fine.reshape(n, 3, 4, 3, 4, 2).mean((2, 4))
     grids = [Grid(*[(np.arange(m) + 0.5) * 24 / m] * 2, image_size=24) for m in (3, side)]
-    features, grid = directions_of([coarse, fine], grids)
+    features, grid = stack_layers([unit_length(coarse), unit_length(fine)], grids)
     assert np.linalg.norm(features[..., 2:], axis=-1) == pytest.approx(1, rel=1e-5)
     fit = WinnersFit(4, 2)
     near = affinities(coarse, np.eye(2, dtype=np.float32))

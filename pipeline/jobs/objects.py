@@ -25,10 +25,10 @@ from pipeline.localize import (
     Winners,
     WinnersFit,
     affinities,
-    directions_of,
     fit_fine,
     fit_foreground,
     stack_layers,
+    unit_length,
 )
 from pipeline.store import write_texts
 
@@ -39,12 +39,12 @@ N_IMAGES = 1_024
 """Images from which it is learned what is foreground: a random sample, the first of the run."""
 
 N_POSITIONS = 200_000
-"""Positions of the finest grid that is learned from, about; whole images."""
+"""Positions of the finer grid that the fine part is learned from, about; whole images."""
 
 
 N_WINNERS = (512, 50_000)
 """Images and positions from which it is learned whose a position is, at most: the sums take seconds
-where a layer has thousands of channels, and more did not score better on the sample or on cars."""
+where a layer has thousands of channels, and more did not score better on the sample."""
 
 
 @dataclass(frozen=True)
@@ -145,8 +145,8 @@ def winner_features(
         Side of a cell of the concepts' layer in cells of that grid.
     """
     grids = {"V": workspace.grid} | _auxiliary_grids(workspace)
-    arrays = [maps[name].astype(np.float32) for name in grids]
-    features, finest = directions_of(arrays, list(grids.values()))
+    arrays = [unit_length(maps[name].astype(np.float32)) for name in grids]
+    features, finest = stack_layers(arrays, list(grids.values()))
     return features, finest, len(finest.centres_y) / len(workspace.grid.centres_y)
 
 

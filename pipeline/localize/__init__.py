@@ -5,7 +5,7 @@ from pipeline.localize.foreground import Foreground, fit_foreground
 from pipeline.localize.refine import refine, working_shape
 from pipeline.localize.regions import Regions, find_regions
 from pipeline.localize.thresholds import Thresholds, presence_thresholds
-from pipeline.localize.winners import Winners, WinnersFit, affinities, directions_of
+from pipeline.localize.winners import Winners, WinnersFit, affinities, unit_length
 
 __all__ = [
     "FineForeground",
@@ -15,12 +15,12 @@ __all__ = [
     "Winners",
     "WinnersFit",
     "affinities",
-    "directions_of",
     "find_regions",
     "fit_fine",
     "fit_foreground",
     "presence_thresholds",
     "refine",
     "stack_layers",
+    "unit_length",
     "working_shape",
 ]

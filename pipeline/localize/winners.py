@@ -12,15 +12,13 @@ ends, and the vast rest goes to whatever concept usually takes such positions.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy.ndimage import gaussian_filter
 
-from pipeline.images import Grid
-from pipeline.localize.finer import RIDGE, stack_layers
+from pipeline.localize.finer import RIDGE
 
 REACH = 1.0
 """Standard deviation of the vote among neighbours, in cells of the concepts' layer: each of them
@@ -28,7 +26,7 @@ sees much of what the next ones see."""
 
 SHARPNESS = 4
 """Power of a concept's affinity, relative to the nearest concept's: its share in a position is half
-where it is 0.84 of it. On the bundled sample 4 and 16 are alike, 1 is worse."""
+where it is 0.84 of it. On the bundled sample 4 and 16 are alike, 1 is worse; see METHODS."""
 
 
 @dataclass(frozen=True)
@@ -52,7 +50,7 @@ class Winners:
         Parameters
         ----------
         features : ndarray
-            float32 (n, h, w, channels), of `directions_of`.
+            float32 (n, h, w, channels): layers of `unit_length`, side by side.
         cell : float
             Side of a cell of the concepts' layer, in cells of these features' grid.
 
@@ -84,7 +82,7 @@ class WinnersFit:
         Parameters
         ----------
         features : ndarray
-            float32 (n, h, w, channels), of `directions_of`.
+            float32 (n, h, w, channels): layers of `unit_length`, side by side.
         near : ndarray
             float32 (n, h, w, k), of `affinities`, at the same cells.
         """
@@ -133,27 +131,12 @@ def affinities(H: NDArray[np.float32], W: NDArray[np.float32]) -> NDArray[np.flo
     return _vote(H @ (W.T @ (W / np.maximum(np.linalg.norm(W, axis=0), 1e-12))), cell=1.0)
 
 
-def directions_of(
-    maps: Sequence[NDArray[np.float32]], grids: Sequence[Grid]
-) -> tuple[NDArray[np.float32], Grid]:
-    """Put the directions of several layers' vectors side by side on the finest grid.
-
-    Parameters
-    ----------
-    maps : sequence of ndarray
-        float32 (n, h, w, channels), one a layer.
-    grids : sequence of Grid
-        Where their cells are.
-
-    Returns
-    -------
-    features : ndarray
-        float32 (n, h, w, all channels).
-    grid : Grid
-    """
-    lengths = [np.linalg.norm(each, axis=-1, keepdims=True) for each in maps]
-    units = [each / np.maximum(n, 1e-12) for each, n in zip(maps, lengths, strict=True)]
-    return stack_layers(units, grids)
+def unit_length(maps: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Bring every vector of maps (n, h, w, channels) to length 1; zero stays zero."""
+    unit: NDArray[np.float32] = maps / np.maximum(
+        np.linalg.norm(maps, axis=-1, keepdims=True), 1e-12
+    )
+    return unit
 
 
 def _vote(maps: NDArray[np.float32], cell: float) -> NDArray[np.float32]:
