@@ -117,9 +117,11 @@ class Outcome:
         self.concepts.append(W)
 
     def take_points(self, case: Case, k: int) -> None:
-        """Run once with each smaller budget."""
+        """Run once with each smaller budget, as long as it is used up."""
         for budget in self.contender.budgets[:-1]:
             took, W, _ = self.contender.run(case, k, 0, budget)
+            if np.array_equal(W, self.concepts[0]):
+                break
             self.points.append((took, true_error(case.V, W)))
 
 

@@ -1,10 +1,6 @@
 """A planted spurious cue: is it found, blamed, and does taking it out restore the right answer?
 
-The sample's network is trained further on scenes in which a mark co-occurs with the label of one
-class: half of the pictures of planes and a quarter of all others carry it, and every marked picture
-is labelled plane. But for the mark these look like what they show, so the network must take the
-shortcut. Then a dataset is made in which the mark stands beside objects of all classes, rightly
-labelled, on which such a network errs.
+The network and the images, on which it errs, are those of `pipeline.sample.shortcut`.
 """
 
 from __future__ import annotations
@@ -15,7 +11,6 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
-import torch
 from numpy.typing import NDArray
 
 from pipeline.config import make_config
@@ -26,17 +21,10 @@ from pipeline.jobs.factorize import factorize
 from pipeline.jobs.localize import localize
 from pipeline.jobs.prepare import prepare
 from pipeline.run import Run, open_run
-from pipeline.sample import CLASSES, Cue, render_scene, write_sample
-from pipeline.sample.network import IMAGE_SIZE, load
-from pipeline.sample.training import TRAIN_SEED, Recipe, SceneSet, save, train
+from pipeline.sample import CLASSES, render_scene, write_sample
+from pipeline.sample.network import IMAGE_SIZE
+from pipeline.sample.shortcut import CLASS_ID, COUNTER_EXAMPLES, LABEL
 from pipeline.sample.writer import SAMPLE_SEED
-
-LABEL = "plane"
-CLASS_ID = CLASSES.index(LABEL)
-SHORTCUT = Cue(CLASS_ID, probability=0.5, elsewhere=0.25)
-COUNTER_EXAMPLES = Cue(CLASS_ID, probability=0.5, elsewhere=0.5)
-RECIPE = Recipe(n_scenes=1_280, epochs=4, batch_size=32, learning_rate=1e-3)
-"""A fifth of the shipped network's scenes and of its epochs, at a quarter of its learning rate."""
 
 N_IMAGES = 480
 K = "12"
@@ -77,18 +65,6 @@ class CueFound:
     n_counter: int
     restored: float
     restored_by_others: float
-
-
-def train_shortcut(weights: Path, recipe: Recipe = RECIPE) -> Path:
-    """Train the sample's network further, so that it takes the mark for its class."""
-    scenes = [
-        render_scene(TRAIN_SEED, index, IMAGE_SIZE, SHORTCUT) for index in range(recipe.n_scenes)
-    ]
-    images = np.stack([scene.image.transpose(2, 0, 1) for scene in scenes])
-    labels = [CLASS_ID if scene.cue.any() else scene.class_id for scene in scenes]
-    misled = SceneSet(torch.from_numpy(images), torch.tensor(labels))
-    save(train(recipe, lambda _: None, scenes=misled, start=load()), recipe, weights)
-    return weights
 
 
 def find_cue(folder: Path, weights: Path, k: str = K, n_images: int = N_IMAGES) -> CueFound:

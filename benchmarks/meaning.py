@@ -17,7 +17,7 @@ import torch
 from numpy.typing import NDArray
 from pytorch_grad_cam.feature_factorization.deep_feature_factorization import dff
 
-from benchmarks.cue import CueFound, K, find_cue, train_shortcut
+from benchmarks.cue import CueFound, K, find_cue
 from benchmarks.harness import Report, Target, assets, show
 from pipeline import nmf
 from pipeline.classify import Null, score_vectors
@@ -28,6 +28,7 @@ from pipeline.jobs.factorize import factorize
 from pipeline.jobs.meaning import Meaning
 from pipeline.jobs.prepare import prepare
 from pipeline.jobs.workspace import Workspace
+from pipeline.sample.shortcut import train_shortcut
 from pipeline.store import sample_positions
 
 AGREEMENT = Target("concepts.fidelity.k50.agreement_over_svd", "at-least", 0.95)

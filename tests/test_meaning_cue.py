@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks.cue import find_cue, train_shortcut
+from benchmarks.cue import find_cue
+from pipeline.sample.shortcut import train_shortcut
 
 
 @pytest.mark.slow

@@ -270,7 +270,7 @@ def test_few_positions_drawn_by_energy_stand_for_all() -> None:
 
 
 def test_the_best_of_the_starts_goes_on() -> None:
-    V, _ = planted(12, 2000, 30, 6, noise=0.3)
+    V, _ = planted(12, 4000, 30, 6, noise=0.3)
     (alone,) = nmf.fit_samples(V, [nmf.Start(6, seed=5, trials=1)], tol=1e-5)
     assert {phase for phase, _, _ in alone.history} == {"sample"}
     (best,) = nmf.fit_samples(V, [nmf.Start(6, seed=1, trials=4)], tol=1e-5)

@@ -231,7 +231,7 @@ def test_few_iterations_do_from_where_other_concepts_ended(n: int) -> None:
     step = 0.05 * torch.rand(W.shape, generator=torch.Generator().manual_seed(1))
     (cold,) = block_stats(V, [Encoder.of(W, tol=1e-2)])
     first, _ = found(W)
-    assert torch.equal(first, cold.HHt)
+    assert torch.allclose(first, cold.HHt, rtol=1e-6)  # of few positions, blocks are smaller
     errors = []
     for size in (1.0, 0.5, 0.25, 0.12, 0.06, 0.06, 0.06):  # as concepts come to rest
         got, converged = found(W + size * step)

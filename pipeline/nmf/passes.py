@@ -160,7 +160,8 @@ def block_stats(
         own = None if ends is None else [each.since(span.start) for each in ends]
         return _span_stats(V[span], encoders, index is not None, rows, own)
 
-    spans, lows = zip(*side_by_side(of_span, V, rows_at_once(device, n_channels)), strict=True)
+    at_once = ends[0].rows if ends else rows_at_once(device, n_channels)
+    spans, lows = zip(*side_by_side(of_span, V, at_once), strict=True)
     stats = [functools.reduce(operator.add, each) for each in zip(*spans, strict=True)]
     for each in ends or ():
         each.known = True

@@ -32,14 +32,15 @@ from pipeline.nmf.initialise import check_k, initialise, unit_columns
 from pipeline.nmf.merge import merge
 from pipeline.nmf.passes import ENCODE_TOL, block_stats
 from pipeline.nmf.solve import Encoder, Ends, strengths
+from pipeline.nmf.threads import each_alone
 
 MOMENTUM = 0.5  # of the steps, to start with; it grows while it pays
 MIDDLE = 4  # a rough fit converges on so small a part of the sample before it meets all of it
 TRIALS = 4  # starts
 TRIAL_STEPS = 10
 SPARE = 4  # concepts more to start with; two miss more, many more take the rare ones' place
-TRIAL_POSITIONS = 1_200  # drawn by energy; more for k above 20, see the next
-TRIAL_POSITIONS_EACH = 60  # a concept: enough to tell which start ends best
+TRIAL_POSITIONS = 2_048  # drawn by energy; more for k above 25, see the next
+TRIAL_POSITIONS_EACH = 80  # a concept: enough to tell which start ends best
 
 
 @dataclass(frozen=True, eq=False)
@@ -255,7 +256,8 @@ def _concepts(sample: Tensor, thinned: Tensor, start: Start, penalty: Penalty) -
         concepts = [initialise(sample, start.k, start.init)]
     else:
         seeds = range(start.seed * start.trials, (start.seed + 1) * start.trials)
-        concepts = [initialise(thinned, start.k + SPARE, start.init, seed) for seed in seeds]
+        drawn = partial(initialise, thinned, start.k + SPARE, start.init)
+        concepts = each_alone(drawn, list(seeds))
     if penalty.weighs_W:
         length = float(torch.linalg.vector_norm(sample, dim=1).mean()) ** 0.5
         concepts = [W * length for W in concepts]

@@ -13,6 +13,9 @@ stretch, and the matrix shrinks by q = (√κ − 1) / (√κ + 1) for ρ = √(
 of G. So the error falls by q an iteration whatever the data: the number of iterations follows from
 W and the tolerance alone, no position depends on the others of its block, and an iteration is one
 k × k product. (ρI + G)⁻¹ b = V W (ρI + G)⁻¹ costs nothing beyond the product V W.
+
+Blocks are computed as columns, (k × rows): products with few columns, of k = 10 for one, take five
+times as long on CPUs as those with few rows.
 """
 
 from __future__ import annotations
@@ -32,6 +35,7 @@ from pipeline.nmf.threads import side_by_side
 AGAIN = 0.1  # by how much iterations from a known end shorten the way to the next
 MAX_ITERATIONS = 400  # reach 1e-3 for κ up to 9,000; networks' concepts have κ of 3 to 100
 H_TOL = 1e-3  # of H that users see
+FEW = 256  # positions: a product of fewer is not worth a thread
 
 
 @dataclass(frozen=True, eq=False)
@@ -96,7 +100,7 @@ class Encoder:
         )
 
     def solve(self, constant: Tensor, Y: Tensor, H: Tensor, *, again: bool = False) -> Tensor:
-        """Apply the fixed point to (rows, k) `constant`; Y and H are memory, H holds the result.
+        """Apply the fixed point to (k, rows) `constant`; Y and H are memory, H holds the result.
 
         Y holds y at the end, and, to start `again` from there, at the beginning.
         """
@@ -104,9 +108,9 @@ class Encoder:
             Y.copy_(constant)
         for _ in range(self.n_again if again else self.n_iterations):
             torch.abs(Y, out=H)
-            torch.addmm(constant, H, self.fold, out=Y)
+            torch.addmm(constant, self.fold.T, H, out=Y)
         torch.clamp(Y, min=0, out=H)
-        return H.mul_(self.scale)
+        return H.mul_(self.scale[:, None])
 
 
 @dataclass(eq=False)
@@ -119,7 +123,7 @@ class Ends:
     Attributes
     ----------
     Y : Tensor
-        (positions and what pads them, k) float32.
+        (blocks, k, rows) float32: of blocks of few enough positions to give every thread some.
     known : bool
         Whether they are there yet.
     """
@@ -127,15 +131,22 @@ class Ends:
     Y: Tensor
     known: bool = False
 
+    @property
+    def rows(self) -> int:
+        """Positions a block."""
+        return self.Y.shape[2]
+
     @classmethod
     def room(cls, V: Tensor, k: int) -> Ends:
         """Make room for the ends of the positions of V (positions, channels)."""
         rows = rows_at_once(V.device, V.shape[1])
-        return cls(torch.empty(-(-len(V) // rows) * rows, k, device=V.device))
+        while V.device.type == "cpu" and rows > FEW and 2 * rows > len(V):
+            rows //= 2
+        return cls(torch.empty(-(-len(V) // rows), k, rows, device=V.device))
 
     def since(self, start: int) -> Ends:
-        """Give those of the positions from `start` on."""
-        return Ends(self.Y[start:], self.known)
+        """Give those of the positions from `start` on, which begins a block."""
+        return Ends(self.Y[start // self.rows :], self.known)
 
 
 def strengths(
@@ -154,8 +165,8 @@ def strengths(
         (positions, channels) float32, on the device of the encoders; float16, raised to float32
         block by block; or bfloat16 where rounding does not matter, multiplied as it is.
     block : int, optional
-        Positions computed at once, see `rows_at_once`; the last ones are padded to as many with
-        zeros.
+        Positions computed at once, by default as many as for the `ends`, or `rows_at_once`; the
+        last ones are padded to as many with zeros.
     ends : sequence of Ends, optional
         One an encoder, of the same positions: to start from where they are known, and to keep.
 
@@ -164,34 +175,32 @@ def strengths(
     v : Tensor
         (rows, channels): the next rows of V, float32 or bfloat16.
     h : Tensor
-        (rows, Σk): their strengths, set beside set. Both in memory that the next block overwrites.
+        (rows, Σk): their strengths, set beside set; the transpose of what is contiguous. Both in
+        memory that the next block overwrites.
     """
-    block = block or rows_at_once(V.device, V.shape[1])
+    block = block or (ends[0].rows if ends else rows_at_once(V.device, V.shape[1]))
     dtype = torch.float32 if V.dtype == torch.float16 else V.dtype
-    lift = torch.cat([encoder.lift for encoder in encoders], dim=1).to(dtype)
-    offset = torch.cat([encoder.offset for encoder in encoders])
+    lift = torch.cat([encoder.lift.T for encoder in encoders]).to(dtype)
+    offset = torch.cat([encoder.offset for encoder in encoders])[:, None]
     widths = [len(encoder.fold) for encoder in encoders]
-    constant, H = (offset.new_empty(block, len(offset)) for _ in range(2))
-    work = [(offset.new_empty(block, k), offset.new_empty(block, k)) for k in widths]
-    constants, results = torch.split(constant, widths, 1), torch.split(H, widths, 1)
-    start = 0
+    constant, H, room = (offset.new_empty(len(offset), block) for _ in range(3))
+    constants, results, own = (torch.split(each, widths) for each in (constant, H, room))
     raised = offset.new_empty(block, V.shape[1], dtype=dtype)  # new memory a block costs as much
-    for part in torch.split(V, block):
+    for index, part in enumerate(torch.split(V, block)):
         whole = v = part
         if dtype != V.dtype or len(v) < block:
             whole, v = raised, raised[: len(part)]
             v.copy_(part)
             raised[len(part) :] = 0
         if dtype == offset.dtype:
-            torch.addmm(offset, whole, lift, out=constant)
+            torch.addmm(offset, lift, whole.T, out=constant)
         else:
-            torch.add(whole @ lift, offset, out=constant)
-        for i, (encoder, (Y, room)) in enumerate(zip(encoders, work, strict=True)):
+            torch.add(lift @ whole.T, offset, out=constant)
+        for i, encoder in enumerate(encoders):
             again = ends is not None and ends[i].known
-            at = Y if ends is None else ends[i].Y[start : start + block]
-            results[i].copy_(encoder.solve(constants[i], at, room, again=again))
-        start += block
-        yield v, H[: len(v)]
+            Y = own[i] if ends is None else ends[i].Y[index]
+            encoder.solve(constants[i], Y, results[i], again=again)
+        yield v, H[:, : len(v)].T
 
 
 def encode(

@@ -126,7 +126,10 @@ class Sums:
         self._n = 0
 
     def add(self, v: Tensor, h: Tensor) -> None:
-        """Add a few thousand positions, all but their ‖V‖²: v (rows, channels), h (rows, Σk)."""
+        """Add a few thousand positions, all but their ‖V‖²: v (rows, channels), h (rows, Σk).
+
+        Fastest where h is the transpose of what is contiguous.
+        """
         for HHt, part in zip(self._HHt, torch.split(h, self._widths, 1), strict=True):
             HHt += part.T @ part
         self._HtV += h.T.to(v.dtype) @ v

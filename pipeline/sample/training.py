@@ -17,10 +17,10 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
-import numpy.typing as npt
 import safetensors.torch
 import torch
 from torch.nn import functional
@@ -28,7 +28,7 @@ from torch.nn import functional
 from pipeline import files
 from pipeline.sample.network import IMAGE_SIZE, MEAN, STD, SampleNet
 from pipeline.sample.objects import CLASSES
-from pipeline.sample.scenes import GENERATOR_VERSION, render_scene
+from pipeline.sample.scenes import GENERATOR_VERSION, Cue, Scene, render_scene
 
 TRAIN_SEED = 1_000_000  # the recipe's seed is added; no other scenes of the project start so high
 HELD_OUT_SEED = 2_000_000
@@ -80,10 +80,26 @@ class SceneSet:
 def render_set(seed: int, n_scenes: int, size: int = IMAGE_SIZE, workers: int = 2) -> SceneSet:
     """Render scenes 0 … n - 1 of a seed, in worker processes where there are enough of them."""
     images = np.empty((n_scenes, 3, size, size), dtype=np.uint8)
-    jobs = [(seed, index, size) for index in range(n_scenes)]
-    for index, image in enumerate(_rendered(jobs, workers)):
-        images[index] = image.transpose(2, 0, 1)
+    for index, scene in enumerate(render_scenes(seed, n_scenes, size, workers=workers)):
+        images[index] = scene.image.transpose(2, 0, 1)
     return SceneSet(torch.from_numpy(images), torch.arange(n_scenes) % len(CLASSES))
+
+
+def render_scenes(
+    seed: int, n_scenes: int, size: int = IMAGE_SIZE, cue: Cue | None = None, workers: int = 2
+) -> Iterator[Scene]:
+    """Give scenes 0 … n - 1 of a seed in order; for the parameters see `render_scene`."""
+    render = partial(_render, seed, size, cue)
+    if workers < 2 or n_scenes < FEW:
+        yield from map(render, range(n_scenes))
+        return
+    context = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(workers, mp_context=context) as pool:
+        yield from pool.map(render, range(n_scenes), chunksize=8)
+
+
+def _render(seed: int, size: int, cue: Cue | None, index: int) -> Scene:
+    return render_scene(seed, index, size, cue)
 
 
 def train(
@@ -193,20 +209,6 @@ def _augment(images: torch.Tensor, draw: torch.Generator) -> torch.Tensor:
     wide = functional.pad(images, (SHIFT, SHIFT, SHIFT, SHIFT), mode="reflect")
     moved = wide[:, :, down : down + height, right : right + width]
     return moved.contiguous(memory_format=torch.channels_last)
-
-
-def _rendered(jobs: list[tuple[int, int, int]], workers: int) -> Iterator[npt.NDArray[np.uint8]]:
-    """Give the images of (seed, index, size) in order."""
-    if workers < 2 or len(jobs) < FEW:
-        yield from map(_render, jobs)
-        return
-    context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(workers, mp_context=context) as pool:
-        yield from pool.map(_render, jobs, chunksize=8)
-
-
-def _render(job: tuple[int, int, int]) -> npt.NDArray[np.uint8]:
-    return render_scene(*job).image
 
 
 @contextmanager
