@@ -30,10 +30,11 @@ class AtlasData:
     tables : mapping of str to pandas.DataFrame
         The short tables of a run by name, with at least their documented columns; any may be empty.
     sql : callable
-        DuckDB query over all tables, by their names -> pandas.DataFrame. Called from one thread.
+        DuckDB query over all tables, by their names -> pandas.DataFrame. Called in the process
+        itself.
     read_image : callable
         image_id -> uint8 (height, width, 3), the original pixels, RGB. This and the following are
-        called from several threads at once.
+        called in copies of the process.
     read_heatmap : callable
         image_id -> float32 (k, h, w), gauge units, on the layer's grid.
     upsample : callable

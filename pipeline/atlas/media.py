@@ -18,9 +18,11 @@ import base64
 import io
 import json
 import math
+import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from PIL import Image
@@ -34,6 +36,8 @@ SMALL_SIDE = 200  # in lists of many images
 CELL = 256
 _FAINT = 0.08  # gauge units: a map that is nowhere stronger is not worth its bytes
 _MASK_SIDE = 256
+PNG: dict[str, Any] = {"compress_level": 6, "compress_type": zlib.Z_RLE}
+"""Runs only: two thirds of level 3's time; photographs come 8 % larger, heatmaps 5 % smaller."""
 
 Box = tuple[float, float, float, float]
 
@@ -180,7 +184,7 @@ def _mask_uri(mask: Mask) -> str:
 
 def _png_uri(picture: Image.Image) -> str:
     buffer = io.BytesIO()
-    picture.save(buffer, "PNG", compress_level=3)  # a quarter of the default's time, 5 % more bytes
+    picture.save(buffer, "PNG", **PNG)
     return "data:image/png;base64," + base64.b64encode(buffer.getvalue()).decode("ascii")
 
 

@@ -11,20 +11,20 @@ static/                          style and scripts
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Iterable
-from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import jinja2
 import numpy as np
+import torch
 
 from pipeline import files
 from pipeline.atlas import formats, sheets
 from pipeline.atlas.catalogue import Catalogue, catalogue
 from pipeline.atlas.colours import as_hex, concept_colours
+from pipeline.atlas.copies import in_copies
 from pipeline.atlas.data import AtlasData
 from pipeline.atlas.media import ImageFiles, mosaic, write_image
 from pipeline.atlas.views.classes import class_facts, class_view
@@ -58,7 +58,7 @@ def build_atlas(
     seed : int
         Decides the random images.
     workers : int or None
-        Threads; None: one a core. The files do not depend on it.
+        Processes that share the work; None: as many as torch has threads. The files do not depend on it.
 
     Raises
     ------
@@ -66,16 +66,15 @@ def build_atlas(
         The folder cannot be written to.
     """
     files.check_writable(folder)
+    workers = workers or torch.get_num_threads()
     book = catalogue(data, n_examples, seed)
-    with ThreadPoolExecutor(workers or os.cpu_count() or 1) as pool:
-        made = _write_images(pool, book, folder / "media")
-        cells = _cells(book, made)
-        tasks = [
-            *_static(folder),
-            *_pictures(book, cells, folder),
-            *_pages(book, made, folder),
-        ]
-        written = set(pool.map(_run, tasks))
+    made = _write_images(book, folder / "media", workers)
+    tasks = [
+        *_static(folder),
+        *_pictures(book, _cells(book, made), folder),
+        *_pages(book, made, folder),
+    ]
+    written = set(in_copies(_run, tasks, workers))
     ends = (".jpg", "-small.jpg", ".js")
     written |= {folder / "media" / f"{each}{end}" for each in made for end in ends}
     _remove_others(folder, written)
@@ -93,10 +92,10 @@ def _run(task: Task) -> Path:
     return path
 
 
-def _write_images(pool: ThreadPoolExecutor, book: Catalogue, media: Path) -> dict[int, ImageFiles]:
+def _write_images(book: Catalogue, media: Path, workers: int) -> dict[int, ImageFiles]:
     jobs = book.jobs()
     concept_ids = list(book.concepts)
-    done = pool.map(lambda job: write_image(book.data, job, concept_ids, media), jobs)
+    done = in_copies(lambda job: write_image(book.data, job, concept_ids, media), jobs, workers)
     return {job.image_id: each for job, each in zip(jobs, done, strict=True)}
 
 
