@@ -58,7 +58,8 @@ def build_atlas(
     seed : int
         Decides the random images.
     workers : int or None
-        Processes that share the work; None: as many as torch has threads. The files do not depend on it.
+        Processes that share the work; None: as many as torch has threads. The files do not depend
+        on it.
 
     Raises
     ------
