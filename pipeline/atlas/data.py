@@ -34,7 +34,7 @@ class AtlasData:
         itself.
     read_image : callable
         image_id -> uint8 (height, width, 3), the original pixels, RGB. This and the following are
-        called in copies of the process.
+        called in copies of the process where there are many images.
     read_heatmap : callable
         image_id -> float32 (k, h, w), gauge units, on the layer's grid.
     upsample : callable

@@ -39,8 +39,8 @@ MIDDLE = 4  # a rough fit converges on so small a part of the sample before it m
 TRIALS = 4  # starts
 TRIAL_STEPS = 10
 SPARE = 4  # concepts more to start with; two miss more, many more take the rare ones' place
-TRIAL_POSITIONS = 2_048  # drawn by energy; more for k above 25, see the next
-TRIAL_POSITIONS_EACH = 80  # a concept: enough to tell which start ends best
+TRIAL_POSITIONS = 1_200  # drawn by energy; more for k above 20, see the next
+TRIAL_POSITIONS_EACH = 60  # a concept: enough to tell which start ends best
 
 
 @dataclass(frozen=True, eq=False)
