@@ -163,7 +163,7 @@ def test_no_row_of_a_sweep_raises_the_objective(seed: int, k: int, n: int, c: in
     Ht = torch.from_numpy(rng.random((k, n)))
     before = objective(V, W, Ht.T)
     for j in range(k):
-        hals(Ht, W.T @ W, W.T @ V.T, 1, [j])
+        hals(Ht, W.T @ W, W.T @ V.T, 1, torch.arange(k) == j)
         after = objective(V, W, Ht.T)
         assert after <= before + 1e-10 * float(V.square().sum())
         before = after

@@ -10,7 +10,7 @@ which is taken back where it does not pay (Ang and Gillis, Neural Computation 31
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -23,11 +23,11 @@ from pipeline.nmf.solve import Encoder, hals
 from pipeline.nmf.stats import Stats, relative_error
 from pipeline.nmf.threads import one_thread
 
-W_SWEEPS = 4  # HALS sweeps over W a step; more cost time and gain nothing measurable
+W_SWEEPS = 2  # HALS sweeps over W a step; with four, ends and times are the same
 REVIVALS = 3  # rounds of reseeding dead concepts; k above the rank of the data has no remedy
 DEAD = 1e-10  # share of the strongest concept's ‖w‖² Σh² below which a concept is dead
 
-PHASES = ("trial", "part", "sample", "pass", "batch")
+PHASES = ("part", "sample", "pass", "batch")
 Record = tuple[str, int, float]
 Progress = Callable[[str, int, float], None]
 Revive = Callable[[Tensor, list[int]], Tensor]
@@ -80,9 +80,8 @@ class Fit:
     error : float
         Relative error over all positions.
     history : list of (phase, step, error)
-        Every step; phase is 'trial' (of the start that was chosen), 'part' (of the sample),
-        'sample' or 'pass'.
-        Penalties are counted in.
+        Every step from the start that was chosen; phase is 'part' (of the sample), 'sample', 'pass'
+        or 'batch'. Penalties are counted in.
     reseeded : int
         How often a dead concept was started anew from a badly explained position.
     """
@@ -162,7 +161,7 @@ class Descent:
         self._plain = self.best = self.point
         self._best_stats: Stats | None = None
         self.best_value = float("inf")
-        self._step_length = self.momentum
+        self._step_length, self._gain = self.momentum, 0.0
         self._revivals = 0
         self._steps = 0
         self.done = False
@@ -170,26 +169,31 @@ class Descent:
 
     def tell(self, stats: Stats) -> None:
         """Take the statistics of `point`; move `point`, or be done."""
+        tell_all([self], [stats])
+
+    def _takes(self, stats: Stats) -> bool:
+        """Take the statistics of `point`, and say whether to descend from it."""
         self.told = self.point
         value = self._value(self.point, stats)
         self.history.append((self.phase, self._steps, value))
         if self.progress is not None:
             self.progress(*self.history[-1])
         self._steps += 1
-        last = self._steps >= self.max_steps
         if value > self.best_value:
             # An extrapolation too far is taken back; without one it is the objective's rounding.
-            self.done = last or self.point is self._plain
+            self.done = self._steps >= self.max_steps or self.point is self._plain
             self.point, self._step_length = self._plain, self._step_length / 1.5
-            return
-        gain, self.best_value = self.best_value - value, value
+            return False
+        self._gain, self.best_value = self.best_value - value, value
         self.best, self._best_stats = self.point, stats
-        if self._revived(stats):
-            return
-        W = self._descended(stats)
+        return not self._revived(stats)
+
+    def _descends_to(self, W: Tensor, stats: Stats) -> None:
+        """Move to W, or ahead of it, unless that is not worth while."""
+        gain = self._gain
         if self.momentum == 0:
-            gain = min(gain, value - self._value(W, stats))
-        self.done = last or gain <= self.tol * value
+            gain = min(gain, self.best_value - self._value(W, stats))
+        self.done = self._steps >= self.max_steps or gain <= self.tol * self.best_value
         if not self.done:
             self._move_to(W)
 
@@ -249,16 +253,6 @@ class Descent:
         self.point = self._plain = revived
         return True
 
-    def _descended(self, stats: Stats) -> Tensor:
-        """Descend in W from `point`, for the H behind its statistics."""
-        free = None if self.fixed is None else torch.nonzero(~self.fixed).flatten().tolist()
-        eye = torch.eye(len(stats.HHt), dtype=stats.HHt.dtype)
-        G = (stats.HHt + self.penalty.l2_W * eye).float()
-        B = (stats.VHt.T - self.penalty.l1_W).float().contiguous()
-        Wt = self.point.detach().cpu().T.contiguous()
-        with one_thread():
-            return hals(Wt, G, B, W_SWEEPS, free).T.contiguous().to(self.point.device)
-
     def _move_to(self, W: Tensor) -> None:
         """Set the next `point`: W, or ahead of it."""
         if not self.penalty.weighs_W:
@@ -269,3 +263,29 @@ class Descent:
             self._step_length = min(0.99, self._step_length * 1.05)
             ahead = (W + self._step_length * (W - before)).clamp_(min=0)
             self.point = ahead if self.penalty.weighs_W else unit_columns(ahead)
+
+
+def tell_all(descents: Sequence[Descent], stats: Sequence[Stats]) -> None:
+    """Tell several descents the statistics of their points; they descend in the same products."""
+    with one_thread():
+        on = [pair for pair in zip(descents, stats, strict=True) if pair[0]._takes(pair[1])]
+        for width in sorted({descent.point.shape for descent, _ in on}):
+            alike = [pair for pair in on if pair[0].point.shape == width]
+            for (descent, each), W in zip(alike, _descended(alike), strict=True):
+                descent._descends_to(W, each)
+
+
+def _descended(pairs: Sequence[tuple[Descent, Stats]]) -> list[Tensor]:
+    """Descend in W from each `point`, for the H behind its statistics; all have the same k."""
+    G, B, Wt, free = [], [], [], []
+    for descent, stats in pairs:
+        eye = torch.eye(len(stats.HHt), dtype=stats.HHt.dtype)
+        G.append(stats.HHt + descent.penalty.l2_W * eye)
+        B.append(stats.VHt.T - descent.penalty.l1_W)
+        Wt.append(descent.point.detach().cpu().T)
+        fixed = descent.fixed
+        free.append(torch.ones(len(eye), dtype=torch.bool) if fixed is None else ~fixed.cpu())
+    problem = torch.stack(G).float(), torch.stack(B).float()
+    moved = hals(torch.stack(Wt), *problem, W_SWEEPS, torch.stack(free))
+    device = pairs[0][0].point.device
+    return [W.T.contiguous().to(device) for W in moved]

@@ -82,7 +82,7 @@ def _positions(sample: Tensor, k: int, generator: torch.Generator) -> Tensor:
     alone would leave unexplained. Of `CANDIDATES` drawn, the one that leaves least is taken.
     """
     norms = torch.linalg.vector_norm(sample, dim=1)
-    leftover = norms.square()
+    squares = leftover = norms.square()
     floor = 1e-6 * float(leftover.sum()) / len(sample)
     drawn: list[Tensor] = []
     for at in torch.rand(k, CANDIDATES, generator=generator, dtype=torch.float64):
@@ -93,11 +93,11 @@ def _positions(sample: Tensor, k: int, generator: torch.Generator) -> Tensor:
         points = at.to(sample.device) * cumulated[-1]
         indices = torch.searchsorted(cumulated, points).clamp(max=len(sample) - 1)
         directions = sample[indices] / norms[indices, None]
-        alone = norms.square()[:, None] - (sample @ directions.T).square()
-        left = torch.minimum(leftover[:, None], alone)
-        best = int(left.sum(dim=0).argmin())
+        alone = squares - (directions @ sample.T).square()
+        left = torch.minimum(leftover, alone)
+        best = int(left.sum(dim=1).argmin())
         drawn.append(directions[best])
-        leftover = left[:, best]
+        leftover = left[best]
     return torch.stack(drawn, dim=1) if drawn else sample.new_empty(sample.shape[1], 0)
 
 

@@ -20,6 +20,7 @@ import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import partial
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -27,20 +28,21 @@ from torch import Tensor
 from pipeline.errors import UserError
 from pipeline.nmf.data import check, shape
 from pipeline.nmf.denormals import flush_denormals
-from pipeline.nmf.descent import Descent, Fit, Penalty, Progress
+from pipeline.nmf.descent import Descent, Fit, Penalty, Progress, tell_all
 from pipeline.nmf.initialise import check_k, initialise, unit_columns
 from pipeline.nmf.merge import merge
 from pipeline.nmf.passes import ENCODE_TOL, block_stats
 from pipeline.nmf.solve import Encoder, Ends, strengths
-from pipeline.nmf.threads import each_alone
+from pipeline.nmf.threads import each_alone, one_thread
 
 MOMENTUM = 0.5  # of the steps, to start with; it grows while it pays
-MIDDLE = 4  # a rough fit converges on so small a part of the sample before it meets all of it
+PART = 4  # fits converge on so small a part of the sample before they meet all of it
 TRIALS = 4  # starts
 TRIAL_STEPS = 10
+CONTEST_STEPS = 3  # on the part, after the merger: enough to tell which start ends best
 SPARE = 4  # concepts more to start with; two miss more, many more take the rare ones' place
 TRIAL_POSITIONS = 1_200  # drawn by energy; more for k above 20, see the next
-TRIAL_POSITIONS_EACH = 60  # a concept: enough to tell which start ends best
+TRIAL_POSITIONS_EACH = 60  # a concept
 
 
 @dataclass(frozen=True, eq=False)
@@ -89,7 +91,7 @@ def fit_sample(
     return found
 
 
-def thin(V: Tensor, n: int, seed: int = 0) -> Tensor:
+def thin(V: Tensor, n: int, seed: int = 0, squares: Tensor | None = None) -> Tensor:
     """Draw positions by energy, so that few stand for all.
 
     Parameters
@@ -100,6 +102,8 @@ def thin(V: Tensor, n: int, seed: int = 0) -> Tensor:
         How many to draw.
     seed : int
         Decides which.
+    squares : Tensor, optional
+        (positions,) float64: ‖v‖² of each, where it is known.
 
     Returns
     -------
@@ -109,20 +113,22 @@ def thin(V: Tensor, n: int, seed: int = 0) -> Tensor:
     """
     if len(V) <= n:
         return V
-    squares = torch.linalg.vector_norm(V, dim=1).double().square()
+    if squares is None:
+        squares = torch.linalg.vector_norm(V, dim=1).double().square()
     total = float(squares.sum())
     if not total < float("inf"):
         return V
     if total == 0:
         return V[:n]
     drawn = energy_draw(squares, n, seed)
-    scaled: Tensor = V[drawn] * (total / len(V) / squares[drawn]).sqrt().to(V.dtype)[:, None]
-    return scaled
+    return V[drawn].mul_((total / len(V) / squares[drawn]).sqrt().to(V.dtype)[:, None])
 
 
-def representatives(V: Tensor, n: int, penalty: Penalty, seed: int = 0) -> Tensor:
+def representatives(
+    V: Tensor, n: int, penalty: Penalty, seed: int = 0, squares: Tensor | None = None
+) -> Tensor:
     """Draw positions by energy or, under a penalty that scaled ones would not keep, evenly."""
-    return V[:: max(1, len(V) // n)].contiguous() if penalty.l1_H > 0 else thin(V, n, seed)
+    return V[:: max(1, len(V) // n)].contiguous() if penalty.l1_H > 0 else thin(V, n, seed, squares)
 
 
 def energy_draw(squares: Tensor, n: int, seed: int) -> Tensor:
@@ -179,68 +185,86 @@ def fit_samples(
     flush_denormals()
     check(sample, "the sample to factorize")
     penalty = penalty or Penalty()
-    wanted = max(TRIAL_POSITIONS, TRIAL_POSITIONS_EACH * max(start.k for start in starts))
-    thinned = representatives(sample, wanted, penalty)
-    part = penalty.of_share(len(thinned) / len(sample))
-    ends = _tried(sample, thinned, starts, part, tol, rough)
-    if progress is not None:
-        for record in itertools.chain.from_iterable(end.history for end in ends):
-            progress(*record)
-    stages = {"sample": sample}
-    if rough:
-        middle = representatives(sample, max(1, len(sample) // MIDDLE), penalty, 1)
-        stages = {"part": middle} | stages
-    for phase, V in stages.items():
+    few = max(TRIAL_POSITIONS, TRIAL_POSITIONS_EACH * max(start.k for start in starts))
+    n_part = max(few, len(sample) // PART)
+
+    def stage(phase: str, V: Tensor) -> _Stage:
+        how = {"tol": tol, "max_steps": max_steps, "phase": phase, "momentum": MOMENTUM}
         share = penalty.of_share(len(V) / len(sample))
-        ends = [
-            Descent(
-                end.best,
-                tol,
-                max_steps,
-                phase,
-                MOMENTUM,
-                start.fixed,
-                share,
-                revive=partial(_revive, V),
-                progress=progress,
-                history=end.history,
-                reseeded=end.reseeded,
-            )
-            for end, start in zip(ends, starts, strict=True)
-        ]
-        _run(coarse(V) if rough else V, ends)
+        return _Stage(V, coarse(V) if rough else V, {**how, "penalty": share})
+
+    thinned = stage("trial", representatives(sample, few, penalty))
+    whole = stage("sample", sample)
+    part = whole
+    if n_part < len(sample):
+        part = stage("part", representatives(sample, n_part, penalty, 1))
+    firsts = [_concepts(sample, thinned.V, start, penalty) for start in starts]
+    ends = _best_of_trials(firsts, thinned, part, starts)
+    for end in ends:
+        if progress is not None:
+            for record in end.history:
+                progress(*record)
+        end.progress = progress
+    part.run(ends)
+    if part is not whole:
+        ends = [whole.goes_on(end) for end in ends]
+        whole.run(ends)
     return [end.fit() for end in ends]
 
 
-def _tried(
-    sample: Tensor,
-    thinned: Tensor,
-    starts: Sequence[Start],
-    penalty: Penalty,
-    tol: float,
-    rough: bool,
+@dataclass(frozen=True, eq=False)
+class _Stage:
+    """Positions on which descents step: V as it is, `rows` in the precision of the steps, and what
+    all the descents have in common.
+    """
+
+    V: Tensor
+    rows: Tensor
+    how: dict[str, Any]
+
+    def begin(self, W: Tensor, fixed: Tensor | None = None) -> Descent:
+        """Give a descent from W."""
+        return Descent(W, fixed=fixed, revive=partial(_revive, self.V), **self.how)
+
+    def goes_on(self, end: Descent) -> Descent:
+        """Give a descent from where one on other positions ended."""
+        descent = self.begin(end.best, end.fixed)
+        descent.history, descent.reseeded = end.history, end.reseeded
+        descent.progress = end.progress
+        return descent
+
+    def run(self, descents: Sequence[Descent], n_steps: int | None = None) -> None:
+        """Step with all descents, until they are done or have made so many steps."""
+        V = self.rows
+        norms = torch.linalg.vector_norm(V, dim=1, dtype=torch.float32)
+        v_sq = float(norms.double().square().sum())
+        ends = {id(descent): Ends.room(V, descent.point.shape[1]) for descent in descents}
+        for _ in itertools.count() if n_steps is None else range(n_steps):
+            active = [descent for descent in descents if not descent.done]
+            if not active:
+                break
+            own = [ends[id(descent)] for descent in active]
+            with one_thread():
+                encoders = [each.penalty.encoder(each.point, ENCODE_TOL) for each in active]
+            stats = block_stats(V, encoders, ends=own)
+            tell_all(active, [replace(each, v_sq=v_sq) for each in stats])
+
+
+def _best_of_trials(
+    firsts: Sequence[Sequence[Tensor]], thinned: _Stage, part: _Stage, starts: Sequence[Start]
 ) -> list[Descent]:
-    """Try what each fit may start from on few positions, and give the best for each."""
-
-    def descents(concepts: Sequence[Tensor], start: Start) -> list[Descent]:
-        revive = partial(_revive, thinned)
-        about = tol, TRIAL_STEPS, "trial", MOMENTUM, start.fixed, penalty, revive
-        return [Descent(W, *about) for W in concepts]
-
-    V = coarse(thinned) if rough else thinned
-    wide = [descents(_concepts(sample, thinned, fit, penalty), fit) for fit in starts]
-    pairs = list(zip(starts, wide, strict=True))
-    _run(V, [one for fit, each in pairs for one in each if _spare(one, fit)])
-    merged = [
-        descents([_merged(one, fit.k) if _spare(one, fit) else one.point for one in each], fit)
-        for fit, each in pairs
+    """Go on a little from each of a fit's first concepts; give the best, a descent on the part."""
+    wide = [
+        [thinned.begin(W) for W in Ws if W.shape[1] > start.k]
+        for Ws, start in zip(firsts, starts, strict=True)
     ]
-    _run(V, [one for each in merged if len(each) > 1 for one in each])
-    return [min(each, key=lambda one: one.best_value) for each in merged]
-
-
-def _spare(descent: Descent, start: Start) -> bool:
-    return descent.point.shape[1] > start.k
+    thinned.run(list(itertools.chain.from_iterable(wide)), TRIAL_STEPS)
+    tried = [
+        [part.begin(W, start.fixed) for W in [_merged(each, start.k) for each in trials] or Ws]
+        for Ws, trials, start in zip(firsts, wide, starts, strict=True)
+    ]
+    part.run([one for each in tried if len(each) > 1 for one in each], CONTEST_STEPS)
+    return [min(each, key=lambda one: one.best_value) for each in tried]
 
 
 def _merged(descent: Descent, k: int) -> Tensor:
@@ -262,18 +286,6 @@ def _concepts(sample: Tensor, thinned: Tensor, start: Start, penalty: Penalty) -
         length = float(torch.linalg.vector_norm(sample, dim=1).mean()) ** 0.5
         concepts = [W * length for W in concepts]
     return concepts
-
-
-def _run(V: Tensor, descents: Sequence[Descent]) -> None:
-    """Step with all descents until they are done."""
-    norms = torch.linalg.vector_norm(V, dim=1, dtype=torch.float32)
-    v_sq = float(norms.double().square().sum())
-    ends = {id(descent): Ends.room(V, descent.point.shape[1]) for descent in descents}
-    while active := [descent for descent in descents if not descent.done]:
-        encoders = [descent.penalty.encoder(descent.point, ENCODE_TOL) for descent in active]
-        own = [ends[id(descent)] for descent in active]
-        for descent, stats in zip(active, block_stats(V, encoders, ends=own), strict=True):
-            descent.tell(replace(stats, v_sq=v_sq))
 
 
 def _given(W0: Tensor, sample: Tensor, k: int) -> Tensor:

@@ -78,20 +78,21 @@ class Encoder:
         l1, l2 : float
             Penalties l1 Σh + ½ l2 Σh² added to ½ ‖V − H Wᵀ‖².
         """
-        norms = torch.linalg.vector_norm(W.double(), dim=0)
+        wide = W.double()
+        gram = wide.T @ wide
+        norms = gram.diagonal().sqrt()
         if not math.isfinite(float(norms.sum())):
             raise UserError("cannot encode: the concepts hold NaN or infinite values")
         present = norms > 0
         D = torch.where(present, 1.0 / norms.where(present, 1.0), 0.0)
-        unit = W.double() * D
         # A concept that is zero gets the row of the identity: its strength solves h = 0.
-        G = unit.T @ unit + torch.diag(torch.where(present, l2 * D.square(), 1.0))
+        G = gram * torch.outer(D, D) + torch.diag(torch.where(present, l2 * D.square(), 1.0))
         ridge, rho, n_iterations = _rate(torch.linalg.eigvalsh(G), tol)
         eye = torch.eye(len(G), dtype=G.dtype, device=G.device)
         inverse = torch.linalg.inv(G + (ridge + rho) * eye)
         f32 = torch.float32
         return cls(
-            lift=(unit @ inverse).to(f32),
+            lift=W @ (D[:, None] * inverse).to(f32),
             offset=(-l1 * D @ inverse).to(f32),
             fold=(inverse @ ((rho - ridge) * eye - G)).to(f32),
             scale=(2 * D).to(f32),
@@ -140,8 +141,10 @@ class Ends:
     def room(cls, V: Tensor, k: int) -> Ends:
         """Make room for the ends of the positions of V (positions, channels)."""
         rows = rows_at_once(V.device, V.shape[1])
-        while V.device.type == "cpu" and rows > FEW and 2 * rows > len(V):
-            rows //= 2
+        if V.device.type == "cpu":  # as many blocks for each thread
+            n_threads = torch.get_num_threads()
+            n_blocks = n_threads * math.ceil(len(V) / (n_threads * rows))
+            rows = max(FEW, math.ceil(len(V) / n_blocks))
         return cls(torch.empty(-(-len(V) // rows), k, rows, device=V.device))
 
     def since(self, start: int) -> Ends:
@@ -255,7 +258,7 @@ def encode(
     return H
 
 
-def hals(H: Tensor, G: Tensor, B: Tensor, sweeps: int, free: Sequence[int] | None = None) -> Tensor:
+def hals(H: Tensor, G: Tensor, B: Tensor, sweeps: int, free: Tensor | None = None) -> Tensor:
     """Minimise ½ tr(Hᵀ G H) − tr(Hᵀ B) over H ≥ 0, one concept (row) after the other, in place.
 
     The objective falls, or stays, with every row (hierarchical alternating least squares:
@@ -264,31 +267,37 @@ def hals(H: Tensor, G: Tensor, B: Tensor, sweeps: int, free: Sequence[int] | Non
     Parameters
     ----------
     H : Tensor
-        (k, n), where to start; holds the result. Rows are concepts: n are positions, or channels.
+        (k, n), where to start, or (problems, k, n) for as many problems at once; holds the result.
+        Rows are concepts: n are positions, or channels.
     G : Tensor
-        (k, k) symmetric, positive semidefinite. Concepts whose G_jj is 0 are left as they are.
+        (…, k, k) symmetric, positive semidefinite. Concepts whose G_jj is 0 are left as they are.
     B : Tensor
-        (k, n).
+        (…, k, n).
     sweeps : int
         How often each row is updated.
-    free : sequence of int, optional
-        The rows to update; all of them where it is not given.
+    free : Tensor, optional
+        (…, k) bool: the rows to update; all of them where it is not given.
 
     Returns
     -------
     Tensor
         H.
     """
-    diagonal = G.diagonal()
-    rows = [j for j in (range(len(G)) if free is None else free) if diagonal[j] > 0]
-    divisor = diagonal.where(diagonal > 0, 1.0)[:, None]
-    others = (G / divisor).fill_diagonal_(0)
-    targets = B / divisor
-    best = torch.empty_like(H[0])
+    rows, G, B = (each if each.ndim == 3 else each[None] for each in (H, G, B))
+    diagonal = G.diagonal(dim1=1, dim2=2)
+    moves = diagonal > 0 if free is None else (diagonal > 0) & free
+    divisor = diagonal.where(moves, 1.0)[:, :, None]
+    others, targets = G / divisor, B / divisor
+    others.diagonal(dim1=1, dim2=2).zero_()
+    stays = ~moves[:, :, None]
+    others.masked_fill_(stays, 0)
+    targets = torch.where(stays, rows, targets)
+    best = torch.empty_like(rows[:, :1])
     for _ in range(sweeps):
-        for j in rows:
-            torch.addmv(targets[j], H.T, others[j], alpha=-1, out=best)
-            torch.clamp(best, min=0, out=H[j])
+        for j in torch.nonzero(moves.any(dim=0)).flatten().tolist():
+            one = slice(j, j + 1)
+            torch.baddbmm(targets[:, one], others[:, one], rows, alpha=-1, out=best)
+            torch.clamp(best, min=0, out=rows[:, one])
     return H
 
 
