@@ -64,18 +64,20 @@ def publish(path: Path, *, durable: bool = True) -> Iterator[Path]:
     """
     temporary = path.with_name(f"{path.name}{TEMPORARY}{os.getpid()}")
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
+        if not path.parent.is_dir():
+            path.parent.mkdir(parents=True, exist_ok=True)
         yield temporary
         if durable:
             _sync(temporary)
         temporary.replace(path)
         if durable:
             _sync(path.parent)
-    except OSError as error:
-        raise _explain(path, error) from error
-    finally:
-        with contextlib.suppress(OSError):  # what failed above has been said or is on its way
+    except BaseException as error:
+        with contextlib.suppress(OSError):  # what failed is on its way
             temporary.unlink()
+        if isinstance(error, OSError):
+            raise _explain(path, error) from error
+        raise
 
 
 def write_bytes(path: Path, data: bytes, *, durable: bool = True) -> None:

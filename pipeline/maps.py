@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from functools import cached_property, lru_cache
+from collections import OrderedDict
+from collections.abc import Sequence
+from functools import cached_property
+from threading import Lock
 from typing import Any
 
 import numpy as np
@@ -25,6 +28,9 @@ from pipeline.localize import FineForeground, Foreground, refine, working_shape
 from pipeline.store import Classification, read_classification
 
 _KEPT = 32  # images whose arrays stay in memory: several calls about one image follow each other
+_NAMES = ("H", "residual", "contribution", "logits", "size", "affine")
+
+Entry = dict[str, NDArray[Any]]
 
 
 class ImageMaps:
@@ -36,7 +42,30 @@ class ImageMaps:
 
     def __init__(self, workspace: Workspace) -> None:
         self._workspace = workspace
-        self.entry = lru_cache(maxsize=_KEPT)(self._read)
+        self._entries: OrderedDict[int, Entry] = OrderedDict()
+        self._lock = Lock()
+
+    def entry(self, image_id: int) -> Entry:
+        """Return an image's arrays as they are stored, by name."""
+        with self._lock:
+            known = self._entries.get(image_id)
+        return known if known is not None else self.fetch([image_id])[0]
+
+    def fetch(self, image_ids: Sequence[int]) -> list[Entry]:
+        """Read several images' arrays; shards are opened once, and what was read stays a while."""
+        shards: dict[int, list[int]] = {}
+        for image_id in image_ids:
+            shards.setdefault(self._shard(image_id), []).append(image_id)
+        read: dict[int, Entry] = {}
+        for shard, wanted in shards.items():
+            read |= self._read(shard, frozenset(wanted))
+        if missing := [each for each in image_ids if each not in read]:
+            raise self._no_image(missing[0])
+        with self._lock:
+            self._entries.update(read)
+            while len(self._entries) > max(_KEPT, len(read)):
+                self._entries.popitem(last=False)
+        return [read[each] for each in image_ids]
 
     def pixels(self, image_id: int) -> NDArray[np.uint8]:
         """Return an image's original pixels, uint8 (height, width, 3), RGB, upright."""
@@ -161,14 +190,13 @@ class ImageMaps:
     def _shard(self, image_id: int) -> int:
         return self._position(image_id) // self._workspace.listing.images_per_shard
 
-    def _read(self, image_id: int) -> dict[str, NDArray[Any]]:
-        shard = self._shard(image_id)
-        with self._workspace.heatmaps.open(shard) as file:
-            rows = np.flatnonzero(file["image_id"][()] == image_id)
-            if len(rows) == 0:
-                raise self._no_image(image_id)
-            names = ("H", "residual", "contribution", "logits", "size", "affine")
-            return {name: file[name][int(rows[0])] for name in names}
+    def _read(self, shard: int, wanted: frozenset[int]) -> dict[int, Entry]:
+        arrays = self._workspace.heatmaps.read(shard, ("image_id", *_NAMES), wanted)
+        image_ids = arrays.pop("image_id").tolist()
+        return {
+            image_id: {name: array[row] for name, array in arrays.items()}
+            for row, image_id in enumerate(image_ids)
+        }
 
     def _no_image(self, image_id: int) -> UserError:
         folder = self._workspace.folder

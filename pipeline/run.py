@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
 
@@ -153,6 +154,10 @@ class Run:
         self._tables.check_concept(concept_id)
         one: NDArray[np.float32] = self.upsample(maps[[concept_id]], image_id)[0]
         return one
+
+    def fetch(self, image_ids: Sequence[int]) -> None:
+        """Read the arrays of a few images together: what is asked of them next takes less time."""
+        self._maps.fetch(image_ids)
 
     def grid_heatmap(self, image_id: int) -> NDArray[np.float32]:
         """Return an image's heatmaps on the layer's grid, float32 (k, h, w), gauge units."""

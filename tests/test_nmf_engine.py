@@ -274,7 +274,7 @@ def test_the_best_of_the_starts_goes_on() -> None:
     (alone,) = nmf.fit_samples(V, [nmf.Start(6, seed=5, trials=1)], tol=1e-5)
     assert {phase for phase, _, _ in alone.history} == {"part", "sample"}
     (best,) = nmf.fit_samples(V, [nmf.Start(6, seed=1, trials=4)], tol=1e-5)
-    few, part = (sampling.thin(V, sampling.TRIAL_POSITIONS, seed) for seed in (0, 1))
+    few, part = (nmf.thin(V, sampling.TRIAL_POSITIONS, seed) for seed in (0, 1))
 
     def tried_from(V: Tensor, W0: Tensor, steps: int) -> nmf.Fit:
         return nmf.fit_sample(V, W0.shape[1], W0=W0, tol=1e-5, max_steps=steps)

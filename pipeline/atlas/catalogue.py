@@ -79,6 +79,12 @@ class Catalogue:
         return label if class_id is None else self.class_names.get(class_id, label)
 
     @cached_property
+    def beside(self) -> Mapping[int, tuple[int, int]]:
+        """The images before and after each image, in a ring."""
+        ids = list(self.images)
+        return {each: (ids[at - 1], ids[(at + 1) % len(ids)]) for at, each in enumerate(ids)}
+
+    @cached_property
     def captions(self) -> Mapping[int, Row]:
         """What stands under an image: its label, or its path, and whether it was taken wrongly.
 

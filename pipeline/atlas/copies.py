@@ -25,6 +25,7 @@ Item = TypeVar("Item")
 Result = TypeVar("Result")
 
 FEW = 64  # jobs that are done before copies pay
+AT_ONCE = 8  # neighbouring jobs that a copy does at a time
 _PR_SET_PDEATHSIG = 1
 
 _work: tuple[Callable[[Any], Any], Sequence[Any]] | None = None
@@ -58,7 +59,7 @@ def in_copies(work: Callable[[Item], Result], items: Sequence[Item], workers: in
     context = multiprocessing.get_context("fork")
     try:
         with ProcessPoolExecutor(workers, context, _begin, (os.getpid(),)) as pool:
-            return list(pool.map(_do, range(len(items)), chunksize=8))
+            return list(pool.map(_do, range(len(items)), chunksize=AT_ONCE))
     except BrokenProcessPool as error:
         raise UserError(
             "a process that wrote the atlas was killed; where memory is short, free some, "

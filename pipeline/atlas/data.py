@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -42,6 +42,10 @@ class AtlasData:
         image scaled to that size, cell centres honoured; 0 where the network saw nothing.
     object_mask : callable or None
         image_id -> bool (height, width), the co-localized object; None where a run has none.
+    fetch : callable
+        Ids of images that are asked for next, to read them together.
+    reading_order : callable
+        Ids of images -> the same in the order in which they lie on the disk.
     logits : callable or None
         image_id -> (the predicted class's logit for D(0), its logit for the image).
     settings : mapping of str to str
@@ -58,6 +62,8 @@ class AtlasData:
     read_heatmap: Callable[[int], Floats]
     upsample: Callable[[Floats, int, int, int], Floats]
     object_mask: Callable[[int], Mask] | None = None
+    fetch: Callable[[Sequence[int]], object] = lambda _: None
+    reading_order: Callable[[Sequence[int]], Sequence[int]] = list
     logits: Callable[[int], tuple[float, float]] | None = None
     settings: Mapping[str, str] = field(default_factory=dict)
     label_classes: Mapping[str, int] = field(default_factory=dict)

@@ -114,18 +114,11 @@ def choose(
     few = max(1, n // 2)
     # Ids are hashes of paths, so any fixed flips of their bits shuffle them.
     flips = int.from_bytes(hashlib.sha256(f"lottery {seed}".encode()).digest()[:8], "big") >> 1
-    found = {}
-    for concept_id, n_images in holders.items():
-        held = f"from image_concepts where concept_id = {concept_id} and area > 0"
-        wide = n + min(POOL, max(2 * few, n_images // 2 - n))
-        found[concept_id] = tuple(
-            sql(f"select image_id {held} order by {order}, image_id limit {limit}")[
-                "image_id"
-            ].tolist()
-            for order, limit in (
-                ("max desc", wide), ("max asc", few), (f"xor(image_id, {flips})", few),
-            )
-        )  # fmt: skip
+    wide = {each: n + min(POOL, max(2 * few, held // 2 - n)) for each, held in holders.items()}
+    strongest = _first(sql, wide, "max", "desc")
+    weakest = _first(sql, dict.fromkeys(holders, few), "max", "asc")
+    lots = _first(sql, dict.fromkeys(holders, few), f"xor(image_id, {flips})", "asc")
+    found = {each: (strongest[each], weakest[each], lots[each]) for each in holders}
     considered = {each for lists in found.values() for ids in lists for each in ids}
     presence = presence_of(sql, considered, holders)
     profile = presence.mean / (np.linalg.norm(presence.mean, axis=1, keepdims=True) + 1e-12)
@@ -143,6 +136,29 @@ def choose(
             random=tuple(drawn),
         )
     return chosen, presence
+
+
+def _first(sql: Sql, limits: dict[int, int], value: str, order: str) -> dict[int, list[int]]:
+    """Of each concept's rows where it is present the ids of the first few in an order.
+
+    One query for all: each of its parts reads little of its concept's stretch, and many are run at
+    once.
+    """
+    parts = [
+        f"(select {concept_id} as concept_id, image_id, {value} as value from image_concepts"
+        f" where concept_id = {concept_id} and area > 0 order by {value} {order}, image_id"
+        f" limit {limit})"
+        for concept_id, limit in limits.items()
+    ]
+    found: dict[int, list[int]] = {concept_id: [] for concept_id in limits}
+    if parts:
+        table = sql(
+            f"select concept_id, image_id from ({' union all '.join(parts)})"
+            f" order by concept_id, value {order}, image_id"
+        )
+        for concept_id, image_id in zip(table["concept_id"], table["image_id"], strict=True):
+            found[int(concept_id)].append(int(image_id))
+    return found
 
 
 def among(image_ids: Iterable[int]) -> str:

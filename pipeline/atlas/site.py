@@ -12,6 +12,7 @@ static/                          style and scripts
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -24,7 +25,7 @@ from pipeline import files
 from pipeline.atlas import formats, sheets
 from pipeline.atlas.catalogue import Catalogue, catalogue
 from pipeline.atlas.colours import as_hex, concept_colours
-from pipeline.atlas.copies import in_copies
+from pipeline.atlas.copies import AT_ONCE, in_copies
 from pipeline.atlas.data import AtlasData
 from pipeline.atlas.media import ImageFiles, mosaic, write_image
 from pipeline.atlas.views.classes import class_facts, class_view
@@ -94,10 +95,17 @@ def _run(task: Task) -> Path:
 
 
 def _write_images(book: Catalogue, media: Path, workers: int) -> dict[int, ImageFiles]:
-    jobs = book.jobs()
+    """Write what pages show of images, those together that lie together."""
+    jobs, data = {job.image_id: job for job in book.jobs()}, book.data
+    order = list(data.reading_order(list(jobs)))
     concept_ids = list(book.concepts)
-    done = in_copies(lambda job: write_image(book.data, job, concept_ids, media), jobs, workers)
-    return {job.image_id: each for job, each in zip(jobs, done, strict=True)}
+
+    def write(at: int) -> ImageFiles:
+        if at % AT_ONCE == 0:
+            data.fetch(order[at : at + AT_ONCE])
+        return write_image(data, jobs[order[at]], concept_ids, media)
+
+    return dict(zip(order, in_copies(write, range(len(order)), workers), strict=True))
 
 
 def _cells(book: Catalogue, made: dict[int, ImageFiles]) -> dict[int, list[bytes]]:
@@ -172,13 +180,13 @@ def _entry(book: Catalogue, concept_id: int, colour: Any, cells: list[bytes]) ->
 def _pages(book: Catalogue, made: dict[int, ImageFiles], folder: Path) -> Iterable[Task]:
     environment = _environment()
     sizes = {image_id: (each.width, each.height) for image_id, each in made.items()}
-    facts, novelty = class_facts(book), novelty_ranks(book)
+    facts, novelty, marks = class_facts(book), novelty_ranks(book), _marks(book, environment)
 
     def page(template: str, root: str, make: Callable[[], Any]) -> Callable[[], str]:
         found = environment.get_template(template)
         return lambda: found.render(
             title=book.data.title, root=root, sizes=sizes, page=make(), images=book.images,
-            captions=book.captions,
+            captions=book.captions, marks=marks,
         )  # fmt: skip
 
     yield folder / "index.html", page("index.html", "", partial(index_view, book, facts))
@@ -193,6 +201,31 @@ def _pages(book: Catalogue, made: dict[int, ImageFiles], folder: Path) -> Iterab
     for each in book.class_names:
         make = page("class.html", "../", partial(class_view, book, facts, each))
         yield folder / "classes" / f"{each}.html", make
+
+
+@dataclass(frozen=True)
+class _Marks:
+    """What all pages of images say alike of a concept, as HTML; see the macros of their names."""
+
+    link: str
+    legend: str
+    shot: str
+    alt: str
+    under: str
+
+
+def _marks(book: Catalogue, environment: jinja2.Environment) -> dict[int, _Marks]:
+    macros: Any = environment.get_template("macros.html").module
+    return {
+        each: _Marks(
+            macros.concept_link(each, name, "../"),
+            macros.legend_mark(each, name, book.also(each, 1), "../"),
+            macros.shot_mark(each, "../"),
+            macros.alt_mark(each, name),
+            macros.under_mark(each, name),
+        )
+        for each, name in ((each, book.name(each)) for each in book.concepts)
+    }
 
 
 def _environment() -> jinja2.Environment:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import partial
 
 import numpy as np
@@ -29,6 +30,12 @@ def make_atlas(workspace: Workspace) -> dict[str, int | float]:
     ) -> NDArray[np.float32]:
         return np.nan_to_num(run.upsample(maps, image_id, (height, width)))
 
+    def reading_order(image_ids: Sequence[int]) -> list[int]:
+        order: list[int] = np.array(image_ids)[
+            workspace.listing.places(image_ids).argsort()
+        ].tolist()
+        return order
+
     folder = workspace.folder / "atlas"
     build_atlas(
         AtlasData(
@@ -39,6 +46,8 @@ def make_atlas(workspace: Workspace) -> dict[str, int | float]:
             read_image=run.image,
             read_heatmap=run.grid_heatmap,
             upsample=upsample,
+            fetch=run.fetch,
+            reading_order=reading_order,
             object_mask=partial(run.object_mask, refined=False),
             logits=run.logits,
             settings=_settings(workspace),

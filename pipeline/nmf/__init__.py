@@ -10,11 +10,12 @@ from pipeline.nmf.consensus import consensus
 from pipeline.nmf.data import ArrayBlocks, Blocks
 from pipeline.nmf.denormals import denormals_flushed, flush_denormals
 from pipeline.nmf.descent import Fit, Penalty
+from pipeline.nmf.draw import thin
 from pipeline.nmf.engine import fit, fit_many, refine, sample_size
 from pipeline.nmf.evaluate import gram, match, svd_error, svd_errors
 from pipeline.nmf.initialise import initialise
 from pipeline.nmf.passes import ENCODE_TOL, block_stats, sweep
-from pipeline.nmf.sampling import Start, fit_sample, fit_samples, thin
+from pipeline.nmf.sampling import Start, fit_sample, fit_samples
 from pipeline.nmf.solve import H_TOL, Encoder, encode
 from pipeline.nmf.splits import bi_cv_error, channel_folds, halves, shuffle_channels
 from pipeline.nmf.stats import (

@@ -19,9 +19,10 @@ from torch import Tensor
 from pipeline.errors import UserError
 from pipeline.nmf.data import ArrayBlocks
 from pipeline.nmf.descent import Descent, Fit, Penalty
+from pipeline.nmf.draw import representatives
 from pipeline.nmf.engine import TOL, fit, sample_size
 from pipeline.nmf.passes import sweep
-from pipeline.nmf.sampling import fit_sample, representatives
+from pipeline.nmf.sampling import fit_sample
 from pipeline.nmf.solve import encode
 from pipeline.nmf.stats import Stats, relative_error
 

@@ -21,9 +21,7 @@ def image_view(
     `novelty` is its rank (0..1) by residual, `logits` the predicted class's logit for D(0) and for
     the image.
     """
-    ids = list(book.images)
-    at = ids.index(image_id)
-    image = book.images[image_id]
+    image, (before, after) = book.images[image_id], book.beside[image_id]
     return {
         "image": image,
         "caption": book.captions[image_id],
@@ -35,8 +33,8 @@ def image_view(
         "has_mask": book.data.object_mask is not None,
         "class_pages": book.class_names,
         "query": f"run.heatmap({image_id})  # float32 (concepts, height, width)",
-        "previous": ids[at - 1],
-        "next": ids[(at + 1) % len(ids)],
+        "previous": before,
+        "next": after,
     }
 
 
@@ -51,30 +49,23 @@ def novelty_ranks(book: Catalogue) -> dict[int, float]:
     }
 
 
-def _concepts(book: Catalogue, image_id: int) -> list[dict[str, Any]]:
-    """Concepts by strength; those below their threshold are marked absent."""
+def _concepts(book: Catalogue, image_id: int) -> list[tuple[int, float, float]]:
+    """The concepts present, the strongest first: id, largest strength, share of the image."""
     row = book.presence.row(image_id)
-    found = []
-    for column, concept_id in enumerate(book.presence.concept_ids.tolist()):
-        peak = float(book.presence.peak[row, column])
-        threshold = book.concepts[concept_id]["presence_threshold"] or 0.0
-        found.append(
-            {
-                "id": concept_id,
-                "name": book.name(concept_id),
-                "also": book.also(concept_id, 1),
-                "max": peak,
-                "area": float(book.presence.area[row, column]),
-                "present": peak > 0 and peak >= threshold,
-            }
+    peaks, areas = book.presence.peak[row].tolist(), book.presence.area[row].tolist()
+    found = [
+        (concept_id, peak, area)
+        for concept_id, peak, area in zip(
+            book.presence.concept_ids.tolist(), peaks, areas, strict=True
         )
-    return sorted(found, key=lambda each: (not each["present"], -each["max"], each["id"]))
+        if peak > 0 and peak >= (book.concepts[concept_id]["presence_threshold"] or 0.0)
+    ]
+    return sorted(found, key=lambda each: (-each[1], each[0]))
 
 
 def _regions(book: Catalogue, image_id: int) -> list[Row]:
     found = [each for each in book.regions.get(image_id, []) if each["concept_id"] in book.concepts]
-    found.sort(key=lambda each: -each["score"])
-    return [{**each, "name": book.name(int(each["concept_id"]))} for each in found]
+    return sorted(found, key=lambda each: -each["score"])
 
 
 def _objects(book: Catalogue, image_id: int) -> list[dict[str, Any]]:
@@ -82,11 +73,7 @@ def _objects(book: Catalogue, image_id: int) -> list[dict[str, Any]]:
     return [
         {
             "share": each["area"],
-            "concepts": [
-                {"id": int(concept_id), "name": book.name(int(concept_id))}
-                for concept_id in each["concept_ids"]
-                if int(concept_id) in book.concepts
-            ],
+            "concepts": [int(one) for one in each["concept_ids"] if int(one) in book.concepts],
         }
         for each in book.objects.get(image_id, [])
     ]
