@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image, ImageDraw
 
-from pipeline.atlas.media import CELL, PNG, unpack
+from pipeline.atlas.media import CELL, unpack
 from pipeline.atlas.pdf import DPI, Pdf
 from pipeline.atlas.typeset import Style, clean, draw, elide, width_of, wrap
 
@@ -92,7 +92,8 @@ def book(title: str, subtitle: str, entries: Sequence[Entry]) -> bytes:
 def sheet_png(entry: Entry) -> bytes:
     """Make the contact sheet of a concept and encode it as PNG."""
     buffer = io.BytesIO()
-    Image.fromarray(concept_sheet(entry)).save(buffer, "PNG", **PNG, dpi=(DPI, DPI))
+    # Photographs: of a quarter less time than with the settings for maps, and smaller.
+    Image.fromarray(concept_sheet(entry)).save(buffer, "PNG", compress_level=1, dpi=(DPI, DPI))
     return buffer.getvalue()
 
 

@@ -23,6 +23,9 @@ LEVEL = 1
 """Of zstd. On activations of SqueezeNet and MobileNetV2 level 3 took an eighth longer and made them
 1 to 8 % larger; where weights are random, 4 % smaller. Higher ones are only slower."""
 
+_LARGE = 1 << 20
+"""Bytes from which an array gets pages of its own; they take time to ask for."""
+
 
 @dataclass(frozen=True)
 class Chunks:
@@ -109,6 +112,8 @@ def _own_pages(shape: tuple[int, ...], dtype: np.dtype[Any]) -> NDArray[Any]:
     where the system has them, cost a seventh to hand out: a quarter of the time of reading.
     """
     size = int(np.prod(shape)) * dtype.itemsize
+    if size < _LARGE:
+        return np.empty(shape, dtype)
     if not hasattr(mmap, "MADV_HUGEPAGE"):  # only Linux has them
         return np.frombuffer(mmap.mmap(-1, size), dtype).reshape(shape)
     pages = mmap.mmap(-1, size, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
