@@ -33,7 +33,7 @@ from pipeline.atlas.pictures import spotlight
 
 LONG_SIDE = 448  # some 36 kB a photograph: a concept's page of thirty stays below 2 MB
 SMALL_SIDE = 200  # in lists of many images
-SMALL_ENOUGH = 256  # pictures up to this size go into lists as they are
+_SMALL_ENOUGH = 256  # pictures up to this size go into lists as they are
 CELL = 256
 _FAINT = 0.08  # gauge units: a map that is nowhere stronger is not worth its bytes
 _MASK_SIDE = 256
@@ -92,7 +92,7 @@ def write_image(data: AtlasData, job: ImageJob, concept_ids: list[int], folder: 
     text = json.dumps(payload, separators=(",", ":"), allow_nan=False)
     script = f'concordance.put("{job.image_id}",{text});\n'
     large = small = jpeg(picture)
-    if max(picture.size) > SMALL_ENOUGH:
+    if max(picture.size) > _SMALL_ENOUGH:
         small = jpeg(_shrink(np.asarray(picture), SMALL_SIDE))
     files.write_bytes(folder / f"{job.image_id}.jpg", large, durable=False)
     files.write_bytes(folder / f"{job.image_id}-small.jpg", small, durable=False)

@@ -92,13 +92,14 @@ def read(dataset: h5py.Dataset, rows: NDArray[np.int64] | None = None) -> NDArra
     if not n or not _is_ours(dataset):
         every: NDArray[Any] = dataset[()]
         return every if rows is None else every[rows]
-    codec, size = pa.Codec("zstd"), int(np.prod(shape)) * dataset.dtype.itemsize
-    found = _own_pages((n, *shape), dataset.dtype)
+    codec, dtype, inner = pa.Codec("zstd"), dataset.dtype, (0,) * len(shape)
+    size = int(np.prod(shape)) * dtype.itemsize
+    found = _own_pages((n, *shape), dtype)
     for at, row in enumerate(range(n) if rows is None else rows.tolist()):
-        _, chunk = dataset.id.read_direct_chunk((row, *[0] * len(shape)))
+        _, chunk = dataset.id.read_direct_chunk((row, *inner))
         try:
             entry = codec.decompress(chunk, decompressed_size=size)
-            found[at] = np.frombuffer(entry, dataset.dtype).reshape(shape)
+            found[at] = np.frombuffer(entry, dtype).reshape(shape)
         except ValueError as error:
             raise OSError(f"row {row} of {dataset.name} is damaged: {error}") from error
     return found
