@@ -48,8 +48,10 @@ class ImageMaps:
     def entry(self, image_id: int) -> Entry:
         """Return an image's arrays as they are stored, by name."""
         with self._lock:
-            known = self._entries.get(image_id)
-        return known if known is not None else self.fetch([image_id])[0]
+            if image_id in self._entries:
+                self._entries.move_to_end(image_id)
+                return self._entries[image_id]
+        return self.fetch([image_id])[0]
 
     def fetch(self, image_ids: Sequence[int]) -> list[Entry]:
         """Read several images' arrays; shards are opened once, and what was read stays a while."""
@@ -62,7 +64,9 @@ class ImageMaps:
         if missing := [each for each in image_ids if each not in read]:
             raise self._no_image(missing[0])
         with self._lock:
-            self._entries.update(read)
+            for image_id, entry in read.items():
+                self._entries[image_id] = entry
+                self._entries.move_to_end(image_id)
             while len(self._entries) > max(_KEPT, len(read)):
                 self._entries.popitem(last=False)
         return [read[each] for each in image_ids]

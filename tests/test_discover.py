@@ -6,8 +6,10 @@ import json
 import re
 import shutil
 from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
 from pathlib import Path
 
+import h5py
 import numpy as np
 import pandas as pd
 import pyarrow.parquet as pq
@@ -28,6 +30,7 @@ from pipeline.jobs.workspace import Workspace
 from pipeline.localize.scores import iou, match_parts, strongest
 from pipeline.run import Run, open_run
 from pipeline.sample import PARTS, write_sample
+from pipeline.store import ShardStore
 from pipeline.tables import TABLES, schema
 from stages import compare, concepts, evaluate, status, verify
 from stages.cli import Options, command
@@ -93,6 +96,27 @@ def test_tables_agree_with_the_heatmaps_and_with_each_other(run: Run) -> None:
     assert (concepts.energy.diff().dropna() <= 0).all()
     assert images.path.is_monotonic_increasing
     assert (run.table("concept_pairs").eval("concept_a < concept_b")).all()
+
+
+def test_images_fetched_together_are_read_once(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    ids = run.table("images").image_id.tolist()[:8]
+    alone = [open_run(run.folder).grid_heatmap(image_id) for image_id in ids]
+    opened: list[int] = []
+    original = ShardStore.open
+
+    def counted(store: ShardStore, index: int) -> AbstractContextManager[h5py.File]:
+        opened.append(index)
+        return original(store, index)
+
+    monkeypatch.setattr(ShardStore, "open", counted)
+    fresh = open_run(run.folder)
+    fresh.fetch(ids)
+    assert 0 < len(opened) == len(set(opened)) <= run.workspace.heatmaps.n_shards
+    for image_id, expected in zip(ids, alone, strict=True):
+        assert np.array_equal(fresh.grid_heatmap(image_id), expected)
+    assert len(opened) == len(set(opened))
+    with pytest.raises(UserError, match="there is no image 5 in"):
+        fresh.fetch([ids[0], 5])
 
 
 def test_boxes_lie_within_their_images(run: Run) -> None:

@@ -170,6 +170,22 @@ def test_no_row_of_a_sweep_raises_the_objective(seed: int, k: int, n: int, c: in
     assert float(Ht.min()) >= 0
 
 
+def test_several_problems_descend_as_each_alone() -> None:
+    draw = torch.Generator().manual_seed(0)
+    H, B = torch.rand(3, 5, 7, generator=draw), torch.rand(3, 5, 7, generator=draw)
+    W = torch.rand(3, 9, 5, generator=draw)
+    W[1, :, 2] = 0  # a dead concept of one problem
+    G, free = W.mT @ W, torch.ones(3, 5, dtype=torch.bool)
+    free[2, 4] = False
+    before, together = H.clone(), hals(H.clone(), G, B, 3, free)
+    for i in range(3):
+        alone = hals(H[i].clone(), G[i], B[i], 3, free[i])
+        assert torch.allclose(together[i], alone, rtol=1e-5, atol=1e-6)
+        assert not torch.equal(together[i], before[i])
+    assert torch.equal(together[1, 2], before[1, 2])
+    assert torch.equal(together[2, 4], before[2, 4])
+
+
 @settings(max_examples=60)
 @given(
     seed=st.integers(0, 10_000), k=st.integers(1, 10), n=st.integers(1, 20), c=st.integers(1, 12)

@@ -101,7 +101,7 @@ def _write_images(book: Catalogue, media: Path, workers: int) -> dict[int, Image
     concept_ids = list(book.concepts)
 
     def write(at: int) -> ImageFiles:
-        if at % AT_ONCE == 0:
+        if at % AT_ONCE == 0:  # the next ones are for the same copy
             data.fetch(order[at : at + AT_ONCE])
         return write_image(data, jobs[order[at]], concept_ids, media)
 

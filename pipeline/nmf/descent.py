@@ -23,7 +23,7 @@ from pipeline.nmf.solve import Encoder, hals
 from pipeline.nmf.stats import Stats, relative_error
 from pipeline.nmf.threads import one_thread
 
-W_SWEEPS = 2  # HALS sweeps over W a step; with four, ends and times are the same
+W_SWEEPS = 2  # HALS sweeps over W a step; with four, ends are no better
 REVIVALS = 3  # rounds of reseeding dead concepts; k above the rank of the data has no remedy
 DEAD = 1e-10  # share of the strongest concept's ‖w‖² Σh² below which a concept is dead
 

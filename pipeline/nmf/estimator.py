@@ -200,7 +200,7 @@ class NMF(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):  # 
         how: dict[str, Any] = {"dtype": np.float32, "order": "C"}
         checked = validate_data(self, X, reset=reset, ensure_all_finite=False, **how)
         V = torch.from_numpy(checked)
-        low, high = (float(each) for each in torch.aminmax(V))  # twice as fast as its own way
+        low, high = (float(each) for each in torch.aminmax(V))  # a third of the time of its own
         if not (low >= 0 and high < np.inf):
             validate_data(self, X, reset=False, ensure_non_negative=True, **how)
         return V.to(self.device)

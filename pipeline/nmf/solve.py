@@ -92,7 +92,7 @@ class Encoder:
         inverse = torch.linalg.inv(G + (ridge + rho) * eye)
         f32 = torch.float32
         return cls(
-            lift=W @ (D[:, None] * inverse).to(f32),
+            lift=(wide @ (D[:, None] * inverse)).to(f32),
             offset=(-l1 * D @ inverse).to(f32),
             fold=(inverse @ ((rho - ridge) * eye - G)).to(f32),
             scale=(2 * D).to(f32),

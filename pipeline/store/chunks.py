@@ -23,8 +23,8 @@ LEVEL = 1
 """Of zstd. On activations of SqueezeNet and MobileNetV2 level 3 took an eighth longer and made them
 1 to 8 % larger; where weights are random, 4 % smaller. Higher ones are only slower."""
 
-_LARGE = 1 << 20
-"""Bytes from which an array gets pages of its own; they take time to ask for."""
+_LARGE = 1 << 16
+"""Bytes from which an array gets pages of its own: for those of a few images it does not pay."""
 
 
 @dataclass(frozen=True)
@@ -106,7 +106,7 @@ def read(dataset: h5py.Dataset, rows: NDArray[np.int64] | None = None) -> NDArra
 
 
 def _own_pages(shape: tuple[int, ...], dtype: np.dtype[Any]) -> NDArray[Any]:
-    """Give an array whose memory goes back to the system as soon as nothing refers to it.
+    """Give an array whose memory, if large, goes back to the system once nothing refers to it.
 
     Arrays of a shard's size are let go by another thread than the one that made them; allocators
     keep them for that one, and a long job came to hold a fifth more than a short one. Large pages,
