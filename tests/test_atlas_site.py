@@ -158,6 +158,28 @@ def test_pictures_are_small_and_carry_no_metadata(site):
             assert "comment" not in picture.info
 
 
+def test_only_large_pictures_are_written_a_second_time_for_lists(tmp_path):
+    data = synthetic(6, 3, seed=1)
+    shown = data.sql("select image_id from images order by 1")["image_id"].tolist()
+    large = set(shown[::2])
+
+    def read_image(image_id: int):
+        picture = data.read_image(image_id)
+        return np.repeat(np.repeat(picture, 3, 0), 3, 1) if image_id in large else picture
+
+    build_atlas(replace(data, read_image=read_image), tmp_path / "atlas", n_examples=6)
+    names = {path.name for path in (tmp_path / "atlas" / "media").glob("*-small.jpg")}
+    written = {int(path.stem) for path in (tmp_path / "atlas" / "media").glob("*.js")}
+    assert large & written
+    assert names == {f"{each}-small.jpg" for each in large & written}
+    listed = parse(tmp_path / "atlas" / "images.html").lazy
+    assert {f"media/{name}" for name in names} <= set(listed)
+    for name in set(listed):
+        with Image.open(tmp_path / "atlas" / name) as picture:
+            assert max(picture.size) <= 256
+    assert {f"media/{each}.jpg" for each in written - large} <= set(listed)
+
+
 def payload(path: Path) -> dict[str, object]:
     found = re.fullmatch(r'concordance\.put\("(-?\d+)",(\{.*\})\);\n', path.read_text("utf-8"))
     assert found is not None

@@ -25,7 +25,7 @@ Item = TypeVar("Item")
 Result = TypeVar("Result")
 
 FEW = 64  # jobs that are done before copies pay
-AT_ONCE = 8  # neighbouring jobs that a copy does at a time
+AT_ONCE = 16  # neighbouring jobs that a copy does at a time
 _PR_SET_PDEATHSIG = 1
 
 _work: tuple[Callable[[Any], Any], Sequence[Any]] | None = None

@@ -1,4 +1,4 @@
-"""The files a page shows: each image in two sizes, its heatmaps in one compact script beside it.
+"""The files a page shows: each image, a large one in two sizes, its heatmaps in a compact script.
 
 A page opened from the file system may not `fetch`, and may not read the pixels of another file. So
 the heatmaps travel as a script, ``media/<image_id>.js``, that calls ``concordance.put(id, value)``:
@@ -18,27 +18,24 @@ import base64
 import io
 import json
 import math
-import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from PIL import Image
 
 from pipeline import files
+from pipeline.atlas import png
 from pipeline.atlas.data import AtlasData, Bytes, Floats, Mask
 from pipeline.atlas.pictures import spotlight
 
 LONG_SIDE = 448  # some 36 kB a photograph: a concept's page of thirty stays below 2 MB
 SMALL_SIDE = 200  # in lists of many images
-_SMALL_ENOUGH = 256  # pictures up to this size go into lists as they are
+_SMALL_ENOUGH = 256  # pictures up to this size serve in lists as well
 CELL = 256
 _FAINT = 0.08  # gauge units: a map that is nowhere stronger is not worth its bytes
 _MASK_SIDE = 256
-_PNG: dict[str, Any] = {"compress_level": 6, "compress_type": zlib.Z_RLE}
-"""Runs only: half to two thirds of level 3's time, and 5 % smaller maps."""
 
 Box = tuple[float, float, float, float]
 
@@ -56,16 +53,31 @@ class ImageJob:
 
 @dataclass(frozen=True)
 class ImageFiles:
-    """What was written for an image, its cells (square JPEGs by concept) and its logits."""
+    """What was written for an image.
+
+    Attributes
+    ----------
+    width, height : int
+        Size of the picture.
+    small : str
+        Name of the picture for lists of many images; it may be the same one.
+    cells : mapping of int to bytes
+        Square JPEGs by concept.
+    logits : (float, float) or None
+        See `AtlasData.logits`.
+    """
 
     width: int
     height: int
+    small: str
     cells: Mapping[int, bytes]
     logits: tuple[float, float] | None
 
 
 def write_image(data: AtlasData, job: ImageJob, concept_ids: list[int], folder: Path) -> ImageFiles:
-    """Write ``<image_id>.jpg``, ``<image_id>-small.jpg`` and ``<image_id>.js`` into `folder`.
+    """Write ``<image_id>.jpg`` and ``<image_id>.js`` into `folder`.
+
+    Larger pictures are written a second time, ``<image_id>-small.jpg``, for lists of many images.
 
     Parameters
     ----------
@@ -78,8 +90,8 @@ def write_image(data: AtlasData, job: ImageJob, concept_ids: list[int], folder: 
     Returns
     -------
     ImageFiles
-        Size of the picture that was written, the cells that `job` asked for, and what
-        ``data.logits`` says, while the image's arrays are at hand.
+        What was written, the cells that `job` asked for, and what ``data.logits`` says, while the
+        image's arrays are at hand.
     """
     original = data.read_image(job.image_id)
     picture = _shrink(original, LONG_SIDE)
@@ -91,11 +103,12 @@ def write_image(data: AtlasData, job: ImageJob, concept_ids: list[int], folder: 
     payload["mask"] = None if mask is None or not mask.any() else _mask_uri(mask)
     text = json.dumps(payload, separators=(",", ":"), allow_nan=False)
     script = f'concordance.put("{job.image_id}",{text});\n'
-    large = small = jpeg(picture)
+    small = name = f"{job.image_id}.jpg"
+    files.write_bytes(folder / name, jpeg(picture), durable=False)
     if max(picture.size) > _SMALL_ENOUGH:
-        small = jpeg(_shrink(np.asarray(picture), SMALL_SIDE))
-    files.write_bytes(folder / f"{job.image_id}.jpg", large, durable=False)
-    files.write_bytes(folder / f"{job.image_id}-small.jpg", small, durable=False)
+        small = f"{job.image_id}-small.jpg"
+        shrunk = _shrink(np.asarray(picture), SMALL_SIDE)
+        files.write_bytes(folder / small, jpeg(shrunk), durable=False)
     files.write_bytes(folder / f"{job.image_id}.js", script.encode("ascii"), durable=False)
     scale = picture.width / original.shape[1]
     cells = {
@@ -103,7 +116,7 @@ def write_image(data: AtlasData, job: ImageJob, concept_ids: list[int], folder: 
         for concept_id, box in job.cells.items()
     }
     logits = None if data.logits is None else data.logits(job.image_id)
-    return ImageFiles(picture.width, picture.height, cells, logits)
+    return ImageFiles(picture.width, picture.height, small, cells, logits)
 
 
 def jpeg(picture: Image.Image, quality: int = 82) -> bytes:
@@ -174,7 +187,7 @@ def _sheet(maps: Floats, concept_ids: list[int]) -> dict[str, object]:
         "cols": columns,
         "concepts": [concept_ids[row] for row in kept],
         "scale": [round(float(peaks[row]), 4) for row in kept],
-        "maps": _png_uri(Image.fromarray(sheet)),
+        "maps": _png_uri(sheet),
     }
 
 
@@ -182,13 +195,11 @@ def _mask_uri(mask: Mask) -> str:
     picture = Image.fromarray(mask)
     scale = min(1.0, _MASK_SIDE / max(picture.size))
     size = max(1, round(picture.width * scale)), max(1, round(picture.height * scale))
-    return _png_uri(picture.resize(size, Image.Resampling.NEAREST))
+    return _png_uri(np.asarray(picture.resize(size, Image.Resampling.NEAREST)))
 
 
-def _png_uri(picture: Image.Image) -> str:
-    buffer = io.BytesIO()
-    picture.save(buffer, "PNG", **_PNG)
-    return "data:image/png;base64," + base64.b64encode(buffer.getvalue()).decode("ascii")
+def _png_uri(pixels: Bytes | Mask) -> str:
+    return "data:image/png;base64," + base64.b64encode(png.encode(pixels)).decode("ascii")
 
 
 def _cell(picture: Image.Image, heatmap: Floats, box: Box, scale: float) -> Image.Image:

@@ -77,8 +77,9 @@ def build_atlas(
         *_pages(book, made, folder),
     ]
     written = set(in_copies(_run, tasks, workers))
-    ends = (".jpg", "-small.jpg", ".js")
-    written |= {folder / "media" / f"{each}{end}" for each in made for end in ends}
+    for image_id, each in made.items():
+        names = {f"{image_id}.jpg", each.small, f"{image_id}.js"}
+        written |= {folder / "media" / name for name in names}
     _remove_others(folder, written)
     files.flush()
 
@@ -179,13 +180,12 @@ def _entry(book: Catalogue, concept_id: int, colour: Any, cells: list[bytes]) ->
 
 def _pages(book: Catalogue, made: dict[int, ImageFiles], folder: Path) -> Iterable[Task]:
     environment = _environment()
-    sizes = {image_id: (each.width, each.height) for image_id, each in made.items()}
     facts, novelty, marks = class_facts(book), novelty_ranks(book), _marks(book, environment)
 
     def page(template: str, root: str, make: Callable[[], Any]) -> Callable[[], str]:
         found = environment.get_template(template)
         return lambda: found.render(
-            title=book.data.title, root=root, sizes=sizes, page=make(), images=book.images,
+            title=book.data.title, root=root, made=made, page=make(), images=book.images,
             captions=book.captions, marks=marks,
         )  # fmt: skip
 
@@ -210,7 +210,6 @@ class _Marks:
     link: str
     legend: str
     shot: str
-    alt: str
     under: str
 
 
@@ -220,8 +219,7 @@ def _marks(book: Catalogue, environment: jinja2.Environment) -> dict[int, _Marks
         each: _Marks(
             macros.concept_link(each, name, "../"),
             macros.legend_mark(each, name, book.also(each, 1), "../"),
-            macros.shot_mark(each, "../"),
-            macros.alt_mark(each, name),
+            macros.shot_mark(each, name, "../"),
             macros.under_mark(each, name),
         )
         for each, name in ((each, book.name(each)) for each in book.concepts)

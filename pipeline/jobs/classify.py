@@ -124,7 +124,7 @@ def curve_rows(seen: Seen, answers: Answers, seed: int) -> list[dict[str, Any]]:
 def true_classes(workspace: Workspace, image_ids: NDArray[np.int64]) -> NDArray[np.int64]:
     """Return the network's class of each image's label, -1 where there is none."""
     listing = workspace.listing
-    labels = listing.frame["label"].iloc[listing.places(image_ids)]
+    labels = listing.labels[listing.places(image_ids)]
     return np.array([workspace.class_of_label.get(label, -1) for label in labels], dtype=np.int64)
 
 

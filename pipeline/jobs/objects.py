@@ -108,7 +108,7 @@ def groups_of(
     places = workspace.listing.places(image_ids)
     if (places < 0).any():
         raise ValueError("an image is not of this run")
-    labels = workspace.listing.frame["label"].iloc[places]
+    labels = workspace.listing.labels[places].tolist()
     return [
         f"class {index}" if label is None else f"label {label}"
         for label, index in zip(labels, top.tolist(), strict=True)

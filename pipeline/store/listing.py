@@ -90,6 +90,16 @@ class Listing:
         places = np.argsort(image_ids)
         return image_ids[places], places
 
+    @cached_property
+    def paths(self) -> NDArray[np.object_]:
+        """Path (str) of each image, in order."""
+        return self.frame["path"].to_numpy(object)
+
+    @cached_property
+    def labels(self) -> NDArray[np.object_]:
+        """Label (str or None) of each image, in order."""
+        return self.frame["label"].to_numpy(object)
+
     def digest(self) -> str:
         """Hash which images there are, their order and their shards (16 hexadecimal digits)."""
         digest = hashlib.sha256(str(self.images_per_shard).encode())

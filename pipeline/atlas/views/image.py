@@ -8,7 +8,7 @@ import numpy as np
 
 from pipeline.atlas.catalogue import Catalogue
 from pipeline.atlas.charts import waterfall
-from pipeline.atlas.formats import Row
+from pipeline.atlas.formats import fixed, percent
 
 _N_STEPS = 10
 
@@ -63,9 +63,20 @@ def _concepts(book: Catalogue, image_id: int) -> list[tuple[int, float, float]]:
     return sorted(found, key=lambda each: (-each[1], each[0]))
 
 
-def _regions(book: Catalogue, image_id: int) -> list[Row]:
+def _regions(book: Catalogue, image_id: int) -> list[tuple[int, str, str, str, str, str]]:
+    """Regions, the strongest first: concept, box for the script; x, y, area, strength to read."""
     found = [each for each in book.regions.get(image_id, []) if each["concept_id"] in book.concepts]
-    return sorted(found, key=lambda each: -each["score"])
+    return [
+        (
+            each["concept_id"],
+            f"{each['x0']},{each['y0']},{each['x1']},{each['y1']}",
+            f"{round(each['x0'])}–{round(each['x1'])}",
+            f"{round(each['y0'])}–{round(each['y1'])}",
+            percent(each["area"]),
+            fixed(each["score"]),
+        )
+        for each in sorted(found, key=lambda each: -each["score"])
+    ]
 
 
 def _objects(book: Catalogue, image_id: int) -> list[dict[str, Any]]:

@@ -1,0 +1,53 @@
+"""PNG files: what Pillow reads back are the same pixels, whatever their kind and size."""
+
+from __future__ import annotations
+
+import io
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as hnp
+from PIL import Image
+
+from pipeline.atlas import png
+
+SIDES = st.integers(1, 40)
+PIXELS = st.one_of(
+    SIDES.flatmap(lambda h: hnp.arrays(np.uint8, st.tuples(st.just(h), SIDES))),
+    SIDES.flatmap(lambda h: hnp.arrays(np.uint8, st.tuples(st.just(h), SIDES, st.just(3)))),
+    SIDES.flatmap(lambda h: hnp.arrays(np.bool_, st.tuples(st.just(h), SIDES))),
+)
+
+
+@given(PIXELS)
+def test_pillow_reads_the_same_pixels(pixels):
+    with Image.open(io.BytesIO(png.encode(pixels))) as image:
+        image.load()  # checks the sums of all chunks
+        assert image.mode == (
+            "1" if pixels.dtype == np.bool_ else "L" if pixels.ndim == 2 else "RGB"
+        )
+        np.testing.assert_array_equal(np.asarray(image), pixels)
+
+
+def test_a_view_of_a_larger_picture_is_encoded_as_it_looks():
+    whole = np.random.default_rng(0).integers(0, 256, (30, 40, 3), dtype=np.uint8)
+    part = whole[3:20:2, 5:33, ::-1]
+    with Image.open(io.BytesIO(png.encode(part))) as image:
+        np.testing.assert_array_equal(np.asarray(image), part)
+
+
+def test_the_resolution_for_print_is_told():
+    with Image.open(io.BytesIO(png.encode(np.zeros((2, 3), np.uint8), dpi=300))) as image:
+        assert image.info["dpi"] == pytest.approx((300, 300), abs=0.01)
+    with Image.open(io.BytesIO(png.encode(np.zeros((2, 3), np.uint8)))) as image:
+        assert "dpi" not in image.info
+
+
+def test_smooth_maps_come_out_hardly_larger_than_pillow_makes_them():
+    y, x = np.mgrid[0:168, 0:196]
+    smooth = np.rint(127 * (1 + np.sin(x / 17) * np.cos(y / 23))).astype(np.uint8)
+    buffer = io.BytesIO()
+    Image.fromarray(smooth).save(buffer, "PNG")
+    assert len(png.encode(smooth)) < 1.25 * len(buffer.getvalue())
