@@ -20,6 +20,7 @@ import json
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
@@ -128,10 +129,15 @@ def jpeg(picture: Image.Image, quality: int = 82) -> bytes:
 
 def unpack(cell: bytes, side: int) -> Image.Image:
     """Decode a cell and scale it to `side` × `side` pixels."""
-    picture = Image.open(io.BytesIO(cell)).convert("RGB")
+    picture = _decoded(cell)
     if picture.width == side:
         return picture
     return picture.resize((side, side), Image.Resampling.LANCZOS)
+
+
+@lru_cache(maxsize=16)  # a concept's: its card and its sheet are made of the same ones
+def _decoded(cell: bytes) -> Image.Image:
+    return Image.open(io.BytesIO(cell)).convert("RGB")
 
 
 def mosaic(cells: list[bytes], columns: int, side: int) -> bytes:
