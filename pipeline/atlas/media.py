@@ -104,13 +104,8 @@ def write_image(data: AtlasData, job: ImageJob, concept_ids: list[int], folder: 
     payload["mask"] = None if mask is None or not mask.any() else _mask_uri(mask)
     text = json.dumps(payload, separators=(",", ":"), allow_nan=False)
     script = f'concordance.put("{job.image_id}",{text});\n'
-    small = name = f"{job.image_id}.jpg"
-    files.write_bytes(folder / name, jpeg(picture), durable=False)
-    if max(picture.size) > _SMALL_ENOUGH:
-        small = f"{job.image_id}-small.jpg"
-        shrunk = _shrink(np.asarray(picture), SMALL_SIDE)
-        files.write_bytes(folder / small, jpeg(shrunk), durable=False)
     files.write_bytes(folder / f"{job.image_id}.js", script.encode("ascii"), durable=False)
+    small = _write_picture(picture, folder, job.image_id)
     scale = picture.width / original.shape[1]
     cells = {
         concept_id: jpeg(_cell(picture, maps[concept_ids.index(concept_id)], box, scale), 92)
@@ -118,6 +113,17 @@ def write_image(data: AtlasData, job: ImageJob, concept_ids: list[int], folder: 
     }
     logits = None if data.logits is None else data.logits(job.image_id)
     return ImageFiles(picture.width, picture.height, small, cells, logits)
+
+
+def _write_picture(picture: Image.Image, folder: Path, image_id: int) -> str:
+    """Write a picture, a large one in two sizes, and return the name of the smaller one."""
+    name, small = f"{image_id}.jpg", f"{image_id}-small.jpg"
+    files.write_bytes(folder / name, jpeg(picture), durable=False)
+    if max(picture.size) <= _SMALL_ENOUGH:
+        return name
+    shrunk = _shrink(np.asarray(picture), SMALL_SIDE)
+    files.write_bytes(folder / small, jpeg(shrunk), durable=False)
+    return small
 
 
 def jpeg(picture: Image.Image, quality: int = 82) -> bytes:
