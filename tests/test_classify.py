@@ -158,7 +158,7 @@ def test_positions_held_out_from_the_null_pass_at_the_nominal_rate() -> None:
 
 def test_the_rate_holds_where_every_image_shows_another_class() -> None:
     """Half of the images' positions are new to the null, each image has a class of its own."""
-    weight, positions = planted(n_classes=200, n=8_000)
+    weight, positions = planted(n_classes=200, n=4_000)
     image = torch.arange(len(positions)) // 40
     own = weight[image].relu()
     share = torch.rand(len(positions), 1, generator=torch.Generator().manual_seed(1))

@@ -19,7 +19,7 @@ from pipeline.sample.network import IMAGE_SIZE, MEAN, PARTS_LAYER, STD, WEIGHTS,
 from pipeline.sample.scenes import Scene
 
 FRESH_SEED = 9_000  # no scene of the training or of the bundled sample starts here
-N_FRESH, N_PARTS = 480, 192
+N_FRESH, N_PARTS = 320, 192
 Masks = npt.NDArray[np.bool_]
 
 
