@@ -63,7 +63,7 @@ test: no-options setup ## Run the tests, all but the slow ones
 
 bench: setup ## Run the benchmarks beside their peers; QUICK=1: smaller cases
 	@failed=0
-	for name in extract factorize concepts scale; do
+	for name in extract factorize concepts atlas scale; do
 	  $(PYTHON) -m benchmarks.$$name $(quick) || failed=1
 	done
 	exit $$failed

@@ -16,6 +16,9 @@ from pipeline.images import list_dataset
 from pipeline.jobs.prepare import prepare
 from pipeline.jobs.workspace import STAGES, Workspace
 
+REST = "start-up and summary"
+"""What a job does beside its stages."""
+
 START_UP = 30.0
 """Seconds a job may take that do not grow with the data."""
 
@@ -102,19 +105,30 @@ def discover_over_extract(options: Mapping[str, str], folder: Path) -> float:
     what ``K=auto`` takes more.
     """
     run = folder / "discover"
+    times = discover(options, run)
+    whole = sum(times.values())
+    rows: list[list[object]] = [[name, took, took / whole] for name, took in times.items()]
+    rows.append(["whole job", whole, 1.0])
+    adds = _time_of_auto(options, run, folder / "auto") - times["factorize"]
+    rows.append(["K=auto adds", adds, adds / whole])
+    show("the whole job", ["stage", "seconds", "share"], rows)
+    files.remove(run)
+    return (whole - START_UP) / times["extract"]
+
+
+def discover(options: Mapping[str, str], run: Path) -> dict[str, float]:
+    """Carry out the whole job in one process, and leave the run.
+
+    Returns
+    -------
+    dict
+        Seconds of each stage, and of the `REST`: their sum is the time of the process.
+    """
     arguments = _arguments(dict(options) | {"run": str(run)})
     whole = watch(["-m", "stages.discover", *arguments], memory=False)
     stages = _record(run)["stages"]
     times = {name: float(stages[name]["seconds"]) for name in STAGES}
-    rows: list[list[object]] = [[name, took, took / whole.seconds] for name, took in times.items()]
-    rest = whole.seconds - sum(times.values())
-    rows.append(["start-up and summary", rest, rest / whole.seconds])
-    rows.append(["whole job", whole.seconds, 1.0])
-    adds = _time_of_auto(options, run, folder / "auto") - times["factorize"]
-    rows.append(["K=auto adds", adds, adds / whole.seconds])
-    show("the whole job", ["stage", "seconds", "share"], rows)
-    files.remove(run)
-    return (whole.seconds - START_UP) / times["extract"]
+    return times | {REST: whole.seconds - sum(times.values())}
 
 
 def _run_stages(options: Mapping[str, str], stages: Sequence[str]) -> dict[str, Watched]:
