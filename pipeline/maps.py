@@ -73,7 +73,7 @@ class ImageMaps:
 
     def pixels(self, image_id: int) -> NDArray[np.uint8]:
         """Return an image's original pixels, uint8 (height, width, 3), RGB, upright."""
-        path = self._workspace.listing.paths[self._position(image_id)]
+        path = self._workspace.listing.frame["path"].array[self._position(image_id)]
         return load_image(self._workspace.image_file(path))
 
     def grid_heatmap(self, image_id: int) -> NDArray[np.float32]:

@@ -34,7 +34,7 @@ def encode(pixels: npt.NDArray[np.uint8] | npt.NDArray[np.bool_], dpi: int | Non
     Returns
     -------
     bytes
-        The file; equal for equal input.
+        The file; equal for equal input on processors of one kind.
     """
     height, width = pixels.shape[:2]
     is_mask = pixels.dtype == np.bool_

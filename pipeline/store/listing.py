@@ -91,11 +91,6 @@ class Listing:
         return image_ids[places], places
 
     @cached_property
-    def paths(self) -> NDArray[np.object_]:
-        """Path (str) of each image, in order."""
-        return self.frame["path"].to_numpy(object)
-
-    @cached_property
     def labels(self) -> NDArray[np.object_]:
         """Label (str or None) of each image, in order."""
         return self.frame["label"].to_numpy(object)
