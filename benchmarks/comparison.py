@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 
 import torch
 from matplotlib.axes import Axes
+from matplotlib.ticker import LogLocator, NullFormatter
 
 from benchmarks.contenders import OURS, Case, Outcome
 from benchmarks.harness import Report, show
@@ -100,6 +101,9 @@ def draw(outcomes: Mapping[str, list[Outcome]], axes: Axes) -> None:
     for case, mark in marks.items():
         axes.scatter([], [], marker=mark, color="grey", label=case)
     axes.set_xscale("log")
+    axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    axes.xaxis.set_major_formatter("{x:g}")
+    axes.xaxis.set_minor_formatter(NullFormatter())
     axes.set_xlabel("seconds from V to W and all of H")
     axes.set_ylabel("relative error / that of pipeline.nmf")
     axes.legend(fontsize="small")
