@@ -38,6 +38,11 @@ def test_a_view_of_a_larger_picture_is_encoded_as_it_looks():
         np.testing.assert_array_equal(np.asarray(image), part)
 
 
+def test_other_types_are_refused():
+    with pytest.raises(TypeError):
+        png.encode(np.full((2, 3), 300.0))
+
+
 def test_the_resolution_for_print_is_told():
     with Image.open(io.BytesIO(png.encode(np.zeros((2, 3), np.uint8), dpi=300))) as image:
         assert image.info["dpi"] == pytest.approx((300, 300), abs=0.01)

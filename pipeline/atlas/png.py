@@ -16,7 +16,7 @@ from isal import isal_zlib
 
 _GREY, _RGB = 0, 2  # colour types
 _UP = 2  # filter
-_LEVEL = 2  # of 0 to 3
+_LEVEL = 2  # of 0 to 3: a little smaller than 1 and as fast, 3 takes half as long again
 _METRES_PER_INCH = 0.0254
 
 
@@ -35,11 +35,17 @@ def encode(pixels: npt.NDArray[np.uint8] | npt.NDArray[np.bool_], dpi: int | Non
     -------
     bytes
         The file; equal for equal input on processors of one kind.
+
+    Raises
+    ------
+    TypeError
+        The pixels are of another type.
     """
     height, width = pixels.shape[:2]
     is_mask = pixels.dtype == np.bool_
-    packed = np.packbits(pixels, axis=1) if is_mask else pixels.astype(np.uint8, copy=False)
-    lines = packed.reshape(height, -1)
+    if is_mask:
+        pixels = np.packbits(pixels, axis=1)
+    lines = pixels.astype(np.uint8, casting="no", copy=False).reshape(height, -1)
     depth, colour = (1 if is_mask else 8), (_RGB if pixels.ndim == 3 else _GREY)
     chunks = [_chunk(b"IHDR", struct.pack(">IIBBBBB", width, height, depth, colour, 0, 0, 0))]
     if dpi is not None:
