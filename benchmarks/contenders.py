@@ -125,36 +125,45 @@ class Outcome:
             self.points.append((took, true_error(case.V, W)))
 
 
-def contenders(own_packages: Path | None) -> list[Contender]:
-    """List who competes; `own_packages` is the peers' folder, where there is one."""
-    found = [
-        Contender(OURS, _ours, (1, 2, 20)),
-        Contender(
-            "scikit-learn NMF, nndsvda", partial(_sklearn, "nndsvda"), (25, 50, 100, 200), True
-        ),
-        Contender(
-            "scikit-learn NMF, random", partial(_sklearn, "random"), (25, 50, 100, 200), True
-        ),
-        Contender("MiniBatchNMF, nndsvda, 1024", partial(_minibatch, "nndsvda", 1024), (200,)),
-        Contender(
-            "MiniBatchNMF, random, 8192",
-            partial(_minibatch, "random", 8192),
-            (200,),
-            in_quick=False,
-            n_seeds=1,
-        ),
-    ]
+def contenders(own_packages: Path | None, device: str = "cpu") -> list[Contender]:
+    """List who competes.
+
+    Parameters
+    ----------
+    own_packages : Path or None
+        The peers' folder, where there is one.
+    device : str
+        What to compute on. On another than ``cpu``, what runs on processors only stays away, but
+        for our own, as a measure.
+    """
+    budgets = (25, 50, 100, 200)
+    found = [Contender(OURS, partial(_ours, device), (1, 2, 20))]
+    if device == "cpu":
+        found += [
+            Contender("scikit-learn NMF, nndsvda", partial(_sklearn, "nndsvda"), budgets, True),
+            Contender("scikit-learn NMF, random", partial(_sklearn, "random"), budgets, True),
+            Contender("MiniBatchNMF, nndsvda, 1024", partial(_minibatch, "nndsvda", 1024), (200,)),
+            Contender(
+                "MiniBatchNMF, random, 8192",
+                partial(_minibatch, "random", 8192),
+                (200,),
+                in_quick=False,
+                n_seeds=1,
+            ),
+        ]
+    else:
+        found.append(Contender(f"{OURS} on the processor", partial(_ours, "cpu"), (1, 2, 20)))
     if own_packages is not None:
-        budgets = (25, 50, 100, 200)
         for name, way in (("torchnmf, MU", "torchnmf"), ("Overcomplete, HALS", "overcomplete")):
-            run = partial(_peer, way, own_packages)
+            run = partial(_peer, way, own_packages, device)
             quick = way != "torchnmf"  # it takes longer than all others together
             found.append(Contender(name, run, budgets, in_quick=quick, n_seeds=1))
     return found
 
 
-def _ours(case: Case, k: int, seed: int, budget: int) -> Timed:
-    return _fitted(nmf.NMF(n_components=k, random_state=seed, max_iter=budget), case.V)
+def _ours(device: str, case: Case, k: int, seed: int, budget: int) -> Timed:
+    options = {"random_state": seed, "max_iter": budget, "device": device}
+    return _fitted(nmf.NMF(n_components=k, **options), case.V)
 
 
 def _sklearn(init: str, case: Case, k: int, seed: int, budget: int) -> Timed:
@@ -167,8 +176,8 @@ def _minibatch(init: str, batch_size: int, case: Case, k: int, seed: int, budget
     return _fitted(MiniBatchNMF(**given, random_state=seed), case.V)
 
 
-def _peer(way: str, folder: Path, case: Case, k: int, seed: int, budget: int) -> Timed:
-    return peers.run(way, folder, case.file, k, seed, budget)
+def _peer(way: str, folder: Path, device: str, case: Case, k: int, seed: int, budget: int) -> Timed:
+    return peers.run(way, folder, case.file, k, seed, budget, device)
 
 
 def _fitted(model: nmf.NMF | NMF | MiniBatchNMF, V: Array) -> Timed:

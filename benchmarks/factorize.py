@@ -6,6 +6,9 @@ strengths, all rows in memory; V ≈ H Wᵀ.
 Every contender goes from the same float32 array to W and all of H, on the same threads; errors are
 float64 with H converged. All of it takes hours, most of them scikit-learn's; ``--only`` measures a
 part: ``--only squeezenet1_1.k50``, ``--only mobilenet_v2``, ``--only memory``.
+
+With ``--device cuda`` those compete that can compute there; the data start and end in the
+processor's memory.
 """
 
 from __future__ import annotations
@@ -110,6 +113,7 @@ class Bench:
     quick: bool
     outcomes: dict[str, list[Outcome]]
     encoded: dict[int, list[float]]
+    device: str = "cpu"
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -118,8 +122,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--quick", action="store_true", help="a smaller case, within two minutes")
     parser.add_argument("--only", action="append", help="parts whose name begins so; repeatable")
     parser.add_argument("--seeds", type=int, help="seeds to take medians of (default: 3)")
+    parser.add_argument("--device", default="cpu", help="what to compute on (default: cpu)")
     given = parser.parse_args(argv)
     introduce(given.quick)
+    if given.device != "cpu":
+        print(f"on {torch.cuda.get_device_name(given.device)}")
+        nmf.NMF(2, device=given.device).fit(np.eye(8))  # wakes it: not timed
     size = QUICK if given.quick else FULL
     if given.seeds is not None:
         size = replace(size, n_seeds=given.seeds)
@@ -131,7 +139,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         report.skip_rest(str(error))
         return report.finish()
     with tempfile.TemporaryDirectory() as name:
-        bench = Bench(size, Path(name), report, contenders(_peers()), given.quick, {}, {})
+        asked = contenders(_peers(), given.device)
+        bench = Bench(size, Path(name), report, asked, given.quick, {}, {}, given.device)
         for network in size.networks:
             parts = {
                 part: work
@@ -147,7 +156,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     )
     if bench.outcomes:
         kind = "-quick" if given.quick else "-part" if given.only else ""
-        plot(f"factorize{kind}", partial(draw, bench.outcomes))
+        device = "" if given.device == "cpu" else f"-{given.device}"
+        plot(f"factorize{device}{kind}", partial(draw, bench.outcomes))
     return report.finish()
 
 
@@ -160,12 +170,13 @@ def _parts(bench: Bench, network: str) -> dict[str, Work]:
     parts: dict[str, Work] = {
         f"{network}.k{k}": partial(_compare, bench, network, k) for k in size.ks
     }
-    parts[f"{network}.encode"] = partial(_encoding, bench)
-    parts[f"{network}.store"] = partial(_from_store, size.ks)
-    if network == size.networks[0]:
-        parts["memory"] = partial(_memory_growth, bench)
-    if size.n_spread and network == size.networks[-1]:  # the smaller case: dozens of fits
-        parts[f"{network}.spread"] = partial(_spread, bench)
+    if bench.device == "cpu":
+        parts[f"{network}.encode"] = partial(_encoding, bench)
+        parts[f"{network}.store"] = partial(_from_store, size.ks)
+        if network == size.networks[0]:
+            parts["memory"] = partial(_memory_growth, bench)
+        if size.n_spread and network == size.networks[-1]:  # the smaller case: dozens of fits
+            parts[f"{network}.spread"] = partial(_spread, bench)
     if not bench.quick:
         parts |= {f"{network}.k{k}.curves": partial(_curves, bench, network, k) for k in size.ks}
     return parts
@@ -217,7 +228,8 @@ def _compare(bench: Bench, network: str, k: int, case: Case, _: ShardStore) -> N
     outcomes = bench.outcomes.setdefault(f"{network} k={k}", [Outcome(each) for each in asked])
     in_turns(outcomes, case, k, bench.size.n_seeds)
     tabulate(f"{case.name}, k = {k}, {bench.size.n_seeds} seeds", case, k, outcomes)
-    judge(f"factorize.{network}.k{k}", outcomes, bench.report, bench.quick)
+    if bench.device == "cpu":
+        judge(f"factorize.{network}.k{k}", outcomes, bench.report, bench.quick)
 
 
 def _curves(bench: Bench, network: str, k: int, case: Case, _: ShardStore) -> None:

@@ -59,7 +59,7 @@ def environment() -> Path:
 
 
 def run(
-    name: str, folder: Path, array: Path, k: int, seed: int, budget: int
+    name: str, folder: Path, array: Path, k: int, seed: int, budget: int, device: str = "cpu"
 ) -> tuple[float, Array, Array]:
     """Factorize a saved array with a peer, in a process of its own.
 
@@ -73,6 +73,8 @@ def run(
         V as ``.npy``; reading it is not timed. W and H are left beside it.
     k, seed, budget : int
         Concepts, seed, iterations at most.
+    device : str
+        What to compute on; the way there and back is timed.
 
     Returns
     -------
@@ -80,7 +82,7 @@ def run(
     W, H : ndarray
         (channels, k) and (positions, k) float32.
     """
-    arguments = [str(array), name, str(k), str(seed), str(budget)]
+    arguments = [str(array), name, str(k), str(seed), str(budget), device]
     printed = _succeed([sys.executable, "-m", "benchmarks.peers", *arguments], name, folder)
     W, H = (np.load(array.with_suffix(f".{factor}.npy")) for factor in "WH")
     return float(printed.split()[-1]), W, H
@@ -111,7 +113,7 @@ def _torchnmf(V: Any, k: int, budget: int) -> tuple[Any, Any]:
     """Multiplicative updates of the Frobenius norm."""
     from torchnmf.nmf import NMF  # type: ignore[import-not-found,unused-ignore]
 
-    model = NMF(V.shape, rank=k)
+    model = NMF(V.shape, rank=k).to(V.device)
     model.fit(V, beta=2, max_iter=budget)
     return model.W.detach(), model.H.detach()
 
@@ -122,7 +124,7 @@ def _overcomplete(V: Any, k: int, budget: int) -> tuple[Any, Any]:
         NMF,
     )
 
-    H, D = NMF(k).fit(V, max_iter=budget)
+    H, D = NMF(k, device=V.device).fit(V, max_iter=budget)
     return D.T, H
 
 
@@ -139,14 +141,15 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("way", choices=WAYS, nargs="?")
     for number in ("k", "seed", "budget"):
         parser.add_argument(number, type=int, nargs="?")
+    parser.add_argument("device", nargs="?", default="cpu")
     given = parser.parse_args(argv)
     import torch
 
     # As we do: where values fade away, torchnmf takes 14 times as long without, to the same error.
     # Threads inherit it from the one that starts them, so it stands before all work.
     torch.set_flush_denormal(True)
-    # Imports are not timed: a first, tiny factorization makes them.
-    tiny = torch.rand(40, 8)
+    # Imports are not timed: a first, tiny factorization makes them, and wakes the device.
+    tiny = torch.rand(40, 8).to(given.device)
     for way in WAYS.values() if given.array is None else [WAYS[given.way]]:
         way(tiny, 2, 2)
     if given.array is None:
@@ -155,7 +158,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     np.random.seed(given.seed)  # noqa: NPY002 - the generator that Overcomplete draws from
     V = torch.from_numpy(np.load(given.array))
     start = time.perf_counter()
-    W, H = WAYS[given.way](V, given.k, given.budget)
+    W, H = (found.cpu() for found in WAYS[given.way](V.to(given.device), given.k, given.budget))
     took = time.perf_counter() - start
     for name, factor in (("W", W), ("H", H)):
         np.save(given.array.with_suffix(f".{name}.npy"), factor.numpy())

@@ -273,6 +273,21 @@ def test_parts_can_be_asked_for(tmp_path: Path) -> None:
     shared = bench(tmp_path, Report([]))
     names = list(factorize._parts(shared, "squeezenet1_1"))
     assert names == ["squeezenet1_1.k10", "squeezenet1_1.encode", "squeezenet1_1.store", "memory"]
+    shared.device = "cuda"
+    assert list(factorize._parts(shared, "squeezenet1_1")) == ["squeezenet1_1.k10"]
+
+
+def test_on_a_device_compete_those_that_can_compute_there(case: contenders.Case) -> None:
+    on_device = contenders.contenders(case.file.parent, "meta")
+    assert not any(each.is_reference for each in on_device)
+    names = [each.name for each in on_device]
+    ours, theirs = names[:2], names[2:]
+    assert ours == [contenders.OURS, f"{contenders.OURS} on the processor"]
+    assert theirs == ["torchnmf, MU", "Overcomplete, HALS"]
+    _, W, H = on_device[1].run(case, 6, 0, 5)
+    assert (W.shape, H.shape) == ((24, 6), (1000, 6))
+    with pytest.raises(RuntimeError, match="meta"):  # it really is asked to compute there
+        on_device[0].run(case, 6, 0, 5)
 
 
 def test_peers_that_cannot_be_installed_are_left_out_and_say_why(

@@ -12,6 +12,7 @@ import torch
 from pipeline import nmf, open_run
 from pipeline.models import cut, load_network
 from pipeline.models.runtime import compile_cut
+from pipeline.nmf import data
 from pipeline.sample import write_sample
 from stages import discover
 from stages.cli import CONFIG_HELP, RUN_HELP, command
@@ -38,6 +39,24 @@ def test_fits_agree(V: torch.Tensor, penalty: nmf.Penalty) -> None:
     assert float(nmf.match(fits[0].W, fits[1].W)[1].min()) > 0.999
     H = [nmf.encode(V.to(device), fits[0].W.to(device)).cpu() for device in ("cpu", "cuda")]
     assert float((H[0] - H[1]).norm() / H[0].norm()) < 1e-3
+
+
+@pytest.mark.parametrize("n", [1, 7, 20, 64])
+def test_arrays_arrive_whole(n: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """In parts smaller than, as large as, and not dividing the array; buffers are used again."""
+    monkeypatch.setattr(data, "STAGE", 7 * 96)
+    V = torch.rand(n, 96, generator=torch.Generator().manual_seed(n))
+    assert torch.equal(data.to_device(V, "cuda").cpu(), V)
+
+
+def test_the_estimator_agrees(V: torch.Tensor) -> None:
+    models = [nmf.NMF(16, random_state=0, device=device) for device in ("cpu", "cuda")]
+    H = [torch.from_numpy(model.fit_transform(V.numpy())) for model in models]
+    errors = [model.reconstruction_err_ for model in models]
+    assert errors[1] == pytest.approx(errors[0], rel=1e-3)
+    permutation, cosines = nmf.match(H[0], H[1])
+    assert float(cosines.min()) > 0.999
+    assert sorted(permutation.tolist()) == list(range(16))
 
 
 def test_the_same_k_is_chosen(V: torch.Tensor) -> None:

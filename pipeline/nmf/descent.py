@@ -4,8 +4,9 @@ Notation: V (positions × channels) activations, W (channels × k) concepts, H (
 strengths, all rows in memory; V ≈ H Wᵀ, W, H ≥ 0. The objective is ½ ‖V − H Wᵀ‖² plus penalties.
 
 A step takes the statistics of H converged for W and descends in W for this H (HALS sweeps over HHt
-and VHt): no step can raise the objective. With momentum, steps start from an extrapolation of W,
-which is taken back where it does not pay (Ang and Gillis, Neural Computation 31, 2019).
+and VHt): no step can raise the objective. All of it is small, and done on the CPU wherever the data
+are. With momentum, steps start from an extrapolation of W, which is taken back where it does not
+pay (Ang and Gillis, Neural Computation 31, 2019).
 """
 
 from __future__ import annotations
@@ -52,9 +53,9 @@ class Penalty:
         """Whether the length of W's columns matters."""
         return self.l1_W > 0 or self.l2_W > 0 or self.l1_H > 0 or self.l2_H > 0
 
-    def encoder(self, W: Tensor, tol: float) -> Encoder:
-        """Prepare to encode under the penalty of H."""
-        return Encoder.of(W, tol=tol, l1=self.l1_H, l2=self.l2_H)
+    def encoder(self, W: Tensor, tol: float, device: torch.device) -> Encoder:
+        """Prepare to encode under the penalty of H, on a device."""
+        return Encoder.of(W, tol=tol, l1=self.l1_H, l2=self.l2_H).to(device)
 
     def __call__(self, W: Tensor, stats: Stats) -> float:
         """Give the penalties' sum for W and the H behind the statistics."""
@@ -116,7 +117,7 @@ class Descent:
     Attributes
     ----------
     point : Tensor
-        (channels, k): the concepts whose statistics are wanted next.
+        (channels, k), on the CPU: the concepts whose statistics are wanted next.
     tol : float
         Done once a step changes the error by less than this share of itself; without momentum,
         once the step ahead would, as far as it can be foreseen: with H as it is.
@@ -156,6 +157,7 @@ class Descent:
     reseeded: int = 0
 
     def __post_init__(self) -> None:
+        self.point = self.point.detach().cpu()
         if not self.penalty.weighs_W:
             self.point = unit_columns(self.point)
         self._plain = self.best = self.point
@@ -203,7 +205,7 @@ class Descent:
         if stats is None:
             raise RuntimeError("no statistics have been told yet")
         error = relative_error(self.best, stats)
-        return Fit(self.best.cpu(), stats, error, self.history, self.reseeded)
+        return Fit(self.best, stats, error, self.history, self.reseeded)
 
     def state(self) -> State:
         """Give what `restore` needs to go on to the same bits; only for descents without momentum
@@ -282,10 +284,9 @@ def _descended(pairs: Sequence[tuple[Descent, Stats]]) -> list[Tensor]:
         eye = torch.eye(len(stats.HHt), dtype=stats.HHt.dtype)
         G.append(stats.HHt + descent.penalty.l2_W * eye)
         B.append(stats.VHt.T - descent.penalty.l1_W)
-        Wt.append(descent.point.detach().cpu().T)
+        Wt.append(descent.point.T)
         fixed = descent.fixed
         free.append(torch.ones(len(eye), dtype=torch.bool) if fixed is None else ~fixed.cpu())
     problem = torch.stack(G).float(), torch.stack(B).float()
     moved = hals(torch.stack(Wt), *problem, W_SWEEPS, torch.stack(free))
-    device = pairs[0][0].point.device
-    return [W.T.contiguous().to(device) for W in moved]
+    return [W.T.contiguous() for W in moved]

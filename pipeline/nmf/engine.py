@@ -11,6 +11,7 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from pipeline.errors import UserError
@@ -120,19 +121,19 @@ def fit(
         part = penalty.of_share(len(sample) / max(1, blocks.n_positions))
         how: dict[str, Any] = {"penalty": part, "tol": sample_tol, "progress": progress}
         (first,) = fit_samples(sample, [Start(k, seed, init, W0, fixed)], rough=True, **how)
-        W, cursor = first.W.to(sample.device), Cursor(v_sq=v_sq)
-        descent = passes(W, history=first.history, reseeded=first.reseeded)
+        cursor = Cursor(v_sq=v_sq)
+        descent = passes(first.W, history=first.history, reseeded=first.reseeded)
     else:
-        descent = passes(sample.new_zeros(sample.shape[1], k))
+        descent = passes(torch.zeros(sample.shape[1], k))
         cursor = unpack(saved, descent)
 
     def save(cursor: Cursor) -> None:
         if checkpoint is not None and checkpoint.due():
             checkpoint.save(pack(descent, cursor))
 
-    _stream(blocks, [descent], cursor, save, H)
+    _stream(blocks, [descent], sample.device, cursor, save, H)
     if H is not None and (saved is not None or descent.best is not descent.told):
-        encoder = penalty.encoder(descent.best, H_TOL)
+        encoder = penalty.encoder(descent.best, H_TOL, sample.device)
         sweep_many(blocks, [encoder], v_sq=descent.fit().stats.v_sq, out=H)
     return descent.fit()
 
@@ -155,7 +156,7 @@ def fit_many(
     firsts = fit_samples(sample, starts, tol=sample_tol, rough=True)
     descents = [
         Descent(
-            first.W.to(sample.device),
+            first.W,
             tol,
             max_passes,
             "pass",
@@ -165,7 +166,7 @@ def fit_many(
         )
         for first, start in zip(firsts, starts, strict=True)
     ]
-    _stream(blocks, descents, Cursor(), lambda _: None)
+    _stream(blocks, descents, sample.device, Cursor(), lambda _: None)
     return [descent.fit() for descent in descents]
 
 
@@ -186,7 +187,7 @@ def refine(
         Gives the statistics of all positions with H converged for the W it is called with:
         `sweep`, or the ordered sum of `block_stats` computed anywhere.
     W : Tensor
-        (channels, k) float32 to start from.
+        (channels, k) float32 to start from; `stats_of` gets concepts on the device of these.
     fixed, tol, max_passes, progress
         As for `fit`.
 
@@ -198,13 +199,14 @@ def refine(
     flush_denormals()
     descent = Descent(W, tol, max_passes, "pass", fixed=fixed, progress=progress)
     while not descent.done:
-        descent.tell(stats_of(descent.point))
+        descent.tell(stats_of(descent.point.to(W.device)))
     return descent.fit()
 
 
 def _stream(
     blocks: Blocks,
     descents: Sequence[Descent],
+    device: torch.device,
     cursor: Cursor,
     save: Callable[[Cursor], None],
     H: Tensor | None = None,
@@ -219,7 +221,7 @@ def _stream(
 
         stats = sweep_many(
             itertools.islice(blocks, at.block, None),
-            [descent.penalty.encoder(descent.point, encode_tol) for descent in active],
+            [each.penalty.encoder(each.point, encode_tol, device) for each in active],
             v_sq=at.v_sq,
             totals=at.sums,
             first=at.block,

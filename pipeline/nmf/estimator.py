@@ -17,7 +17,7 @@ from sklearn.utils.validation import check_is_fitted, validate_data
 from torch import Tensor
 
 from pipeline.errors import UserError
-from pipeline.nmf.data import ArrayBlocks
+from pipeline.nmf.data import ArrayBlocks, to_device
 from pipeline.nmf.descent import Descent, Fit, Penalty
 from pipeline.nmf.draw import representatives
 from pipeline.nmf.engine import TOL, fit, sample_size
@@ -203,7 +203,7 @@ class NMF(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):  # 
         low, high = (float(each) for each in torch.aminmax(V))  # a third of the time of its own
         if not (low >= 0 and high < np.inf):
             validate_data(self, X, reset=False, ensure_non_negative=True, **how)
-        return V.to(self.device)
+        return to_device(V, self.device)
 
     def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()

@@ -189,7 +189,9 @@ class _Stage:
                 break
             own = [ends[id(descent)] for descent in active]
             with one_thread():
-                encoders = [each.penalty.encoder(each.point, ENCODE_TOL) for each in active]
+                encoders = [
+                    each.penalty.encoder(each.point, ENCODE_TOL, V.device) for each in active
+                ]
             stats = block_stats(V, encoders, ends=own)
             tell_all(active, [replace(each, v_sq=v_sq) for each in stats])
 
@@ -213,7 +215,8 @@ def _best_of_trials(
 
 def _merged(descent: Descent, k: int) -> Tensor:
     found = descent.fit()
-    return merge(found.W, found.stats, k).to(descent.point.device)
+    with one_thread():  # with 16 threads each root in it took half a millisecond
+        return merge(found.W, found.stats, k)
 
 
 def _concepts(sample: Tensor, thinned: Tensor, start: Start, penalty: Penalty) -> list[Tensor]:
@@ -240,7 +243,7 @@ def _given(W0: Tensor, sample: Tensor, k: int) -> Tensor:
             f"{sample.shape[1]} × {k}"
         )
     check(W0.T.float(), "the given concepts")
-    return unit_columns(W0.float().to(sample.device))
+    return unit_columns(W0.float())
 
 
 def _revive(sample: Tensor, W: Tensor, dead: list[int]) -> Tensor:
@@ -249,9 +252,10 @@ def _revive(sample: Tensor, W: Tensor, dead: list[int]) -> Tensor:
     After each one, what it explains is taken from the residual, so that the next differs.
     """
     residual = torch.empty_like(sample)
+    concepts = W.to(sample.device)
     start = 0
-    for v, h in strengths([Encoder.of(W, tol=ENCODE_TOL)], sample):
-        torch.addmm(v, h, W.T, alpha=-1, out=residual[start : start + len(v)])
+    for v, h in strengths([Encoder.of(concepts, tol=ENCODE_TOL)], sample):
+        torch.addmm(v, h, concepts.T, alpha=-1, out=residual[start : start + len(v)])
         start += len(v)
     residual.clamp_(min=0)
     negligible = 1e-6 * float(torch.linalg.vector_norm(sample, dim=1).max())
@@ -261,7 +265,8 @@ def _revive(sample: Tensor, W: Tensor, dead: list[int]) -> Tensor:
         worst = int(norms.argmax())
         if not float(norms[worst]) > negligible:
             return W if j == dead[0] else revived
-        revived[:, j] = residual[worst] / norms[worst]
-        residual -= torch.outer(residual @ revived[:, j], revived[:, j])
+        direction = residual[worst] / norms[worst]
+        revived[:, j] = direction
+        residual -= torch.outer(residual @ direction, direction)
         residual.clamp_(min=0)
     return revived

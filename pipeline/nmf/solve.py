@@ -22,7 +22,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -67,7 +67,7 @@ class Encoder:
 
     @classmethod
     def of(cls, W: Tensor, *, tol: float = H_TOL, l1: float = 0.0, l2: float = 0.0) -> Encoder:
-        """Prepare to encode with concepts W.
+        """Prepare to encode with concepts W, on their device.
 
         Parameters
         ----------
@@ -78,7 +78,8 @@ class Encoder:
         l1, l2 : float
             Penalties l1 Σh + ½ l2 Σh² added to ½ ‖V − H Wᵀ‖².
         """
-        wide = W.double()
+        # On the CPU: accelerators take a hundred times as long for eigenvalues of so few concepts.
+        wide = W.detach().cpu().double()
         gram = wide.T @ wide
         norms = gram.diagonal().sqrt()
         if not math.isfinite(float(norms.sum())):
@@ -98,7 +99,18 @@ class Encoder:
             scale=(2 * D).to(f32),
             n_iterations=n_iterations,
             n_again=math.ceil(n_iterations * math.log(AGAIN) / math.log(tol / 4)),
-        )
+        ).to(W.device)
+
+    def to(self, device: torch.device) -> Encoder:
+        """Give the same on a device."""
+        if self.lift.device == device:
+            return self
+        parts = (self.lift, self.offset, self.fold, self.scale)
+        # In one go: each copy would wait for the device.
+        flat = torch.cat([part.flatten() for part in parts]).to(device)
+        there = torch.split(flat, [part.numel() for part in parts])
+        lift, offset, fold, scale = (a.view(b.shape) for a, b in zip(there, parts, strict=True))
+        return replace(self, lift=lift, offset=offset, fold=fold, scale=scale)
 
     def solve(self, constant: Tensor, Y: Tensor, H: Tensor, *, again: bool = False) -> Tensor:
         """Apply the fixed point to (k, rows) `constant`; Y and H are memory, H holds the result.
