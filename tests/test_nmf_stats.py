@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import math
 
 import pytest
 import torch
@@ -11,6 +12,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from pipeline import nmf
+from pipeline.nmf.data import extremes, squares_of_rows
 
 
 @pytest.fixture(scope="module")
@@ -158,3 +160,22 @@ def test_svd_error_is_the_truncated_svds() -> None:
         assert nmf.svd_error(V, k) == pytest.approx(expected, abs=1e-5)
         assert nmf.svd_error(iter(V.split(700)), k) == pytest.approx(expected, abs=1e-5)
     assert nmf.svd_error(torch.zeros(5, 3), 1) == 0
+
+
+def test_data_are_looked_through_by_threads_alike() -> None:
+    V = torch.rand(9_000, 40, generator=torch.Generator().manual_seed(0)) + 0.5
+    V[4_500, 3], V[8_999, 0] = 0.25, 7.0
+    before = torch.get_num_threads()
+    found = []
+    for n_threads in (1, 3):
+        torch.set_num_threads(n_threads)
+        try:
+            found.append((extremes(V), squares_of_rows(V)))
+        finally:
+            torch.set_num_threads(before)
+    assert found[0][0] == found[1][0] == (0.25, 7.0)
+    assert torch.equal(found[0][1], found[1][1])
+    torch.testing.assert_close(found[0][1], V.double().square().sum(dim=1), rtol=1e-6, atol=0)
+    V[2_000, 1] = float("nan")
+    assert all(map(math.isnan, extremes(V)))
+    assert int(squares_of_rows(V).isnan().sum()) == 1

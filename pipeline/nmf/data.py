@@ -13,6 +13,8 @@ import torch
 from torch import Tensor
 
 from pipeline.errors import UserError
+from pipeline.nmf.stats import rows_at_once
+from pipeline.nmf.threads import side_by_side
 
 CHUNK = 32_768  # positions an in-memory array gives at once: 64 MB at 512 channels
 STAGE = 2**23  # values a pinned buffer holds, 32 MB
@@ -100,9 +102,29 @@ def check(V: Tensor, what: str) -> None:
         raise UserError(f"{what}: expected positions × channels, at least one each, got {shape(V)}")
     if V.dtype != torch.float32:
         raise UserError(f"{what}: expected float32 values, got {V.dtype}; convert them first")
-    low, high = (float(each) for each in torch.aminmax(V))
+    low, high = extremes(V)
     if not (low >= 0 and high < float("inf")):
         raise UserError(f"{what}: {violation(V)}")
+
+
+def extremes(V: Tensor) -> tuple[float, float]:
+    """Give the least and the greatest value of V (positions, channels); NaN where one is."""
+    rows = rows_at_once(V.device, V.shape[1])
+    ends = side_by_side(lambda span: torch.aminmax(V[span]), V, rows)
+    lows, highs = (torch.stack(each) for each in zip(*ends, strict=True))
+    return float(lows.amin()), float(highs.amax())
+
+
+def squares_of_rows(V: Tensor) -> Tensor:
+    """Give ‖v‖² of each position of V (positions, channels), float64."""
+    squares = torch.empty(len(V), dtype=torch.float64, device=V.device)
+
+    def of_span(span: slice) -> None:
+        norms = torch.linalg.vector_norm(V[span], dim=1, dtype=torch.float32)
+        squares[span] = norms.double().square_()
+
+    side_by_side(of_span, V, rows_at_once(V.device, V.shape[1]))
+    return squares
 
 
 def violation(V: Tensor) -> str:

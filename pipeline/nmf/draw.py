@@ -12,7 +12,10 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from pipeline.nmf.data import squares_of_rows
 from pipeline.nmf.descent import Penalty
+from pipeline.nmf.stats import rows_at_once
+from pipeline.nmf.threads import one_thread, side_by_side
 
 
 def thin(V: Tensor, n: int, seed: int = 0, squares: Tensor | None = None) -> Tensor:
@@ -38,14 +41,23 @@ def thin(V: Tensor, n: int, seed: int = 0, squares: Tensor | None = None) -> Ten
     if len(V) <= n:
         return V
     if squares is None:
-        squares = torch.linalg.vector_norm(V, dim=1).double().square()
-    total = float(squares.sum())
-    if not total < float("inf"):
-        return V
-    if total == 0:
-        return V[:n]
-    drawn = energy_draw(squares, n, seed)
-    return V[drawn].mul_((total / len(V) / squares[drawn]).sqrt().to(V.dtype)[:, None])
+        squares = squares_of_rows(V)
+    with one_thread():
+        total = float(squares.sum())
+        if not total < float("inf"):
+            return V
+        if total == 0:
+            return V[:n]
+        drawn = energy_draw(squares, n, seed)
+        scale = (total / len(V) / squares[drawn]).sqrt().to(V.dtype)[:, None]
+    found = V.new_empty(n, V.shape[1])
+
+    def gather(span: slice) -> None:
+        torch.index_select(V, 0, drawn[span], out=found[span])
+        found[span].mul_(scale[span])
+
+    side_by_side(gather, found, rows_at_once(V.device, V.shape[1]))
+    return found
 
 
 def representatives(

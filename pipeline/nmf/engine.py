@@ -23,6 +23,7 @@ from pipeline.nmf.passes import ENCODE_TOL, sweep_many
 from pipeline.nmf.sampling import Start, fit_samples
 from pipeline.nmf.solve import H_TOL
 from pipeline.nmf.stats import Stats
+from pipeline.nmf.threads import one_thread
 
 TOL = 2e-4  # of the relative error a pass: a quarter of how far the ends of single starts are apart
 SAMPLE_TOL = 3e-5  # a step, and several make up for a pass
@@ -219,9 +220,11 @@ def _stream(
         def after_block(index: int, sums: list[Stats], at: Cursor = at) -> None:
             save(Cursor(index + 1, sums, at.v_sq))
 
+        with one_thread():
+            encoders = [each.penalty.encoder(each.point, encode_tol, device) for each in active]
         stats = sweep_many(
             itertools.islice(blocks, at.block, None),
-            [each.penalty.encoder(each.point, encode_tol, device) for each in active],
+            encoders,
             v_sq=at.v_sq,
             totals=at.sums,
             first=at.block,

@@ -19,7 +19,7 @@ from pipeline.errors import UserError
 from pipeline.nmf.data import violation
 from pipeline.nmf.solve import Encoder, Ends, strengths
 from pipeline.nmf.stats import Stats, Sums, rows_at_once
-from pipeline.nmf.threads import side_by_side
+from pipeline.nmf.threads import one_thread, side_by_side
 
 ENCODE_TOL = 1e-2  # of H within a fit; what is reached is 100 times better, and enters squared
 
@@ -105,7 +105,8 @@ def sweep_many(
         rows = None if out is None else out[start : start + len(V)]
         start += len(V)
         stats = block_stats(V, encoders, None if v_sq is not None else index, rows, signed)
-        sums = [total + each for total, each in zip(sums, stats, strict=True)]
+        with one_thread():
+            sums = [total + each for total, each in zip(sums, stats, strict=True)]
         if after_block is not None:
             after_block(index, sums)
     return sums if v_sq is None else [replace(total, v_sq=v_sq) for total in sums]
@@ -162,7 +163,8 @@ def block_stats(
 
     at_once = ends[0].rows if ends else rows_at_once(device, n_channels)
     spans, lows = zip(*side_by_side(of_span, V, at_once), strict=True)
-    stats = [functools.reduce(operator.add, each) for each in zip(*spans, strict=True)]
+    with one_thread():
+        stats = [functools.reduce(operator.add, each) for each in zip(*spans, strict=True)]
     for each in ends or ():
         each.known = True
     if index is not None and not (stats[0].v_sq < math.inf and (signed or min(lows) >= 0)):

@@ -22,7 +22,7 @@ import torch
 from torch import Tensor
 
 from pipeline.errors import UserError
-from pipeline.nmf.data import check, shape
+from pipeline.nmf.data import check, shape, squares_of_rows
 from pipeline.nmf.denormals import flush_denormals
 from pipeline.nmf.descent import Descent, Fit, Penalty, Progress, tell_all
 from pipeline.nmf.draw import representatives
@@ -180,8 +180,7 @@ class _Stage:
     def run(self, descents: Sequence[Descent], n_steps: int | None = None) -> None:
         """Step with all descents, until they are done or have made so many steps."""
         V = self.rows
-        norms = torch.linalg.vector_norm(V, dim=1, dtype=torch.float32)
-        v_sq = float(norms.double().square().sum())
+        v_sq = float(squares_of_rows(V).sum())
         ends = {id(descent): Ends.room(V, descent.point.shape[1]) for descent in descents}
         for _ in itertools.count() if n_steps is None else range(n_steps):
             active = [descent for descent in descents if not descent.done]
@@ -214,8 +213,8 @@ def _best_of_trials(
 
 
 def _merged(descent: Descent, k: int) -> Tensor:
-    found = descent.fit()
     with one_thread():  # with 16 threads each root in it took half a millisecond
+        found = descent.fit()
         return merge(found.W, found.stats, k)
 
 
