@@ -8,6 +8,7 @@ import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
+from statistics import fmean
 
 import pytest
 import torch
@@ -55,10 +56,11 @@ def test_the_file_holds_the_recipe_and_loads(tmp_path: Path) -> None:
 
 
 def test_training_lowers_the_loss(tmp_path: Path) -> None:
-    _, lines = trained(replace(TINY, epochs=12), tmp_path / "net.safetensors")
+    _, lines = trained(replace(TINY, epochs=20), tmp_path / "net.safetensors")
     losses = [float(found[1]) for line in lines if (found := re.search(r"loss ([\d.]+)", line))]
-    assert len(losses) == 12
-    assert losses[-1] < 0.95 * losses[0]
+    assert len(losses) == 20
+    # Of three batches an epoch, single ones differ by more than they gain; so does the precision.
+    assert fmean(losses[-4:]) < 0.95 * fmean(losses[:4])
 
 
 def test_accuracy_counts_the_right_answers() -> None:
