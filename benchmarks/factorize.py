@@ -126,6 +126,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     given = parser.parse_args(argv)
     introduce(given.quick)
     if given.device != "cpu":
+        if not torch.cuda.is_available():
+            parser.error(f"--device {given.device}: torch finds no CUDA device here")
         print(f"on {torch.cuda.get_device_name(given.device)}")
         nmf.NMF(2, device=given.device).fit(np.eye(8))  # wakes it: not timed
     size = QUICK if given.quick else FULL

@@ -277,6 +277,13 @@ def test_parts_can_be_asked_for(tmp_path: Path) -> None:
     assert list(factorize._parts(shared, "squeezenet1_1")) == ["squeezenet1_1.k10"]
 
 
+@pytest.mark.skipif(torch.cuda.is_available(), reason="a CUDA device is here")
+def test_a_device_that_is_not_there_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        factorize.main(["--quick", "--device", "cuda"])
+    assert "--device cuda: torch finds no CUDA device here" in capsys.readouterr().err
+
+
 def test_on_a_device_compete_those_that_can_compute_there(case: contenders.Case) -> None:
     on_device = contenders.contenders(case.file.parent, "meta")
     assert not any(each.is_reference for each in on_device)

@@ -44,7 +44,7 @@ def test_fits_agree(V: torch.Tensor, penalty: nmf.Penalty) -> None:
 @pytest.mark.parametrize("n", [1, 7, 20, 64])
 def test_arrays_arrive_whole(n: int, monkeypatch: pytest.MonkeyPatch) -> None:
     """In parts smaller than, as large as, and not dividing the array; buffers are used again."""
-    monkeypatch.setattr(data, "STAGE", 7 * 96)
+    monkeypatch.setattr(data, "PINNED", 7 * 96)
     V = torch.rand(n, 96, generator=torch.Generator().manual_seed(n))
     assert torch.equal(data.to_device(V, "cuda").cpu(), V)
 

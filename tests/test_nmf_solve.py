@@ -256,3 +256,14 @@ def test_few_iterations_do_from_where_other_concepts_ended(n: int) -> None:
     assert errors[-1] < 1e-4
     encoder = Encoder.of(W, tol=1e-2)
     assert encoder.n_again < encoder.n_iterations / 2
+
+
+def test_an_encoder_keeps_its_shapes_on_another_device() -> None:
+    encoder = Encoder.of(random_problem(0, 10, 40, 6)[1])
+    moved = encoder.to(torch.device("meta"))
+    for name in ("lift", "offset", "fold", "scale"):
+        here, there = getattr(encoder, name), getattr(moved, name)
+        assert there.device.type == "meta"
+        assert there.shape == here.shape
+    assert (moved.n_iterations, moved.n_again) == (encoder.n_iterations, encoder.n_again)
+    assert encoder.to(torch.device("cpu")) is encoder

@@ -78,7 +78,7 @@ class Encoder:
         l1, l2 : float
             Penalties l1 Σh + ½ l2 Σh² added to ½ ‖V − H Wᵀ‖².
         """
-        # On the CPU: accelerators take a hundred times as long for eigenvalues of so few concepts.
+        # On the CPU: of so few concepts, an accelerator would have each operation waited for.
         wide = W.detach().cpu().double()
         gram = wide.T @ wide
         norms = gram.diagonal().sqrt()

@@ -2,8 +2,8 @@
 
 Threads inside operations meet after each of the thousands of small ones of a pass; where another
 program keeps a core busy they wait for it every time (measured: fifty times as long). Positions do
-not need each other before their sums are added. And they do not mix with threads inside operations,
-which stay on their core for milliseconds, waiting for more work, while a span of ours wants it.
+not need each other before their sums are added. Nor do they mix well with threads inside
+operations: after one of those, spans began 3 to 6 ms late.
 """
 
 from __future__ import annotations
