@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from pipeline.lanes import AHEAD, in_order, lanes
-from pipeline.nmf.threads import each_alone
+from pipeline.nmf.threads import all_threads, each_alone, one_thread, side_by_side
 
 
 @pytest.fixture(autouse=True)
@@ -55,6 +55,45 @@ def test_independent_fits_run_side_by_side_in_their_order() -> None:
     assert torch.get_num_threads() == 2
     torch.set_num_threads(1)
     assert {name for *_, name in each_alone(work, range(2))} == {threading.current_thread().name}
+
+
+def test_one_thread_and_all_of_them_within_each_other() -> None:
+    seen = []
+
+    def see() -> None:
+        seen.append(torch.get_num_threads())
+
+    with one_thread() as n:
+        see()
+        with one_thread() as again, all_threads(), all_threads():
+            see()
+            with one_thread():
+                see()
+            see()
+        see()
+        assert (n, again) == (2, 2)
+    see()
+    assert seen == [1, 2, 1, 2, 1, 2]
+    with all_threads():
+        assert torch.get_num_threads() == 2
+    with pytest.raises(KeyError), one_thread(), all_threads():
+        raise KeyError
+    assert torch.get_num_threads() == 2
+
+
+def test_work_shared_within_one_thread_still_takes_all_and_each_of_it_one() -> None:
+    def work(span: slice) -> tuple[int, str]:
+        time.sleep(0.05)
+        with all_threads():  # a thread of several has no others to call upon
+            return torch.get_num_threads(), threading.current_thread().name
+
+    V = torch.zeros(8, 1)
+    with one_thread():
+        found = side_by_side(work, V, 4)
+        alone = side_by_side(work, V, 8)
+    assert [n for n, _ in found] == [1, 1]
+    assert len({name for _, name in found}) == 2
+    assert alone == [(2, threading.current_thread().name)]
 
 
 def test_items_are_taken_up_only_a_little_ahead() -> None:

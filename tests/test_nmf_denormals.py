@@ -55,3 +55,14 @@ def test_threads_that_share_blocks_flush() -> None:
         assert torch.get_num_threads() == 2
         """
     )
+
+
+def test_a_fit_in_memory_flushes_the_threads_of_its_large_products() -> None:
+    run(
+        """
+        from pipeline import nmf
+        nmf.fit_sample(torch.rand(300, 8), 2)
+        assert denormals_flushed()
+        assert torch.get_num_threads() == 2
+        """
+    )

@@ -21,7 +21,7 @@ from torch import Tensor
 
 from pipeline.nmf.initialise import unit_columns
 from pipeline.nmf.solve import Encoder, hals
-from pipeline.nmf.stats import Stats, relative_error
+from pipeline.nmf.stats import Stats, by_concept, relative_error
 from pipeline.nmf.threads import one_thread
 
 W_SWEEPS = 2  # HALS sweeps over W a step; with four, ends are no better
@@ -59,6 +59,8 @@ class Penalty:
 
     def __call__(self, W: Tensor, stats: Stats) -> float:
         """Give the penalties' sum for W and the H behind the statistics."""
+        if not self.weighs_W:
+            return 0.0
         W = W.detach().cpu().double()
         return (
             self.l1_W * float(W.abs().sum())
@@ -157,7 +159,7 @@ class Descent:
     reseeded: int = 0
 
     def __post_init__(self) -> None:
-        self.point = self.point.detach().cpu()
+        self.point = by_concept(self.point.detach().cpu())
         if not self.penalty.weighs_W:
             self.point = unit_columns(self.point)
         self._plain = self.best = self.point
@@ -205,7 +207,7 @@ class Descent:
         if stats is None:
             raise RuntimeError("no statistics have been told yet")
         error = relative_error(self.best, stats)
-        return Fit(self.best, stats, error, self.history, self.reseeded)
+        return Fit(self.best.contiguous(), stats, error, self.history, self.reseeded)
 
     def state(self) -> State:
         """Give what `restore` needs to go on to the same bits; only for descents without momentum
@@ -214,7 +216,7 @@ class Descent:
         arrays = {"W": self.point, "best_W": self.best}
         if self._best_stats is not None:
             arrays |= {f"best_{name}": each for name, each in self._best_stats.arrays().items()}
-        state = {name: each.cpu().double().numpy() for name, each in arrays.items()}
+        state = {name: each.double().contiguous().numpy() for name, each in arrays.items()}
         state["best_value"] = np.array([self.best_value])
         history = [(PHASES.index(phase), step, value) for phase, step, value in self.history]
         state["history"] = np.array(history, dtype=np.float64).reshape(-1, 3)
@@ -224,8 +226,8 @@ class Descent:
     def restore(self, state: State) -> None:
         """Go on from the state of another `Descent` with the same parameters."""
         arrays = {name: torch.from_numpy(each) for name, each in state.items()}
-        self.point = self._plain = arrays["W"].to(self.point)
-        self.best = arrays["best_W"].to(self.point)
+        self.point = self._plain = by_concept(arrays["W"].to(self.point))
+        self.best = by_concept(arrays["best_W"].to(self.point))
         self.best_value = float(state["best_value"][0])
         if "best_HHt" in state:
             best = {name[5:]: each for name, each in arrays.items() if name.startswith("best_")}
@@ -289,4 +291,4 @@ def _descended(pairs: Sequence[tuple[Descent, Stats]]) -> list[Tensor]:
         free.append(torch.ones(len(eye), dtype=torch.bool) if fixed is None else ~fixed.cpu())
     problem = torch.stack(G).float(), torch.stack(B).float()
     moved = hals(torch.stack(Wt), *problem, W_SWEEPS, torch.stack(free))
-    return [W.T.contiguous() for W in moved]
+    return [Wt.T for Wt in moved]

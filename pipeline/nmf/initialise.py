@@ -5,12 +5,14 @@ Notation: V (positions × channels) activations, rows in memory; W (channels × 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Literal, get_args
 
 import torch
 from torch import Tensor
 
 from pipeline.errors import UserError, suggest
+from pipeline.nmf.threads import all_threads
 
 Init = Literal["positions", "nndsvd", "random"]
 CANDIDATES = 8  # for each concept; more gain nothing
@@ -45,21 +47,31 @@ def initialise(sample: Tensor, k: int, method: str = "positions", seed: int = 0)
     UserError
         If the method is unknown or k is below 1.
     """
+    (W,) = initialise_each(sample, k, method, [seed])
+    return W
+
+
+def initialise_each(sample: Tensor, k: int, method: str, seeds: Sequence[int]) -> list[Tensor]:
+    """Give first concepts for several seeds, drawn in the same products; see `initialise`."""
     check_k(k)
     if method not in INITS:
         raise UserError(
             f"unknown initialisation {method!r}; there are {', '.join(INITS)}. "
             f"{suggest(method, INITS)}".strip()
         )
-    generator = torch.Generator().manual_seed(seed)
-    random = torch.randn(sample.shape[1], k, generator=generator).abs_().to(sample.device)
+    generators = [torch.Generator().manual_seed(seed) for seed in seeds]
+    n_channels = sample.shape[1]
+    random = torch.stack([torch.randn(n_channels, k, generator=each) for each in generators])
+    W = random.abs_().to(sample.device)
     if method == "positions":
-        W = _positions(sample, k, generator)
+        shape = (k, CANDIDATES)
+        at = [torch.rand(shape, generator=each, dtype=torch.float64) for each in generators]
+        drawn, found = _positions(sample, torch.stack(at).to(sample.device))
+        W = torch.where(found[:, None], drawn, W)
     elif method == "nndsvd":
-        W = _nndsvd(sample, k)
-    else:
-        W = random
-    return unit_columns(torch.cat([W, random[:, W.shape[1] :]], dim=1))
+        columns = _nndsvd(sample, k)
+        W[:, :, : columns.shape[1]] = columns
+    return [unit_columns(each) for each in W]
 
 
 def check_k(k: int) -> None:
@@ -75,32 +87,52 @@ def unit_columns(W: Tensor) -> Tensor:
     return unit
 
 
-def _positions(sample: Tensor, k: int, generator: torch.Generator) -> Tensor:
-    """Draw up to k positions, each in proportion to what those before leave of it, squared.
+def _positions(sample: Tensor, at: Tensor) -> tuple[Tensor, Tensor]:
+    """Draw positions, each in proportion to what those before leave of it, squared.
 
     The leftover of v is ‖v‖² − ⟨v, u⟩² for the nearest direction u drawn so far: what one concept
-    alone would leave unexplained. Of `CANDIDATES` drawn, the one that leaves least is taken.
+    alone would leave unexplained. Of several drawn, the one that leaves least is taken.
+
+    Parameters
+    ----------
+    sample : Tensor
+        (positions, channels).
+    at : Tensor
+        (starts, k, candidates) float64, 0 to 1: random numbers.
+
+    Returns
+    -------
+    drawn : Tensor
+        (starts, channels, k): unit vectors.
+    found : Tensor
+        (starts, k) bool: where there are any; those before leave nothing otherwise.
     """
+    n_starts, k, n_candidates = at.shape
     norms = torch.linalg.vector_norm(sample, dim=1)
-    squares = leftover = norms.square()
-    floor = 1e-6 * float(leftover.sum()) / len(sample)
-    drawn: list[Tensor] = []
-    for at in torch.rand(k, CANDIDATES, generator=generator, dtype=torch.float64):
+    squares = norms.square()
+    floor = 1e-6 * float(squares.sum()) / len(sample)
+    leftover = squares.expand(n_starts, -1)
+    drawn = sample.new_zeros(n_starts, k, sample.shape[1])
+    found = torch.zeros(n_starts, k, dtype=torch.bool, device=sample.device)
+    each = torch.arange(n_starts, device=sample.device)
+    for j in range(k):
         leftover = torch.where(leftover > floor, leftover, 0.0)
-        cumulated = leftover.double().cumsum(0)
-        if not float(cumulated[-1]) > 0:
-            break
-        points = at.to(sample.device) * cumulated[-1]
-        indices = torch.searchsorted(cumulated, points).clamp(max=len(sample) - 1)
-        directions = sample[indices] / norms[indices, None]
-        alone = squares - (directions @ sample.T).square()
-        left = torch.minimum(leftover, alone)
-        best = int(left.sum(dim=1).argmin())
-        drawn.append(directions[best])
-        leftover = left[best]
-    return torch.stack(drawn, dim=1) if drawn else sample.new_empty(sample.shape[1], 0)
+        cumulated = leftover.double().cumsum(1)
+        total = cumulated[:, -1:]
+        found[:, j] = total[:, 0] > 0
+        points = torch.searchsorted(cumulated, at[:, j] * total).clamp_(max=len(sample) - 1)
+        directions = sample[points] / norms[points].clamp(min=floor**0.5)[:, :, None]
+        with all_threads():
+            cosines = directions.flatten(0, 1) @ sample.T
+        alone = squares - cosines.square_().view(n_starts, n_candidates, -1)
+        left = torch.minimum(leftover[:, None], alone)
+        best = left.sum(dim=2).argmin(dim=1)
+        drawn[:, j] = directions[each, best]
+        leftover = left[each, best]
+    return drawn.transpose(1, 2), found
 
 
+@all_threads()
 def _nndsvd(sample: Tensor, k: int) -> Tensor:
     """Give up to k columns: of each singular pair the half, + or −, that weighs more."""
     gram = (sample.T @ sample).double()

@@ -10,10 +10,14 @@ merger gives the spare ones up (split and merge: Ueda et al., Neural Computation
 
 from __future__ import annotations
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from pipeline.nmf.stats import Stats
+
+Array = NDArray[np.float64]
 
 
 def merge(W: Tensor, stats: Stats, k: int) -> Tensor:
@@ -36,42 +40,45 @@ def merge(W: Tensor, stats: Stats, k: int) -> Tensor:
     Tensor
         (channels, k) float32, in the order they had.
     """
-    G, wide = (each.to("cpu", torch.float64, copy=True) for each in (stats.HHt, W.detach()))
-    while (n := wide.shape[1]) > k:
-        S = wide.T @ wide
+    concepts = W.detach().cpu().double()
+    S, G = (concepts.T @ concepts).numpy(), stats.HHt.numpy().copy()
+    Wt = concepts.numpy().T.copy()
+    while (n := len(S)) > k:
         a, b = divmod(int(_losses(S, G).argmin()), n)
         two = [a, b]
-        s, g = S[two][:, two], G[two][:, two]
+        s, g = S[np.ix_(two, two)], G[np.ix_(two, two)]
         x = _leading(g @ s)  # w = W₂ x
         length = x @ s @ x
-        y = s @ x / length if float(length) > 0 else torch.ones_like(x)  # h = H₂ y
-        wide[:, a] = wide[:, two] @ x
-        G[:, a] = G[:, two] @ y
-        G[a] = y @ G[two]
-        keep = torch.arange(n) != b
-        wide, G = wide[:, keep], G[keep][:, keep]
-    return wide.to(W)
+        y = s @ x / length if length > 0 else np.ones(2)  # h = H₂ y
+        Wt[a] = x @ Wt[two]
+        for M, z in ((S, x), (G, y)):
+            M[:, a] = M[:, two] @ z
+            M[a] = z @ M[two]
+        keep = np.arange(n) != b
+        Wt, S, G = Wt[keep], S[np.ix_(keep, keep)], G[np.ix_(keep, keep)]
+    return torch.from_numpy(Wt.T).to(W)
 
 
-def _losses(S: Tensor, G: Tensor) -> Tensor:
+def _losses(S: Array, G: Array) -> Array:
     """(n, n): the energy each pair loses by its merger, infinite for pairs of one.
 
     It is the smaller eigenvalue of (W₂ᵀ W₂)(H₂ᵀ H₂); S and G hold these products of all.
     """
-    parts = S.diag() * G.diag()
+    s, g = S.diagonal(), G.diagonal()
+    parts = s * g
     half = (parts[:, None] + parts) / 2 + S * G
-    det = (torch.outer(S.diag(), S.diag()) - S**2) * (torch.outer(G.diag(), G.diag()) - G**2)
-    losses = half - (half**2 - det.clamp(min=0)).clamp(min=0).sqrt()
-    return losses.fill_diagonal_(torch.inf)
+    det = (np.outer(s, s) - S**2) * (np.outer(g, g) - G**2)
+    losses: Array = half - np.sqrt(np.maximum(half**2 - np.maximum(det, 0), 0))
+    np.fill_diagonal(losses, np.inf)
+    return losses
 
 
-def _leading(M: Tensor) -> Tensor:
+def _leading(M: Array) -> Array:
     """(2,): the eigenvector of the larger eigenvalue of a non-negative 2 × 2 matrix."""
     (p, q), (r, t) = M.tolist()
     root = (((p - t) / 2) ** 2 + q * r) ** 0.5
     if q == 0 and r == 0:
-        return M.new_tensor([1.0, 0.0] if p >= t else [0.0, 1.0])
-    first = (
-        M.new_tensor([(p - t) / 2 + root, r]) if p >= t else M.new_tensor([q, (t - p) / 2 + root])
-    )
-    return first / first.sum()
+        return np.array([1.0, 0.0] if p >= t else [0.0, 1.0])
+    first = np.array([(p - t) / 2 + root, r] if p >= t else [q, (t - p) / 2 + root])
+    leading: Array = first / first.sum()
+    return leading

@@ -26,14 +26,15 @@ from pipeline.nmf.data import check, shape, squares_of_rows
 from pipeline.nmf.denormals import flush_denormals
 from pipeline.nmf.descent import Descent, Fit, Penalty, Progress, tell_all
 from pipeline.nmf.draw import representatives
-from pipeline.nmf.initialise import check_k, initialise, unit_columns
+from pipeline.nmf.initialise import check_k, initialise, initialise_each, unit_columns
 from pipeline.nmf.merge import merge
 from pipeline.nmf.passes import ENCODE_TOL, block_stats
 from pipeline.nmf.solve import Encoder, Ends, strengths
-from pipeline.nmf.threads import each_alone, one_thread
+from pipeline.nmf.threads import all_threads, one_thread
 
 MOMENTUM = 0.5  # of the steps, to start with; it grows while it pays
 PART = 4  # fits converge on so small a part of the sample before they meet all of it
+PART_TOL = 3.0  # times the tolerance on all of it: the rest would fit that part alone
 TRIALS = 4  # starts
 TRIAL_STEPS = 10
 CONTEST_STEPS = 3  # on the part, after the merger: enough to tell which start ends best
@@ -94,8 +95,10 @@ def coarse(sample: Tensor) -> Tensor:
     Rounding moves activations by 0.2 % at random, which averages out in HHt and VHt: W of the fit
     explains as much (tested); its error is measured in float32 by the passes.
     """
-    fast = sample.device.type != "cpu" or torch.cpu._is_avx512_bf16_supported()
-    return sample.to(torch.bfloat16) if fast else sample
+    if sample.device.type == "cpu" and not torch.cpu._is_avx512_bf16_supported():
+        return sample
+    with all_threads():
+        return sample.to(torch.bfloat16)
 
 
 def fit_samples(
@@ -126,44 +129,49 @@ def fit_samples(
     list of Fit
         One a start; the same as from `fit_sample`, beyond rounding.
     """
-    flush_denormals()
+    flush_denormals()  # in all threads, hence before there is but one
     check(sample, "the sample to factorize")
     penalty = penalty or Penalty()
     few = max(TRIAL_POSITIONS, TRIAL_POSITIONS_EACH * max(start.k for start in starts))
     n_part = max(few, len(sample) // PART)
+    how: dict[str, Any] = {"max_steps": max_steps, "momentum": MOMENTUM}
 
-    def stage(phase: str, V: Tensor) -> _Stage:
-        how = {"tol": tol, "max_steps": max_steps, "phase": phase, "momentum": MOMENTUM}
+    def stage(phase: str, V: Tensor, tol: float = tol) -> _Stage:
         share = penalty.of_share(len(V) / len(sample))
-        return _Stage(V, coarse(V) if rough else V, {**how, "penalty": share})
+        rows = coarse(V) if rough else V
+        v_sq = float((squares if rows is sample else squares_of_rows(rows)).sum())
+        return _Stage(V, rows, v_sq, {**how, "phase": phase, "tol": tol, "penalty": share})
 
-    thinned = stage("trial", representatives(sample, few, penalty))
-    whole = stage("sample", sample)
-    part = whole
-    if n_part < len(sample):
-        part = stage("part", representatives(sample, n_part, penalty, 1))
-    firsts = [_concepts(sample, thinned.V, start, penalty) for start in starts]
-    ends = _best_of_trials(firsts, thinned, part, starts)
-    for end in ends:
-        if progress is not None:
-            for record in end.history:
-                progress(*record)
-        end.progress = progress
-    part.run(ends)
-    if part is not whole:
-        ends = [whole.goes_on(end) for end in ends]
-        whole.run(ends)
-    return [end.fit() for end in ends]
+    with one_thread():
+        squares = squares_of_rows(sample)
+        thinned = stage("trial", representatives(sample, few, penalty, squares=squares))
+        whole = part = stage("sample", sample)
+        if n_part < len(sample):
+            drawn = representatives(sample, n_part, penalty, 1, squares)
+            part = stage("part", drawn, PART_TOL * tol)
+        firsts = [_concepts(sample, thinned.V, start, penalty) for start in starts]
+        ends = _best_of_trials(firsts, thinned, part, starts)
+        for end in ends:
+            if progress is not None:
+                for record in end.history:
+                    progress(*record)
+            end.progress = progress
+        part.run(ends)
+        if part is not whole:
+            ends = [whole.goes_on(end) for end in ends]
+            whole.run(ends)
+        return [end.fit() for end in ends]
 
 
 @dataclass(frozen=True, eq=False)
 class _Stage:
-    """Positions on which descents step: V as it is, `rows` in the precision of the steps, and what
-    all the descents have in common.
+    """Positions on which descents step: V as it is, `rows` in the precision of the steps and their
+    ‖V‖², and what all the descents have in common.
     """
 
     V: Tensor
     rows: Tensor
+    v_sq: float
     how: dict[str, Any]
 
     def begin(self, W: Tensor, fixed: Tensor | None = None) -> Descent:
@@ -180,19 +188,15 @@ class _Stage:
     def run(self, descents: Sequence[Descent], n_steps: int | None = None) -> None:
         """Step with all descents, until they are done or have made so many steps."""
         V = self.rows
-        v_sq = float(squares_of_rows(V).sum())
         ends = {id(descent): Ends.room(V, descent.point.shape[1]) for descent in descents}
         for _ in itertools.count() if n_steps is None else range(n_steps):
             active = [descent for descent in descents if not descent.done]
             if not active:
                 break
             own = [ends[id(descent)] for descent in active]
-            with one_thread():
-                encoders = [
-                    each.penalty.encoder(each.point, ENCODE_TOL, V.device) for each in active
-                ]
+            encoders = [each.penalty.encoder(each.point, ENCODE_TOL, V.device) for each in active]
             stats = block_stats(V, encoders, ends=own)
-            tell_all(active, [replace(each, v_sq=v_sq) for each in stats])
+            tell_all(active, [replace(each, v_sq=self.v_sq) for each in stats])
 
 
 def _best_of_trials(
@@ -213,9 +217,8 @@ def _best_of_trials(
 
 
 def _merged(descent: Descent, k: int) -> Tensor:
-    with one_thread():  # with 16 threads each root in it took half a millisecond
-        found = descent.fit()
-        return merge(found.W, found.stats, k)
+    found = descent.fit()
+    return merge(found.W, found.stats, k)
 
 
 def _concepts(sample: Tensor, thinned: Tensor, start: Start, penalty: Penalty) -> list[Tensor]:
@@ -226,8 +229,7 @@ def _concepts(sample: Tensor, thinned: Tensor, start: Start, penalty: Penalty) -
         concepts = [initialise(sample, start.k, start.init)]
     else:
         seeds = range(start.seed * start.trials, (start.seed + 1) * start.trials)
-        drawn = partial(initialise, thinned, start.k + SPARE, start.init)
-        concepts = each_alone(drawn, list(seeds))
+        concepts = initialise_each(thinned, start.k + SPARE, start.init, seeds)
     if penalty.weighs_W:
         length = float(torch.linalg.vector_norm(sample, dim=1).mean()) ** 0.5
         concepts = [W * length for W in concepts]
@@ -245,6 +247,7 @@ def _given(W0: Tensor, sample: Tensor, k: int) -> Tensor:
     return unit_columns(W0.float())
 
 
+@all_threads()
 def _revive(sample: Tensor, W: Tensor, dead: list[int]) -> Tensor:
     """Restart dead concepts from the worst explained positions, or give W itself if none is left.
 

@@ -24,13 +24,14 @@ import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from pipeline.errors import UserError
 from pipeline.nmf.data import violation
 from pipeline.nmf.stats import rows_at_once
-from pipeline.nmf.threads import side_by_side
+from pipeline.nmf.threads import all_threads, one_thread, side_by_side
 
 AGAIN = 0.1  # by how much iterations from a known end shorten the way to the next
 MAX_ITERATIONS = 400  # reach 1e-3 for κ up to 9,000; networks' concepts have κ of 3 to 100
@@ -45,11 +46,12 @@ class Encoder:
     Attributes
     ----------
     lift : Tensor
-        (channels, k): W D (ρI + G)⁻¹, D making the columns of W unit vectors.
+        (channels, k): W D (ρI + G)⁻¹, D making the columns of W unit vectors; the transpose of what
+        is contiguous.
     offset : Tensor
         (k,): the part of (ρI + G)⁻¹ b that does not depend on V (an l1 penalty).
     fold : Tensor
-        (k, k): (ρI + G)⁻¹ (ρI − G).
+        (k, k): (ρI + G)⁻¹ (ρI − G) = 2ρ (ρI + G)⁻¹ − I.
     scale : Tensor
         (k,): 2 D, from y₊ to h; 0 for a concept that is zero.
     n_iterations : int
@@ -78,25 +80,31 @@ class Encoder:
         l1, l2 : float
             Penalties l1 Σh + ½ l2 Σh² added to ½ ‖V − H Wᵀ‖².
         """
-        # On the CPU: of so few concepts, an accelerator would have each operation waited for.
-        wide = W.detach().cpu().double()
-        gram = wide.T @ wide
-        norms = gram.diagonal().sqrt()
-        if not math.isfinite(float(norms.sum())):
+        # On the CPU: of so few concepts, an accelerator would have each operation waited for. In
+        # numpy, whose small operations take a fifth of torch's time, all but what its own threads
+        # would join in.
+        concepts = W.detach().cpu()
+        wide = concepts.double()
+        gram = (wide.T @ wide).numpy()
+        norms = np.sqrt(gram.diagonal())
+        if not math.isfinite(norms.sum()):
             raise UserError("cannot encode: the concepts hold NaN or infinite values")
         present = norms > 0
-        D = torch.where(present, 1.0 / norms.where(present, 1.0), 0.0)
+        D = np.divide(1.0, norms, out=np.zeros_like(norms), where=present)
         # A concept that is zero gets the row of the identity: its strength solves h = 0.
-        G = gram * torch.outer(D, D) + torch.diag(torch.where(present, l2 * D.square(), 1.0))
-        ridge, rho, n_iterations = _rate(torch.linalg.eigvalsh(G), tol)
-        eye = torch.eye(len(G), dtype=G.dtype, device=G.device)
-        inverse = torch.linalg.inv(G + (ridge + rho) * eye)
-        f32 = torch.float32
+        G = gram * np.outer(D, D) + np.diag(np.where(present, l2 * D * D, 1.0))
+        eigenvalues, U = torch.linalg.eigh(torch.from_numpy(G))
+        ridge, rho, n_iterations = _rate(eigenvalues, tol)
+        inverse = ((U / (eigenvalues + (ridge + rho))) @ U.T).numpy()
+        offset, lift, fold, scale = (
+            torch.from_numpy(each.astype(np.float32))
+            for each in (-l1 * D @ inverse, inverse * D, 2 * rho * inverse - np.eye(len(D)), 2 * D)
+        )
         return cls(
-            lift=(wide @ (D[:, None] * inverse)).to(f32),
-            offset=(-l1 * D @ inverse).to(f32),
-            fold=(inverse @ ((rho - ridge) * eye - G)).to(f32),
-            scale=(2 * D).to(f32),
+            lift=(lift @ concepts.T).T,
+            offset=offset,
+            fold=fold,
+            scale=scale,
             n_iterations=n_iterations,
             n_again=math.ceil(n_iterations * math.log(AGAIN) / math.log(tol / 4)),
         ).to(W.device)
@@ -136,7 +144,8 @@ class Ends:
     Attributes
     ----------
     Y : Tensor
-        (blocks, k, rows) float32: of blocks of few enough positions to give every thread some.
+        (blocks, k, rows) float32: of blocks of few enough positions to give every thread some; of
+        few positions one block, the products of which every thread takes part in.
     known : bool
         Whether they are there yet.
     """
@@ -153,9 +162,11 @@ class Ends:
     def room(cls, V: Tensor, k: int) -> Ends:
         """Make room for the ends of the positions of V (positions, channels)."""
         rows = rows_at_once(V.device, V.shape[1])
-        if V.device.type == "cpu":  # as many blocks for each thread
-            n_threads = torch.get_num_threads()
-            n_blocks = n_threads * math.ceil(len(V) / (n_threads * rows))
+        if len(V) <= 2 * rows:
+            rows = len(V)
+        elif V.device.type == "cpu":  # as many blocks for each thread
+            with one_thread() as n_threads:
+                n_blocks = n_threads * math.ceil(len(V) / (n_threads * rows))
             rows = max(FEW, math.ceil(len(V) / n_blocks))
         return cls(torch.empty(-(-len(V) // rows), k, rows, device=V.device))
 
@@ -207,10 +218,11 @@ def strengths(
             whole, v = raised, raised[: len(part)]
             v.copy_(part)
             raised[len(part) :] = 0
-        if dtype == offset.dtype:
-            torch.addmm(offset, lift, whole.T, out=constant)
-        else:
-            torch.add(lift @ whole.T, offset, out=constant)
+        with all_threads():
+            if dtype == offset.dtype:
+                torch.addmm(offset, lift, whole.T, out=constant)
+            else:
+                torch.add(lift @ whole.T, offset, out=constant)
         for i, encoder in enumerate(encoders):
             again = ends is not None and ends[i].known
             Y = own[i] if ends is None else ends[i].Y[index]
@@ -305,11 +317,13 @@ def hals(H: Tensor, G: Tensor, B: Tensor, sweeps: int, free: Tensor | None = Non
     others.masked_fill_(stays, 0)
     targets = torch.where(stays, rows, targets)
     best = torch.empty_like(rows[:, :1])
+    # One row of each problem, sliced ahead: slices took as long as what is done with them.
+    each_row = list(zip(*(a.split(1, dim=1) for a in (targets, others, rows)), strict=True))
+    moving = [each_row[j] for j in torch.nonzero(moves.any(dim=0)).flatten().tolist()]
     for _ in range(sweeps):
-        for j in torch.nonzero(moves.any(dim=0)).flatten().tolist():
-            one = slice(j, j + 1)
-            torch.baddbmm(targets[:, one], others[:, one], rows, alpha=-1, out=best)
-            torch.clamp(best, min=0, out=rows[:, one])
+        for target, other, row in moving:
+            torch.baddbmm(target, other, rows, alpha=-1, out=best)
+            torch.clamp(best, min=0, out=row)
     return H
 
 

@@ -13,8 +13,10 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
+from pipeline.nmf.threads import all_threads
+
 ROWS = 2048  # positions a product runs over at once: they stay in cache for the next one
-VALUES = 2**21  # of V at most, 8 MB: of 2,048 channels, twice as many cost a tenth more
+VALUES = 3 * 2**20  # of V at most, 12 MB: of 2,048 channels, twice as many cost a tenth more
 
 
 def rows_at_once(device: torch.device, n_channels: int) -> int:
@@ -22,6 +24,14 @@ def rows_at_once(device: torch.device, n_channels: int) -> int:
     if device.type != "cpu":
         return 16 * ROWS
     return min(ROWS, 1 << max(8, (VALUES // max(1, n_channels)).bit_length() - 1))
+
+
+def by_concept(W: Tensor) -> Tensor:
+    """Give W (channels, k) as the transpose of what is contiguous: work on it goes by concepts.
+
+    The steps between passes took a quarter less time so.
+    """
+    return W.T.contiguous().T
 
 
 @dataclass(frozen=True, eq=False)
@@ -33,7 +43,7 @@ class Stats:
     HHt : Tensor
         (k, k): Σ_p h_p h_pᵀ.
     VHt : Tensor
-        (channels, k): Σ_p v_p h_pᵀ.
+        (channels, k): Σ_p v_p h_pᵀ; `by_concept`.
     h_sum : Tensor
         (k,): Σ_p h_p.
     v_sq : float
@@ -51,13 +61,15 @@ class Stats:
     def arrays(self) -> dict[str, Tensor]:
         """Give everything as float64 tensors, to be stored; `of_arrays` is the way back."""
         counts = torch.tensor([self.v_sq, self.n], dtype=torch.float64)
-        return {"HHt": self.HHt, "VHt": self.VHt, "h_sum": self.h_sum, "counts": counts}
+        VHt = self.VHt.contiguous()
+        return {"HHt": self.HHt, "VHt": VHt, "h_sum": self.h_sum, "counts": counts}
 
     @classmethod
     def of_arrays(cls, arrays: Mapping[str, Tensor]) -> Stats:
         """Give the statistics that `arrays` took apart."""
         v_sq, n = arrays["counts"].tolist()
-        return cls(arrays["HHt"], arrays["VHt"], arrays["h_sum"], v_sq, int(n))
+        VHt = by_concept(arrays["VHt"])
+        return cls(arrays["HHt"], VHt, arrays["h_sum"], v_sq, int(n))
 
     @property
     def h_sq(self) -> Tensor:
@@ -70,7 +82,7 @@ class Stats:
         f64 = torch.float64
         return cls(
             torch.zeros(k, k, dtype=f64),
-            torch.zeros(n_channels, k, dtype=f64),
+            torch.zeros(k, n_channels, dtype=f64).T,
             torch.zeros(k, dtype=f64),
             0.0,
             0,
@@ -132,7 +144,9 @@ class Sums:
         """
         for HHt, part in zip(self._HHt, torch.split(h, self._widths, 1), strict=True):
             HHt += part.T @ part
-        self._HtV += h.T.to(v.dtype) @ v
+        with all_threads():
+            HtV = h.T.to(v.dtype) @ v
+        self._HtV += HtV
         self._h_sum += h.sum(dim=0)
         self._n += len(v)
 
@@ -149,9 +163,7 @@ class Sums:
             torch.split(self._h_sum.cpu(), self._widths),
             strict=True,
         )
-        return [
-            Stats(HHt.cpu(), HtV.T.contiguous(), h_sum, v_sq, self._n) for HHt, HtV, h_sum in parts
-        ]
+        return [Stats(HHt.cpu(), HtV.T, h_sum, v_sq, self._n) for HHt, HtV, h_sum in parts]
 
 
 def relative_error(W: Tensor, stats: Stats) -> float:

@@ -4,11 +4,15 @@ Threads inside operations meet after each of the thousands of small ones of a pa
 program keeps a core busy they wait for it every time (measured: fifty times as long). Positions do
 not need each other before their sums are added. Nor do they mix well with threads inside
 operations: after one of those, spans began 3 to 6 ms late.
+
+Few positions are not shared: a thread that slept wakes late (virtual machines take a millisecond,
+and a step on 1,200 positions is eight). There the two large products have threads inside.
 """
 
 from __future__ import annotations
 
 import itertools
+import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -24,15 +28,47 @@ Item = TypeVar("Item")
 Result = TypeVar("Result")
 
 
+class _Own(threading.local):
+    """What a thread knows: how many threads its operations had before they were to run on one."""
+
+    n_threads: int | None = None
+
+
+_own = _Own()
+
+
 @contextmanager
 def one_thread() -> Iterator[int]:
-    """Let every operation run on one thread; gives the number of threads there were."""
-    n_threads = torch.get_num_threads()
+    """Let every operation run on one thread; gives the number of threads there are for the work.
+
+    Within another `one_thread` it changes nothing.
+    """
+    if _own.n_threads is not None:
+        yield _own.n_threads
+        return
+    n_threads = _own.n_threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
         yield n_threads
     finally:
         torch.set_num_threads(n_threads)
+        _own.n_threads = None
+
+
+@contextmanager
+def all_threads() -> Iterator[None]:
+    """Within `one_thread`, let large operations use all threads there are for the work."""
+    n_threads = _own.n_threads
+    if n_threads is None or n_threads == 1:
+        yield
+        return
+    _own.n_threads = None
+    torch.set_num_threads(n_threads)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(1)
+        _own.n_threads = n_threads
 
 
 def side_by_side(work: Callable[[slice], Result], V: Tensor, rows: int) -> list[Result]:
@@ -80,4 +116,5 @@ def _pool(n_threads: int) -> ThreadPoolExecutor:
 
 def _prepare() -> None:
     torch.set_num_threads(1)
+    _own.n_threads = 1
     flush_denormals()
