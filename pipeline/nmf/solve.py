@@ -80,9 +80,9 @@ class Encoder:
         l1, l2 : float
             Penalties l1 Σh + ½ l2 Σh² added to ½ ‖V − H Wᵀ‖².
         """
-        # On the CPU: of so few concepts, an accelerator would have each operation waited for. In
-        # numpy, whose small operations take a fifth of torch's time, all but what its own threads
-        # would join in.
+        # On the CPU: of so few concepts, an accelerator would have each operation waited for. Small
+        # operations are numpy's, which take less than torch's; products and eigenvectors are not,
+        # for numpy's BLAS has threads of its own that wait on cores others want.
         concepts = W.detach().cpu()
         wide = concepts.double()
         gram = (wide.T @ wide).numpy()
@@ -162,7 +162,7 @@ class Ends:
     def room(cls, V: Tensor, k: int) -> Ends:
         """Make room for the ends of the positions of V (positions, channels)."""
         rows = rows_at_once(V.device, V.shape[1])
-        if len(V) <= 2 * rows:
+        if len(V) <= 2 * rows:  # threads of our own gain nothing on so few
             rows = len(V)
         elif V.device.type == "cpu":  # as many blocks for each thread
             with one_thread() as n_threads:

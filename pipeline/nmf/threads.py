@@ -5,8 +5,9 @@ program keeps a core busy they wait for it every time (measured: fifty times as 
 not need each other before their sums are added. Nor do they mix well with threads inside
 operations: after one of those, spans began 3 to 6 ms late.
 
-Few positions are not shared: a thread that slept wakes late (virtual machines take a millisecond,
-and a step on 1,200 positions is eight). There the two large products have threads inside.
+Few positions are not shared: a thread that slept wakes late (a millisecond and more, measured on a
+virtual machine, where the products of a step on 1,200 positions take three to five). There the two
+large products have threads inside.
 """
 
 from __future__ import annotations
