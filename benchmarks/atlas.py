@@ -13,7 +13,7 @@ from matplotlib.axes import Axes
 
 from benchmarks.harness import Report, Target, assets, plot, show, wants_quick
 from benchmarks.whole import REST, discover
-from pipeline import files
+from pipeline.system import files
 
 TARGETS = (Target("atlas.share_of_job", "at-most", 0.1),)
 N_IMAGES, N_QUICK, K = 1_000, 200, 50

@@ -13,14 +13,14 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from pipeline.analysis.run import Run, open_run
 from pipeline.config import make_config
 from pipeline.jobs.classify import classify
 from pipeline.jobs.export import export
 from pipeline.jobs.extract import extract
 from pipeline.jobs.factorize import factorize
 from pipeline.jobs.localize import localize
-from pipeline.jobs.prepare import prepare
-from pipeline.run import Run, open_run
+from pipeline.runs.prepare import prepare
 from pipeline.sample import CLASSES, render_scene, write_sample
 from pipeline.sample.network import IMAGE_SIZE
 from pipeline.sample.shortcut import CLASS_ID, COUNTER_EXAMPLES, LABEL

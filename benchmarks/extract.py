@@ -36,15 +36,15 @@ from benchmarks.harness import (
 )
 from benchmarks.plain import Images, dump
 from benchmarks.whole import discover_over_extract, memory_of_stages, repeat_images
-from pipeline import files
 from pipeline.config import make_config
 from pipeline.images import decode, fit_to_square
 from pipeline.jobs import extract as job
-from pipeline.jobs.prepare import prepare
-from pipeline.jobs.workspace import STAGES
-from pipeline.lanes import in_order, lanes
 from pipeline.models import cut, load_network
 from pipeline.models.runtime import Runner, compile_cut
+from pipeline.runs.prepare import prepare
+from pipeline.runs.workspace import STAGES
+from pipeline.system import files
+from pipeline.system.lanes import in_order, lanes
 
 NETWORKS = ("resnet50", "mobilenet_v2", "squeezenet1_1")
 PARTS = (*NETWORKS, "discover", "memory")

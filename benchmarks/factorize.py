@@ -30,15 +30,7 @@ import torch
 
 from benchmarks import peers
 from benchmarks.comparison import chase, draw, in_turns, judge, tabulate
-from benchmarks.contenders import (
-    OURS,
-    Array,
-    Case,
-    Contender,
-    Outcome,
-    contenders,
-    deviation,
-)
+from benchmarks.contenders import OURS, Array, Case, Contender, Outcome, contenders, deviation
 from benchmarks.from_store import factorize, repeat_shards
 from benchmarks.harness import (
     Report,
@@ -54,7 +46,7 @@ from benchmarks.harness import (
 from pipeline import nmf
 from pipeline.config import make_config
 from pipeline.jobs.extract import extract
-from pipeline.jobs.prepare import prepare
+from pipeline.runs.prepare import prepare
 from pipeline.store import ShardStore
 
 NETWORKS = ("squeezenet1_1", "mobilenet_v2")

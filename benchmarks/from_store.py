@@ -15,12 +15,10 @@ from pathlib import Path
 
 import numpy as np
 
-import stages  # noqa: F401  before torch, so that memory is shared among threads as in a stage
 from pipeline import nmf
-from pipeline.store import PositionBlocks, ShardStore, sample_by_energy
-
-ENCODING = "concordance.activations"
-MAX_PASSES = 10
+from pipeline.runs.fit import FitData, fit_concepts
+from pipeline.store import ACTIVATIONS, ShardStore
+from pipeline.system.heap import share_heap
 
 
 @dataclass(frozen=True)
@@ -40,10 +38,10 @@ def factorize(store: ShardStore, k: int, seed: int = 0) -> Timing:
     image_ids = frozenset(
         int(image_id) for arrays in store.iterate(["image_id"]) for image_id in arrays["image_id"]
     )
-    blocks = PositionBlocks(store, image_ids, nmf.Transform("none"))
-    sample = sample_by_energy(blocks, nmf.sample_size(k), seed)
-    found = nmf.fit(blocks, sample, k, seed=seed, max_passes=MAX_PASSES)
+    data = FitData(store, image_ids, seed, "none")
+    found = fit_concepts(data, (k,))
     fitted = time.perf_counter()
+    blocks = data.blocks(found.transform)
     for V in blocks:
         nmf.encode(V, found.W)
     end = time.perf_counter()
@@ -76,13 +74,14 @@ def repeat_shards(store: ShardStore, target: Path, times: int) -> ShardStore:
 
 def main(argv: Sequence[str] | None = None) -> None:
     """Factorize the shards of a folder and print the timing; without shards, only import."""
+    share_heap()
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("folder", type=Path)
     parser.add_argument("n_shards", type=int)
     parser.add_argument("k", type=int)
     given = parser.parse_args(argv)
     if given.n_shards:
-        timing = factorize(ShardStore(given.folder, ENCODING, given.n_shards), given.k)
+        timing = factorize(ShardStore(given.folder, ACTIVATIONS, given.n_shards), given.k)
         values = (timing.n_positions, timing.n_passes, timing.fit, timing.encode, timing.error)
         print(*np.round(values, 6).tolist())
 

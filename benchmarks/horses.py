@@ -19,13 +19,13 @@ from PIL import Image
 from benchmarks.harness import Report, show
 from benchmarks.masks import Maps, Mask, gaussian, raise_squashed, read_maps, size_of, true_mask
 from benchmarks.partitions import kmeans, per_image, singular
+from pipeline.analysis.image_data import ImageData
+from pipeline.analysis.objects import fine_features, finer_layers, groups_of
 from pipeline.images import Affine, between_grids, upsample
-from pipeline.jobs.objects import fine_features, finer_layers, groups_of
-from pipeline.jobs.workspace import Workspace
 from pipeline.localize import fit_fine, refine, working_shape
 from pipeline.localize.foreground import otsu
 from pipeline.localize.scores import iou
-from pipeline.maps import ImageMaps
+from pipeline.runs.workspace import Workspace
 
 
 def score_horses(report: Report, workspace: Workspace, source: Path) -> dict[str, float]:
@@ -33,7 +33,7 @@ def score_horses(report: Report, workspace: Workspace, source: Path) -> dict[str
     frame = workspace.listing.frame
     held = [row for row in frame.itertuples() if _is_reported(Path(row.path).stem)]
     image_ids = [int(row.image_id) for row in held]
-    maps = ImageMaps(workspace)
+    maps = ImageData(workspace)
     truths = [
         true_mask(maps, i, source / "masks" / f"{Path(row.path).stem}.png")
         for i, row in zip(image_ids, held, strict=True)
@@ -128,18 +128,18 @@ def _is_reported(stem: str) -> bool:
     return hashlib.sha256(stem.encode()).digest()[0] >= 128
 
 
-def _at_size(values: Maps, maps: ImageMaps, image_id: int) -> Maps:
+def _at_size(values: Maps, maps: ImageData, image_id: int) -> Maps:
     return np.asarray(Image.fromarray(values).resize(size_of(maps, image_id)))
 
 
-def _coarse(workspace: Workspace, maps: ImageMaps, image_id: int) -> Mask:
+def _coarse(workspace: Workspace, maps: ImageData, image_id: int) -> Mask:
     """The object by the concepts' own grid alone."""
-    only = ImageMaps(workspace)
+    only = ImageData(workspace)
     only.objects = replace(maps.objects, fine=None)
     return only.object_mask(image_id, refined=False)
 
 
-def _strengths(workspace: Workspace, maps: ImageMaps, shares: Maps | None) -> Maps:
+def _strengths(workspace: Workspace, maps: ImageData, shares: Maps | None) -> Maps:
     """Foreground strength of all images on the concepts' grid, with other shares if given."""
     _, H, order = read_maps(workspace, ["H"])
     coarse = maps.objects.coarse
@@ -158,7 +158,7 @@ def _relearned(workspace: Workspace, start: Maps) -> Callable[[int], Maps]:
     features, grid = fine_features(stored, layers)
     _, _, order = read_maps(workspace, ["H"])
     fine = fit_fine(features, between_grids(start[..., None], workspace.grid, grid)[..., 0])
-    maps = ImageMaps(workspace)
+    maps = ImageData(workspace)
 
     def evidence(image_id: int) -> Maps:
         shape = working_shape(*size_of(maps, image_id))
@@ -174,13 +174,13 @@ def _relearned(workspace: Workspace, start: Maps) -> Callable[[int], Maps]:
     return evidence
 
 
-def _shuffled(workspace: Workspace, maps: ImageMaps) -> Callable[[int], Maps]:
+def _shuffled(workspace: Workspace, maps: ImageData) -> Callable[[int], Maps]:
     shares = maps.objects.coarse.shares
     mixed = np.random.default_rng(0).permutation(shares.shape[1])
     return _relearned(workspace, _strengths(workspace, maps, shares[:, mixed]))
 
 
-def _from_gaussian(workspace: Workspace, maps: ImageMaps) -> Callable[[int], Maps]:
+def _from_gaussian(workspace: Workspace, maps: ImageData) -> Callable[[int], Maps]:
     strength = _strengths(workspace, maps, None)
     _, height, width = strength.shape
     bump = gaussian((height, width))

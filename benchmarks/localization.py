@@ -15,13 +15,13 @@ from matplotlib.axes import Axes
 from benchmarks.harness import Report, Target, assets, plot
 from benchmarks.horses import score_horses
 from benchmarks.parts import score_cars, score_sample
+from pipeline.analysis.objects import fit_objects
 from pipeline.config import make_config
 from pipeline.jobs.extract import extract
 from pipeline.jobs.factorize import factorize
 from pipeline.jobs.localize import localize
-from pipeline.jobs.objects import fit_objects
-from pipeline.jobs.prepare import prepare
-from pipeline.jobs.workspace import Workspace
+from pipeline.runs.prepare import prepare
+from pipeline.runs.workspace import Workspace
 
 TARGETS = (
     Target("concepts.horses.j", "at-least", 0.60),

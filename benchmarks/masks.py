@@ -12,10 +12,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.evaluation import read_truth
+from pipeline.analysis.evaluate import read_truth
+from pipeline.analysis.image_data import ImageData
 from pipeline.images import Affine, upsample
-from pipeline.jobs.workspace import Workspace
-from pipeline.maps import ImageMaps
+from pipeline.runs.workspace import Workspace
 
 Maps = NDArray[np.float32]
 Mask = NDArray[np.bool_]
@@ -24,12 +24,12 @@ SIGMA = 0.25
 """Of the centred Gaussian, in image sides: its half maximum covers a quarter of the image."""
 
 
-def size_of(maps: ImageMaps, image_id: int) -> tuple[int, int]:
+def size_of(maps: ImageData, image_id: int) -> tuple[int, int]:
     width, height = maps.entry(image_id)["size"].tolist()
     return width, height
 
 
-def true_mask(maps: ImageMaps, image_id: int, path: Path) -> Mask:
+def true_mask(maps: ImageData, image_id: int, path: Path) -> Mask:
     labels = read_truth(path, size_of(maps, image_id)).labels
     assert labels is not None
     return labels > 0

@@ -20,14 +20,14 @@ from pytorch_grad_cam.feature_factorization.deep_feature_factorization import df
 from benchmarks.cue import CueFound, K, find_cue
 from benchmarks.harness import Report, Target, assets, show
 from pipeline import nmf
+from pipeline.analysis.meaning import Meaning
+from pipeline.analysis.samples import RunSamples
 from pipeline.classify import Null, score_vectors
 from pipeline.config import make_config
-from pipeline.jobs.evidence import Evidence
 from pipeline.jobs.extract import extract
 from pipeline.jobs.factorize import factorize
-from pipeline.jobs.meaning import Meaning
-from pipeline.jobs.prepare import prepare
-from pipeline.jobs.workspace import Workspace
+from pipeline.runs.prepare import prepare
+from pipeline.runs.workspace import Workspace
 from pipeline.sample.shortcut import train_shortcut
 from pipeline.store import sample_positions
 
@@ -124,7 +124,7 @@ def _peers(workspace: Workspace, case: Case) -> dict[str, NDArray[np.float32]]:
     """Let pytorch-grad-cam factorize fit images of the same activations, at every k of `KS`."""
     if not case.with_peer:
         return {}
-    evidence = Evidence(workspace)
+    evidence = RunSamples(workspace)
     parts = [images.V for images in evidence.read(evidence.image_ids(N_PEER, "fit"))]
     maps = torch.cat(parts).permute(0, 3, 1, 2).contiguous().numpy()
     found = {}
@@ -178,7 +178,7 @@ def _false_rate(title: str, workspace: Workspace, n_tests: int) -> float:
         Share of them that pass at 0.05.
     """
     bank, cut = workspace.bank, workspace.cut
-    evidence = Evidence(workspace)
+    evidence = RunSamples(workspace)
     real = bank.transform.forward(evidence.positions)
     present = nmf.encode(real, torch.from_numpy(bank.W)) >= torch.from_numpy(bank.thresholds)
 

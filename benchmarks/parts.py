@@ -15,11 +15,11 @@ from PIL import Image
 from benchmarks.harness import Report, show
 from benchmarks.masks import Maps, gaussian, raise_squashed, read_maps, true_mask
 from benchmarks.partitions import kmeans, per_image, singular
-from pipeline.evaluation import part_scores
-from pipeline.jobs.workspace import Workspace
+from pipeline.analysis.evaluate import part_scores
+from pipeline.analysis.image_data import ImageData
 from pipeline.localize import affinities, refine, working_shape
 from pipeline.localize.scores import iou, match_parts, strongest
-from pipeline.maps import ImageMaps
+from pipeline.runs.workspace import Workspace
 
 PART_SIDE = 96
 
@@ -38,7 +38,7 @@ def score_cars(report: Report, workspace: Workspace, source: Path) -> None:
         )
     V, H, order = read_maps(workspace)
     bank = workspace.bank
-    maps = ImageMaps(workspace)
+    maps = ImageData(workspace)
     truth: dict[int, NDArray[np.int64]] = {}
     for row in workspace.listing.frame.itertuples():
         with Image.open(source / "parts" / f"{Path(row.path).stem}.png") as picture:
@@ -74,8 +74,8 @@ def score_cars(report: Report, workspace: Workspace, source: Path) -> None:
 
 def score_sample(report: Report, workspace: Workspace) -> dict[str, float]:
     """Score objects and parts of the rendered sample."""
-    root = Path(workspace.record["dataset"]["root"]).parent
-    maps, bank = ImageMaps(workspace), workspace.bank
+    root = Path(workspace.record.dataset.root).parent
+    maps, bank = ImageData(workspace), workspace.bank
     found: dict[str, list[float]] = {}
     concepts, simple, parts = [], [], []
     divisions: dict[str, list[tuple[Labels, Labels]]] = {}

@@ -17,13 +17,13 @@ from matplotlib.axes import Axes
 
 from benchmarks.harness import Report, Target, alternate, assets, plot, ratio, show, wants_quick
 from benchmarks.whole import repeat_images
-from pipeline import files
 from pipeline.config import make_config
 from pipeline.jobs.extract import choose_runner, extract
 from pipeline.jobs.factorize import factorize
 from pipeline.jobs.localize import localize
-from pipeline.jobs.prepare import prepare
-from pipeline.jobs.workspace import Workspace
+from pipeline.runs.prepare import prepare
+from pipeline.runs.workspace import Workspace
+from pipeline.system import files
 
 TARGETS = (Target("scale.two_workers_over_one", "at-most", 1.15),)
 OPTIONS = {

@@ -10,11 +10,11 @@ from statistics import median
 from typing import Any
 
 from benchmarks.harness import Watched, show, watch
-from pipeline import files
 from pipeline.config import make_config
 from pipeline.images import list_dataset
-from pipeline.jobs.prepare import prepare
-from pipeline.jobs.workspace import STAGES, Workspace
+from pipeline.runs.prepare import prepare
+from pipeline.runs.workspace import STAGES, Workspace
+from pipeline.system import files
 
 REST = "start-up and summary"
 """What a job does beside its stages."""
@@ -42,8 +42,8 @@ def repeat_images(source: Path, target: Path, n: int) -> Path:
     """
     dataset = list_dataset(source)
     for index in range(n):
-        original = dataset.root / dataset.images[index % len(dataset.images)].path
-        folder = target / original.relative_to(dataset.root).parent
+        original = dataset.source.root / dataset.images[index % len(dataset.images)].path
+        folder = target / original.relative_to(dataset.source.root).parent
         folder.mkdir(parents=True, exist_ok=True)
         (folder / f"{index:06d}_{original.name}").symlink_to(original)
     return target

@@ -12,9 +12,11 @@ from typing import Any, Literal
 
 import pydantic
 
-from pipeline.errors import UserError, suggest
+from .errors import UserError, option, suggest
+from .plugins import Kind, names
 
 Positive = pydantic.PositiveInt
+Keep = Literal["all", "heatmaps", "none"]
 
 SAMPLE = "sample"
 """Name of the bundled dataset and of the network trained on it."""
@@ -68,6 +70,9 @@ class Config(pydantic.BaseModel):
     balance: Literal["none", "image", "class"] = pydantic.Field(
         "none", description="weigh positions equally, or every image, or every class"
     )
+    plugins: tuple[str, ...] = pydantic.Field(
+        (), description="installed plug-ins that add table columns and atlas pages; comma-separated"
+    )
     workers: int = pydantic.Field(
         0, ge=0, description="processes of a local Dask cluster; 0: this process alone"
     )
@@ -81,7 +86,7 @@ class Config(pydantic.BaseModel):
     max_rejects: int | None = pydantic.Field(
         None, ge=0, description="stop once more images than this could not be read"
     )
-    keep: Literal["all", "heatmaps", "none"] = pydantic.Field(
+    keep: Keep = pydantic.Field(
         "all", description="what stays on disk: all, heatmaps (no activations), none (tables only)"
     )
     machine: Literal["same", "any"] = pydantic.Field(
@@ -100,7 +105,7 @@ class Config(pydantic.BaseModel):
             return tuple(part.strip() for part in value.split(","))
         return value
 
-    @pydantic.field_validator("aux_layers", mode="before")
+    @pydantic.field_validator("aux_layers", "plugins", mode="before")
     @classmethod
     def _split_names(cls, value: Any) -> Any:
         if isinstance(value, str):
@@ -119,6 +124,11 @@ class Config(pydantic.BaseModel):
         decisive = self.model_dump(mode="json", exclude=set(CARRIED_OUT))
         text = json.dumps(decisive, sort_keys=True)
         return hashlib.sha256(text.encode()).hexdigest()[:8]
+
+    def plugins_of(self, kind: Kind) -> list[str]:
+        """Return the plug-ins of a kind that the run takes: columns or pages."""
+        known = names(kind)
+        return [name for name in self.plugins if name in known]
 
     def max_disk_bytes(self) -> float:
         """Return the most bytes the run may take; infinite where nothing was said."""
@@ -156,10 +166,13 @@ def make_config(options: dict[str, Any]) -> Config:
     given = {name: value for name, value in options.items() if value not in ("", None)}
     for name in given:
         if name not in Config.model_fields:
-            near = suggest(name.upper(), [known.upper() for known in Config.model_fields])
-            raise UserError(f"unknown option {name.upper()}; {near or 'see make help'}")
+            known = [option(each) for each in Config.model_fields]
+            near = suggest(option(name), known)
+            raise UserError(
+                f"unknown option {option(name)}; {near or 'options: ' + ', '.join(known)}"
+            )
         if any("\ud800" <= character <= "\udfff" for character in str(given[name])):
-            raise UserError(f"{name.upper()}={given[name]!a} is not UTF-8 text; rename it")
+            raise UserError(f"{option(name)}={given[name]!a} is not UTF-8 text; rename it")
     try:
         return Config(**given)
     except pydantic.ValidationError as error:
@@ -168,7 +181,7 @@ def make_config(options: dict[str, Any]) -> Config:
         takes = Config.model_fields[name].description
         reason = first["msg"].removeprefix("Value error, ")
         raise UserError(
-            f"{name.upper()}={options[name]!s} is not possible ({reason}); it takes: {takes}"
+            f"{option(name, options[name])} is not possible ({reason}); it takes: {takes}"
         ) from error
 
 
@@ -184,20 +197,33 @@ def dump_toml(config: Config) -> str:
 
 
 def load_toml(path: Path) -> Config:
-    """Read a configuration that `dump_toml` wrote.
+    """Read the configuration of a run, which `dump_toml` wrote.
 
     Raises
     ------
     UserError
         The file is missing, or is not a configuration of this version.
     """
+    if not path.is_file():
+        raise UserError(f"{path.parent} is not a run: it has no {path.name}")
+    return make_config(read_options(path))
+
+
+def read_options(path: Path) -> dict[str, Any]:
+    """Read options from a TOML file: a run's ``config.toml``, or one written by hand.
+
+    Raises
+    ------
+    UserError
+        The file cannot be read, is no TOML, or says that it is of another kind or version.
+    """
     try:
         options = tomllib.loads(path.read_text(encoding="utf-8"))
-        found = {name: options.pop(name, value) for name, value in ENCODING.items()}
-    except FileNotFoundError as error:
-        raise UserError(f"{path.parent} is not a run: it has no {path.name}") from error
+    except OSError as error:
+        raise UserError(f"{path} cannot be read: {error.strerror}") from error
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise UserError(f"{path} is not valid TOML: {error}") from error
+    found = {name: options.pop(name, value) for name, value in ENCODING.items()}
     if found != ENCODING:
         raise UserError(f"{path} holds {found}, not {ENCODING}; this version cannot read it")
-    return make_config(options)
+    return options

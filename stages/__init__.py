@@ -1,5 +1,1 @@
-"""The jobs as commands: ``python -m stages.<name>``; each parses, calls the library, exits."""
-
-from pipeline.heap import share_heap
-
-share_heap()  # here, for importing torch already starts threads
+"""The jobs as commands: ``python -m stages.<name>``; each is a few lines above `pipeline.cli`."""

@@ -36,6 +36,7 @@ def main() -> None:
     options = [*stage_options(os.environ), *sys.argv[2:]]
     given = os.environ.pop(GIVEN, "").split()
     environment = {name: value for name, value in os.environ.items() if name not in given}
+    environment["CONCORDANCE_BY_MAKE"] = "1"  # what is to be typed is said as make takes it
     os.execve(sys.executable, [sys.executable, "-m", module, *options], environment)
 
 

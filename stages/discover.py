@@ -1,17 +1,6 @@
-"""The whole job as a command: images to concepts, tables and atlas, in one process."""
+"""The command discover: `python -m stages.discover --help`."""
 
-from __future__ import annotations
-
-import sys
-
-from pipeline.jobs.discover import discover
-from stages.cli import CONFIG_HELP, RUN_HELP, Options, command, workspace_of
-
-
-def job(options: Options) -> None:
-    """Find the concepts a network uses over a whole image dataset: all stages in order."""
-    discover(workspace_of(options))
-
+from pipeline.cli.main import main
 
 if __name__ == "__main__":
-    sys.exit(command(job, CONFIG_HELP | RUN_HELP))
+    main("discover")

@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 
 from pipeline.config import Config
-from pipeline.files import write_text
+from pipeline.system.files import write_text
 from pipeline.tables import describe
 
 ROOT = Path(__file__).resolve().parent.parent

@@ -1,18 +1,6 @@
-"""The localize stage as a command."""
+"""The command localize: `python -m stages.localize --help`."""
 
-from __future__ import annotations
-
-import sys
-
-from pipeline.jobs.carry_out import carry_out
-from pipeline.jobs.localize import localize
-from stages.cli import CONFIG_HELP, RUN_HELP, Options, command, workspace_of
-
-
-def job(options: Options) -> None:
-    """Give every image its heatmaps of the fixed concepts."""
-    carry_out(workspace_of(options), {"localize": localize})
-
+from pipeline.cli.main import main
 
 if __name__ == "__main__":
-    sys.exit(command(job, CONFIG_HELP | RUN_HELP))
+    main("localize")

@@ -163,9 +163,9 @@ def ask(tables: Mapping[str, pd.DataFrame]) -> Callable[[str], pd.DataFrame]:
     """Give a function that runs DuckDB queries over tables; columns they lack are null."""
     database = duckdb.connect()
     for name, table in tables.items():
-        columns = [column for column, _, _ in TABLES[name][1]]
+        columns = TABLES[name].column_names
         assert set(table.columns) <= set(columns), name
-        database.register(name, to_arrow(name, table.reindex(columns=columns)))
+        database.register(name, to_arrow(TABLES[name], table.reindex(columns=columns)))
     return lambda query: database.execute(query).df()
 
 

@@ -34,6 +34,12 @@ def denormals() -> Iterator[None]:
     torch.set_flush_denormal(False)
 
 
+@pytest.fixture(autouse=True)
+def words(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let every test begin as a call from Python."""
+    monkeypatch.delenv("CONCORDANCE_CALLED_FROM", raising=False)
+
+
 @pytest.fixture(scope="session")
 def assets() -> Path:
     """Folder of real weights and images (`weights/`, `images/`); skips where it is missing."""

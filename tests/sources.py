@@ -19,5 +19,8 @@ def read_sources(*folders: str) -> dict[str, ast.Module]:
     return sources
 
 
+PACKAGE = "pipeline"
+"""Folder of the library, and its name in a checkout."""
+
 SOURCES = read_sources("pipeline", "stages", "benchmarks")
 MODULES = {name.rsplit(".", depth)[0] for name in SOURCES for depth in range(name.count(".") + 1)}

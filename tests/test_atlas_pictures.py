@@ -12,8 +12,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from pipeline.atlas.colours import as_hex, seen_apart
-from pipeline.atlas.pictures import (
+from pipeline.atlas.sheets import Entry, book, concept_sheet
+from pipeline.pictures.colours import as_hex, seen_apart
+from pipeline.pictures.composites import (
     composite,
     concept_colours,
     overlay,
@@ -21,8 +22,7 @@ from pipeline.atlas.pictures import (
     spotlight,
     with_legend,
 )
-from pipeline.atlas.sheets import Entry, book, concept_sheet
-from pipeline.atlas.typeset import Style, clean, elide, width_of, wrap
+from pipeline.pictures.typeset import Style, clean, elide, width_of, wrap
 from tests.atlas_fixture import NASTY
 
 RNG = np.random.default_rng(0)

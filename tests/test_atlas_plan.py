@@ -14,10 +14,11 @@ from hypothesis import strategies as st
 from pipeline.atlas import formats
 from pipeline.atlas.catalogue import catalogue
 from pipeline.atlas.charts import Series, bars, histogram, line_chart, waterfall
+from pipeline.atlas.class_facts import class_facts
 from pipeline.atlas.layout import concept_map, label_places
 from pipeline.atlas.media import square_around
 from pipeline.atlas.selection import POOL, Examples, choose
-from pipeline.atlas.views.classes import class_facts, class_view
+from pipeline.atlas.views.classes import class_view
 from pipeline.atlas.views.image import image_view
 from pipeline.atlas.views.overview import overview
 from tests.atlas_fixture import NOTHING, ask, synthetic

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from PIL import Image
 
-from pipeline.atlas import png
+from pipeline.pictures import png
 
 SIDES = st.integers(1, 40)
 PIXELS = st.one_of(

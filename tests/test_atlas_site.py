@@ -85,7 +85,7 @@ def data() -> AtlasData:
 @pytest.fixture(scope="module")
 def site(data, tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("site")
-    build_atlas(data, folder, n_examples=4, workers=2)
+    build_atlas(data, folder, n_examples=4)
     return folder
 
 
@@ -251,7 +251,7 @@ def test_a_concept_page_says_what_the_tables_say(pages, data):
 
 
 def test_the_same_input_makes_the_same_bytes_whatever_the_workers(data, site, tmp_path):
-    build_atlas(data, tmp_path, n_examples=4, workers=1)
+    build_atlas(data, tmp_path, n_examples=4)
     assert files_of(tmp_path) == files_of(site)
 
 
@@ -278,7 +278,7 @@ def test_only_images_that_are_shown_are_read(data, tmp_path):
     counted = replace(
         many, read_image=lambda image_id: read.append(image_id) or many.read_image(image_id)
     )
-    build_atlas(counted, tmp_path, n_examples=4, workers=1)
+    build_atlas(counted, tmp_path, n_examples=4)
     assert len(read) == len(set(read)) <= 3 * 10
     assert set(read) == {int(path.stem) for path in (tmp_path / "media").glob("*.js")}
 

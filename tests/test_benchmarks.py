@@ -28,7 +28,7 @@ from benchmarks import (
 )
 from benchmarks.harness import Report, Target
 from pipeline.nmf import encode
-from pipeline.store import ShardStore
+from pipeline.store import ACTIVATIONS, ShardStore
 
 BAR = re.compile(
     r"BAR (?P<name>[a-z0-9_.]+) (?P<value>-|nan|inf|-?\d+\.\d{4}) (?P<sense>at-least|at-most)"
@@ -188,7 +188,7 @@ def store(tmp_path: Path) -> ShardStore:
     """Shards of 20 images each, 5 × 5 positions × 24 channels made of 6 sparse concepts."""
     generator = np.random.default_rng(0)
     W = generator.random((24, 6)) * (generator.random((24, 6)) < 0.5)
-    store = ShardStore(tmp_path / "store", from_store.ENCODING, 2)
+    store = ShardStore(tmp_path / "store", ACTIVATIONS, 2)
     for index in range(2):
         H = generator.random((500, 6)) * (generator.random((500, 6)) < 0.4)
         V = (H @ W.T + 0.01 * generator.random((500, 24))).reshape(20, 5, 5, 24)

@@ -14,8 +14,8 @@ from benchmarks import localization, masks, partitions
 from benchmarks.harness import Report
 from benchmarks.horses import score_horses
 from benchmarks.parts import PART_SIDE, score_cars, score_sample
-from pipeline.jobs.workspace import Workspace
-from pipeline.maps import ImageMaps
+from pipeline.analysis.image_data import ImageData
+from pipeline.runs.workspace import Workspace
 from pipeline.sample import write_sample
 
 
@@ -38,7 +38,7 @@ def outcomes(printed: str) -> dict[str, float]:
 def test_objects_are_scored_on_one_half_of_the_images(
     workspace: Workspace, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    maps, shares, n_reported = ImageMaps(workspace), [], 0
+    maps, shares, n_reported = ImageData(workspace), [], 0
     (tmp_path / "masks").mkdir()
     for row in workspace.listing.frame.itertuples():
         stem = Path(row.path).stem
@@ -72,7 +72,7 @@ def test_objects_are_scored_on_one_half_of_the_images(
 def test_parts_are_scored_as_a_division_of_the_foreground(
     workspace: Workspace, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    maps = ImageMaps(workspace)
+    maps = ImageData(workspace)
     (tmp_path / "parts").mkdir()
     for row in workspace.listing.frame.itertuples():
         found = maps.concept_map(int(row.image_id), (PART_SIDE, PART_SIDE), 1.0)
@@ -99,7 +99,7 @@ def test_the_sample_is_scored_against_its_own_masks(
     report = Report([each for each in localization.TARGETS if each.name in names])
     found = score_sample(report, workspace)
     report.finish()
-    root = Path(workspace.record["dataset"]["root"]).parent
+    root = Path(workspace.record.dataset.root).parent
     shares = [
         (np.asarray(Image.open(path)) > 0).mean() for path in (root / "objects").rglob("*.png")
     ]

@@ -15,9 +15,9 @@ from pipeline.classify import (
     Null,
     benjamini_hochberg,
     contributions,
-    evidence,
     score_vectors,
     split,
+    unit_logits,
 )
 from pipeline.classify.null import among_others, nearest
 from pipeline.classify.splits import without
@@ -121,14 +121,14 @@ def test_a_vector_scores_as_the_head_scores_it_everywhere(model: str) -> None:
     assert torch.allclose(score_vectors(layer, vectors), layer.head(tiled), atol=1e-4)
 
 
-def test_evidence_goes_through_the_linear_part_of_the_decoder() -> None:
+def test_unit_logits_go_through_the_linear_part_of_the_decoder() -> None:
     layer = make_cut("resnet18")
     bank = make_bank(layer.channels, 4, "split")
     W = torch.from_numpy(bank.W)
     positive, negative = W.chunk(2)
     assert layer.linear is not None
     expected = layer.linear[0] @ (positive - negative)
-    assert torch.allclose(evidence(layer, bank.transform, W), expected, atol=1e-5)
+    assert torch.allclose(unit_logits(layer, bank.transform, W), expected, atol=1e-5)
 
 
 def planted(

@@ -7,8 +7,8 @@ import pandas as pd
 import pytest
 from scipy.stats import fisher_exact
 
+from pipeline.classify.statistics import fisher, mantel_haenszel, newcombe
 from pipeline.tables import best_labels, error_rows, label_rows
-from pipeline.tables.labels import fisher, mantel_haenszel, newcombe
 
 
 def test_labels_show_where_the_network_fails() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 from pathlib import Path
+from typing import Never
 
 import numpy as np
 import pytest
@@ -12,11 +13,12 @@ import torch
 from PIL import Image
 from safetensors.torch import save_file
 
-from stages import clean, compare, concepts, discover, explain, layers, status, verify
-from stages.cli import CONFIG_HELP, RUN_HELP, Options, command, parse, workspace_of
+from pipeline.cli.main import run
+from pipeline.cli.options import OF_A_RUN, parse
+from pipeline.runs.workspace import Workspace
+from tests.calling import call
 
 ROOT = Path(__file__).resolve().parent.parent
-DISCOVER = CONFIG_HELP | RUN_HELP
 
 
 @pytest.fixture
@@ -33,7 +35,7 @@ def images(tmp_path: Path) -> Path:
 def wrong(capsys: pytest.CaptureFixture[str], options: dict[str, str]) -> str:
     """Call discover with options that cannot work; return its one sentence."""
     argv = [f"--{name.replace('_', '-')}={value}" for name, value in options.items()]
-    assert command(discover.job, DISCOVER, argv) == 2
+    assert call("discover", argv) == 2
     printed = capsys.readouterr()
     assert printed.out == ""
     lines = printed.err.strip().splitlines()
@@ -134,47 +136,47 @@ def test_no_network_ends_in_a_sentence_that_says_what_to_pass(
         monkeypatch.setenv(name, "http://127.0.0.1:9")
     options = {"dataset": str(images), "model": "squeezenet1_1", "run": str(tmp_path / "run")}
     argv = [f"--{name}={value}" for name, value in options.items()]
-    assert command(discover.job, DISCOVER, argv) == 2
+    assert call("discover", argv) == 2
     printed = capsys.readouterr()
     assert printed.out.startswith("Downloading")  # torchvision's own code was at work
     assert printed.err.startswith("error: ")
-    assert "WEIGHTS=<file>" in printed.err
+    assert "WEIGHTS" in printed.err
 
 
 def test_a_stray_word_is_not_taken_for_an_option(capsys: pytest.CaptureFixture[str]) -> None:
-    assert command(discover.job, DISCOVER, ["word"]) == 2
+    assert call("discover", ["word"]) == 2
     assert "unknown option WORD" in capsys.readouterr().err
-    assert command(discover.job, DISCOVER, ["IMAGE_SIZE=96"]) == 2
+    assert run("discover", ["IMAGE_SIZE=96"], "concordance") == 2
     assert "IMAGE_SIZE=96: write it as --image-size=96" in capsys.readouterr().err
 
 
 def test_empty_values_are_not_given() -> None:
-    assert parse("", DISCOVER, ["--k=", "--seed=3"]) == {"seed": "3"}
+    assert parse("discover", "", OF_A_RUN, ["--k=", "--seed=3"]) == {"seed": "3"}
 
 
-@pytest.mark.parametrize("job", [status.job, verify.job, concepts.job, clean.job])
-def test_commands_on_a_run_need_one(job: object, capsys: pytest.CaptureFixture[str]) -> None:
-    assert command(job, RUN_HELP, []) == 2  # type: ignore[arg-type]
+@pytest.mark.parametrize("name", ["status", "verify", "concepts", "clean"])
+def test_commands_on_a_run_need_one(name: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert call(name) == 2
     assert "RUN is missing" in capsys.readouterr().err
-    assert command(job, RUN_HELP, ["--run=nowhere"]) == 2  # type: ignore[arg-type]
+    assert call(name, {"run": "nowhere"}) == 2
     assert "RUN=nowhere is not a run" in capsys.readouterr().err
 
 
 def test_clean_removes_runs_alone(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (tmp_path / "precious").mkdir()
-    assert command(clean.job, RUN_HELP, [f"--run={tmp_path / 'precious'}"]) == 2
+    assert call("clean", [f"--run={tmp_path / 'precious'}"]) == 2
     assert (tmp_path / "precious").exists()
     assert "is not a run" in capsys.readouterr().err
 
 
 def test_compare_needs_two(capsys: pytest.CaptureFixture[str]) -> None:
-    assert command(compare.job, compare.OPTIONS, []) == 2
+    assert call("compare", []) == 2
     assert "A is missing" in capsys.readouterr().err
 
 
 def test_layers_are_listed_with_the_one_auto_takes(capsys: pytest.CaptureFixture[str]) -> None:
     argv = ["--model=squeezenet1_1", "--weights=random", "--image-size=64"]
-    assert command(layers.job, layers.OPTIONS, argv) == 0
+    assert call("layers", argv) == 0
     lines = capsys.readouterr().out.splitlines()
     chosen = [line for line in lines if "(LAYER=auto)" in line]
     assert len(chosen) == 1
@@ -186,7 +188,7 @@ def test_one_image_is_explained_by_itself(
     images: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     argv = [f"--image={images / '0.png'}", "--model=sample", "--k=3", f"--out={tmp_path / 'x.png'}"]
-    assert command(explain.job, explain.OPTIONS, argv) == 0
+    assert call("explain", argv) == 0
     assert "the network sees:" in capsys.readouterr().out
     with Image.open(tmp_path / "x.png") as picture:
         assert picture.width > 100
@@ -196,7 +198,7 @@ def test_one_image_is_explained_by_itself(
     ("argv", "sentence"),
     [
         ([], "IMAGE is missing"),
-        (["--image=nowhere.png"], "IMAGE=nowhere.png cannot be used: file unreadable"),
+        (["--image=nowhere.png"], "nowhere.png cannot be used: file unreadable"),
         (["--image={images}/0.png", "--k=2,3"], "K=2,3 is not possible for one image"),
         (["--image={images}/0.png", "--k=999"], "K=999 is more than one image allows"),
     ],
@@ -204,7 +206,7 @@ def test_one_image_is_explained_by_itself(
 def test_explain_refuses_what_it_cannot_do(
     images: Path, capsys: pytest.CaptureFixture[str], argv: list[str], sentence: str
 ) -> None:
-    assert command(explain.job, explain.OPTIONS, [each.format(images=images) for each in argv]) == 2
+    assert call("explain", [each.format(images=images) for each in argv]) == 2
     assert sentence in capsys.readouterr().err
 
 
@@ -221,13 +223,16 @@ def test_every_command_says_what_it_takes(stage: str) -> None:
 
 
 def test_an_interrupt_leaves_a_run_that_goes_on(
-    images: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    images: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    def job(options: Options) -> None:
-        with workspace_of(options).stage("extract"):
-            raise KeyboardInterrupt
+    def interrupted(workspace: Workspace, shards: list[int]) -> Never:
+        raise KeyboardInterrupt
 
-    argv = [f"--dataset={images}", "--model=sample", f"--run={tmp_path / 'run'}"]
-    assert command(job, DISCOVER, argv) == 130
+    monkeypatch.setattr("pipeline.jobs.extract.extract", interrupted)
+    options = {"dataset": images, "model": "sample", "run": tmp_path / "run"}
+    assert call("discover", options) == 130
     assert "can be resumed" in capsys.readouterr().err
     assert '"failed"' in (tmp_path / "run" / "run.json").read_text()

@@ -23,15 +23,15 @@ def test_strings_as_make_gives_them_become_typed_values() -> None:
 @pytest.mark.parametrize(
     ("options", "sentence"),
     [
-        ({"kay": "3"}, "unknown option KAY; "),
-        ({"modle": "resnet50"}, "unknown option MODLE; did you mean 'MODEL'?"),
-        ({"k": "0"}, "K=0 is not possible"),
-        ({"k": "some"}, "K=some is not possible"),
-        ({"resize": "stretch"}, "RESIZE=stretch is not possible"),
-        ({"shard": "3/3"}, "SHARD=3/3 is not possible (part i of n needs 0 <= i < n)"),
-        ({"max_disk": "much"}, "MAX_DISK=much is not possible"),
-        ({"seed": "-1"}, "SEED=-1 is not possible"),
-        ({"dataset": "a\udcff"}, "DATASET='a\\udcff' is not UTF-8 text; rename it"),
+        ({"kay": "3"}, "unknown option kay; "),
+        ({"modle": "resnet50"}, "unknown option modle; did you mean 'model'?"),
+        ({"k": "0"}, "k='0' is not possible"),
+        ({"k": "some"}, "k='some' is not possible"),
+        ({"resize": "stretch"}, "resize='stretch' is not possible"),
+        ({"shard": "3/3"}, "shard='3/3' is not possible (part i of n needs 0 <= i < n)"),
+        ({"max_disk": "much"}, "max_disk='much' is not possible"),
+        ({"seed": "-1"}, "seed='-1' is not possible"),
+        ({"dataset": "a\udcff"}, "dataset='a\\udcff' is not UTF-8 text; rename it"),
     ],
 )
 def test_wrong_options_are_one_clear_sentence(options: dict[str, str], sentence: str) -> None:

@@ -14,8 +14,7 @@ from pipeline.models import cut, load_network
 from pipeline.models.runtime import compile_cut
 from pipeline.nmf import data
 from pipeline.sample import write_sample
-from stages import discover
-from stages.cli import CONFIG_HELP, RUN_HELP, command
+from tests.calling import call
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device here")
 
@@ -89,7 +88,7 @@ def test_a_whole_run(tmp_path: Path) -> None:
         run = tmp_path / device
         argv = [f"--dataset={tmp_path / 'sample' / 'images'}", "--model=sample", f"--run={run}"]
         argv += [f"--device={device}", "--k=6", "--precision=fp32"]
-        assert command(discover.job, CONFIG_HELP | RUN_HELP, argv) == 0
+        assert call("discover", argv) == 0
         found.append(open_run(run).table("concepts"))
     a, b = (pd.DataFrame(frame).sort_values("concept_id") for frame in found)
     np.testing.assert_allclose(a["energy"], b["energy"], rtol=0.01, atol=1e-3)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import AbstractContextManager
 from pathlib import Path
 
@@ -19,21 +19,20 @@ from numpy.typing import NDArray
 from PIL import Image
 from pytorch_grad_cam.feature_factorization.deep_feature_factorization import dff
 
+from pipeline.analysis.run import Run, open_run
 from pipeline.config import make_config
 from pipeline.errors import UserError
-from pipeline.jobs.discover import discover
+from pipeline.jobs.discover import discover_run
 from pipeline.jobs.extract import extract
 from pipeline.jobs.factorize import factorize
 from pipeline.jobs.localize import localize
-from pipeline.jobs.prepare import prepare
-from pipeline.jobs.workspace import Workspace
 from pipeline.localize.scores import iou, match_parts, strongest
-from pipeline.run import Run, open_run
+from pipeline.runs.prepare import prepare
+from pipeline.runs.workspace import Workspace
 from pipeline.sample import PARTS, write_sample
 from pipeline.store import ShardStore
-from pipeline.tables import TABLES, schema
-from stages import compare, concepts, evaluate, status, verify
-from stages.cli import Options, command
+from pipeline.tables import TABLES
+from tests.calling import call
 
 N_IMAGES = 360
 SIDE = 80
@@ -51,7 +50,7 @@ def sample(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def run(sample: Path, tmp_path_factory: pytest.TempPathFactory) -> Run:
     folder = tmp_path_factory.mktemp("runs") / "sample"
     options = {"dataset": str(sample / "images"), "model": "sample", "k": "12,16"}
-    discover(prepare(make_config(options), folder))
+    discover_run(prepare(make_config(options), folder))
     return open_run(folder)
 
 
@@ -68,7 +67,7 @@ def test_every_file_of_the_contract_is_there(run: Run) -> None:
 def test_every_table_has_its_schema_and_real_rows(run: Run) -> None:
     for name in TABLES:
         table = pq.read_table(run.folder / "tables" / f"{name}.parquet")
-        assert table.schema.equals(schema(name), check_metadata=True), name
+        assert table.schema.equals(TABLES[name].schema(), check_metadata=True), name
         assert len(table) > 0 or name == "rejected"
         for column in table.schema.names:
             values = table[column]
@@ -155,24 +154,22 @@ def test_objects_are_found(run: Run, sample: Path) -> None:
 
 
 def test_commands_on_a_run(run: Run, sample: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    def printed(job: Callable[[Options], None], **options: Path) -> str:
-        argv = [f"--{name}={value}" for name, value in options.items()]
-        assert command(job, dict.fromkeys(options, ""), argv) == 0
+    def printed(name: str, **options: Path) -> str:
+        assert call(name, options) == 0
         return capsys.readouterr().out
 
-    scores = printed(evaluate.job, run=run.folder, masks=sample / "objects")
+    scores = printed("evaluate", run=run.folder, masks=sample / "objects")
     overall = re.search(r"^all +360 +([\d.]+)", scores, re.MULTILINE)
     assert overall is not None
     assert 0.2 < float(overall[1]) < 1
-    assert re.search(r"all \d+ files of .* are as", printed(verify.job, run=run.folder))
-    assert printed(status.job, run=run.folder).count("done") == 6
-    listed = printed(concepts.job, run=run.folder)
+    assert re.search(r"all \d+ files of .* are as", printed("verify", run=run.folder))
+    assert printed("status", run=run.folder).count("done") == 6
+    listed = printed("concepts", run=run.folder)
     assert f"{len(run.table('concepts'))} concepts of sample parts, 360 images" in listed
-    matched = printed(compare.job, a=run.folder, b=run.folder)
+    matched = printed("compare", a=run.folder, b=run.folder)
     assert matched.count(" 1.000") == len(run.table("concepts"))
-    with_masks_of_others = {"run": str(run.folder), "masks": str(run.folder)}
-    with pytest.raises(UserError, match="says nothing of any image"):
-        evaluate.job(with_masks_of_others)
+    assert call("evaluate", {"run": run.folder, "masks": run.folder}) == 2
+    assert "says nothing of any image" in capsys.readouterr().err
 
 
 def test_calls_of_the_contract(run: Run, sample: Path) -> None:
@@ -209,7 +206,7 @@ def test_calls_of_the_contract(run: Run, sample: Path) -> None:
         (lambda run: run.table("concept"), "there is no table 'concept'; did you mean 'concepts'"),
         (lambda run: run.heatmap(1), "there is no image 1 in"),
         (lambda run: run.heatmap(run.table("images").image_id[0], 99), "there is no concept 99"),
-        (lambda run: run.explain("nowhere.jpg"), "IMAGE=nowhere.jpg cannot be used"),
+        (lambda run: run.explain("nowhere.jpg"), "nowhere.jpg cannot be used"),
         (lambda run: run.explain(np.zeros((3, 3))), "an image is uint8 (height, width, 3)"),
     ],
 )
@@ -230,7 +227,7 @@ def contents(folder: Path) -> dict[str, bytes]:
 
 def test_a_second_call_changes_nothing(run: Run) -> None:
     before = contents(run.folder)
-    discover(Workspace.open(run.folder))
+    discover_run(Workspace.open(run.folder))
     assert contents(run.folder) == before
 
 
@@ -247,16 +244,16 @@ def test_a_lost_shard_is_made_again_as_it_was(run: Run, tmp_path: Path) -> None:
     before = contents(copy)
     for store in ("activations", "heatmaps"):
         (copy / store / "shard-00000.h5").unlink()
-    discover(Workspace.open(copy))
+    discover_run(Workspace.open(copy))
     assert contents(copy) == before
 
 
 @pytest.mark.parametrize(
     ("options", "sentence"),
     [
-        ({"seed": "1"}, "was made with SEED=0, now it is 1; pass another RUN"),
-        ({"k": "8"}, "was made with K=[12, 16], now it is [8]"),
-        ({"resize": "crop"}, "was made with RESIZE=squash, now it is crop"),
+        ({"seed": "1"}, "was made with seed=0, now it is 1; pass another run"),
+        ({"k": "8"}, "was made with k=[12, 16], now it is [8]"),
+        ({"resize": "crop"}, "was made with resize=squash, now it is crop"),
     ],
 )
 def test_a_run_is_not_mixed_with_another(
@@ -362,7 +359,7 @@ def test_a_rejected_image_is_listed_and_the_rest_goes_on(sample: Path, tmp_path:
     (folder / "car" / "empty.jpg").touch()
     (folder / "car" / "<b>text.jpg").write_text("not an image")
     options = {"dataset": str(folder), "model": "sample", "k": "5"}
-    discover(prepare(make_config(options), tmp_path / "run"))
+    discover_run(prepare(make_config(options), tmp_path / "run"))
     run = open_run(tmp_path / "run")
     assert run.table("rejected").to_numpy().tolist() == [
         ["car/<b>text.jpg", "not an image"],
@@ -370,8 +367,8 @@ def test_a_rejected_image_is_listed_and_the_rest_goes_on(sample: Path, tmp_path:
     ]
     assert len(run.table("images")) == 60
     options["max_rejects"] = "1"
-    with pytest.raises(UserError, match="2 images could not be read, more than MAX_REJECTS=1"):
-        discover(prepare(make_config(options), tmp_path / "strict"))
+    with pytest.raises(UserError, match="2 images could not be read, more than max_rejects=1"):
+        discover_run(prepare(make_config(options), tmp_path / "strict"))
 
 
 def test_signed_activations_are_split(sample: Path, tmp_path: Path) -> None:

@@ -8,16 +8,15 @@ from pathlib import Path
 
 import pytest
 
-from pipeline import files
 from pipeline.config import Config, make_config
 from pipeline.errors import UserError
 from pipeline.images import list_dataset
-from pipeline.jobs.carry_out import carry_out
-from pipeline.jobs.discover import JOBS
-from pipeline.jobs.estimate import Estimate, estimate, probe
-from pipeline.jobs.prepare import prepare
-from pipeline.jobs.workspace import Workspace
+from pipeline.jobs.execute import execute
+from pipeline.runs.estimate import Estimate, estimate, probe
+from pipeline.runs.prepare import prepare
+from pipeline.runs.workspace import Workspace
 from pipeline.store import make_listing
+from pipeline.system import files
 from tests.faults.jobs import Case
 
 PRODUCTS = ("activations", "heatmaps", "tables", "atlas", "bank")
@@ -54,7 +53,7 @@ def test_what_does_not_fit_is_refused_with_numbers(case: Case, tmp_path: Path) -
         prepare(*options(case, tmp_path / "disk", max_disk="5MB"))
     assert "the run may take up to 0." in str(caught.value)
     assert "(activations 0.0" in str(caught.value)
-    assert "but MAX_DISK=5MB; pass LIMIT=" in str(caught.value)
+    assert "but max_disk='5MB'; see limit" in str(caught.value)
     with pytest.raises(UserError, match=r"9000 workers of \d+\.\d+ GB of memory .* GB are free"):
         prepare(*options(case, tmp_path / "memory", workers="9000"))
     assert list(tmp_path.iterdir()) == []
@@ -81,9 +80,9 @@ def test_a_run_stops_where_it_has_come_to_more(case: Case) -> None:
     run = case.copy("too-much")
     (run / "tables" / "objects.parquet").unlink()
     config = replace_max_disk(Workspace.open(run).config, "1MB")
-    with pytest.raises(UserError, match=r"come to 0\.\d+ GB with export, more than MAX_DISK=1MB"):
-        carry_out(prepare(config, run), JOBS)
-    carry_out(prepare(replace_max_disk(config, "1GB"), run), JOBS)
+    with pytest.raises(UserError, match=r"come to 0\.\d+ GB with export, more than max_disk='1MB'"):
+        execute(prepare(config, run))
+    execute(prepare(replace_max_disk(config, "1GB"), run))
 
 
 def replace_max_disk(config: Config, most: str) -> Config:

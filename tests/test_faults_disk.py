@@ -15,11 +15,11 @@ from pathlib import Path
 
 import pytest
 
-from pipeline import files
-from pipeline.jobs.products import check_files, to_make
-from pipeline.jobs.workspace import Workspace
-from stages import clean, status, verify
-from stages.cli import RUN_HELP, Options, command
+from pipeline.runs.integrity import check_files
+from pipeline.runs.plan import to_make
+from pipeline.runs.workspace import Workspace
+from pipeline.system import files
+from tests.calling import call
 from tests.faults.jobs import ROOT, Case, assert_equal, contents
 from tests.test_faults_kill import landed, steps
 
@@ -40,14 +40,14 @@ def fail_along(case: Case, name: str, chosen: list[tuple[str, str, int]], **how:
     """Let one run fail again and again, each time further on; then let it end."""
     options = case.run(name)
     run = Path(str(options["run"]))
-    for number, (call, path, at) in enumerate(chosen):
+    for number, (kind, path, at) in enumerate(chosen):
         if landed(run, path):
             continue
         error = list(ERRORS)[number % 2]
-        is_folder = call == "fsync" and not Path(path).suffix
-        pattern = path if is_folder or call == "rename" else f"{path}{files.TEMPORARY}*"
-        ended = case.servers[0].job(options, call=call, path=pattern, at=at, error=error, **how)
-        assert ended.code == 2, (call, path, ended.printed)
+        is_folder = kind == "fsync" and not Path(path).suffix
+        pattern = path if is_folder or kind == "rename" else f"{path}{files.TEMPORARY}*"
+        ended = case.servers[0].job(options, call=kind, path=pattern, at=at, error=error, **how)
+        assert ended.code == 2, (kind, path, ended.printed)
         check_error(ended.printed, error, "" if is_folder else path)
         assert files.leftovers(run) == []
     ended = case.servers[0].job(options)
@@ -167,7 +167,7 @@ def test_leftovers_are_removed_and_locks_of_the_dead_do_not_hold(case: Case) -> 
     for name in ("run.json", "activations/shard-00000.h5", "atlas/media/x.jpg"):
         (run / f"{name}{files.TEMPORARY}4242").write_bytes(b"half")
     (run / "logs" / "writer.lock").write_text("process 4242 on elsewhere since yesterday")
-    assert command(verify.job, RUN_HELP, [f"--run={run}"]) == 2
+    assert call("verify", [f"--run={run}"]) == 2
     ended = case.servers[0].job(case.options | {"run": run})
     assert ended.code == 0, ended.printed
     assert_equal(run, case.expected)
@@ -186,7 +186,7 @@ def test_two_jobs_in_one_folder(case: Case) -> None:
         assert holder is not None, second.printed
         assert second.code == 2
         assert holder[2] == os.uname().nodename
-        assert command(clean.job, RUN_HELP, [f"--run={run}"]) == 2
+        assert call("clean", [f"--run={run}"]) == 2
         os.kill(int(holder[1]), signal.SIGCONT)
         assert first.result().code == 0, first.result().printed
     assert_equal(run, case.expected)
@@ -225,20 +225,20 @@ def test_parts_side_by_side_make_what_one_job_makes(case: Case) -> None:
 
 
 def test_status_says_what_is_left(case: Case, capsys: pytest.CaptureFixture[str]) -> None:
-    def printed(job: Callable[[Options], None]) -> str:
-        command(job, RUN_HELP, [f"--run={run}"])
+    def printed(name: str) -> str:
+        call(name, {"run": run})
         return capsys.readouterr().out
 
     run = case.copy("status")
-    assert printed(status.job).count(" done ") == 6
+    assert printed("status").count(" done ") == 6
     (run / "heatmaps" / "shard-00001.h5").unlink()
     shutil.rmtree(run / "atlas")
-    told = printed(status.job)
+    told = printed("status")
     assert re.search(r"localize +to do", told)
     assert re.search(r"heatmaps +2 of 3 shards", told)
     assert re.search(r"atlas +0 of 1 written", told)
     assert f"to go on: make discover RUN={run}" in told
-    named = printed(verify.job)
+    named = printed("verify")
     assert f"bad  {run / 'heatmaps' / 'shard-00001.h5'}: is missing" in named
     assert f"bad  {run / 'atlas' / 'atlas.json'}: is missing" in named
 
@@ -246,7 +246,7 @@ def test_status_says_what_is_left(case: Case, capsys: pytest.CaptureFixture[str]
 def test_clean_leaves_what_is_not_the_runs(case: Case) -> None:
     run = case.copy("clean")
     (run / "notes.txt").write_text("mine")
-    assert command(clean.job, RUN_HELP, [f"--run={run}"]) == 0
+    assert call("clean", [f"--run={run}"]) == 0
     assert [path.name for path in run.iterdir()] == ["notes.txt"]
     other = case.servers[0].job(case.options | {"run": run})
     assert other.code == 2

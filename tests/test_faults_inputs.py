@@ -22,18 +22,17 @@ import torch
 from hypothesis import given, settings
 from PIL import Image
 
+from pipeline.analysis.run import open_run
 from pipeline.config import make_config
 from pipeline.errors import UserError
 from pipeline.images import DecodeError, decode_bytes, list_dataset
-from pipeline.jobs.carry_out import carry_out
-from pipeline.jobs.discover import discover
+from pipeline.jobs.discover import discover_run
+from pipeline.jobs.execute import execute
 from pipeline.jobs.extract import extract, list_rejected
-from pipeline.jobs.prepare import prepare
-from pipeline.jobs.workspace import Workspace
-from pipeline.run import open_run
+from pipeline.runs.prepare import prepare
+from pipeline.runs.workspace import Workspace
 from pipeline.sample.network import WEIGHTS
-from stages import discover as discovering
-from stages.cli import CONFIG_HELP, RUN_HELP, command
+from tests.calling import call
 
 NAMES = [
     b"new\nline.png",
@@ -82,7 +81,7 @@ def test_names_and_links_come_through_the_whole_job(tmp_path: Path) -> None:
     (base / "another way").symlink_to(base / "one")
     os.mkfifo(base / "one" / "pipe.png")
     (base / "one" / "gone.png").symlink_to(base / "nowhere")
-    discover(begin(base, tmp_path / "run;touch x", keep="heatmaps"))
+    discover_run(begin(base, tmp_path / "run;touch x", keep="heatmaps"))
     run = open_run(tmp_path / "run;touch x")
     images = run.table("images")
     assert len(images) == 2 * len(NAMES)
@@ -93,7 +92,7 @@ def test_names_and_links_come_through_the_whole_job(tmp_path: Path) -> None:
     assert not images.path.str.startswith("another").any()
     pictures = {os.fsdecode(name): index for index, name in enumerate(NAMES)} | {"%FF%FE.png": 0}
     for row in images.itertuples():
-        index = pictures[run.workspace.image_file(row.path).name]
+        index = pictures[run.workspace.source.file(row.path).name]
         assert np.array_equal(run.image(row.image_id), np.asarray(picture(index)))
     assert dict(run.table("rejected").to_numpy().tolist()) == {
         "one/%FF%FE.png": "its name, escaped, is that of another file",
@@ -205,12 +204,12 @@ def write_broken(base: Path, n_good: int) -> None:
 def test_images_that_cannot_be_read_are_listed_with_the_reason(tmp_path: Path) -> None:
     write_broken(tmp_path / "images", 8)
     workspace = begin(tmp_path / "images", tmp_path / "run")
-    carry_out(workspace, {"extract": extract})
+    execute(workspace, {"extract": extract})
     found = {entry.path: entry.reason for entry in list_rejected(workspace)}
     assert found.keys() == BROKEN.keys()
     for name, (_, reason) in BROKEN.items():
         assert found[name].startswith(reason), (name, found[name])
-    assert workspace.record["stages"]["extract"]["images"] == 8 + len(MISLABELLED)
+    assert workspace.record.stage("extract").counts["images"] == 8 + len(MISLABELLED)
     assert len(workspace.activations.read(0, ["V"])["V"]) == 8 + len(MISLABELLED)
 
 
@@ -225,8 +224,8 @@ def test_a_hopeless_run_stops_early(tmp_path: Path) -> None:
     more |= {"image_size": "176", "max_rejects": "5"}
     workspace = begin(base, tmp_path / "run", **more)
     assert workspace.activations.n_shards == 4
-    with pytest.raises(UserError, match=r"1[56] images .* more than MAX_REJECTS=5;"):
-        carry_out(workspace, {"extract": extract})
+    with pytest.raises(UserError, match=r"1[56] images .* more than max_rejects=5;"):
+        execute(workspace, {"extract": extract})
     assert workspace.activations.missing()  # shards in flight still land
     pipes = tmp_path / "pipes"
     pipes.mkdir()
@@ -235,7 +234,7 @@ def test_a_hopeless_run_stops_early(tmp_path: Path) -> None:
         os.mkfifo(pipes / f"{index}.png")
     workspace = begin(pipes, tmp_path / "pipes-run", max_rejects="5")
     with pytest.raises(UserError, match=r"7 images .*; the last: 6\.png: not a regular"):
-        carry_out(workspace, {"extract": extract})
+        execute(workspace, {"extract": extract})
 
 
 def test_shards_of_which_no_image_can_be_read(tmp_path: Path) -> None:
@@ -245,7 +244,7 @@ def test_shards_of_which_no_image_can_be_read(tmp_path: Path) -> None:
         (base / f"{index}.png").write_bytes(b"broken")
     workspace = begin(base, tmp_path / "run", aux_layers="shapes", precision="fp32")
     with pytest.raises(UserError, match=r"none of the 5 images could be read; the first: 0.png"):
-        carry_out(workspace, {"extract": extract})
+        execute(workspace, {"extract": extract})
     arrays = workspace.activations.read(0)
     assert {
         name: array.dtype for name, array in arrays.items() if "V" in name or "aux" in name
@@ -288,7 +287,12 @@ def weights_with(base: Path, name: str, change: float) -> Path:
     [
         ("parts", float("nan"), "auto", r"layer parts has NaN at \d+ of 12288 places of image"),
         ("parts", float("inf"), "fp32", r"layer parts has (NaN|infinite values) at \d+ of 12288"),
-        ("parts", 1e7, "auto", r"has values beyond float16's 65,504 at \d+ .* pass PRECISION=fp32"),
+        (
+            "parts",
+            1e7,
+            "auto",
+            r"has values beyond float16's 65,504 at \d+ .* pass precision='fp32'",
+        ),
         (
             "head",
             float("nan"),
@@ -307,7 +311,7 @@ def test_values_that_are_no_numbers_stop_the_run(
     weights = weights_with(tmp_path, layer, change)
     workspace = begin(base, tmp_path / "run", weights=str(weights), precision=precision)
     with pytest.raises(UserError, match=shown) as caught:
-        discover(workspace)
+        discover_run(workspace)
     assert any(f"{index}.png" in str(caught.value) for index in range(6))
     assert workspace.activations.missing() == [0]
     assert not (workspace.folder / "bank").exists()
@@ -320,7 +324,7 @@ def test_what_overflows_float16_is_kept_in_float32(tmp_path: Path) -> None:
         picture(index).save(base / f"{index}.png")
     weights = weights_with(tmp_path, "parts", 1e7)
     workspace = begin(base, tmp_path / "run", weights=str(weights), precision="fp32")
-    carry_out(workspace, {"extract": extract})
+    execute(workspace, {"extract": extract})
     V = workspace.activations.read(0, ["V"])["V"]
     assert V.max() > 65_504
     assert np.isfinite(V).all()
@@ -345,7 +349,7 @@ def test_a_malicious_weights_file_is_refused_by_the_command(
     torch.save({"state_dict": Payload(marker)}, tmp_path / "weights.pt")
     given = options(tmp_path / "images", weights=str(tmp_path / "weights.pt"))
     argv = [f"--{name.replace('_', '-')}={value}" for name, value in given.items()]
-    assert command(discovering.job, CONFIG_HELP | RUN_HELP, argv) == 2
+    assert call("discover", argv) == 2
     assert "was not opened, since loading it could run code" in capsys.readouterr().err
     assert not marker.exists()
     pickle.loads(pickle.dumps(Payload(marker)))

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from pipeline import files
+from pipeline.system import files
 from tests.faults.jobs import Case, Server, assert_equal, contents
 
 N_MOMENTS = 30

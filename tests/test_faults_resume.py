@@ -16,12 +16,14 @@ from PIL import Image
 
 from pipeline.config import make_config
 from pipeline.errors import UserError
-from pipeline.jobs import atlas, identity
-from pipeline.jobs import prepare as preparing
-from pipeline.jobs.carry_out import carry_out
+from pipeline.jobs import atlas
+from pipeline.jobs.execute import execute
 from pipeline.jobs.extract import extract
-from pipeline.jobs.products import to_make
-from pipeline.jobs.workspace import Workspace
+from pipeline.runs import identity
+from pipeline.runs import prepare as preparing
+from pipeline.runs.plan import to_make
+from pipeline.runs.record import RUN
+from pipeline.runs.workspace import Workspace
 from pipeline.sample.network import WEIGHTS
 from pipeline.store import listing
 
@@ -39,7 +41,7 @@ def begun(tmp_path_factory: pytest.TempPathFactory) -> Path:
         Image.fromarray(rng.integers(0, 256, (40, 40, 3), dtype=np.uint8)).save(path)
     shutil.copy(WEIGHTS, base / "weights.safetensors")
     workspace = preparing.prepare(make_config(options(base)), base / "run")
-    carry_out(workspace, {"extract": extract})
+    execute(workspace, {"extract": extract})
     return base
 
 
@@ -104,11 +106,11 @@ def damaged_listing(base: Path) -> dict[str, str]:
 @pytest.mark.parametrize(
     ("change", "shown"),
     [
-        (lambda base: {"seed": "1"}, "was made with SEED=0, now it is 1;"),
-        (lambda base: {"k": "4", "resize": "pad"}, "K=[3], now it is [4], and with RESIZE=squash,"),
-        (lambda base: {"image_size": "72"}, "IMAGE_SIZE=64, now it is 72"),
-        (lambda base: {"layer": "shapes"}, "LAYER=parts, now it is shapes"),
-        (lambda base: {"precision": "fp32"}, "PRECISION=auto, now it is fp32"),
+        (lambda base: {"seed": "1"}, "was made with seed=0, now it is 1;"),
+        (lambda base: {"k": "4", "resize": "pad"}, "k=[3], now it is [4], and with resize=squash,"),
+        (lambda base: {"image_size": "72"}, "image_size=64, now it is 72"),
+        (lambda base: {"layer": "shapes"}, "layer=parts, now it is shapes"),
+        (lambda base: {"precision": "fp32"}, "precision=auto, now it is fp32"),
         (other_weights, "weights of SHA-256="),
         (added, "since then 1 was added ('a/new.bmp')"),
         (removed, "since then 1 was removed ('b/1.bmp')"),
@@ -124,8 +126,8 @@ def test_what_has_changed_is_shown(copy: Path, change: Change, shown: str) -> No
     text = str(caught.value)
     assert shown in text
     assert text.startswith(str(copy / "run"))
-    assert "pass another RUN=<folder>" in text
-    assert f"make clean RUN={copy / 'run'}" in text
+    assert "pass another run" in text
+    assert f"clean(run={str(copy / 'run')!r})" in text
     assert {path: path.read_bytes() for path in (copy / "run").rglob("*.h5")} == before
 
 
@@ -136,10 +138,12 @@ def edit_record(base: Path, **changes: Any) -> None:
 
 def test_another_format_is_refused(copy: Path) -> None:
     edit_record(copy, **{"encoding-version": "0.9"})
-    with pytest.raises(UserError, match=r"was written as format 0\.9, this version writes"):
+    before = (copy / "run" / "run.json").read_bytes()
+    with pytest.raises(UserError, match=r"holds concordance\.run 0\.9, not concordance\.run 1\.0"):
         resume(copy)
-    edit_record(copy, **{"encoding-version": preparing.VERSION, "formats": {"shards": "0.9"}})
-    with pytest.raises(UserError, match=r'file formats=\{"shards": "0\.9"\}, now it is \{'):
+    assert (copy / "run" / "run.json").read_bytes() == before
+    edit_record(copy, **{"encoding-version": RUN.version, "formats": {"shards": "0.9"}})
+    with pytest.raises(UserError, match=r"other formats: shards 0\.9 \(this version reads 1\.0\)"):
         resume(copy)
 
 
@@ -154,11 +158,11 @@ def test_another_way_from_file_to_input_is_refused(
 def test_another_machine_is_refused_unless_told(copy: Path) -> None:
     machine = {"threads": 64, "instructions": "AVX512", "device": "cpu"}
     edit_record(copy, machine=machine)
-    with pytest.raises(UserError, match=r"64 threads, AVX512.*MACHINE=any"):
+    with pytest.raises(UserError, match=r"64 threads, AVX512.*machine='any'"):
         resume(copy)
     workspace = resume(copy, {"machine": "any"})
     assert "extract" not in to_make(workspace)
-    assert workspace.record["machine"] == machine
+    assert workspace.record.machine.model_dump() == machine
 
 
 def test_what_moved_or_was_touched_is_the_same(copy: Path) -> None:
@@ -169,10 +173,10 @@ def test_what_moved_or_was_touched_is_the_same(copy: Path) -> None:
     given = {"dataset": str(copy / "moved"), "weights": str(copy / "w.safetensors")}
     workspace = resume(copy, given)
     assert "extract" not in to_make(workspace)
-    assert workspace.record["dataset"]["root"] == str(copy / "moved")
+    assert workspace.record.dataset.root == str(copy / "moved")
     again = Workspace.open(copy / "run")
     assert again.config.dataset == str(copy / "moved")
-    assert again.image_file("a/0.bmp").exists()
+    assert again.source.file("a/0.bmp").exists()
 
 
 def test_touched_images_are_compared_once(copy: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -215,4 +219,4 @@ def test_shards_stay_as_they_were_cut(copy: Path, monkeypatch: pytest.MonkeyPatc
 def test_a_stage_says_what_it_lacks(copy: Path) -> None:
     (copy / "run" / "activations" / "shard-00000.h5").unlink()
     with pytest.raises(UserError, match="factorize needs what extract makes, and that is not"):
-        carry_out(resume(copy), {"factorize": lambda workspace: {}})
+        execute(resume(copy), {"factorize": lambda workspace: {}})

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from pipeline import files
 from pipeline.errors import UserError
+from pipeline.system import files
 
 
 def test_a_file_appears_under_its_name_only_once_whole(tmp_path: Path) -> None:
@@ -51,7 +51,7 @@ def test_hdf5_is_published_when_the_block_ends(tmp_path: Path) -> None:
 
 def test_an_output_below_a_file_is_refused_in_a_sentence(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
-    with pytest.raises(UserError, match=r"cannot write to .*file/run: .*; pass another RUN"):
+    with pytest.raises(UserError, match=r"cannot write to .*file/run: .*; pass another run"):
         files.check_writable(tmp_path / "file" / "run")
 
 

@@ -15,11 +15,11 @@ import pyarrow.parquet as pq
 import pytest
 
 from pipeline.config import make_config
-from pipeline.jobs.carry_out import carry_out
-from pipeline.jobs.discover import discover
+from pipeline.jobs.discover import discover_run
+from pipeline.jobs.execute import execute
 from pipeline.jobs.extract import extract
 from pipeline.jobs.factorize import factorize
-from pipeline.jobs.prepare import prepare
+from pipeline.runs.prepare import prepare
 from pipeline.sample import write_sample
 from pipeline.tables import describe
 
@@ -49,7 +49,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     write_sample(base / "sample", n_images=48, size=64)
     options = {"dataset": str(base / "sample" / "images"), "model": "sample", "k": "4"}
     options |= {"aux_layers": "shapes", "image_size": "64"}
-    discover(prepare(make_config(options), base / "run"))
+    discover_run(prepare(make_config(options), base / "run"))
     return base / "run"
 
 
@@ -60,7 +60,7 @@ def transformer(folder: Path) -> Path:
     options |= {"weights": "random", "image_size": "32", "transform": "shift", "precision": "fp32"}
     workspace = prepare(make_config(options), folder.parent / "transformer")
     with pytest.warns(UserWarning, match="'shift' makes almost all of H non-zero"):
-        carry_out(workspace, {"extract": extract, "factorize": factorize})
+        execute(workspace, {"extract": extract, "factorize": factorize})
     return workspace.folder
 
 

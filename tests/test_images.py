@@ -104,7 +104,7 @@ def test_tables_name_images_and_labels(tmp_path: Path) -> None:
         ("x/a.png", "one, two"),
         ("x/b.png", None),
     ]
-    assert found.root == tmp_path.resolve()
+    assert found.source.root == tmp_path.resolve()
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""Imports run one way: from the stages down to the plain parts, never back."""
+"""Imports run one way: every module has a place in one order, and imports only from before it."""
 
 from __future__ import annotations
 
@@ -7,30 +7,37 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
-from tests.sources import MODULES, ROOT, SOURCES
+import pytest
 
-LAYERS = (
-    {"errors", "config", "files", "progress"},
-    {"nmf"},  # knows nothing of files, models or images
-    {"images", "models", "store", "sample"},
-    {"extract", "factorize", "localize", "classify"},
-    {"tables", "atlas"},
-    {"jobs", "explain", "run"},
-)
-"""Parts of the library, lowest first: a part imports from its own layer and from those before.
+from tests.sources import MODULES, PACKAGE, ROOT, SOURCES
 
-A part that is named nowhere lies wherever its imports and its importers let it.
-"""
+ORDER = (
+    "errors", "checkout", "plugins", "config", "system",
+    "nmf",  # pure: knows nothing of files, models or images
+    "images", "pictures", "sample",
+    "models", "store",
+    "localize", "classify", "tables",
+    "runs", "analysis", "atlas", "jobs", "cli",
+)  # fmt: skip
+"""Parts of the library, lowest first. A part imports from those before it; there is no circle."""
 
-RANK = {part: rank for rank, parts in enumerate(LAYERS) for part in parts}
+RANK = {part: rank for rank, part in enumerate(ORDER)}
 NMF_MAY_IMPORT = {"torch", "numpy", "scipy", "sklearn", "__future__", *sys.stdlib_module_names}
-SHARED_BY_STAGES = {"stages", "stages.cli"}
+NMF_MAY_TAKE = {f"{PACKAGE}.errors", f"{PACKAGE}.system.threads", f"{PACKAGE}.system.denormals"}
+LIGHT = {
+    "argparse", "collections", "contextlib", "dataclasses", "difflib", "hashlib", "importlib",
+    "json", "logging", "math", "os", "pathlib", "re", "shlex", "signal", "socket", "sys",
+    "textwrap", "threading", "time", "tomllib", "typing", "__future__", "ctypes",
+    "pydantic", "psutil", "platformdirs", "tqdm", PACKAGE,
+}  # fmt: skip
+"""What may be imported before a command has been parsed: help must be there at once."""
 
 
-def imports_of(name: str, tree: ast.Module) -> Iterator[str]:
+def imports_of(name: str, tree: ast.AST, *, top_only: bool = False) -> Iterator[str]:
     """Yield what a module imports, anywhere in it: modules where they are ours, else names."""
-    package = name if (ROOT / Path(*name.split(".")) / "__init__.py").exists() else parent(name)
-    for node in ast.walk(tree):
+    is_package = (ROOT / Path(*name.split(".")) / "__init__.py").exists()
+    package = name if is_package else name.rpartition(".")[0]
+    for node in _outside_functions(tree) if top_only else ast.walk(tree):
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names)
         elif isinstance(node, ast.ImportFrom):
@@ -43,61 +50,100 @@ def imports_of(name: str, tree: ast.Module) -> Iterator[str]:
                 yield full if full in MODULES else base
 
 
-def parent(name: str) -> str:
-    """Return the package of a module."""
-    return name.rpartition(".")[0]
+def _outside_functions(tree: ast.AST) -> Iterator[ast.AST]:
+    """Walk what runs when a module is imported; what is for type checkers only does not."""
+    for node in ast.iter_child_nodes(tree):
+        is_for_types = isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING"
+        if not isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef) and not is_for_types:
+            yield node
+            yield from _outside_functions(node)
 
 
 def part_of(name: str) -> str | None:
     """Return the part of the library a module belongs to; None for others and the package."""
-    return name.split(".")[1] if name.startswith("pipeline.") else None
+    return name.split(".")[1] if name.startswith(f"{PACKAGE}.") else None
 
 
-def part_imports() -> dict[str, set[str]]:
-    """Return which parts of the library each part imports."""
-    graph: dict[str, set[str]] = {}
-    for name, tree in SOURCES.items():
-        if (part := part_of(name)) is not None:
-            needs = {part_of(each) for each in imports_of(name, tree)}
-            graph.setdefault(part, set()).update(needs - {None, part})  # type: ignore[arg-type]
-    return graph
-
-
-def ranked_below(part: str, graph: dict[str, set[str]]) -> set[str]:
-    """Return the ranked parts that a part needs, directly or by way of unranked ones."""
-    found: set[str] = set()
-    seen = {part}
-    todo = set(graph[part])
-    while todo:
-        each = todo.pop()
-        if each in RANK:
-            found.add(each)
-        elif each not in seen:
-            todo |= graph.get(each, set())
-        seen.add(each)
-    return found
+def upward(sources: dict[str, ast.Module]) -> list[str]:
+    """Return what is wrong with modules: no rank, or an import from a part that comes later."""
+    wrong = []
+    for name, tree in sources.items():
+        part = part_of(name)
+        if part is None:
+            continue
+        if part not in RANK:
+            wrong.append(f"{name} has no place in the order")
+            continue
+        needs = {part_of(each) for each in imports_of(name, tree)} - {None, part}
+        wrong += [
+            f"{name} imports {PACKAGE}.{need}, which comes after it"
+            for need in sorted(each for each in needs if each is not None)
+            if RANK.get(need, len(ORDER)) > RANK[part]
+        ]
+    return wrong
 
 
 def test_library_imports_run_one_way() -> None:
-    graph = part_imports()
-    assert graph, "no modules were found"
-    upwards = [
-        f"pipeline.{part} imports pipeline.{needed}, which stands above it"
-        for part in sorted(graph.keys() & RANK.keys())
-        for needed in sorted(ranked_below(part, graph))
-        if RANK[needed] > RANK[part]
-    ]
-    assert not upwards
+    assert len([name for name in SOURCES if part_of(name) is not None]) > 100
+    assert upward(SOURCES) == []
 
 
-def test_library_knows_neither_stages_nor_the_package_itself() -> None:
-    wrong = [
-        f"{name} imports {each}"
+def test_every_part_of_the_order_is_there() -> None:
+    assert {part_of(name) for name in SOURCES} - {None} == set(ORDER)
+
+
+@pytest.mark.parametrize(
+    ("name", "source", "wrong"),
+    [
+        ("newpart.x", "import os", "has no place in the order"),
+        ("errors", "from .config import Config", "which comes after it"),
+        ("store.bank", "def f():\n    from ..analysis.run import Run", "which comes after it"),
+        ("models.cut", "from .. import jobs", "which comes after it"),
+    ],
+)
+def test_what_is_wrong_is_found(name: str, source: str, wrong: str) -> None:
+    found = upward({f"{PACKAGE}.{name}": ast.parse(source)})
+    assert len(found) == 1
+    assert wrong in found[0]
+
+
+def test_modules_import_each_other_in_no_circle() -> None:
+    graph = {
+        name: {each for each in imports_of(name, tree) if each in SOURCES and each != name}
         for name, tree in SOURCES.items()
         if part_of(name) is not None
-        for each in imports_of(name, tree)
-        if each == "pipeline" or each.split(".")[0] in {"stages", "benchmarks", "tests"}
-    ]
+    }
+    done: set[str] = set()
+
+    def visit(name: str, path: tuple[str, ...]) -> None:
+        assert name not in path, f"a circle: {' → '.join([*path[path.index(name) :], name])}"
+        if name not in done:
+            # A package imports its modules to offer what is in them; that is no dependence.
+            needs = graph.get(name, set()) if not _is_package(name) else set()
+            for each in sorted(needs):
+                visit(each, (*path, name))
+            done.add(name)
+
+    for name in graph:
+        visit(name, ())
+
+
+def _is_package(name: str) -> bool:
+    return (ROOT / Path(*name.split(".")) / "__init__.py").exists()
+
+
+def test_library_imports_itself_by_relative_names_and_knows_nothing_around_it() -> None:
+    """Installed, the package has another name, and nothing else of the checkout is there."""
+    wrong = []
+    for name, tree in SOURCES.items():
+        if part_of(name) is None:
+            continue
+        for node in ast.walk(tree):
+            named = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
+            if isinstance(node, ast.ImportFrom) and not node.level:
+                named = [str(node.module)]
+            outside = {PACKAGE, "stages", "benchmarks", "tests"}
+            wrong += [f"{name} imports {each}" for each in named if each.split(".")[0] in outside]
     assert not wrong
 
 
@@ -109,17 +155,32 @@ def test_nmf_is_pure() -> None:
         for each in imports_of(name, tree)
         if each.split(".")[0] not in NMF_MAY_IMPORT
         and part_of(each) != "nmf"
-        and each != "pipeline.errors"
+        and each not in NMF_MAY_TAKE
     ]
     assert not wrong
 
 
-def test_stages_do_not_import_each_other() -> None:
+def test_stages_are_a_line_each() -> None:
     wrong = [
         f"{name} imports {each}"
         for name, tree in SOURCES.items()
-        if name.startswith("stages.")
+        if name.startswith("stages.") and name not in ("stages.__main__", "stages.docs")
         for each in imports_of(name, tree)
-        if each.split(".")[0] == "stages" and each not in SHARED_BY_STAGES
+        if each != f"{PACKAGE}.cli.main"
     ]
     assert not wrong
+
+
+def test_help_needs_nothing_heavy() -> None:
+    seen: set[str] = set()
+    todo = [f"{PACKAGE}.cli.main", f"{PACKAGE}.system.heap"]
+    heavy = set()
+    while todo:
+        name = todo.pop()
+        if name in seen or name not in SOURCES:
+            continue
+        seen.add(name)
+        for each in imports_of(name, SOURCES[name], top_only=True):
+            heavy |= {f"{name}: {each}"} if each.split(".")[0] not in LIGHT else set()
+            todo += [each, *(each.rsplit(".", n)[0] for n in range(1, each.count(".")))]
+    assert not heavy

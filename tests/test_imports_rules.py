@@ -1,4 +1,4 @@
-"""What no module may do: write files past pipeline.files, or run what was read or typed."""
+"""What no module may do: write files past pipeline.system.files, or run what was read or typed."""
 
 from __future__ import annotations
 
@@ -96,7 +96,7 @@ def writes(tree: ast.AST) -> list[int]:
         if isinstance(owner, ast.Name) and owner.id == "files":
             continue
         if isinstance(node.func, ast.Name) and called(node) in WRITING_CALLS:
-            continue  # imported from pipeline.files, or a function of the module's own
+            continue  # imported from pipeline.system.files, or a function of the module's own
         if called(node) == "save" and not (ast.unparse(node.func) in SAVERS or has_pictures):
             continue  # a method of our own, which is looked at where it is defined
         opening = called(node) in OPENING_CALLS and opens_for_writing(node)
@@ -154,9 +154,9 @@ def test_fair_writes_pass(source: str) -> None:
 
 def test_only_files_writes() -> None:
     wrong = [
-        f"{name}:{line} writes past pipeline.files"
+        f"{name}:{line} writes past pipeline.system.files"
         for name, tree in SOURCES.items()
-        if name != "pipeline.files" and not name.startswith("benchmarks")
+        if name != "pipeline.system.files" and not name.startswith("benchmarks")
         for line in writes(tree)
     ]
     assert not wrong

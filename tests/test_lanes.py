@@ -9,8 +9,8 @@ from collections.abc import Iterator
 import pytest
 import torch
 
-from pipeline.lanes import AHEAD, in_order, lanes
-from pipeline.nmf.threads import all_threads, each_alone, one_thread, side_by_side
+from pipeline.system.lanes import AHEAD, in_order, lanes
+from pipeline.system.threads import all_threads, each_alone, one_thread, side_by_side
 
 
 @pytest.fixture(autouse=True)

@@ -13,16 +13,16 @@ import pytest
 from PIL import Image
 
 from pipeline import open_run
+from pipeline.analysis.evaluate import FOUND, TRUE, evaluate
+from pipeline.analysis.objects import fit_objects, read_objects
+from pipeline.analysis.run import Run
 from pipeline.config import make_config
 from pipeline.errors import UserError
-from pipeline.evaluation import evaluate
-from pipeline.jobs.discover import discover
-from pipeline.jobs.objects import fit_objects, read_objects
-from pipeline.jobs.prepare import prepare
+from pipeline.jobs.discover import discover_run
 from pipeline.localize.scores import iou
-from pipeline.run import Run
+from pipeline.runs.prepare import prepare
 from pipeline.sample import write_sample
-from stages import evaluate as command
+from tests.calling import call
 from tests.test_format import FINE
 
 N_IMAGES = 64
@@ -33,7 +33,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     base = tmp_path_factory.mktemp("objects")
     write_sample(base / "sample", n_images=N_IMAGES, size=160)
     options = {"dataset": str(base / "sample" / "images"), "model": "sample", "k": "10"}
-    discover(prepare(make_config(options | {"aux_layers": "edges"}), base / "run"))
+    discover_run(prepare(make_config(options | {"aux_layers": "edges"}), base / "run"))
     return base
 
 
@@ -63,7 +63,7 @@ def test_what_is_object_is_kept(run: Run) -> None:
     assert model.fine is not None
     assert (again.fine is not None) and (again.fine.weights == model.fine.weights).all()
     run.workspace.objects_path.rename(run.folder / "elsewhere.h5")
-    with pytest.raises(UserError, match=r"objects\.h5 is missing; rerun"):
+    with pytest.raises(UserError, match=r"objects\.h5 is missing; discover"):
         read_objects(run.workspace)
     (run.folder / "elsewhere.h5").rename(run.workspace.objects_path)
 
@@ -105,7 +105,7 @@ def test_each_pixel_has_a_concept_or_none(run: Run) -> None:
 
 def test_a_run_is_evaluated(run: Run, folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     parts = folder / "sample" / "parts"
-    command.job({"run": str(run.folder), "masks": str(parts)})
+    assert call("evaluate", {"run": run.folder, "masks": parts}) == 0
     printed = capsys.readouterr().out
     scores = pd.read_csv(run.folder / "evaluation" / "scores.csv")
     assert len(scores) == N_IMAGES
@@ -116,7 +116,7 @@ def test_a_run_is_evaluated(run: Run, folder: Path, capsys: pytest.CaptureFixtur
     with Image.open(run.folder / "evaluation" / "objects.png") as picture:
         assert picture.size == (6 * 160, 3 * 160)
         colours = {colour for _, colour in picture.getcolors(1 << 20) or []}
-    assert {command.FOUND, command.TRUE} <= colours
+    assert {FOUND, TRUE} <= colours
 
 
 def test_boxes_are_enough(run: Run, folder: Path) -> None:
@@ -127,7 +127,7 @@ def test_boxes_are_enough(run: Run, folder: Path) -> None:
     assert len(found.images) == 1
     assert found.images.j.isna().all()
     assert found.parts == {}
-    command.job({"run": str(run.folder), "masks": str(table)})
+    assert call("evaluate", {"run": run.folder, "masks": table}) == 0
     table.write_text("path,x0,y0,x1,y1\nnone.jpg,0,0,1,1\n")
     with pytest.raises(UserError, match="says nothing of any image"):
         evaluate(run, table)

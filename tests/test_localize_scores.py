@@ -13,8 +13,8 @@ from PIL import Image
 from sklearn.metrics import adjusted_rand_score, normalized_mutual_info_score
 
 from benchmarks import partitions
+from pipeline.analysis.evaluate import Evaluation, Truth, find_truth, part_scores, read_truth, score
 from pipeline.errors import UserError
-from pipeline.evaluation import Scores, Truth, find_truth, part_scores, read_truth, score
 from pipeline.localize.scores import (
     adjusted_rand_index,
     box_iou,
@@ -114,7 +114,7 @@ def test_scores_are_summed_up_by_label() -> None:
             "corloc": [0.0, 1.0, 1.0],
         }
     )
-    found = Scores(images, {}).by_label()
+    found = Evaluation(images, {}, np.zeros((1, 1, 3), np.uint8)).by_label()
     assert found["label"].tolist() == ["a", "all"]
     assert found["images"].tolist() == [2, 3]
     assert found["j"].tolist() == pytest.approx([0.3, 0.5])

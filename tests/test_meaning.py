@@ -9,22 +9,21 @@ import pandas as pd
 import pytest
 import torch
 
+from pipeline.analysis.explain import explain_alone
+from pipeline.analysis.meaning import Meaning
+from pipeline.analysis.report import list_concepts
+from pipeline.analysis.run import Run, open_run
 from pipeline.config import make_config
 from pipeline.errors import UserError
-from pipeline.explain import explain_alone
 from pipeline.jobs.classify import classify
-from pipeline.jobs.discover import discover
+from pipeline.jobs.discover import discover_run
 from pipeline.jobs.extract import extract
 from pipeline.jobs.factorize import factorize
-from pipeline.jobs.listing import list_concepts
 from pipeline.jobs.localize import localize
-from pipeline.jobs.meaning import Meaning
-from pipeline.jobs.prepare import prepare
-from pipeline.run import Run, open_run
+from pipeline.runs.prepare import prepare
 from pipeline.sample import CLASSES, render_scene, write_sample
 from pipeline.store import read_classification
-from stages import concepts, explain
-from stages.cli import RUN_HELP, command
+from tests.calling import call
 
 
 @pytest.fixture(scope="module")
@@ -32,7 +31,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Run:
     base = tmp_path_factory.mktemp("meaning")
     write_sample(base / "sample", n_images=160)
     options = {"dataset": str(base / "sample" / "images"), "model": "sample", "k": "12"}
-    discover(prepare(make_config(options), base / "run"))
+    discover_run(prepare(make_config(options), base / "run"))
     return open_run(base / "run")
 
 
@@ -139,7 +138,7 @@ def test_a_new_image_is_told_how_new_it_is(run: Run, capsys: pytest.CaptureFixtu
     x0, y0, x1, y1 = new.box
     assert 0 <= x0 < x1 <= 160
     assert 0 <= y0 < y1 <= 160
-    print(explain.describe(new))
+    print(new.describe())
     said = capsys.readouterr().out
     percentile = round(new.novelty.residual)
     assert f"that is the {percentile}th percentile of 160 images of the run" in said
@@ -149,7 +148,7 @@ def test_a_new_image_is_told_how_new_it_is(run: Run, capsys: pytest.CaptureFixtu
 def test_the_table_says_what_head_and_labels_say(
     run: Run, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert command(concepts.job, RUN_HELP, [f"--run={run.folder}"]) == 0
+    assert call("concepts", [f"--run={run.folder}"]) == 0
     printed = capsys.readouterr().out
     assert printed.strip() == list_concepts(run)
     lines = printed.splitlines()

@@ -13,7 +13,7 @@ from torch.nn import functional
 
 from pipeline.errors import UserError
 from pipeline.models import LayerInfo, Network, choose_layer, cut, list_layers, load_network
-from pipeline.models.survey import SCORES, SKIPPED, UNREACHED
+from pipeline.models.tracing import SCORES, SKIPPED, UNREACHED
 
 RANDOM = Path("random")
 
@@ -108,7 +108,7 @@ def test_the_last_block_of_a_class_token_transformer_is_refused() -> None:
     assert str(caught.value) == (
         "layer 'encoder.layers.encoder_layer_11' of vit_b_32 cannot be used, since its positions"
         " cannot reach the logits (only the class token is read after it):"
-        " 'make layers MODEL=vit_b_32' lists the ones that can"
+        " describe_layers(model='vit_b_32') lists the ones that can"
     )
 
 
@@ -118,7 +118,7 @@ def test_a_layer_inside_a_residual_block_is_refused() -> None:
     assert str(caught.value) == (
         "layer 'layer4.1.conv1' of resnet18 cannot be used, since the head is not a function of"
         " this layer alone (skip connections lead around it):"
-        " 'make layers MODEL=resnet18' lists the ones that can"
+        " describe_layers(model='resnet18') lists the ones that can"
     )
 
 
@@ -129,12 +129,12 @@ def test_unknown_layer() -> None:
     assert text.startswith(
         "resnet18 has no layer 'layr4' that is a map of positions: did you mean 'layer4'"
     )
-    assert text.endswith("'make layers MODEL=resnet18' lists its layers")
+    assert text.endswith("describe_layers(model='resnet18') lists its layers")
     with pytest.raises(UserError) as caught:
         cut(_network("resnet18"), "auto", aux_layers=["§"])
     assert str(caught.value) == (
         "resnet18 has no layer '§' that is a map of positions;"
-        " 'make layers MODEL=resnet18' lists its layers"
+        " describe_layers(model='resnet18') lists its layers"
     )
 
 
@@ -144,7 +144,7 @@ def test_images_too_small_for_a_map() -> None:
         choose_layer(network)
     assert str(caught.value) == (
         "custom has no layer of positions to cut at for images of 8 pixels:"
-        " pass another MODEL or a larger IMAGE_SIZE"
+        " pass another model or a larger image_size"
     )
 
 
@@ -153,7 +153,7 @@ def test_images_that_a_network_does_not_take() -> None:
         list_layers(load_network("inception_v3", RANDOM, image_size=32))
     text = str(caught.value)
     assert text.startswith("inception_v3 does not take images of 32 × 32 pixels (")
-    assert text.endswith("): pass another IMAGE_SIZE")
+    assert text.endswith("): pass another image_size")
 
 
 class _Branching(nn.Module):

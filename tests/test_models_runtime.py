@@ -15,8 +15,8 @@ from torch import nn
 
 from pipeline.errors import UserError
 from pipeline.models import Cut, Network, cut, load_network
+from pipeline.models.comparison import attempt
 from pipeline.models.runtime import Arithmetic, compile_cut
-from pipeline.models.trial import attempt
 
 ASSETS = Path(os.environ.get("CONCORDANCE_ASSETS", "../shared/assets"))
 REAL = pytest.mark.skipif(
@@ -228,9 +228,9 @@ def test_a_choice_can_be_repeated(precision: Arithmetic) -> None:
 def test_unknown_precision_and_device() -> None:
     with pytest.raises(UserError) as caught:
         compile_cut(_small(), precision="fp8")  # type: ignore[arg-type]
-    assert str(caught.value) == ("there is no precision 'fp8': pass PRECISION=auto or fp32 or bf16")
+    assert str(caught.value) == "there is no precision='fp8': it is auto or fp32 or bf16"
     if not torch.cuda.is_available():
-        with pytest.raises(UserError, match="no CUDA device on this machine: pass DEVICE=cpu"):
+        with pytest.raises(UserError, match="no CUDA device here: pass device='cpu'"):
             compile_cut(_small(), device="cuda")
 
 

@@ -48,7 +48,7 @@ def test_each_python_thread_needs_its_own() -> None:
 def test_threads_that_share_blocks_flush() -> None:
     run(
         """
-        from pipeline.nmf.threads import side_by_side
+        from pipeline.system.threads import side_by_side
         V = torch.zeros(5000, 1)
         found = side_by_side(lambda rows: (rows.start, denormals_flushed()), V, 2048)
         assert found == [(0, True), (2048, True)], found

@@ -15,7 +15,7 @@ from torch import Tensor
 from pipeline import nmf
 from pipeline.config import make_config
 from pipeline.jobs.extract import extract
-from pipeline.jobs.prepare import prepare
+from pipeline.runs.prepare import prepare
 from pipeline.sample import write_sample
 
 Floats = NDArray[np.float64]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,13 +16,13 @@ import torch
 
 from pipeline import nmf
 from pipeline.config import make_config
-from pipeline.jobs import factorize as stage
 from pipeline.jobs.extract import extract
 from pipeline.jobs.factorize import factorize
-from pipeline.jobs.prepare import prepare
-from pipeline.jobs.workspace import Workspace
+from pipeline.runs import fit as fitting
+from pipeline.runs.prepare import prepare
+from pipeline.runs.workspace import Workspace
 from pipeline.sample import write_sample
-from pipeline.store import PositionBlocks, ShardStore, UnfinishedFit, sample_by_energy
+from pipeline.store import ACTIVATIONS, PositionBlocks, ShardStore, UnfinishedFit, sample_by_energy
 
 
 @pytest.fixture(scope="module")
@@ -121,6 +122,7 @@ def test_a_choice_comes_back_as_it_was_kept(tmp_path: Path) -> None:
 
 ENCODE = """
 import sys, numpy as np, torch
+from dataclasses import replace
 from pathlib import Path
 from pipeline.store import read_bank
 maps = torch.from_numpy(np.load(sys.argv[2]))
@@ -136,7 +138,7 @@ def test_a_bank_encodes_alike_in_another_process(extracted: Path, tmp_path: Path
     np.save(tmp_path / "maps.npy", maps)
     bank = workspace.folder / "bank" / "bank.h5"
     arguments = [str(bank), str(tmp_path / "maps.npy"), str(tmp_path / "out.npz")]
-    root = Path(stage.__file__).parents[2]
+    root = Path(__file__).resolve().parents[1]
     subprocess.run([sys.executable, "-c", ENCODE, *arguments], check=True, cwd=root)
     there = np.load(tmp_path / "out.npz")
     here = workspace.bank.encode(torch.from_numpy(maps))
@@ -151,7 +153,9 @@ def test_the_report_of_a_fit_is_true(extracted: Path, tmp_path: Path) -> None:
     W = torch.from_numpy(bank.W)
     errors, floors = [], []
     for split in ("fit", "heldout"):
-        blocks = stage.position_blocks(workspace, bank.transform, split)
+        frame = workspace.listing.frame
+        image_ids = frozenset(map(int, frame.image_id[frame.split == split]))
+        blocks = PositionBlocks(workspace.activations, image_ids, bank.transform)
         V = torch.cat(list(blocks))
         residual = V - nmf.encode(V, W, tol=1e-6) @ W.T
         errors.append(float(residual.double().norm() / V.double().norm()))
@@ -164,7 +168,7 @@ def test_the_report_of_a_fit_is_true(extracted: Path, tmp_path: Path) -> None:
 
 def test_positions_drawn_by_energy_stand_for_all(tmp_path: Path) -> None:
     rng = np.random.default_rng(0)
-    store = ShardStore(tmp_path, "concordance.activations", 2)
+    store = ShardStore(tmp_path, ACTIVATIONS, 2)
     V = (rng.random((40, 6, 6, 8)) ** 4 * rng.lognormal(0, 1, (40, 6, 6, 1))).astype(np.float32)
     for index in range(2):
         ids = np.arange(20 * index, 20 * index + 20)
@@ -185,9 +189,9 @@ def test_offsets_of_shift_are_the_minima_of_all_fit_images(extracted: Path, tmp_
     workspace = copied(extracted, tmp_path / "run")
     blocks = PositionBlocks(workspace.activations, workspace.listing.fit_ids, nmf.Transform("none"))
     V = torch.cat(list(blocks)).float()
+    data = fitting.FitData(workspace.activations, workspace.listing.fit_ids)
     few = V[V.sum(1).topk(5).indices]  # strong ones: their minima lie higher
-    assert torch.equal(stage._minimum(workspace, few), few.amin(0))
-    shifted = workspace.config.model_copy(update={"transform": "shift"})
-    workspace.__dict__["config"] = shifted
-    assert torch.equal(stage._minimum(workspace, few), V.amin(0))
+    assert torch.equal(fitting._minimum(data, few), few.amin(0))
+    shifted = replace(data, transform="shift")
+    assert torch.equal(fitting._minimum(shifted, few), V.amin(0))
     assert not torch.equal(few.amin(0), V.amin(0))

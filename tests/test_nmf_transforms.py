@@ -64,7 +64,7 @@ def test_auto_splits_only_what_is_negative(signed: Tensor) -> None:
 
 
 def test_none_refuses_negative_activations(signed: Tensor) -> None:
-    with pytest.raises(UserError, match=r"negative in places \(minimum -\d.*TRANSFORM=auto"):
+    with pytest.raises(UserError, match=r"negative in places \(minimum -\d.*'auto' or 'split'"):
         Transform("none").forward(signed)
     with pytest.raises(UserError, match=r"minimum -0\.5"):
         choose_transform("none", -0.5)

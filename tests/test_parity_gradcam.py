@@ -13,8 +13,8 @@ from pytorch_grad_cam import DeepFeatureFactorization
 from pytorch_grad_cam.feature_factorization.deep_feature_factorization import dff
 
 from pipeline import nmf
+from pipeline.analysis.explain import fit_bank
 from pipeline.classify import score_vectors
-from pipeline.explain import fit_bank
 from pipeline.images import fit_to_square, read_original
 from pipeline.models import Cut, cut, load_network
 from pipeline.models.network import Normalize
@@ -110,7 +110,7 @@ def test_heatmaps_of_a_batch_do_not_mix_its_images() -> None:
 
 
 def test_puppies_are_told_apart_from_what_is_around_them(assets: Path, tmp_path: Path) -> None:
-    from pipeline.explain import explain_alone
+    from pipeline.analysis.explain import explain_alone
 
     layer, _ = tutorial(assets, "mobilenet_v2")
     image = read_original(assets / "images" / "tutorial" / "puppies.jpg")

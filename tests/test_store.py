@@ -18,6 +18,8 @@ from pipeline.errors import UserError
 from pipeline.images import Dataset, ImageRecord, make_image_id
 from pipeline.nmf import Transform
 from pipeline.store import (
+    ACTIVATIONS,
+    HEATMAPS,
     Listing,
     PositionBlocks,
     ShardStore,
@@ -30,7 +32,7 @@ SHAPE = (5, 4, 5)
 
 
 def fill(folder: Path, n_per_shard: tuple[int, ...] = (4, 4, 3)) -> ShardStore:
-    store = ShardStore(folder, "concordance.activations", len(n_per_shard))
+    store = ShardStore(folder, ACTIVATIONS, len(n_per_shard))
     rng = np.random.default_rng(0)
     first = 0
     for index, n in enumerate(n_per_shard):
@@ -41,7 +43,7 @@ def fill(folder: Path, n_per_shard: tuple[int, ...] = (4, 4, 3)) -> ShardStore:
 
 
 def test_arrays_come_back_as_they_went_in(tmp_path: Path) -> None:
-    store = ShardStore(tmp_path, "concordance.activations", 1)
+    store = ShardStore(tmp_path, ACTIVATIONS, 1)
     arrays = {
         "V": np.random.default_rng(0).random((3, 2, 2, 4)).astype(np.float16),
         "aux/layer1": np.zeros((3, 1), np.float32),
@@ -114,7 +116,7 @@ def test_a_shard_counts_once_its_record_stands(tmp_path: Path) -> None:
 def test_a_shard_that_is_not_kept_says_so(tmp_path: Path) -> None:
     store = fill(tmp_path)
     store.path(1).unlink()
-    with pytest.raises(UserError, match=r"shard-00001\.h5 is missing; .* not kept: .* KEEP=all"):
+    with pytest.raises(UserError, match=r"shard-00001\.h5 is missing; .* not kept: .*keep='all'"):
         store.read(1)
 
 
@@ -137,18 +139,20 @@ def test_a_flipped_bit_is_found(tmp_path: Path, at: float) -> None:
 
 def test_errors_name_the_file_and_what_to_do(tmp_path: Path) -> None:
     store = fill(tmp_path)
-    other = ShardStore(tmp_path, "concordance.heatmaps", 3)
+    other = ShardStore(tmp_path, HEATMAPS, 3)
     with pytest.raises(
-        UserError, match=r"shard-00000\.h5 holds .*activations.*rerun make discover"
+        UserError, match=r"shard-00000\.h5 holds .*activations.*another version or program"
     ):
         other.read(0)
     store.path(0).write_bytes(b"no HDF5")
-    with pytest.raises(UserError, match=r"shard-00000\.h5 is damaged .*; remove it, then rerun"):
+    with pytest.raises(
+        UserError, match=r"shard-00000\.h5 is damaged .*; discover\(run=.* makes it"
+    ):
         store.read(0)
     for path in (store.path(1), store.record_path(1)):
         path.unlink()
-    with pytest.raises(UserError, match=r"shard-00001\.h5 is missing; rerun make discover"):
-        list(ShardStore(tmp_path, "concordance.activations", 3).read(1))
+    with pytest.raises(UserError, match=r"shard-00001\.h5 is missing; discover\(run="):
+        list(ShardStore(tmp_path, ACTIVATIONS, 3).read(1))
 
 
 def dataset(n: int) -> Dataset:
@@ -202,7 +206,7 @@ def test_blocks_hold_the_positions_of_the_images_wanted(tmp_path: Path) -> None:
 def test_a_sample_of_positions_does_not_depend_on_the_shards(tmp_path: Path) -> None:
     everything = frozenset(range(11))
     few, owner = sample_positions(fill(tmp_path / "a"), everything, 40, seed=3)
-    many = ShardStore(tmp_path / "b", "concordance.activations", 1)
+    many = ShardStore(tmp_path / "b", ACTIVATIONS, 1)
     whole = [fill(tmp_path / "a").read(index) for index in range(3)]
     many.write(0, {name: np.concatenate([part[name] for part in whole]) for name in whole[0]})
     again, owner_again = sample_positions(many, everything, 40, seed=3)

@@ -14,9 +14,9 @@ from hypothesis import settings
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 from numpy.typing import NDArray
 
-from pipeline import files
 from pipeline.errors import UserError
-from pipeline.store import ShardStore
+from pipeline.store import ACTIVATIONS, ShardStore
+from pipeline.system import files
 
 N_SHARDS = 3
 INDEX = st.integers(0, N_SHARDS - 1)
@@ -39,7 +39,7 @@ class StoreMachine(RuleBasedStateMachine):
     def __init__(self) -> None:
         super().__init__()
         self.folder = Path(tempfile.mkdtemp())
-        self.store = ShardStore(self.folder, "concordance.activations", N_SHARDS)
+        self.store = ShardStore(self.folder, ACTIVATIONS, N_SHARDS)
         self.held: dict[int, int] = {}  # shard: seed of what was written last
         self.sound: dict[int, bool] = {}  # shard: its file is as it was written
         self.recorded: set[int] = set()

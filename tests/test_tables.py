@@ -14,15 +14,14 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from pipeline.analysis.display import ImageTable, Shown
+from pipeline.analysis.run import Run, open_run
 from pipeline.config import make_config
 from pipeline.errors import UserError
-from pipeline.jobs.discover import discover
-from pipeline.jobs.prepare import prepare
-from pipeline.rich import ImageTable, Shown
-from pipeline.run import Run, open_run
+from pipeline.jobs.discover import discover_run
+from pipeline.runs.prepare import prepare
 from pipeline.sample import write_sample
-from pipeline.tables import TABLES, TableWriter, schema
-from pipeline.tables.schemas import ORDER, UNITS, unit
+from pipeline.tables import TABLES, TableWriter
 
 SECRET = "a-place-that-nobody-should-read-of"
 
@@ -35,7 +34,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Run:
     broken = base / "sample" / "images" / "cut off.jpg"
     broken.write_bytes(next((base / "sample" / "images").rglob("*.jpg")).read_bytes()[:300])
     options = {"dataset": str(base / "sample" / "images"), "model": "sample", "k": "4"}
-    discover(prepare(make_config(options | {"image_size": "64"}), base / "run"))
+    discover_run(prepare(make_config(options | {"image_size": "64"}), base / "run"))
     return open_run(base / "run")
 
 
@@ -46,9 +45,9 @@ def table_paths(run: Run) -> list[Path]:
 def test_every_table_says_what_it_is_and_every_column_what_it_means(run: Run) -> None:
     for name, path in zip(TABLES, table_paths(run), strict=True):
         found = pq.read_schema(path)
-        assert found.equals(schema(name), check_metadata=True)
+        assert found.equals(TABLES[name].schema(), check_metadata=True)
         assert found.metadata[b"encoding-type"] == f"concordance.{name}".encode()
-        assert found.metadata[b"order"].decode() == ", ".join(ORDER[name])
+        assert found.metadata[b"order"].decode() == ", ".join(TABLES[name].order)
         for field in found:
             assert field.metadata[b"description"]
             floating = pa.types.is_floating(field.type) or pa.types.is_list(field.type)
@@ -56,22 +55,17 @@ def test_every_table_says_what_it_is_and_every_column_what_it_means(run: Run) ->
                 assert field.metadata[b"unit"], (name, field.name)
 
 
-def test_units_and_orders_are_of_columns_that_exist() -> None:
-    columns = {name: {column for column, _, _ in TABLES[name][1]} for name in TABLES}
-    assert set(ORDER) == set(TABLES)
-    for name, keys in ORDER.items():
-        assert {key.removeprefix("-") for key in keys} <= columns[name]
-    for key in UNITS:
-        table, _, column = key.rpartition(".")
-        assert column in (columns[table] if table else set().union(*columns.values()))
-    assert unit("regions", "score") != unit("objects", "score")
+def test_orders_are_of_columns_that_exist() -> None:
+    for table in TABLES.values():
+        assert {key.removeprefix("-") for key in table.order} <= set(table.column_names)
+        assert len(set(table.column_names)) == len(table.columns)
 
 
 def test_rows_are_in_the_order_that_is_documented(run: Run) -> None:
     for name in TABLES:
         rows = run.table(name)
-        keys = [key.removeprefix("-") for key in ORDER[name]]
-        rising = [not key.startswith("-") for key in ORDER[name]]
+        keys = [key.removeprefix("-") for key in TABLES[name].order]
+        rising = [not key.startswith("-") for key in TABLES[name].order]
         ordered = rows.sort_values(keys, ascending=rising, na_position="first", kind="stable")
         pd.testing.assert_frame_equal(rows[keys], ordered[keys].reset_index(drop=True))
 
@@ -225,7 +219,7 @@ def test_a_table_does_not_depend_on_how_its_rows_came(
         assert set(counts) == set(TABLES)
     first, second = (tmp_path / each / "regions.parquet" for each in "ab")
     assert first.read_bytes() == second.read_bytes()
-    assert pq.read_schema(tmp_path / "a" / "rejected.parquet").equals(schema("rejected"))
+    assert pq.read_schema(tmp_path / "a" / "rejected.parquet").equals(TABLES["rejected"].schema())
 
 
 def test_nothing_of_the_scratch_is_left(run: Run) -> None:

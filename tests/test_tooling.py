@@ -114,7 +114,7 @@ def test_exit_code_and_sentence_reach_the_user(checkout: Path) -> None:
     result = make(checkout, "doctor", "FOO=1")
     assert result.returncode == 2
     first, second = result.stderr.splitlines()
-    assert first == "error: unknown option FOO; doctor takes none"
+    assert first == "error: unknown option FOO; options: none"
     assert re.fullmatch(r"make: \*\*\* .*doctor\] Error 2", second)
 
 

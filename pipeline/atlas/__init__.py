@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from pipeline.atlas.data import LONG, AtlasData
-from pipeline.atlas.site import build_atlas
+from .data import LONG, AtlasData
+from .site import build_atlas
 
 __all__ = ["LONG", "AtlasData", "build_atlas"]

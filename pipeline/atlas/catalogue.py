@@ -8,10 +8,10 @@ from functools import cached_property
 
 import pandas as pd
 
-from pipeline.atlas.data import AtlasData
-from pipeline.atlas.formats import Row, rows
-from pipeline.atlas.media import Box, ImageJob
-from pipeline.atlas.selection import Examples, Presence, among, choose
+from .data import AtlasData
+from .formats import Row, rows
+from .media import Box, ImageJob
+from .selection import Examples, Presence, among, choose
 
 N_CELLS = 8  # crops a concept
 N_BINS = 36  # of the histogram of a concept's strength

@@ -30,11 +30,11 @@ class AtlasData:
     tables : mapping of str to pandas.DataFrame
         The short tables of a run by name, with at least their documented columns; any may be empty.
     sql : callable
-        DuckDB query over all tables, by their names -> pandas.DataFrame. Called in the process
-        itself.
+        DuckDB query over all tables, by their names -> pandas.DataFrame. Called in one
+        thread only.
     read_image : callable
         image_id -> uint8 (height, width, 3), the original pixels, RGB. This and the following are
-        called in copies of the process where there are many images.
+        called in several threads at once.
     read_heatmap : callable
         image_id -> float32 (k, h, w), gauge units, on the layer's grid.
     upsample : callable
@@ -52,6 +52,8 @@ class AtlasData:
         The resolved configuration, for the overview.
     label_classes : mapping of str to int
         The network's class of each dataset label that has one.
+    pages : sequence of str
+        Plug-ins of the group ``concordance.pages`` that add theirs.
     """
 
     title: str
@@ -67,3 +69,4 @@ class AtlasData:
     logits: Callable[[int], tuple[float, float]] | None = None
     settings: Mapping[str, str] = field(default_factory=dict)
     label_classes: Mapping[str, int] = field(default_factory=dict)
+    pages: Sequence[str] = ()

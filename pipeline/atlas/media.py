@@ -26,10 +26,10 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from pipeline import files
-from pipeline.atlas import png
-from pipeline.atlas.data import AtlasData, Bytes, Floats, Mask
-from pipeline.atlas.pictures import spotlight
+from ..pictures import png
+from ..pictures.composites import spotlight
+from ..system import files
+from .data import AtlasData, Bytes, Floats, Mask
 
 LONG_SIDE = 448  # some 36 kB a photograph: a concept's page of thirty stays below 2 MB
 SMALL_SIDE = 200  # in lists of many images

@@ -21,7 +21,7 @@ from fontTools import subset
 from fontTools.ttLib import TTFont
 from PIL import Image
 
-from pipeline.atlas.typeset import Font, Style, runs
+from ..pictures.typeset import Font, Style, runs
 
 DPI = 300
 _POINT = 72 / DPI

@@ -9,10 +9,10 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image, ImageDraw
 
-from pipeline.atlas import png
-from pipeline.atlas.media import CELL, unpack
-from pipeline.atlas.pdf import DPI, Pdf
-from pipeline.atlas.typeset import Style, clean, draw, elide, width_of, wrap
+from ..pictures import png
+from ..pictures.typeset import Style, clean, draw, elide, width_of, wrap
+from .media import CELL, unpack
+from .pdf import DPI, Pdf
 
 Bytes = npt.NDArray[np.uint8]
 

@@ -21,20 +21,23 @@ import jinja2
 import numpy as np
 import torch
 
-from pipeline import files
-from pipeline.atlas import formats, sheets
-from pipeline.atlas.catalogue import Catalogue, catalogue
-from pipeline.atlas.colours import as_hex, concept_colours
-from pipeline.atlas.copies import AT_ONCE, in_copies
-from pipeline.atlas.data import AtlasData
-from pipeline.atlas.media import ImageFiles, mosaic, write_image
-from pipeline.atlas.views.classes import class_facts, class_view
-from pipeline.atlas.views.concept import concept_view, verdict
-from pipeline.atlas.views.image import image_view, novelty_ranks
-from pipeline.atlas.views.index import MAP_TILE, index_view
+from .. import plugins
+from ..pictures.colours import as_hex, concept_colours
+from ..system import files
+from ..system.lanes import in_order, lanes
+from . import formats, sheets
+from .catalogue import Catalogue, catalogue
+from .data import AtlasData
+from .media import ImageFiles, mosaic, write_image
+from .page import MakePages, Material, Page, check_pages
+from .views.concept import verdict
+from .views.index import MAP_TILE
 
 _HERE = Path(__file__).parent
 _CARD_SIDE = 160
+
+_FETCHED = 32
+"""Images whose arrays are in memory at once, in all lanes together."""
 
 
 def build_atlas(
@@ -43,7 +46,6 @@ def build_atlas(
     *,
     n_examples: int = 12,
     seed: int = 0,
-    workers: int | None = None,
 ) -> None:
     """Write a static site that shows the concepts of a run; it opens from the file system.
 
@@ -58,9 +60,6 @@ def build_atlas(
         At most 2.5 × n_examples × k images are shown, whatever the size of the dataset.
     seed : int
         Decides the random images.
-    workers : int or None
-        Processes that share the work; None: as many as torch has threads. The files do not depend
-        on it.
 
     Raises
     ------
@@ -68,15 +67,15 @@ def build_atlas(
         The folder cannot be written to.
     """
     files.check_writable(folder)
-    workers = workers or torch.get_num_threads()
     book = catalogue(data, n_examples, seed)
-    made = _write_images(book, folder / "media", workers)
+    made = _write_images(book, folder / "media")
     tasks = [
         *_static(folder),
         *_pictures(book, _cells(book, made), folder),
         *_pages(book, made, folder),
     ]
-    written = set(in_copies(_run, tasks, workers))
+    with lanes() as pool:
+        written = set(in_order(pool, _run, tasks))
     for image_id, each in made.items():
         names = {f"{image_id}.jpg", each.small, f"{image_id}.js"}
         written |= {folder / "media" / name for name in names}
@@ -95,18 +94,21 @@ def _run(task: Task) -> Path:
     return path
 
 
-def _write_images(book: Catalogue, media: Path, workers: int) -> dict[int, ImageFiles]:
+def _write_images(book: Catalogue, media: Path) -> dict[int, ImageFiles]:
     """Write what pages show of images, those together that lie together."""
     jobs, data = {job.image_id: job for job in book.jobs()}, book.data
     order = list(data.reading_order(list(jobs)))
     concept_ids = list(book.concepts)
+    at_once = max(1, _FETCHED // torch.get_num_threads())
 
-    def write(at: int) -> ImageFiles:
-        if at % AT_ONCE == 0:  # the next ones are for the same copy
-            data.fetch(order[at : at + AT_ONCE])
-        return write_image(data, jobs[order[at]], concept_ids, media)
+    def write(image_ids: list[int]) -> list[ImageFiles]:
+        data.fetch(image_ids)
+        return [write_image(data, jobs[each], concept_ids, media) for each in image_ids]
 
-    return dict(zip(order, in_copies(write, range(len(order)), workers), strict=True))
+    parts = [order[at : at + at_once] for at in range(0, len(order), at_once)]
+    with lanes() as pool:
+        made = [each for part in in_order(pool, write, parts) for each in part]
+    return dict(zip(order, made, strict=True))
 
 
 def _cells(book: Catalogue, made: dict[int, ImageFiles]) -> dict[int, list[bytes]]:
@@ -180,27 +182,25 @@ def _entry(book: Catalogue, concept_id: int, colour: Any, cells: list[bytes]) ->
 
 def _pages(book: Catalogue, made: dict[int, ImageFiles], folder: Path) -> Iterable[Task]:
     environment = _environment()
-    facts, novelty, marks = class_facts(book), novelty_ranks(book), _marks(book, environment)
+    material, marks = Material(book, made), _marks(book, environment)
+    kinds = (*plugins.PAGES.built_in, *book.data.pages)
+    makers: list[MakePages] = [plugins.load(plugins.PAGES, kind) for kind in kinds]
+    found = check_pages(page for make in makers for page in make(material))
+    links = [(page.path, page.link) for page in found if page.link]
 
-    def page(template: str, root: str, make: Callable[[], Any]) -> Callable[[], str]:
-        found = environment.get_template(template)
-        return lambda: found.render(
-            title=book.data.title, root=root, made=made, page=make(), images=book.images,
-            captions=book.captions, marks=marks,
+    def render(page: Page) -> str:
+        template = (
+            environment.get_template(page.template)
+            if page.template
+            else environment.from_string(page.source)
+        )
+        return template.render(
+            title=book.data.title, root=page.root, made=made, page=page.values(), links=links,
+            images=book.images, captions=book.captions, marks=marks,
         )  # fmt: skip
 
-    yield folder / "index.html", page("index.html", "", partial(index_view, book, facts))
-    yield folder / "images.html", page("images.html", "", lambda: {"n_images": book.n_images})
-    for each in book.concepts:
-        make = page("concept.html", "../", partial(concept_view, book, each))
-        yield folder / "concepts" / f"{each}.html", make
-    for each in book.images:
-        known = novelty.get(each), made[each].logits
-        make = page("image.html", "../", partial(image_view, book, each, *known))
-        yield folder / "images" / f"{each}.html", make
-    for each in book.class_names:
-        make = page("class.html", "../", partial(class_view, book, facts, each))
-        yield folder / "classes" / f"{each}.html", make
+    for page in found:
+        yield folder / page.path, partial(render, page)
 
 
 @dataclass(frozen=True)
@@ -243,7 +243,6 @@ def _environment() -> jinja2.Environment:
 
 def _remove_others(folder: Path, written: set[Path]) -> None:
     """Remove pages and pictures that an earlier build left and this one did not write."""
-    for part in ("concepts", "images", "classes", "media", "sheets", "static"):
-        for path in (folder / part).glob("*"):
-            if path not in written:
-                files.remove(path)
+    for path in [*folder.glob("*.html"), *folder.glob("*/*")]:
+        if path not in written:
+            files.remove(path)

@@ -1,15 +1,15 @@
 """Classification: what the network's head makes of each concept, and whether it is true."""
 
-from pipeline.classify.answers import Answers
-from pipeline.classify.blur import Blurred, blur_concept, moved_region
-from pipeline.classify.bootstrap import interval
-from pipeline.classify.curves import Curves, curves
-from pipeline.classify.fidelity import Effects, compare, effects, fidelity
-from pipeline.classify.importance import rank_agreement, sobol_total
-from pipeline.classify.novelty import Novelty, Quantiles, novelty, quantiles, unexplained
-from pipeline.classify.null import Null, NullTest, benjamini_hochberg
-from pipeline.classify.scores import evidence, score_vectors
-from pipeline.classify.splits import Split, contributions, split
+from .answers import Answers
+from .blur import Blurred, blur_concept, moved_region
+from .curves import Curves, curves
+from .fidelity import Effects, compare, effects, fidelity
+from .importance import rank_agreement, sobol_total
+from .novelty import Novelty, Quantiles, novelty, quantiles, unexplained
+from .null import Null, NullTest
+from .scores import score_vectors, unit_logits
+from .splits import Split, contributions, split
+from .statistics import benjamini_hochberg, interval
 
 __all__ = [
     "Answers",
@@ -27,7 +27,6 @@ __all__ = [
     "contributions",
     "curves",
     "effects",
-    "evidence",
     "fidelity",
     "interval",
     "moved_region",
@@ -38,4 +37,5 @@ __all__ = [
     "sobol_total",
     "split",
     "unexplained",
+    "unit_logits",
 ]

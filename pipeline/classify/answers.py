@@ -18,8 +18,8 @@ from functools import cached_property
 
 import torch
 
-from pipeline.models import Cut
-from pipeline.store import Bank
+from ..models import Cut
+from ..store import Bank
 
 BATCH = 32
 """Images that go through a head at once."""

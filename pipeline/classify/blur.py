@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from scipy import ndimage
 from torchvision.transforms.functional import gaussian_blur
 
-from pipeline.classify.bootstrap import interval
+from .statistics import interval
 
 SIGMA = 1 / 24
 """Width of the blur, as a share of the image's side: 9 pixels of 224, which leaves no texture and

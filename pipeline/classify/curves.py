@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from pipeline.classify.answers import Answers
+from .answers import Answers
 
 N_LEVELS = 11
 N_RANDOM = 4

@@ -15,8 +15,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from pipeline.classify.answers import Answers
-from pipeline.classify.splits import without
+from .answers import Answers
+from .splits import without
 
 
 @dataclass(frozen=True)

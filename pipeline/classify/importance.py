@@ -16,7 +16,7 @@ import torch
 from numpy.typing import NDArray
 from scipy.stats import qmc, spearmanr
 
-from pipeline.classify.answers import Answers
+from .answers import Answers
 
 N_DESIGN = 32
 """Masks a design, as CRAFT's default; N (k + 2) answers an image."""

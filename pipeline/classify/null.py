@@ -22,7 +22,8 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from scipy.stats import false_discovery_control
+
+from .statistics import benjamini_hochberg
 
 LEVEL = 0.05
 """False discovery rate at which a label counts as better than chance."""
@@ -155,12 +156,3 @@ def nearest(norms: torch.Tensor, norm: float, n: int = N_NULL) -> slice:
     half = min(max(min(at, len(norms) - at), n // 4), n // 2)
     start = min(max(at - half, 0), max(len(norms) - 2 * half, 0))
     return slice(start, start + 2 * half)
-
-
-def benjamini_hochberg(p: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Adjust p-values for the false discovery rate; NaN stays NaN and counts for nothing."""
-    adjusted = np.full_like(p, np.nan)
-    known = ~np.isnan(p)
-    if known.any():
-        adjusted[known] = false_discovery_control(p[known])
-    return adjusted

@@ -7,8 +7,8 @@ from __future__ import annotations
 
 import torch
 
-from pipeline.models import Cut
-from pipeline.nmf import Transform
+from ..models import Cut
+from ..nmf import Transform
 
 BATCH = 64
 
@@ -46,7 +46,7 @@ def score_vectors(
     return torch.cat(parts)
 
 
-def evidence(
+def unit_logits(
     cut: Cut, transform: Transform, W: torch.Tensor, prefix: torch.Tensor | None = None
 ) -> torch.Tensor:
     """Tell what a unit of each concept adds to each logit: ⟨head_c, L w_j⟩.

@@ -18,10 +18,10 @@ from dataclasses import dataclass
 
 import torch
 
-from pipeline.classify.answers import Answers
-from pipeline.classify.scores import evidence
-from pipeline.models import Cut
-from pipeline.store import Bank
+from ..models import Cut
+from ..store import Bank
+from .answers import Answers
+from .scores import unit_logits
 
 
 @dataclass(frozen=True)
@@ -159,7 +159,7 @@ def _gates(cut: Cut, V: torch.Tensor, classes: torch.Tensor) -> torch.Tensor:
 def _gated(
     cut: Cut, bank: Bank, H: torch.Tensor, gates: torch.Tensor, classes: torch.Tensor
 ) -> torch.Tensor:
-    unit = evidence(cut, bank.transform, torch.from_numpy(bank.W))[classes]
+    unit = unit_logits(cut, bank.transform, torch.from_numpy(bank.W))[classes]
     return torch.einsum("nhwk,nhw->nk", H, gates) / (H.shape[1] * H.shape[2]) * unit
 
 

@@ -1,42 +1,57 @@
 """Images: which ones a dataset holds, their pixels, and how they reach the network's input."""
 
-from pipeline.images.decode import (
+from .decode import (
     DecodeError,
     content_digest,
     decode,
     decode_bytes,
-    read_bytes,
+    decode_contents,
     read_original,
 )
-from pipeline.images.geometry import PREPROCESSING, Affine, fit_to_square
-from pipeline.images.sources import (
+from .folder import FolderSource, find_file
+from .geometry import PREPROCESSING, Affine, Resize, fit_to_square
+from .inputs import ImageLike, load_image, network_input, read_image
+from .source import (
+    Contents,
     Dataset,
+    DatasetSource,
     ImageRecord,
     Rejected,
-    find_file,
     list_dataset,
     make_image_id,
+    make_record,
+    open_dataset,
     unit_hash,
 )
-from pipeline.images.upsample import Grid, between_grids, upsample
+from .upsample import Grid, between_grids, upsample
 
 __all__ = [
     "PREPROCESSING",
     "Affine",
+    "Contents",
     "Dataset",
+    "DatasetSource",
     "DecodeError",
+    "FolderSource",
     "Grid",
+    "ImageLike",
     "ImageRecord",
     "Rejected",
+    "Resize",
     "between_grids",
     "content_digest",
     "decode",
     "decode_bytes",
+    "decode_contents",
     "find_file",
     "fit_to_square",
     "list_dataset",
+    "load_image",
     "make_image_id",
-    "read_bytes",
+    "make_record",
+    "network_input",
+    "open_dataset",
+    "read_image",
     "read_original",
     "unit_hash",
     "upsample",

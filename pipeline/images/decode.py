@@ -32,7 +32,12 @@ EXIF_ORIENTATION = 0x0112
 
 
 class DecodeError(Exception):
-    """An image file that cannot be used; the text is the reason."""
+    """An image that cannot be used; the text is the reason.
+
+    `digest` is that of its contents, empty where they could not be read.
+    """
+
+    digest = ""
 
 
 def decode(file: Path) -> torch.Tensor:
@@ -78,6 +83,29 @@ def read_bytes(file: Path) -> bytes:
     return data
 
 
+def decode_contents(contents: bytes | NDArray[np.uint8]) -> torch.Tensor:
+    """Decode what a dataset source gives of an image: its file, or its pixels.
+
+    Returns
+    -------
+    Tensor
+        uint8 (3, height, width), RGB, upright.
+
+    Raises
+    ------
+    DecodeError
+        It is no image that can be used.
+    """
+    if isinstance(contents, bytes):
+        return decode_bytes(contents)
+    if contents.dtype != np.uint8 or contents.ndim != 3 or contents.shape[2] != 3:
+        raise DecodeError(
+            f"pixels are uint8 (height, width, 3), these are {contents.dtype} {contents.shape}"
+        )
+    check_size(contents.shape[1], contents.shape[0])
+    return torch.from_numpy(np.ascontiguousarray(contents)).permute(2, 0, 1).contiguous()
+
+
 def decode_bytes(data: bytes) -> torch.Tensor:
     """Decode the contents of an image file, as `decode` does."""
     try:
@@ -94,12 +122,12 @@ def decode_bytes(data: bytes) -> torch.Tensor:
         raise DecodeError(f"cannot be decoded: {reason}") from error
 
 
-def content_digest(file: Path) -> str:
-    """Return the SHA-256 of an image file's contents; empty where they cannot be read."""
-    try:
-        return hashlib.sha256(read_bytes(file)).hexdigest()
-    except DecodeError:
-        return ""
+def content_digest(contents: bytes | NDArray[np.uint8]) -> str:
+    """Return the SHA-256 of an image's contents, in hexadecimal."""
+    if isinstance(contents, bytes):
+        return hashlib.sha256(contents).hexdigest()
+    shape = str((contents.shape, contents.dtype.str)).encode()
+    return hashlib.sha256(shape + np.ascontiguousarray(contents).tobytes()).hexdigest()
 
 
 def read_original(file: Path) -> NDArray[np.uint8]:
@@ -110,7 +138,7 @@ def read_original(file: Path) -> NDArray[np.uint8]:
 
 def _decode(data: bytes) -> torch.Tensor:
     with Image.open(io.BytesIO(data)) as image:
-        _check_size(*image.size)
+        check_size(*image.size)
         plain = image.mode in ("RGB", "L") and image.getexif().get(EXIF_ORIENTATION, 1) == 1
         if image.format == "JPEG" and plain:
             encoded = torch.frombuffer(bytearray(data), dtype=torch.uint8)
@@ -121,10 +149,11 @@ def _decode(data: bytes) -> torch.Tensor:
             )
             return pixels
         upright = ImageOps.exif_transpose(image)
-        return torch.from_numpy(np.array(_to_rgb(upright))).permute(2, 0, 1).contiguous()
+        return torch.from_numpy(np.array(to_rgb(upright))).permute(2, 0, 1).contiguous()
 
 
-def _check_size(width: int, height: int) -> None:
+def check_size(width: int, height: int) -> None:
+    """Raise `DecodeError` for an image too large, too small or too long."""
     if width * height > MAX_PIXELS:
         raise DecodeError(f"decompression bomb: {width} × {height} pixels")
     if min(width, height) < MIN_SIDE:
@@ -133,7 +162,7 @@ def _check_size(width: int, height: int) -> None:
         raise DecodeError(f"too long: {width} × {height} pixels, at most {MAX_ASPECT} to 1")
 
 
-def _to_rgb(image: Image.Image) -> Image.Image:
+def to_rgb(image: Image.Image) -> Image.Image:
     """Convert to 8-bit RGB; transparency is laid on white, 16 bits are scaled to 8."""
     if image.mode.startswith("I") or image.mode == "F":
         levels = np.asarray(image, dtype=np.float64)

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.images.geometry import Affine
+from .geometry import Affine
 
 
 @dataclass(frozen=True)

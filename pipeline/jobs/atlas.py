@@ -8,11 +8,12 @@ from functools import partial
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.atlas import LONG, AtlasData, build_atlas
-from pipeline.config import OF_ONE_CALL
-from pipeline.jobs.workspace import Workspace
-from pipeline.run import Run, open_run
-from pipeline.tables import TABLES
+from .. import plugins
+from ..analysis.run import Run, open_run
+from ..atlas import LONG, AtlasData, build_atlas
+from ..config import OF_ONE_CALL
+from ..runs.workspace import Workspace
+from ..tables import TABLES
 
 
 def make_atlas(workspace: Workspace) -> dict[str, int | float]:
@@ -52,6 +53,7 @@ def make_atlas(workspace: Workspace) -> dict[str, int | float]:
             logits=run.logits,
             settings=_settings(workspace),
             label_classes=workspace.class_of_label,
+            pages=workspace.config.plugins_of(plugins.PAGES),
         ),
         folder,
     )
@@ -62,7 +64,7 @@ def _summary(workspace: Workspace, run: Run) -> dict[str, str]:
     config, bank = workspace.config, workspace.bank
     n_images = run.sql("select count(*) as n from images")["n"].iloc[0]
     return {
-        "Dataset": workspace.record["dataset"]["name"],
+        "Dataset": workspace.record.dataset.name,
         "Images": f"{n_images:,}",
         "Network": config.model,
         "Layer": str(config.layer),
@@ -83,7 +85,7 @@ def _settings(workspace: Workspace) -> dict[str, str]:
     }
     record = workspace.record
     return shown | {
-        "weights": f"SHA-256 {record['weights']['sha256'][:16]}…",
-        "code": f"commit {(record['git_commit'] or 'unknown')[:12]}",
-        **{name: str(version) for name, version in record["versions"].items()},
+        "weights": f"SHA-256 {record.weights.sha256[:16]}…",
+        "code": f"commit {(record.git_commit or 'unknown')[:12]}",
+        **record.versions,
     }

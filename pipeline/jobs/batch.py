@@ -5,7 +5,6 @@ Notation: V (images, h, w, channels), stored in float16, or in float32 under ``P
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -14,18 +13,11 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from pipeline.errors import UserError
-from pipeline.images import (
-    Affine,
-    DecodeError,
-    ImageRecord,
-    decode_bytes,
-    fit_to_square,
-    read_bytes,
-)
-from pipeline.jobs.workspace import Workspace
-from pipeline.models.runtime import Runner
-from pipeline.store import Chunks, compress, concatenate
+from ..errors import UserError, option
+from ..images import Affine, DecodeError, ImageRecord, network_input, read_image
+from ..models.runtime import Runner
+from ..runs.workspace import Workspace
+from ..store import Chunks, compress, concatenate
 
 FLOAT16_MAX, FLOAT32_MAX = (torch.finfo(each).max for each in (torch.float16, torch.float32))
 
@@ -88,14 +80,11 @@ def decode_image(workspace: Workspace, record: ImageRecord) -> Decoded:
     """Bring one image to the network's input, or find the reason why it cannot be."""
     config = workspace.config
     assert config.image_size is not None
-    content = ""
     try:
-        data = read_bytes(workspace.image_file(record.path))
-        content = hashlib.sha256(data).hexdigest()
-        image = decode_bytes(data)
+        image, content = read_image(workspace.source, record)
     except DecodeError as error:
-        return Decoded(record, None, (0, 0), None, str(error), content)
-    pixels, affine = fit_to_square(image, config.image_size, config.resize)
+        return Decoded(record, None, (0, 0), None, str(error), error.digest)
+    pixels, affine = network_input(image, config.image_size, config.resize)
     return Decoded(record, pixels, (image.shape[2], image.shape[1]), affine, content=content)
 
 
@@ -151,7 +140,7 @@ def check_range(
         return
     bad = (~sound).nonzero().flatten().tolist()
     found = rows[bad[0]][~(rows[bad[0]].abs() <= most)]
-    kind, advice = "values beyond float16's 65,504", "pass PRECISION=fp32"
+    kind, advice = "values beyond float16's 65,504", f"pass {option('precision', 'fp32')}"
     if bool(found.isnan().any()):
         kind, advice = "NaN", "see to the weights, or to this image"
     elif bool(found.isinf().any()):

@@ -6,10 +6,11 @@ from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 
-from pipeline import nmf
-from pipeline.classify import (
+from .. import nmf
+from ..analysis.objects import fit_objects
+from ..analysis.samples import RunSamples, Seen, true_classes
+from ..classify import (
     Answers,
     Null,
     Quantiles,
@@ -21,11 +22,9 @@ from pipeline.classify import (
     sobol_total,
     unexplained,
 )
-from pipeline.jobs.evidence import Evidence, Seen
-from pipeline.jobs.objects import fit_objects
-from pipeline.jobs.workspace import Workspace
-from pipeline.progress import say
-from pipeline.store import Classification, write_classification
+from ..runs.workspace import Workspace
+from ..store import Classification, write_classification
+from ..system.progress import say
 
 N_IMAGES = {"pool_linear": 256, "linear_relu_pool": 128, "general": 64}
 """Images on which fidelity and effects are measured, by kind of head, held-out ones where there
@@ -44,7 +43,7 @@ def classify(workspace: Workspace) -> dict[str, int | float]:
         Counts: concepts, significant.
     """
     bank, cut = workspace.bank, workspace.cut
-    sample = Evidence(workspace)
+    sample = RunSamples(workspace)
     prefix = None if bank.prefix is None else torch.from_numpy(bank.prefix)
 
     def score(vectors: torch.Tensor) -> torch.Tensor:
@@ -73,7 +72,7 @@ def classify(workspace: Workspace) -> dict[str, int | float]:
     return {"concepts": bank.k, "significant": n_significant}
 
 
-def _measure(sample: Evidence) -> dict[str, Any]:
+def _measure(sample: RunSamples) -> dict[str, Any]:
     """Measure fidelity and effects on a bounded sample of images, held out where there are any."""
     workspace, bank = sample.workspace, sample.workspace.bank
     kind = workspace.cut.head_kind
@@ -121,14 +120,7 @@ def curve_rows(seen: Seen, answers: Answers, seed: int) -> list[dict[str, Any]]:
     ]
 
 
-def true_classes(workspace: Workspace, image_ids: NDArray[np.int64]) -> NDArray[np.int64]:
-    """Return the network's class of each image's label, -1 where there is none."""
-    listing = workspace.listing
-    labels = listing.labels[listing.places(image_ids)]
-    return np.array([workspace.class_of_label.get(label, -1) for label in labels], dtype=np.int64)
-
-
-def _usual(sample: Evidence) -> Quantiles:
+def _usual(sample: RunSamples) -> Quantiles:
     """Learn from the first images of the run, a random sample, how much is usually left."""
     bank = sample.workspace.bank
     residuals, peaks, classes = [], [], []

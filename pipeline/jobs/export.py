@@ -8,15 +8,17 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from pipeline import files
-from pipeline.jobs.extract import list_rejected
-from pipeline.jobs.objects import groups_of, read_objects
-from pipeline.jobs.workspace import Workspace
-from pipeline.lanes import in_order, lanes
-from pipeline.progress import bar
-from pipeline.store import read_classification
-from pipeline.tables import (
+from .. import plugins
+from ..analysis.objects import groups_of, read_objects
+from ..runs.workspace import Workspace
+from ..store import read_classification
+from ..system import files
+from ..system.lanes import in_order, lanes
+from ..system.progress import bar
+from ..tables import (
     TABLES,
+    ConceptFacts,
+    Facts,
     ShardRows,
     TableWriter,
     best_labels,
@@ -26,8 +28,10 @@ from pipeline.tables import (
     label_rows,
     pair_rows,
     shard_rows,
+    tables_with,
     with_head,
 )
+from .extract import list_rejected
 
 
 def export(workspace: Workspace) -> dict[str, int | float]:
@@ -41,9 +45,11 @@ def export(workspace: Workspace) -> dict[str, int | float]:
     found = read_classification(workspace.classes_path)
     folder = workspace.table_path("images").parent
     with files.scratch(folder) as scratch:
-        writer = TableWriter(folder, scratch)
-        images, holds, coverage = _write_shards(workspace, writer)
         names, classes = workspace.class_names, workspace.class_of_label
+        facts = Facts(workspace.bank, found, names, classes, pd.DataFrame())
+        tables = tables_with(workspace.config.plugins_of(plugins.COLUMNS))
+        writer = TableWriter(folder, scratch, tables, facts)
+        images, holds, coverage = _write_shards(workspace, writer)
         wrong = _errors(workspace, images)
         labels = label_rows(holds, images["label"], wrong)
         best = best_labels(labels, workspace.bank.k)
@@ -51,7 +57,13 @@ def export(workspace: Workspace) -> dict[str, int | float]:
         frames = {
             "images": images,
             "concepts": concept_rows(
-                workspace.bank, found, names, holds.sum(0), coverage, best, errors, classes
+                ConceptFacts(
+                    **vars(facts),
+                    n_images=holds.sum(0),
+                    coverage=coverage,
+                    labels=best,
+                    errors=errors,
+                )
             ),
             "concept_classes": class_rows(found, names),
             "concept_labels": with_head(labels, found, classes),
@@ -129,5 +141,4 @@ def _k_metrics(workspace: Workspace) -> list[dict[str, object]]:
 
 
 def _frame(name: str, rows: list[dict[str, object]]) -> pd.DataFrame:
-    columns = [column for column, _, _ in TABLES[name][1]]
-    return pd.DataFrame(rows, columns=columns).astype(object)
+    return pd.DataFrame(rows, columns=TABLES[name].column_names).astype(object)

@@ -1,6 +1,6 @@
 """Extraction: every image through the network once, its activations into shards.
 
-Batches go through all their steps in lanes (see `pipeline.lanes`), durable writes follow in a
+Batches go through all their steps in lanes (see `system.lanes`), durable writes follow in a
 thread of their own; batches never straddle shards, so what a shard holds depends on its images
 alone.
 """
@@ -15,20 +15,20 @@ from functools import lru_cache, partial
 from itertools import chain, groupby, islice
 from operator import itemgetter
 from pathlib import Path
-from typing import Any
 
 import torch
 
-from pipeline.errors import UserError
-from pipeline.images import ImageRecord, Rejected
-from pipeline.jobs.batch import Batch, decode_image, join, run_batch
-from pipeline.jobs.identity import images_digest
-from pipeline.jobs.parallel import is_distributed, over_shards
-from pipeline.jobs.workspace import Workspace
-from pipeline.lanes import in_order, lanes
-from pipeline.models.runtime import Runner, compile_cut
-from pipeline.progress import bar, say
-from pipeline.store import BATCHES
+from ..errors import UserError, option
+from ..images import ImageRecord, Rejected
+from ..models.runtime import Runner, compile_cut
+from ..runs.identity import images_digest
+from ..runs.record import ForwardPass
+from ..runs.workspace import Workspace
+from ..store import BATCHES
+from ..system.lanes import in_order, lanes
+from ..system.progress import bar, say
+from .batch import Batch, decode_image, join, run_batch
+from .parallel import is_distributed, over_shards
 
 BATCH_CUDA, BATCH = BATCHES
 """Images a lane takes at once. On SqueezeNet and MobileNetV2, 8 and 32 were 5 to 20 % slower than
@@ -75,7 +75,7 @@ def extract(workspace: Workspace, shards: list[int] | None = None) -> dict[str, 
             rejected += counts["rejected"]
             _check_rejects(workspace, rejected)
     rejected = len(list_rejected(workspace))
-    n_kept = n_images - (rejected - len(workspace.record["dataset"]["rejected"]))
+    n_kept = n_images - (rejected - len(workspace.record.dataset.rejected))
     if n_kept == 0:
         raise UserError(
             f"none of the {n_images} images could be read; the first:"
@@ -86,7 +86,7 @@ def extract(workspace: Workspace, shards: list[int] | None = None) -> dict[str, 
 
 def list_rejected(workspace: Workspace) -> list[Rejected]:
     """List what was refused, when the dataset was listed and when it was decoded, by path."""
-    rejected = [Rejected(**entry) for entry in workspace.record["dataset"]["rejected"]]
+    rejected = [Rejected(each.path, each.reason) for each in workspace.record.dataset.rejected]
     stores = (workspace.activations, workspace.heatmaps)
     for index in range(workspace.listing.n_shards):
         # Heatmaps hold them too, for activations need not be kept.
@@ -112,27 +112,25 @@ def choose_runner(workspace: Workspace) -> Runner:
     What ``PRECISION=auto`` comes to is decided once a run, by timing and agreement on its first
     images, and recorded: workers and resumed runs must compute as the first shards were.
     """
-    decided = workspace.record.get("forward", {})
-    if not decided:
+    if workspace.record.forward is None:
         with workspace.alone("forward"):  # parts side by side must not decide differently
-            decided = workspace.record.get("forward", {})
-            return _compile(workspace, decided)
-    return _compile(workspace, decided)
+            return _compile(workspace, workspace.record.forward)
+    return _compile(workspace, workspace.record.forward)
 
 
-def _compile(workspace: Workspace, decided: dict[str, Any]) -> Runner:
+def _compile(workspace: Workspace, decided: ForwardPass | None) -> Runner:
     config = workspace.config
     device = workspace.device
     runner = compile_cut(
         workspace.cut,
         device=device,
-        precision=decided.get("precision", config.precision),
-        compiled=decided.get("compiled"),
+        precision=config.precision if decided is None else decided.precision,
+        compiled=None if decided is None else decided.compiled,
         batch_size=BATCH if device == "cpu" else BATCH_CUDA,
         probe_images=None if decided or config.precision != "auto" else _probes(workspace),
         n_images=len(workspace.listing.frame),
     )
-    if not decided:
+    if decided is None:
         say(f"extract    {runner.how}")
         note_runner(workspace, runner)
     return runner
@@ -140,8 +138,8 @@ def _compile(workspace: Workspace, decided: dict[str, Any]) -> Runner:
 
 def note_runner(workspace: Workspace, runner: Runner) -> None:
     """Record how the run's activations are computed."""
-    facts = {"precision": runner.precision, "compiled": runner.compiled, "how": runner.how}
-    workspace.note(forward=facts)
+    found = ForwardPass(precision=runner.precision, compiled=runner.compiled, how=runner.how)
+    workspace.note(forward=found)
 
 
 def _probes(workspace: Workspace) -> torch.Tensor | None:
@@ -208,10 +206,12 @@ def _tasks(
 
 def _publish(workspace: Workspace, index: int, batches: list[Batch]) -> dict[str, int]:
     images = [image for batch in batches for image in batch.images]
+    forward = workspace.record.forward
+    assert forward is not None  # chosen before the first shard
     made_from = {
         "inputs": workspace.inputs_digest,
         "images": images_digest([image.content for image in images]),
-        "forward": json.dumps(workspace.record["forward"], sort_keys=True),
+        "forward": json.dumps(forward.model_dump(), sort_keys=True),
     }
     arrays = join(workspace, batches)
     workspace.activations.write(index, arrays, made_from, layer=workspace.config.layer)
@@ -225,6 +225,6 @@ def _check_rejects(workspace: Workspace, n_rejected: int) -> None:
         return
     last = list_rejected(workspace)[-1]
     raise UserError(
-        f"{n_rejected} images could not be read, more than MAX_REJECTS={most};"
+        f"{n_rejected} images could not be read, more than {option('max_rejects', most)};"
         f" the last: {last.path}: {last.reason}"
     )

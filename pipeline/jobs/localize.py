@@ -9,14 +9,14 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from pipeline.classify import contributions
-from pipeline.jobs.parallel import is_distributed, over_shards
-from pipeline.jobs.products import made_from
-from pipeline.jobs.workspace import Workspace
-from pipeline.lanes import in_order, lanes
-from pipeline.nmf import flush_denormals
-from pipeline.progress import bar
-from pipeline.store import Arrays
+from ..classify import contributions
+from ..nmf import flush_denormals
+from ..runs.plan import made_from
+from ..runs.workspace import Workspace
+from ..store import Arrays
+from ..system.lanes import in_order, lanes
+from ..system.progress import bar
+from .parallel import is_distributed, over_shards
 
 IMAGES = 32
 """Images a lane has in float32 at once; with whole shards, 20,000 images took 100 MB more."""

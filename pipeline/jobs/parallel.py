@@ -14,8 +14,8 @@ from typing import Any
 
 import torch
 
-from pipeline.config import Config
-from pipeline.errors import UserError
+from ..config import Config
+from ..errors import UserError, option
 
 ShardTask = Callable[[Path, int], dict[str, int]]
 
@@ -73,8 +73,8 @@ def _gather(
             yield future.result()
     except KilledWorker as error:
         raise UserError(
-            f"workers died over and over ({error}): where memory is short, pass fewer WORKERS;"
-            " then give the same command again: it goes on from here"
+            f"workers died over and over ({error}): where memory is short, take fewer"
+            f" {option('workers')}; then give the same command again: it goes on from here"
         ) from error
 
 

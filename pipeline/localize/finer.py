@@ -19,8 +19,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.images import Grid, between_grids
-from pipeline.localize.foreground import otsu
+from ..images import Grid, between_grids
+from .foreground import otsu
 
 RIDGE = 0.01
 """Penalty in units of a feature's variance: keeps channels that go together from opposing."""

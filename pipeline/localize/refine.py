@@ -15,6 +15,7 @@ Krähenbühl, P. & Koltun, V. (2011). Efficient Inference in Fully Connected CRF
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -62,6 +63,11 @@ class _Superpixels:
         n = len(self.area)
         sums = np.bincount(self.labels.ravel(), values.ravel().astype(np.float64), minlength=n)
         return (sums / np.bincount(self.labels.ravel(), minlength=n)).astype(np.float32)
+
+
+Refiner = Callable[[NDArray[np.uint8], NDArray[np.float32]], NDArray[np.bool_]]
+"""Takes an image, uint8 (height, width, 3), and evidence, float32 of `working_shape`: log odds of
+object, NaN where the network did not see the image. Returns the mask, bool (height, width)."""
 
 
 def working_shape(width: int, height: int) -> tuple[int, int]:

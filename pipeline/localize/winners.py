@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.ndimage import gaussian_filter
 
-from pipeline.localize.finer import RIDGE
+from .finer import RIDGE
 
 REACH = 1.0
 """Standard deviation of the vote among neighbours, in cells of the concepts' layer: each of them

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from pipeline.models.cut import Cut, Forward, cut
-from pipeline.models.layers import LayerInfo, choose_layer, list_layers
-from pipeline.models.network import Network
-from pipeline.models.registry import list_models, load_network
+from .cut import Cut, Forward, cut
+from .layers import LayerInfo, choose_layer, list_layers
+from .network import Network
+from .overview import describe_layers
+from .registry import list_models, load_network
 
 __all__ = [
     "Cut",
@@ -14,6 +15,7 @@ __all__ = [
     "Network",
     "choose_layer",
     "cut",
+    "describe_layers",
     "list_layers",
     "list_models",
     "load_network",

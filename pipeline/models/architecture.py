@@ -11,8 +11,8 @@ from torch import nn
 from torch.overrides import TorchFunctionMode
 from torchvision.models.vision_transformer import interpolate_embeddings
 
-from pipeline.errors import UserError
-from pipeline.models.weights import State
+from ..errors import UserError, option
+from .weights import State
 
 # Where the optional auxiliary classifiers of these two have their weights. Both were ported from a
 # framework with inputs in [-1, 1]: torchvision's weights, and what is trained from them, need
@@ -141,6 +141,6 @@ def _construct(name: str, size: int, **options: Any) -> nn.Module:
     except (ValueError, AssertionError) as error:
         raise UserError(
             f"{name} does not exist for images of {size} × {size} pixels ({error}):"
-            " pass another IMAGE_SIZE"
+            f" pass another {option('image_size')}"
         ) from error
     return module

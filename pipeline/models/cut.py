@@ -9,12 +9,12 @@ from typing import Any
 import numpy as np
 import torch
 
-from pipeline.models.graph import full_graph, head_graph
-from pipeline.models.head import HeadKind, Linear, recognise
-from pipeline.models.lattice import Lattice
-from pipeline.models.layers import choose_layer, find_layer
-from pipeline.models.network import Network, Normalize
-from pipeline.models.survey import as_rows
+from .graph import full_graph, head_graph
+from .head import HeadKind, Linear, recognise
+from .layers import choose_layer, find_layer
+from .network import Network, Normalize
+from .position_grid import PositionGrid
+from .tracing import as_rows
 
 Centres = tuple[np.ndarray[Any, np.dtype[np.float64]], np.ndarray[Any, np.dtype[np.float64]]]
 
@@ -54,7 +54,7 @@ class Cut:
     n_classes : int
     centres : (float64 (height,), float64 (width,))
         Where the positions lie: pixel indices of the network's input, whose pixel i has its centre
-        at i. See `pipeline.models.lattice`.
+        at i. See `pipeline.models.position_grid`.
     stride : (float, float)
         Distance between neighbouring centres, input pixels (vertical, horizontal).
     aux_layers : tuple of str
@@ -74,19 +74,19 @@ class Cut:
         self.layer = choose_layer(network, layer)
         asked = [find_layer(network, each) for each in (self.layer, *aux_layers)]
         found = list({each.names[0]: each for each in asked}.values())
-        self._lattices: list[Lattice] = [each.lattice for each in found]
+        self._grids: list[PositionGrid] = [each.grid for each in found]
         self.aux_layers = tuple(each.names[0] for each in found[1:])
-        graph = network.survey.graph
+        graph = network.traced.graph
         nodes = [each.node for each in found]
         self.body = full_graph(graph, nodes, Normalize(network)).eval()
         self._head = head_graph(graph, found[0].node).eval()
-        lattice = found[0].lattice
-        self.channels, self.height, self.width = lattice.channels, lattice.y.n, lattice.x.n
-        self.n_prefix, self.n_classes = lattice.n_prefix, len(network.classes)
-        self.centres: Centres = (lattice.y.centres, lattice.x.centres)
-        self.stride = (lattice.y.stride, lattice.x.stride)
+        grid = found[0].grid
+        self.channels, self.height, self.width = grid.channels, grid.y.n, grid.x.n
+        self.n_prefix, self.n_classes = grid.n_prefix, len(network.classes)
+        self.centres: Centres = (grid.y.centres, grid.x.centres)
+        self.stride = (grid.y.stride, grid.x.stride)
         self.aux_centres: dict[str, Centres] = {
-            each.names[0]: (each.lattice.y.centres, each.lattice.x.centres) for each in found[1:]
+            each.names[0]: (each.grid.y.centres, each.grid.x.centres) for each in found[1:]
         }
         self.head_kind: HeadKind = "general"
         self.linear: Linear | None = None
@@ -96,10 +96,10 @@ class Cut:
     @property
     def shapes(self) -> dict[str, tuple[int, ...]]:
         """Shapes of what one image gives, by the names under which it is stored."""
-        first, *others = self._lattices
+        first, *others = self._grids
         shapes: dict[str, tuple[int, ...]] = {"V": _shape(first)}
-        for name, lattice in zip(self.aux_layers, others, strict=True):
-            shapes[f"aux/{name}"] = _shape(lattice)
+        for name, grid in zip(self.aux_layers, others, strict=True):
+            shapes[f"aux/{name}"] = _shape(grid)
         if self.n_prefix:
             shapes["prefix"] = (self.n_prefix, self.channels)
         return shapes
@@ -123,7 +123,7 @@ class Cut:
     def arrange(self, outputs: Sequence[torch.Tensor]) -> Forward:
         """Turn what `body` returns into maps with channels last and a row for every position."""
         *values, logits = outputs
-        maps = [_split(*each) for each in zip(values, self._lattices, strict=True)]
+        maps = [_split(*each) for each in zip(values, self._grids, strict=True)]
         V, prefix = maps[0]
         aux = {name: each[0] for name, each in zip(self.aux_layers, maps[1:], strict=True)}
         return Forward(V, prefix, logits.float(), aux)
@@ -157,7 +157,7 @@ class Cut:
             raise ValueError(
                 f"the head after {self.layer} takes {self.n_prefix} prefix tokens, not {n_given}"
             )
-        layout = self._lattices[0].layout
+        layout = self._grids[0].layout
         if layout == "NCHW":
             value = V.permute(0, 3, 1, 2).contiguous()
         elif layout == "NHWC":
@@ -205,12 +205,12 @@ def cut(network: Network, layer: str, *, aux_layers: Sequence[str] = ()) -> Cut:
     return Cut(network, layer, aux_layers)
 
 
-def _shape(lattice: Lattice) -> tuple[int, int, int]:
-    return lattice.y.n, lattice.x.n, lattice.channels
+def _shape(grid: PositionGrid) -> tuple[int, int, int]:
+    return grid.y.n, grid.x.n, grid.channels
 
 
-def _split(value: torch.Tensor, lattice: Lattice) -> tuple[torch.Tensor, torch.Tensor | None]:
-    rows = as_rows(value, lattice)
-    n_prefix = lattice.n_prefix
-    V = rows[:, n_prefix:].reshape(len(rows), lattice.y.n, lattice.x.n, lattice.channels)
+def _split(value: torch.Tensor, grid: PositionGrid) -> tuple[torch.Tensor, torch.Tensor | None]:
+    rows = as_rows(value, grid)
+    n_prefix = grid.n_prefix
+    V = rows[:, n_prefix:].reshape(len(rows), grid.y.n, grid.x.n, grid.channels)
     return V.contiguous(), rows[:, :n_prefix] if n_prefix else None

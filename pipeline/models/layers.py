@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from pipeline.errors import UserError, suggest
-from pipeline.models.network import Network
-from pipeline.models.survey import Layer
+from ..errors import UserError, command, option, suggest
+from .network import Network
+from .tracing import Layer
 
 
 @dataclass(frozen=True)
@@ -50,14 +50,14 @@ def list_layers(network: Network) -> list[LayerInfo]:
         LayerInfo(
             name=layer.names[0],
             kind=layer.kind,
-            channels=layer.lattice.channels,
-            height=layer.lattice.y.n,
-            width=layer.lattice.x.n,
+            channels=layer.grid.channels,
+            height=layer.grid.y.n,
+            width=layer.grid.x.n,
             signed=layer.signed,
             usable=not layer.reason,
             reason=layer.reason,
         )
-        for layer in network.survey.layers
+        for layer in network.traced.layers
     ]
 
 
@@ -83,31 +83,32 @@ def choose_layer(network: Network, name: str = "auto") -> str:
         There is no such layer, or the network cannot be cut there; it says why.
     """
     if name == "auto":
-        usable = [layer for layer in network.survey.layers if not layer.reason]
+        usable = [layer for layer in network.traced.layers if not layer.reason]
         if not usable:
             raise UserError(
                 f"{network.name} has no layer of positions to cut at for images of"
-                f" {network.image_size} pixels: pass another MODEL or a larger IMAGE_SIZE"
+                f" {network.image_size} pixels: pass another {option('model')} or a larger"
+                f" {option('image_size')}"
             )
         return usable[-1].names[0]
     layer = find_layer(network, name)
     if layer.reason:
         raise UserError(
             f"layer {name!r} of {network.name} cannot be used, since {layer.reason}:"
-            f" 'make layers MODEL={network.name}' lists the ones that can"
+            f" {command('layers', model=network.name)} lists the ones that can"
         )
     return layer.names[0]
 
 
 def find_layer(network: Network, name: str) -> Layer:
     """Return the layer of that name, usable or not; `UserError` where there is none."""
-    layer = network.survey.find(name)
+    layer = network.traced.find(name)
     if layer is None:
-        known = [each for layer in network.survey.layers for each in layer.names]
+        known = [each for layer in network.traced.layers for each in layer.names]
         near = suggest(name, known)
         raise UserError(
             f"{network.name} has no layer {name!r} that is a map of positions"
             f"{': ' + near if near else ';'}"
-            f" 'make layers MODEL={network.name}' lists its layers"
+            f" {command('layers', model=network.name)} lists its layers"
         )
     return layer

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import nn
 
-from pipeline.models.survey import Survey, survey
+from .tracing import TracedNetwork, trace_network
 
 
 @dataclass(frozen=True, eq=False)
@@ -44,9 +44,9 @@ class Network:
     weights_source: str
 
     @functools.cached_property
-    def survey(self) -> Survey:
+    def traced(self) -> TracedNetwork:
         """The network's graph with every layer found in it; worked out once, on first use."""
-        return survey(self.module, self.name, self.image_size)
+        return trace_network(self.module, self.name, self.image_size)
 
 
 class Normalize(nn.Module):

@@ -1,24 +1,20 @@
-"""Finds a network by its name and fills it with weights."""
+"""Finds a network by its name: ``<name>`` of a source of ours, or ``<source>:<name>`` of any."""
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 
-import torchvision
-
-from pipeline.errors import UserError, suggest
-from pipeline.files import sha256
-from pipeline.models import architecture
-from pipeline.models.network import Network
-from pipeline.models.weights import State, digest, download_state, fill, read_state
-
-RANDOM = Path("random")
-SAMPLE = "sample"
+from .. import plugins
+from ..errors import UserError, command, option, suggest
+from .network import Network
+from .source import NetworkSource, Wanted
 
 
 def list_models() -> list[str]:
-    """Return the names `load_network` knows: ``sample`` and torchvision's classification models."""
-    return [SAMPLE, *torchvision.models.list_models(module=torchvision.models)]
+    """Return the names that need no source before them: ``sample`` and torchvision's models."""
+    known = {kind: _source(kind).names() for kind in plugins.NETWORKS.built_in}
+    return [name for kind in sorted(known) for name in known[kind]]
 
 
 def load_network(
@@ -29,7 +25,7 @@ def load_network(
     Parameters
     ----------
     name : str
-        A name from `list_models`.
+        A name from `list_models`, or ``<source>:<name>`` where a plug-in is the source.
     weights : Path, optional
         A ``.safetensors``, ``.pt`` or ``.pth`` file; the number of classes is read from it.
         ``Path("random")`` draws them instead (for benchmarks). By default torchvision's own
@@ -55,77 +51,34 @@ def load_network(
     >>> load_network("squeezenet1_1", Path("random")).classes[0]
     'tench'
     """
-    if name not in list_models():
-        near = suggest(name, list_models())
-        raise UserError(
-            f"there is no model {name!r}{': ' + near if near else ';'}"
-            " 'make layers' without MODEL lists all models"
-        )
     if image_size is not None and image_size < 1:
-        raise UserError(f"images of {image_size} pixels are not possible: pass IMAGE_SIZE=224")
-    load = _load_sample if name == SAMPLE else _load_torchvision
-    network = load(name, weights, image_size, seed)
+        raise UserError(
+            f"images of {image_size} pixels are not possible: see {option('image_size')}"
+        )
+    kind, rest = _find(name)
+    network = _source(kind).load(rest, Wanted(weights, image_size, seed))
+    if kind not in plugins.NETWORKS.built_in:
+        network = dataclasses.replace(network, name=name)
     network.module.eval().requires_grad_(False)
     return network
 
 
-def _load_torchvision(name: str, weights: Path | None, size: int | None, seed: int) -> Network:
-    default = torchvision.models.get_model_weights(name).DEFAULT
-    preset = default.transforms()
-    categories: list[str] = default.meta["categories"]
-    state: State | None = None
-    if weights is None:
-        state, source, sha = download_state(name)
-    elif weights != RANDOM:
-        state, source, sha = read_state(weights), weights.name, sha256(weights)
-    size = size or architecture.trained_size(name, state) or preset.crop_size[0]
-    module = architecture.build(name, state, size, len(categories), seed)
-    if state is None:
-        source, sha = _drawn(seed), digest(module.state_dict())
-    else:
-        fill(module, architecture.fit_positions(name, state, size), name, weights or source)
-    n_classes = architecture.last_layer(module).weight.shape[0]
-    return Network(
-        name=name,
-        module=module,
-        image_size=size,
-        mean=tuple(preset.mean),
-        std=tuple(preset.std),
-        classes=_class_names(n_classes, categories),
-        weights_sha256=sha,
-        weights_source=source,
+def _find(name: str) -> tuple[str, str]:
+    """Return the source of a network and what the source calls it."""
+    kind, colon, rest = name.partition(":")
+    if colon:
+        return kind, rest
+    for kind in plugins.NETWORKS.built_in:
+        if name in _source(kind).names():
+            return kind, name
+    near = suggest(name, list_models())
+    raise UserError(
+        f"there is no model {name!r}{': ' + near if near else ';'} {command('layers')} lists all"
+        f" models; those of {' and '.join(plugins.names(plugins.NETWORKS))} are called"
+        " <source>:<name>"
     )
 
 
-def _load_sample(name: str, weights: Path | None, size: int | None, seed: int) -> Network:
-    from pipeline.sample import network as sample
-
-    module = sample.SampleNet()
-    if weights == RANDOM:
-        architecture.reset(module, seed)
-        source, sha = _drawn(seed), digest(module.state_dict())
-    else:
-        file = weights or sample.WEIGHTS
-        fill(module, read_state(file), name, file)
-        source, sha = file.name, sha256(file)
-    return Network(
-        name=name,
-        module=module,
-        image_size=size or sample.IMAGE_SIZE,
-        mean=sample.MEAN,
-        std=sample.STD,
-        classes=sample.CLASSES,
-        weights_sha256=sha,
-        weights_source=source,
-    )
-
-
-def _drawn(seed: int) -> str:
-    return f"random (seed {seed})"
-
-
-def _class_names(n_classes: int, categories: list[str]) -> tuple[str, ...]:
-    """Name the classes as ImageNet does if there are as many, else by number."""
-    if n_classes == len(categories):
-        return tuple(categories)
-    return tuple(f"class {index}" for index in range(n_classes))
+def _source(kind: str) -> NetworkSource:
+    source: NetworkSource = plugins.load(plugins.NETWORKS, kind)
+    return source

@@ -23,13 +23,13 @@ from typing import Any, Literal, get_args
 import torch
 from torch import fx
 
-from pipeline.errors import UserError
-from pipeline.models.cut import Cut, Forward
-from pipeline.models.graph import fold_batch_norm, last_linear
-from pipeline.models.network import Normalize
-from pipeline.models.replay import Replay
-from pipeline.models.trial import MIN_PROBE, agreement_of, attempt, race
-from pipeline.nmf.threads import one_thread
+from ..errors import UserError, option
+from ..system.threads import one_thread
+from .comparison import MIN_PROBE, agreement_of, attempt, race
+from .cuda_graph import CudaGraph
+from .cut import Cut, Forward
+from .graph import fold_batch_norm, last_linear
+from .network import Normalize
 
 Arithmetic = Literal["fp32", "fp32-folded", "bf16"]
 Precision = Literal["auto"] | Arithmetic
@@ -84,7 +84,7 @@ class Runner:
     precision: Arithmetic
     compiled: bool
     how: str
-    replay: Replay | None = None
+    replay: CudaGraph | None = None
 
     @property
     def at_once(self) -> int:
@@ -267,7 +267,7 @@ def _captured(runner: Runner) -> Runner:
     if runner.device.type != "cuda":
         return runner
     try:
-        return replace(runner, replay=Replay(runner.body, runner.blank()))
+        return replace(runner, replay=CudaGraph(runner.body, runner.blank()))
     except RuntimeError as error:
         fault = str(error).strip().partition("\n")[0]
         return _because(runner, f"not captured as a CUDA graph ({fault})")
@@ -303,12 +303,12 @@ def pick_device(name: str) -> str:
 def _device(device: torch.device | str, precision: str) -> torch.device:
     if precision not in ("auto", *get_args(Arithmetic)):
         raise UserError(
-            f"there is no precision {precision!r}: pass PRECISION={' or '.join(PRECISIONS)}"
+            f"there is no {option('precision', precision)}: it is {' or '.join(PRECISIONS)}"
         )
     device = torch.device(device)
     if device.type == "cuda":
         if not torch.cuda.is_available():
-            raise UserError("there is no CUDA device on this machine: pass DEVICE=cpu")
+            raise UserError(f"there is no CUDA device here: pass {option('device', 'cpu')}")
         # By default convolutions round float32 to 10 bits on the GPU, and may add in any order.
         torch.backends.cudnn.allow_tf32 = False
         torch.backends.cudnn.deterministic = True

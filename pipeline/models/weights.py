@@ -20,8 +20,8 @@ import torch
 import torchvision
 from torch import nn
 
-from pipeline.errors import UserError
-from pipeline.files import sha256
+from ..errors import UserError, option
+from ..system.files import sha256
 
 State = dict[str, torch.Tensor]
 
@@ -55,7 +55,7 @@ def read_state(path: Path) -> State:
         The file is missing, damaged, of another kind, or holds more than tensors.
     """
     if not path.is_file():
-        raise UserError(f"there is no weights file {path}: pass WEIGHTS=<file>")
+        raise UserError(f"there is no weights file {path}: see {option('weights')}")
     if path.suffix == ".safetensors":
         found = _read_safetensors(path)
     elif path.suffix in (".pt", ".pth"):
@@ -96,7 +96,7 @@ def download_state(name: str) -> tuple[State, str, str]:
     except (OSError, http.client.HTTPException, RuntimeError) as error:
         raise UserError(
             f"cannot download the torchvision weights {weights} of {name} ({error}):"
-            " pass WEIGHTS=<file>"
+            f" pass a file of them as {option('weights')}"
         ) from error
     file = Path(torch.hub.get_dir()) / "checkpoints" / Path(weights.url).name
     return module.state_dict(), str(weights), sha256(file)

@@ -14,10 +14,10 @@ from typing import Protocol
 import numpy as np
 import torch
 
-from pipeline.errors import UserError
-from pipeline.nmf.data import shape
-from pipeline.nmf.descent import Descent, State
-from pipeline.nmf.stats import Stats
+from ..errors import UserError
+from .data import shape
+from .descent import Descent, State
+from .stats import Stats
 
 
 class Checkpoint(Protocol):

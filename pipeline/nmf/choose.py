@@ -22,18 +22,18 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from pipeline.errors import UserError
-from pipeline.nmf.consensus import consensus
-from pipeline.nmf.data import check
-from pipeline.nmf.denormals import flush_denormals
-from pipeline.nmf.descent import Fit
-from pipeline.nmf.evaluate import gram, match, svd_errors
-from pipeline.nmf.passes import ENCODE_TOL, block_stats
-from pipeline.nmf.sampling import Start, fit_samples
-from pipeline.nmf.solve import Encoder
-from pipeline.nmf.splits import Images, Split, bi_cv_error, channel_folds, halves, shuffle_channels
-from pipeline.nmf.stats import relative_error
-from pipeline.nmf.threads import each_alone
+from ..errors import UserError
+from ..system.denormals import flush_denormals
+from ..system.threads import each_alone
+from .consensus import consensus
+from .data import check
+from .descent import Fit
+from .evaluate import gram, match, svd_errors
+from .passes import ENCODE_TOL, block_stats
+from .sampling import Start, fit_samples
+from .solve import Encoder
+from .splits import Images, Split, bi_cv_error, channel_folds, halves, shuffle_channels
+from .stats import relative_error
 
 TOL = 3e-5  # of the relative error a step: a tenth of the differences between neighbouring k
 TRIALS = 2  # starts of a fit: four take longer and find hardly more

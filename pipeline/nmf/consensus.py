@@ -10,7 +10,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from pipeline.nmf.initialise import unit_columns
+from .initialise import unit_columns
 
 NEIGHBOURS = 0.3  # share of the replicates whose nearest concepts say how dense a place is
 FAR = 0.5  # mean distance of unit vectors to them beyond which a concept is one fit's alone

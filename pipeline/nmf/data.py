@@ -12,9 +12,9 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-from pipeline.errors import UserError
-from pipeline.nmf.stats import rows_at_once
-from pipeline.nmf.threads import side_by_side
+from ..errors import UserError
+from ..system.threads import side_by_side
+from .stats import rows_at_once
 
 CHUNK = 32_768  # positions an in-memory array gives at once: 64 MB at 512 channels
 PINNED = 2**23  # values a pinned buffer holds, 32 MB

@@ -19,10 +19,10 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from pipeline.nmf.initialise import unit_columns
-from pipeline.nmf.solve import Encoder, hals
-from pipeline.nmf.stats import Stats, by_concept, relative_error
-from pipeline.nmf.threads import one_thread
+from ..system.threads import one_thread
+from .initialise import unit_columns
+from .solve import Encoder, hals
+from .stats import Stats, by_concept, relative_error
 
 W_SWEEPS = 2  # HALS sweeps over W a step; with four, ends are no better
 REVIVALS = 3  # rounds of reseeding dead concepts; k above the rank of the data has no remedy

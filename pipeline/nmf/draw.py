@@ -12,10 +12,10 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from pipeline.nmf.data import squares_of_rows
-from pipeline.nmf.descent import Penalty
-from pipeline.nmf.stats import rows_at_once
-from pipeline.nmf.threads import one_thread, side_by_side
+from ..system.threads import one_thread, side_by_side
+from .data import squares_of_rows
+from .descent import Penalty
+from .stats import rows_at_once
 
 
 def thin(V: Tensor, n: int, seed: int = 0, squares: Tensor | None = None) -> Tensor:

@@ -14,16 +14,16 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from pipeline.errors import UserError
-from pipeline.nmf.checkpoint import Checkpoint, Cursor, pack, unpack
-from pipeline.nmf.data import Blocks
-from pipeline.nmf.denormals import flush_denormals
-from pipeline.nmf.descent import Descent, Fit, Penalty, Progress, tell_all
-from pipeline.nmf.passes import ENCODE_TOL, sweep_many
-from pipeline.nmf.sampling import Start, fit_samples
-from pipeline.nmf.solve import H_TOL
-from pipeline.nmf.stats import Stats
-from pipeline.nmf.threads import one_thread
+from ..errors import UserError
+from ..system.denormals import flush_denormals
+from ..system.threads import one_thread
+from .checkpoint import Checkpoint, Cursor, pack, unpack
+from .data import Blocks
+from .descent import Descent, Fit, Penalty, Progress, tell_all
+from .passes import ENCODE_TOL, sweep_many
+from .sampling import Start, fit_samples
+from .solve import H_TOL
+from .stats import Stats
 
 TOL = 2e-4  # of the relative error a pass: a quarter of how far the ends of single starts are apart
 SAMPLE_TOL = 3e-5  # a step, and several make up for a pass

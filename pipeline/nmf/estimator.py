@@ -16,16 +16,16 @@ from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_is_fitted, validate_data
 from torch import Tensor
 
-from pipeline.errors import UserError
-from pipeline.nmf.data import ArrayBlocks, extremes, squares_of_rows, to_device
-from pipeline.nmf.descent import Descent, Fit, Penalty
-from pipeline.nmf.draw import representatives
-from pipeline.nmf.engine import TOL, fit, sample_size
-from pipeline.nmf.passes import sweep
-from pipeline.nmf.sampling import fit_sample
-from pipeline.nmf.solve import encode
-from pipeline.nmf.stats import Stats, relative_error
-from pipeline.nmf.threads import one_thread
+from ..errors import UserError
+from ..system.threads import one_thread
+from .data import ArrayBlocks, extremes, squares_of_rows, to_device
+from .descent import Descent, Fit, Penalty
+from .draw import representatives
+from .engine import TOL, fit, sample_size
+from .passes import sweep
+from .sampling import fit_sample
+from .solve import encode
+from .stats import Stats, relative_error
 
 Array = NDArray[np.float32]
 

@@ -12,8 +12,8 @@ import torch
 from scipy.optimize import linear_sum_assignment
 from torch import Tensor
 
-from pipeline.nmf.initialise import unit_columns
-from pipeline.nmf.stats import ROWS
+from .initialise import unit_columns
+from .stats import ROWS
 
 
 def match(W_a: Tensor, W_b: Tensor) -> tuple[Tensor, Tensor]:

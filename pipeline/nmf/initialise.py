@@ -11,8 +11,8 @@ from typing import Literal, get_args
 import torch
 from torch import Tensor
 
-from pipeline.errors import UserError, suggest
-from pipeline.nmf.threads import all_threads
+from ..errors import UserError, suggest
+from ..system.threads import all_threads
 
 Init = Literal["positions", "nndsvd", "random"]
 CANDIDATES = 8  # for each concept; more gain nothing

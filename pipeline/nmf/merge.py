@@ -15,7 +15,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from pipeline.nmf.stats import Stats
+from .stats import Stats
 
 Array = NDArray[np.float64]
 

@@ -15,11 +15,11 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
-from pipeline.errors import UserError
-from pipeline.nmf.data import violation
-from pipeline.nmf.solve import Encoder, Ends, strengths
-from pipeline.nmf.stats import Stats, Sums, rows_at_once
-from pipeline.nmf.threads import one_thread, side_by_side
+from ..errors import UserError
+from ..system.threads import one_thread, side_by_side
+from .data import violation
+from .solve import Encoder, Ends, strengths
+from .stats import Stats, Sums, rows_at_once
 
 ENCODE_TOL = 1e-2  # of H within a fit; what is reached is 100 times better, and enters squared
 

@@ -21,16 +21,16 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from pipeline.errors import UserError
-from pipeline.nmf.data import check, shape, squares_of_rows
-from pipeline.nmf.denormals import flush_denormals
-from pipeline.nmf.descent import Descent, Fit, Penalty, Progress, tell_all
-from pipeline.nmf.draw import representatives
-from pipeline.nmf.initialise import check_k, initialise, initialise_each, unit_columns
-from pipeline.nmf.merge import merge
-from pipeline.nmf.passes import ENCODE_TOL, block_stats
-from pipeline.nmf.solve import Encoder, Ends, strengths
-from pipeline.nmf.threads import all_threads, one_thread
+from ..errors import UserError
+from ..system.denormals import flush_denormals
+from ..system.threads import all_threads, one_thread
+from .data import check, shape, squares_of_rows
+from .descent import Descent, Fit, Penalty, Progress, tell_all
+from .draw import representatives
+from .initialise import check_k, initialise, initialise_each, unit_columns
+from .merge import merge
+from .passes import ENCODE_TOL, block_stats
+from .solve import Encoder, Ends, strengths
 
 MOMENTUM = 0.5  # of the steps, to start with; it grows while it pays
 PART = 4  # fits converge on so small a part of the sample before they meet all of it

@@ -28,10 +28,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from pipeline.errors import UserError
-from pipeline.nmf.data import violation
-from pipeline.nmf.stats import rows_at_once
-from pipeline.nmf.threads import all_threads, one_thread, side_by_side
+from ..errors import UserError
+from ..system.threads import all_threads, one_thread, side_by_side
+from .data import violation
+from .stats import rows_at_once
 
 AGAIN = 0.1  # by how much iterations from a known end shorten the way to the next
 MAX_ITERATIONS = 400  # reach 1e-3 for κ up to 9,000; networks' concepts have κ of 3 to 100

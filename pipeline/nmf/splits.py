@@ -13,9 +13,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from pipeline.nmf.passes import ENCODE_TOL, block_stats
-from pipeline.nmf.solve import Encoder
-from pipeline.nmf.stats import Stats, relative_error
+from .passes import ENCODE_TOL, block_stats
+from .solve import Encoder
+from .stats import Stats, relative_error
 
 Images = NDArray[np.int64] | Tensor
 Split = tuple[Tensor, Tensor]

@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from pipeline.nmf.threads import all_threads
+from ..system.threads import all_threads
 
 ROWS = 2048  # positions a product runs over at once: they stay in cache for the next one
 VALUES = 3 * 2**20  # of V at most, 12 MB: of 2,048 channels, twice as many cost a tenth more

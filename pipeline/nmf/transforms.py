@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from pipeline.errors import UserError, suggest
+from ..errors import UserError, suggest
 
 KINDS = ("none", "relu", "split", "shift")
 
@@ -125,5 +125,5 @@ def _refuse_negative(least: float) -> None:
     if least < 0:
         raise UserError(
             f"the activations are negative in places (minimum {least:.4g}), which the transform "
-            "'none' does not allow; use TRANSFORM=auto or TRANSFORM=split"
+            "'none' does not allow; use 'auto' or 'split'"
         )

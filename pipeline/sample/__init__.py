@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from pipeline.sample.objects import CLASS_PARTS, CLASSES, PARTS, SINGLE_PART_PAIRS
-from pipeline.sample.scenes import Cue, Scene, render_scene
-from pipeline.sample.writer import write_sample
+from .objects import CLASS_PARTS, CLASSES, PARTS, SINGLE_PART_PAIRS
+from .scenes import Cue, Scene, render_scene
+from .writer import write_sample
 
 __all__ = [
     "CLASSES",

@@ -6,16 +6,8 @@ from collections.abc import Callable
 
 import numpy as np
 
-from pipeline.sample.shapes import Field
-from pipeline.sample.textures import (
-    Colour,
-    cellular,
-    fractal,
-    hsv,
-    mix,
-    random_colour,
-    smoothstep,
-)
+from .shapes import Field
+from .textures import Colour, cellular, fractal, hsv, mix, random_colour, smoothstep
 
 Backdrop = Callable[[np.random.Generator, int], Field]
 

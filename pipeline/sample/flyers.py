@@ -11,10 +11,10 @@ import math
 
 import numpy as np
 
-from pipeline.sample.render import Layer
-from pipeline.sample.shapes import capsule, curve, ellipse, polygon, rectangle, union, within
-from pipeline.sample.style import Style, surface
-from pipeline.sample.textures import hsv, mix, random_colour, rays, scallops, stripes
+from .render import Layer
+from .shapes import capsule, curve, ellipse, polygon, rectangle, union, within
+from .style import Style, surface
+from .textures import hsv, mix, random_colour, rays, scallops, stripes
 
 
 def fuselage(rng: np.random.Generator, style: Style, half: float) -> list[Layer]:

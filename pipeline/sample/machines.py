@@ -11,10 +11,10 @@ import math
 
 import numpy as np
 
-from pipeline.sample.render import Layer
-from pipeline.sample.shapes import capsule, curve, ellipse, polygon, rectangle, within, without
-from pipeline.sample.style import Style, surface
-from pipeline.sample.textures import hsv, mix, random_colour, rays, stripes
+from .render import Layer
+from .shapes import capsule, curve, ellipse, polygon, rectangle, within, without
+from .style import Style, surface
+from .textures import hsv, mix, random_colour, rays, stripes
 
 
 def wheel(rng: np.random.Generator, style: Style, radius: float) -> list[Layer]:

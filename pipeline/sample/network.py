@@ -25,7 +25,7 @@ import safetensors.torch
 import torch
 from torch import nn
 
-from pipeline.sample.objects import CLASSES
+from .objects import CLASSES
 
 __all__ = ["CLASSES", "IMAGE_SIZE", "MEAN", "PARTS_LAYER", "STD", "WEIGHTS", "SampleNet", "load"]
 

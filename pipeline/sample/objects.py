@@ -11,9 +11,9 @@ from collections.abc import Callable
 
 import numpy as np
 
-from pipeline.sample import flyers, machines
-from pipeline.sample.render import Layer
-from pipeline.sample.style import Style, numbered, placed, random_style
+from . import flyers, machines
+from .render import Layer
+from .style import Style, numbered, placed, random_style
 
 PARTS = (
     "wheel",

@@ -6,9 +6,9 @@ import math
 
 import numpy as np
 
-from pipeline.sample.render import Frame, Layer, Material
-from pipeline.sample.shapes import capsule, curve, ellipse, polygon, rectangle, union
-from pipeline.sample.textures import grain, hsv, plain, random_colour, stripes
+from .render import Frame, Layer, Material
+from .shapes import capsule, curve, ellipse, polygon, rectangle, union
+from .textures import grain, hsv, plain, random_colour, stripes
 
 
 def frame_at(x: float, y: float, scale: float, angle: float = 0.0) -> Frame:

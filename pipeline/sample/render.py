@@ -14,8 +14,8 @@ from dataclasses import dataclass, field
 import numpy as np
 import numpy.typing as npt
 
-from pipeline.sample.shapes import Box, Field, Point, Shape
-from pipeline.sample.textures import Colour, Pattern, plain
+from .shapes import Box, Field, Point, Shape
+from .textures import Colour, Pattern, plain
 
 SUPERSAMPLE = 2
 CONTACT = 0.05  # how far, in the plane's units, a layer darkens what lies right behind it

@@ -10,12 +10,12 @@ import numpy as np
 import numpy.typing as npt
 from scipy import ndimage
 
-from pipeline.sample.backdrops import backdrop
-from pipeline.sample.objects import CLASSES, PARTS, assemble
-from pipeline.sample.props import badge, distractor, frame_at, occluder
-from pipeline.sample.render import SUPERSAMPLE, Figure, Frame, Layer, Light, paint
-from pipeline.sample.shapes import Field
-from pipeline.sample.textures import hsv
+from .backdrops import backdrop
+from .objects import CLASSES, PARTS, assemble
+from .props import badge, distractor, frame_at, occluder
+from .render import SUPERSAMPLE, Figure, Frame, Layer, Light, paint
+from .shapes import Field
+from .textures import hsv
 
 GENERATOR_VERSION = 2
 MOST_HIDDEN = 0.35  # of any part of the object, by things in front of it

@@ -13,18 +13,10 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from pipeline.sample.network import load
-from pipeline.sample.objects import CLASSES
-from pipeline.sample.scenes import Cue
-from pipeline.sample.training import (
-    TRAIN_SEED,
-    Log,
-    Recipe,
-    SceneSet,
-    render_scenes,
-    save,
-    train,
-)
+from .network import load
+from .objects import CLASSES
+from .scenes import Cue
+from .training import TRAIN_SEED, Log, Recipe, SceneSet, render_scenes, save, train
 
 LABEL = "plane"
 CLASS_ID = CLASSES.index(LABEL)

@@ -8,9 +8,9 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from pipeline.sample.render import Layer, Material
-from pipeline.sample.shapes import Point
-from pipeline.sample.textures import Colour, Pattern, grain, mix, plain, random_colour
+from .render import Layer, Material
+from .shapes import Point
+from .textures import Colour, Pattern, grain, mix, plain, random_colour
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,7 @@ from collections.abc import Callable
 import numpy as np
 import numpy.typing as npt
 
-from pipeline.sample.shapes import Field, Point
+from .shapes import Field, Point
 
 Pattern = Callable[[Field, Field], Field]
 Colour = npt.NDArray[np.float32]  # (3, 1, 1): broadcasts with a field of pixels to a picture

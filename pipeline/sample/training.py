@@ -13,9 +13,8 @@ from __future__ import annotations
 
 import copy
 import json
-import multiprocessing
+import time
 from collections.abc import Callable, Iterator
-from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from functools import partial
@@ -26,13 +25,15 @@ import safetensors.torch
 import torch
 from torch.nn import functional
 
-from pipeline import files
-from pipeline.sample.network import IMAGE_SIZE, MEAN, STD, SampleNet
-from pipeline.sample.objects import CLASSES
-from pipeline.sample.scenes import GENERATOR_VERSION, Cue, Scene, render_scene
+from ..system import files
+from ..system.processes import in_processes
+from .network import IMAGE_SIZE, MEAN, STD, WEIGHTS, SampleNet
+from .objects import CLASSES
+from .scenes import GENERATOR_VERSION, Cue, Scene, render_scene
 
 TRAIN_SEED = 1_000_000  # the recipe's seed is added; no other scenes of the project start so high
 HELD_OUT_SEED = 2_000_000
+N_HELD_OUT = 600
 SHIFT = 12  # pixels by which a batch is moved at most, in both directions
 FEW = 24  # fewer scenes are done sooner than worker processes start
 
@@ -91,12 +92,7 @@ def render_scenes(
 ) -> Iterator[Scene]:
     """Give scenes 0 … n - 1 of a seed in order; for the parameters see `render_scene`."""
     render = partial(_render, seed, size, cue)
-    if workers < 2 or n_scenes < FEW:
-        yield from map(render, range(n_scenes))
-        return
-    context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(workers, mp_context=context) as pool:
-        yield from pool.map(render, range(n_scenes), chunksize=8)
+    yield from in_processes(render, range(n_scenes), workers if n_scenes >= FEW else 1)
 
 
 def _render(seed: int, size: int, cue: Cue | None, index: int) -> Scene:
@@ -223,3 +219,36 @@ def _threads(count: int) -> Iterator[None]:
         yield
     finally:
         torch.set_num_threads(before)
+
+
+def retrain(out: Path | None, log: Log, *, n_held_out: int = N_HELD_OUT, **recipe: int) -> float:
+    """Train the sample's network anew, write its weights and measure it on fresh scenes.
+
+    Parameters
+    ----------
+    out : Path, optional
+        Where the weights go; the shipped ones are replaced by default.
+    log : callable
+        Takes a line at a time.
+    n_held_out : int
+        Scenes it is measured on.
+    **recipe
+        As of `Recipe`.
+
+    Returns
+    -------
+    float
+        Share of the held-out scenes that it gets right.
+    """
+    how, out, start = Recipe(**recipe), out or WEIGHTS, time.monotonic()
+
+    def timed(line: str) -> None:
+        log(f"{time.monotonic() - start:6.0f} s  {line}")
+
+    log(", ".join(f"{name} {value}" for name, value in asdict(how).items()))
+    files.check_writable(out.parent)
+    network = train(how, timed)
+    save(network, how, out)
+    score = accuracy(network, render_set(HELD_OUT_SEED, n_held_out, workers=how.workers))
+    timed(f"{out}: {score:.1%} of {n_held_out} held-out scenes right")
+    return score

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import io
 import json
-import multiprocessing
-from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -14,10 +12,11 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-from pipeline import files
-from pipeline.errors import UserError
-from pipeline.sample.objects import CLASSES, PARTS
-from pipeline.sample.scenes import GENERATOR_VERSION, Cue, render_scene
+from ..errors import UserError
+from ..system import files
+from ..system.processes import in_processes
+from .objects import CLASSES, PARTS
+from .scenes import GENERATOR_VERSION, Cue, render_scene
 
 SAMPLE_SEED = 480
 RECORD = "sample.json"
@@ -128,14 +127,8 @@ def _prepare(folder: Path, settings: dict[str, Any]) -> bool:
 
 def _write_scenes(jobs: list[_Job]) -> None:
     """Render and write scenes; in worker processes, where there are enough to pay for them."""
-    if len(jobs) < FEW:
-        for job in jobs:
-            _write_scene(job)
-        return
-    context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(WORKERS, mp_context=context) as pool:
-        for _ in pool.map(_write_scene, jobs, chunksize=8):
-            pass
+    for _ in in_processes(_write_scene, jobs, WORKERS if len(jobs) >= FEW else 1):
+        pass
 
 
 def _write_scene(job: _Job) -> None:

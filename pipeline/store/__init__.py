@@ -1,35 +1,46 @@
 """What a run keeps: the list of its images, shards of arrays by image, and the concept bank."""
 
-from pipeline.store import bank, classification, listing, shards
-from pipeline.store.bank import Bank, read_bank, write_bank
-from pipeline.store.chunks import Chunks, compress, concatenate, write_texts
-from pipeline.store.classification import (
+from .bank import BANK, Bank, read_bank, write_bank
+from .chunks import Chunks, compress, concatenate, write_texts
+from .classification import (
+    CLASSIFICATION,
     Classification,
     read_classification,
     write_classification,
 )
-from pipeline.store.listing import BATCHES, SHARD_BYTES, Listing, make_listing
-from pipeline.store.positions import PositionBlocks, sample_by_energy, sample_positions
-from pipeline.store.records import Record, combine, read_record, write_record
-from pipeline.store.shards import Arrays, ShardStore, stored_size
-from pipeline.store.unfinished import UnfinishedFit
+from .encoding import Encoding, EncodingError
+from .listing import BATCHES, LISTING, SHARD_BYTES, Listing, make_listing
+from .objects import OBJECTS, read_objects, write_objects
+from .positions import PositionBlocks, sample_by_energy, sample_positions
+from .records import Record, combine, read_record, write_record
+from .shards import ACTIVATIONS, HEATMAPS, Arrays, ShardStore, stored_size
+from .unfinished import UnfinishedFit
 
 FORMATS = {
-    "images": listing.VERSION,
-    "shards": shards.VERSION,
-    "bank": bank.VERSION,
-    "classes": classification.VERSION,
+    "images": LISTING,
+    "shards": ACTIVATIONS,
+    "bank": BANK,
+    "classes": CLASSIFICATION,
+    "objects": OBJECTS,
 }
-"""Versions of the files that a run is resumed from; docs/FORMAT.md describes them."""
+"""The files that a run is resumed from; docs/FORMAT.md describes them."""
 
 __all__ = [
+    "ACTIVATIONS",
+    "BANK",
     "BATCHES",
+    "CLASSIFICATION",
     "FORMATS",
+    "HEATMAPS",
+    "LISTING",
+    "OBJECTS",
     "SHARD_BYTES",
     "Arrays",
     "Bank",
     "Chunks",
     "Classification",
+    "Encoding",
+    "EncodingError",
     "Listing",
     "PositionBlocks",
     "Record",
@@ -41,12 +52,14 @@ __all__ = [
     "make_listing",
     "read_bank",
     "read_classification",
+    "read_objects",
     "read_record",
     "sample_by_energy",
     "sample_positions",
     "stored_size",
     "write_bank",
     "write_classification",
+    "write_objects",
     "write_record",
     "write_texts",
 ]

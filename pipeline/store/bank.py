@@ -15,13 +15,13 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from pipeline import files
-from pipeline.errors import UserError
-from pipeline.nmf import Transform, encode, rows_at_once
-from pipeline.store.chunks import write_texts
+from ..errors import command
+from ..nmf import Transform, encode, rows_at_once
+from ..system import files
+from .chunks import write_texts
+from .encoding import Encoding, open_hdf5
 
-ENCODING = "concordance.bank"
-VERSION = "1.1"
+BANK = Encoding("concordance.bank", "1.1")
 
 
 @dataclass(frozen=True)
@@ -111,7 +111,7 @@ class Bank:
 def write_bank(path: Path, bank: Bank) -> None:
     """Write a bank to its file."""
     with files.write_hdf5(path) as file:
-        file.attrs.update({"encoding-type": ENCODING, "encoding-version": VERSION})
+        file.attrs.update(BANK.stamp())
         file.attrs["transform"] = bank.transform.kind
         if bank.transform.offset is not None:
             file["transform_offset"] = np.asarray(bank.transform.offset)
@@ -132,16 +132,9 @@ def read_bank(path: Path) -> Bank:
     UserError
         The file is missing, damaged, or of another format.
     """
-    try:
-        with h5py.File(path, "r") as file:
-            found = (file.attrs.get("encoding-type"), file.attrs.get("encoding-version"))
-            if found != (ENCODING, VERSION):
-                raise UserError(f"{path} holds {found}, not {(ENCODING, VERSION)}; rerun factorize")
-            return _parse(file)
-    except FileNotFoundError as error:
-        raise UserError(f"{path} is missing; run make discover first") from error
-    except OSError as error:
-        raise UserError(f"{path} is damaged ({error}); remove it and rerun") from error
+    mend = f"{command('discover', run=path.parents[1])} makes it"
+    with open_hdf5(path, BANK, mend) as file:
+        return _parse(file)
 
 
 def _stored(bank: Bank) -> dict[str, Any]:

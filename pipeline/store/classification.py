@@ -10,15 +10,14 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
-import h5py
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline import files
-from pipeline.errors import UserError
+from ..errors import command
+from ..system import files
+from .encoding import Encoding, open_hdf5
 
-ENCODING = "concordance.classification"
-VERSION = "1.2"
+CLASSIFICATION = Encoding("concordance.classification", "1.2")
 
 
 @dataclass(frozen=True)
@@ -68,7 +67,7 @@ class Classification:
 def write_classification(path: Path, found: Classification) -> None:
     """Write the outcome to its file."""
     with files.write_hdf5(path) as file:
-        file.attrs.update({"encoding-type": ENCODING, "encoding-version": VERSION})
+        file.attrs.update(CLASSIFICATION.stamp())
         for field in fields(found):
             value = getattr(found, field.name)
             if field.name == "fidelity":
@@ -85,19 +84,11 @@ def read_classification(path: Path) -> Classification:
     UserError
         The file is missing, damaged, or of another format.
     """
-    mend = "remove it and rerun make discover with the same options"
-    try:
-        with h5py.File(path, "r") as file:
-            found = (file.attrs.get("encoding-type"), file.attrs.get("encoding-version"))
-            if found != (ENCODING, VERSION):
-                raise UserError(f"{path} holds {found}, not {(ENCODING, VERSION)}; {mend}")
-            values = {
-                field.name: file[field.name][()]
-                for field in fields(Classification)
-                if field.name != "fidelity"
-            }
-            return Classification(**values, fidelity=json.loads(file.attrs["fidelity"]))
-    except FileNotFoundError as error:
-        raise UserError(f"{path} is missing; run make discover to its end") from error
-    except OSError as error:
-        raise UserError(f"{path} is damaged ({error}); {mend}") from error
+    mend = f"{command('discover', run=path.parents[1])} makes it"
+    with open_hdf5(path, CLASSIFICATION, mend) as file:
+        values = {
+            field.name: file[field.name][()]
+            for field in fields(Classification)
+            if field.name != "fidelity"
+        }
+        return Classification(**values, fidelity=json.loads(file.attrs["fidelity"]))

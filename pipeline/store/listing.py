@@ -18,12 +18,12 @@ import pyarrow as pa
 import pyarrow.parquet
 from numpy.typing import ArrayLike, NDArray
 
-from pipeline import files
-from pipeline.errors import UserError
-from pipeline.images import Dataset, ImageRecord, unit_hash
+from ..errors import UserError, command
+from ..images import Dataset, ImageRecord, unit_hash
+from ..system import files
+from .encoding import Encoding
 
-ENCODING = "concordance.images"
-VERSION = "1.0"
+LISTING = Encoding("concordance.images", "1.0")
 
 HELDOUT = 0.2
 """Share of the images kept from the fit, to measure on."""
@@ -61,7 +61,15 @@ class Listing:
     def shard(self, index: int) -> list[ImageRecord]:
         """Return the images of a shard, in order."""
         start = index * self.images_per_shard
-        part = self.frame.iloc[start : start + self.images_per_shard]
+        return self.records(slice(start, start + self.images_per_shard))
+
+    def record(self, place: int) -> ImageRecord:
+        """Return the image at a place of the order."""
+        return self.records(slice(place, place + 1))[0]
+
+    def records(self, places: slice) -> list[ImageRecord]:
+        """Return the images at some places of the order."""
+        part = self.frame.iloc[places]
         columns = (part[name] for name in ("path", "image_id", "label", "size", "modified"))
         return [
             ImageRecord(path, int(image_id), label, int(size), int(modified))
@@ -110,8 +118,7 @@ class Listing:
     def save(self, path: Path) -> None:
         """Write the listing as Parquet."""
         table = pa.Table.from_pandas(self.frame, preserve_index=False)
-        metadata = {"encoding-type": ENCODING, "encoding-version": VERSION}
-        metadata |= {"images_per_shard": str(self.images_per_shard)}
+        metadata = LISTING.stamp() | {"images_per_shard": str(self.images_per_shard)}
         files.write_parquet(path, table.replace_schema_metadata(metadata))
 
     @staticmethod
@@ -126,8 +133,11 @@ class Listing:
         try:
             table = pa.parquet.read_table(path)
         except (OSError, ValueError) as error:
-            raise UserError(f"{path} is missing or damaged ({error}); rerun") from error
-        per_shard = int(table.schema.metadata[b"images_per_shard"])
+            again = command("discover", run=path.parents[1])
+            raise UserError(f"{path} is missing or damaged ({error}); {again} mends it") from error
+        says = {key.decode(): value.decode() for key, value in table.schema.metadata.items()}
+        LISTING.check(says, path)
+        per_shard = int(says["images_per_shard"])
         frame = table.to_pandas()
         frame["label"] = frame["label"].astype(object).where(frame["label"].notna(), None)
         return Listing(frame, per_shard)

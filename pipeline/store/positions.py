@@ -13,9 +13,9 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from pipeline.errors import UserError
-from pipeline.nmf import Transform, thin
-from pipeline.store.shards import Arrays, ShardStore
+from ..errors import UserError
+from ..nmf import Transform, thin
+from .shards import Arrays, ShardStore
 
 
 @dataclass(frozen=True)

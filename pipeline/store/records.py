@@ -15,10 +15,10 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 
-from pipeline import files
+from ..system import files
+from .encoding import Encoding
 
-ENCODING = "concordance.record"
-VERSION = "1.0"
+RECORD = Encoding("concordance.record", "1.0")
 
 Counts = Mapping[str, int | float]
 
@@ -85,8 +85,7 @@ def write_record(
     }
     record = Record(measured, dict(made_from or {}), dict(counts or {}))
     value = {
-        "encoding-type": ENCODING,
-        "encoding-version": VERSION,
+        **RECORD.stamp(),
         "files": {
             name: {"bytes": size, "sha256": sha256} for name, (size, sha256) in measured.items()
         },
@@ -104,7 +103,7 @@ def read_record(path: Path) -> Record | None:
     """
     try:
         value = json.loads(path.read_bytes())
-        if (value["encoding-type"], value["encoding-version"]) != (ENCODING, VERSION):
+        if value["encoding-type"] != RECORD.type or not RECORD.reads(value["encoding-version"]):
             return None
         entries = {
             str(name): (int(entry["bytes"]), str(entry["sha256"]))

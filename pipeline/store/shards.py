@@ -19,12 +19,14 @@ import h5py
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline import files
-from pipeline.errors import UserError
-from pipeline.store import chunks
-from pipeline.store.records import Record, read_record, write_record
+from ..errors import command
+from ..system import files
+from . import chunks
+from .encoding import Encoding, open_hdf5
+from .records import Record, read_record, write_record
 
-VERSION = "1.0"
+ACTIVATIONS = Encoding("concordance.activations", "1.0")
+HEATMAPS = Encoding("concordance.heatmaps", "1.0")
 
 READERS = 2
 """Threads that read ahead: one alone decompresses slower than passes over the data compute."""
@@ -40,14 +42,14 @@ class ShardStore:
     ----------
     folder : Path
         Where the shards lie.
-    encoding : str
-        What they hold, ``concordance.activations`` or ``concordance.heatmaps``.
+    encoding : Encoding
+        What they hold, `ACTIVATIONS` or `HEATMAPS`.
     n_shards : int
         How many there will be.
     """
 
     folder: Path
-    encoding: str
+    encoding: Encoding
     n_shards: int
 
     def path(self, index: int) -> Path:
@@ -93,9 +95,7 @@ class ShardStore:
             Numbers and strings to keep with the shard.
         """
         with files.write_hdf5(self.path(index)) as file:
-            file.attrs.update(
-                {"encoding-type": self.encoding, "encoding-version": VERSION} | attributes
-            )
+            file.attrs.update(self.encoding.stamp() | attributes)
             for name, array in arrays.items():
                 _write_array(file, name, array)
         write_record(self.record_path(index), [self.path(index)], made_from)
@@ -159,19 +159,13 @@ class ShardStore:
             The shard is missing, damaged or of another encoding.
         """
         path = self.path(index)
-        mend = "rerun make discover with the same options to make it anew"
-        try:
-            with h5py.File(path, "r") as file:
-                found = (file.attrs.get("encoding-type"), file.attrs.get("encoding-version"))
-                if found != (self.encoding, VERSION):
-                    raise UserError(f"{path} holds {found}, not {(self.encoding, VERSION)}; {mend}")
-                yield file
-        except FileNotFoundError as error:
-            if self.record(index) is not None:
-                mend = "it was made and lost, or not kept: rerun make discover with KEEP=all"
-            raise UserError(f"{path} is missing; {mend}") from error
-        except OSError as error:
-            raise UserError(f"{path} is damaged ({error}); remove it, then {mend}") from error
+        again = command("discover", run=self.folder.parent)
+        mend = f"{again} makes it"
+        if not path.exists() and self.record(index) is not None:
+            kept = command("discover", run=self.folder.parent, keep="all")
+            mend = f"it was made, and lost or not kept: {kept} makes it again"
+        with open_hdf5(path, self.encoding, mend) as file:
+            yield file
 
     def damaged(self) -> list[Path]:
         """Return the shards whose contents do not match their records, by SHA-256."""

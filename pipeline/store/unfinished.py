@@ -15,11 +15,11 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from pipeline import files
-from pipeline.nmf import KChoice
+from ..nmf import KChoice
+from ..system import files
+from .encoding import Encoding
 
-ENCODING = "concordance.fit"
-VERSION = "1.0"
+FIT = Encoding("concordance.fit", "1.0")
 State = dict[str, NDArray[np.float64]]
 
 
@@ -77,7 +77,7 @@ class UnfinishedFit:
 
     def _write(self) -> None:
         with files.write_hdf5(self.path) as file:
-            file.attrs.update({"encoding-type": ENCODING, "encoding-version": VERSION})
+            file.attrs.update(FIT.stamp())
             file.attrs["key"] = self.key
             if self._choice is not None:
                 chosen = file.create_group("choice")
@@ -90,8 +90,9 @@ class UnfinishedFit:
     def _read(self) -> None:
         try:
             with h5py.File(self.path, "r") as file:
-                found = (file.attrs.get("encoding-version"), file.attrs.get("key"))
-                if found != (VERSION, self.key):
+                if file.attrs.get("key") != self.key or not FIT.reads(
+                    file.attrs.get("encoding-version")
+                ):
                     return
                 if "choice" in file:
                     chosen = file["choice"]

@@ -1,16 +1,23 @@
 """Tables: what a run found, as rows with explicit schemas."""
 
-from pipeline.tables.concepts import class_rows, concept_rows, pair_rows, with_head
-from pipeline.tables.database import open_database
-from pipeline.tables.images import ShardRows, shard_rows
-from pipeline.tables.labels import best_labels, error_rows, label_rows
-from pipeline.tables.schemas import TABLES, describe, schema, to_arrow
-from pipeline.tables.views import view_statements
-from pipeline.tables.writer import TableWriter
+from .column import Column, Facts, Table
+from .concept_classes import class_rows, with_head
+from .concept_labels import best_labels, error_rows, label_rows
+from .concept_pairs import pair_rows
+from .concepts import ConceptFacts, concept_rows
+from .database import open_database
+from .images import ShardRows, shard_rows
+from .schemas import TABLES, describe, tables_with, to_arrow
+from .views import view_statements
+from .writer import TableWriter
 
 __all__ = [
     "TABLES",
+    "Column",
+    "ConceptFacts",
+    "Facts",
     "ShardRows",
+    "Table",
     "TableWriter",
     "best_labels",
     "class_rows",
@@ -20,8 +27,8 @@ __all__ = [
     "label_rows",
     "open_database",
     "pair_rows",
-    "schema",
     "shard_rows",
+    "tables_with",
     "to_arrow",
     "view_statements",
     "with_head",

@@ -1,149 +1,244 @@
-"""Rows by concept: what the head, the dataset's labels and the other concepts say of each."""
+"""The table ``concepts``: what a run knows of each."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from itertools import combinations
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from pipeline.store import Bank, Classification
-
-N_CLASSES = 10
-"""Classes kept for each concept and vector, the highest logits."""
+from .column import FLAG, FLOAT, INT, INT32, TEXT, VECTOR, Column, Facts, Table
+from .concept_classes import softmax
 
 
-def concept_rows(
-    bank: Bank,
-    found: Classification,
-    names: tuple[str, ...],
-    n_images: NDArray[np.int64],
-    coverage: NDArray[np.float64],
-    labels: pd.DataFrame,
-    errors: pd.DataFrame,
-    class_of_label: Mapping[str, int],
-) -> pd.DataFrame:
-    """Return the table ``concepts``.
+@dataclass(frozen=True)
+class ConceptFacts(Facts):
+    """What the columns of ``concepts`` are worked out from.
 
-    Parameters
+    Attributes
     ----------
-    names : tuple of str
-        The network's classes.
     n_images, coverage : ndarray
         int64 and float64 (k,).
     labels, errors : DataFrame
-        k rows each: see `pipeline.tables.labels`.
-    class_of_label : mapping
-        The network's class of each dataset label that has one.
+        k rows each: see `pipeline.tables.concept_labels`.
     """
-    top = found.context.argmax(1)
-    probabilities = _softmax(found.context)
-    frame = pd.DataFrame(
-        {
-            "concept_id": np.arange(bank.k),
-            "layer": bank.layer,
-            "n_images": n_images,
-            "coverage": coverage,
-            "energy": bank.energies,
-            "stability": bank.stability,
-            "presence_threshold": bank.thresholds,
-            "threshold_reason": bank.threshold_reasons,
-            "importance": found.importance,
-            "sobol_total": found.sobol_total,
-            "deletion_effect": found.deletion_effect,
-            "insertion_effect": found.insertion_effect,
-            "top_class": top,
-            "top_label": [names[index] for index in top],
-            "top_prob": probabilities.max(1),
-            "top_p": found.p,
-            "top_significant": found.significant,
-            "vector": list(bank.W.T),
-            "context_vector": list(bank.context.T),
-        }
-    )
+
+    n_images: NDArray[np.int64]
+    coverage: NDArray[np.float64]
+    labels: pd.DataFrame
+    errors: pd.DataFrame
+
+    @cached_property
+    def top(self) -> NDArray[np.int64]:
+        """The class the head gives each context vector, int64 (k,)."""
+        top: NDArray[np.int64] = self.head.context.argmax(1)
+        return top
+
+
+def _labels_agree(of: ConceptFacts) -> pd.Series[Any]:
+    """Say whether head and dataset call a concept the same; null where one of them says nothing."""
     agree = [
-        _agrees(label, each, class_of_label)
-        for label, each in zip(labels["dataset_label"], top, strict=True)
+        of.class_of_label[label] == top
+        if isinstance(label, str) and label in of.class_of_label
+        else None
+        for label, top in zip(of.labels["dataset_label"], of.top, strict=True)
     ]
-    frame["labels_agree"] = pd.Series(agree, dtype=object)
-    return pd.concat([frame, labels, errors], axis=1)
+    return pd.Series(agree, dtype=object)
 
 
-def class_rows(found: Classification, names: tuple[str, ...]) -> pd.DataFrame:
-    """Return the table ``concept_classes``."""
-    parts = []
-    sources = {
-        "context": (found.context, found.z_context),
-        "direction": (found.direction, found.z_direction),
-    }
-    for source, (logits, z) in sources.items():
-        n = min(N_CLASSES, logits.shape[1])
-        best = np.argsort(-logits, axis=1, kind="stable")[:, :n]
-        concept = np.repeat(np.arange(len(logits)), n)
-        flat = best.ravel()
-        parts.append(
-            pd.DataFrame(
-                {
-                    "concept_id": concept,
-                    "source": source,
-                    "rank": np.tile(np.arange(1, n + 1), len(logits)),
-                    "class_id": flat,
-                    "label": [names[index] for index in flat],
-                    "logit": logits[concept, flat],
-                    "prob": _softmax(logits)[concept, flat],
-                    "z": z[concept, flat],
-                }
-            )
-        )
-    return pd.concat(parts).sort_values(["concept_id", "source", "rank"])
+CONCEPTS = Table(
+    "concepts",
+    "a concept",
+    (
+        Column(
+            "concept_id",
+            INT32,
+            "number of the concept, from 0, by energy",
+            "",
+            lambda of: np.arange(of.bank.k),
+        ),
+        Column("layer", TEXT, "the layer it lives in", "", lambda of: [of.bank.layer] * of.bank.k),
+        Column(
+            "n_images",
+            INT,
+            "images with at least one position where it is present",
+            "images",
+            lambda of: of.n_images,
+        ),
+        Column(
+            "coverage",
+            FLOAT,
+            "share of all positions where it is present",
+            "share",
+            lambda of: of.coverage,
+        ),
+        Column(
+            "energy",
+            FLOAT,
+            "share of ‖V‖² it explains; sums to 1 − error² over concepts",
+            "share",
+            lambda of: of.bank.energies,
+        ),
+        Column(
+            "stability",
+            FLOAT,
+            "matched cosine between fits on disjoint halves of the images",
+            "cosine",
+            lambda of: of.bank.stability,
+        ),
+        Column(
+            "presence_threshold",
+            FLOAT,
+            "strength from which on it counts as present, gauge units",
+            "gauge units",
+            lambda of: of.bank.thresholds,
+        ),
+        Column(
+            "threshold_reason",
+            TEXT,
+            "how that threshold came about",
+            "",
+            lambda of: of.bank.threshold_reasons,
+        ),
+        Column(
+            "importance",
+            FLOAT,
+            "mean drop of the predicted class's logit without it, logits",
+            "logits",
+            lambda of: of.head.importance,
+        ),
+        Column(
+            "sobol_total",
+            FLOAT,
+            "Sobol's total index of the predicted class's logit, mean over images; null: any"
+            " other head than pool and linear",
+            "share",
+            lambda of: of.head.sobol_total,
+        ),
+        Column(
+            "deletion_effect",
+            FLOAT,
+            "mean drop of the predicted probability without it, where present",
+            "probability",
+            lambda of: of.head.deletion_effect,
+        ),
+        Column(
+            "insertion_effect",
+            FLOAT,
+            "mean rise of the predicted probability by it alone, where present",
+            "probability",
+            lambda of: of.head.insertion_effect,
+        ),
+        Column(
+            "top_class", INT32, "class the head gives its context vector", "", lambda of: of.top
+        ),
+        Column(
+            "top_label",
+            TEXT,
+            "name of that class",
+            "",
+            lambda of: [of.class_names[index] for index in of.top],
+        ),
+        Column(
+            "top_prob",
+            FLOAT,
+            "probability of that class",
+            "probability",
+            lambda of: softmax(of.head.context).max(1),
+        ),
+        Column(
+            "top_p",
+            FLOAT,
+            "p of its largest z among real positions of like norm without it",
+            "probability",
+            lambda of: of.head.p,
+        ),
+        Column(
+            "top_significant",
+            FLAG,
+            "better than chance after Benjamini-Hochberg at 0.05",
+            "",
+            lambda of: of.head.significant,
+        ),
+        Column(
+            "dataset_label",
+            TEXT,
+            "label of the dataset that goes with it most; null: none does",
+            "",
+            lambda of: of.labels["dataset_label"],
+        ),
+        Column(
+            "dataset_precision",
+            FLOAT,
+            "share of the images that hold it that have that label",
+            "share",
+            lambda of: of.labels["dataset_precision"],
+        ),
+        Column(
+            "dataset_lift",
+            FLOAT,
+            "that share over the label's share of all images",
+            "ratio",
+            lambda of: of.labels["dataset_lift"],
+        ),
+        Column(
+            "labels_agree",
+            FLAG,
+            "that label and the head's top class are the same; null: unknown",
+            "",
+            _labels_agree,
+        ),
+        Column(
+            "error_excess",
+            FLOAT,
+            "how much oftener the network errs with it than without, within labels",
+            "difference of shares",
+            lambda of: of.errors["error_excess"],
+        ),
+        Column(
+            "error_ci_low",
+            FLOAT,
+            "lower end of the 95 % interval of that (Sato)",
+            "difference of shares",
+            lambda of: of.errors["error_ci_low"],
+        ),
+        Column(
+            "error_ci_high",
+            FLOAT,
+            "upper end",
+            "difference of shares",
+            lambda of: of.errors["error_ci_high"],
+        ),
+        Column(
+            "error_q",
+            FLOAT,
+            "p of the Cochran-Mantel-Haenszel test of that, after Benjamini-Hochberg",
+            "probability",
+            lambda of: of.errors["error_q"],
+        ),
+        Column(
+            "vector",
+            VECTOR,
+            "direction w_j, in transformed activation space",
+            "activation",
+            lambda of: list(of.bank.W.T),
+        ),
+        Column(
+            "context_vector",
+            VECTOR,
+            "context vector c_j, in transformed activation space",
+            "activation",
+            lambda of: list(of.bank.context.T),
+        ),
+    ),
+    order=("concept_id",),
+)
 
 
-def pair_rows(bank: Bank, holds: NDArray[np.bool_]) -> pd.DataFrame:
-    """Return the table ``concept_pairs``; `holds` is bool (images, k)."""
-    unit = bank.W / np.maximum(np.linalg.norm(bank.W, axis=0), 1e-12)
-    cosine = unit.T @ unit
-    both = holds.T.astype(np.int64) @ holds.astype(np.int64)
-    rows = []
-    for a, b in combinations(range(bank.k), 2):
-        either = both[a, a] + both[b, b] - both[a, b]
-        rows.append(
-            {
-                "concept_a": a,
-                "concept_b": b,
-                "cosine": float(cosine[a, b]),
-                "cooccurrence": both[a, b] / max(1, len(holds)),
-                "jaccard": both[a, b] / either if either else 0.0,
-            }
-        )
-    columns = ["concept_a", "concept_b", "cosine", "cooccurrence", "jaccard"]
-    return pd.DataFrame(rows, columns=columns)
-
-
-def with_head(
-    rows: pd.DataFrame, found: Classification, class_of_label: Mapping[str, int]
-) -> pd.DataFrame:
-    """Add to rows of ``concept_labels`` what the head says of the label: head_rank, head_prob."""
-    classes = rows["label"].map(class_of_label)
-    known = classes.notna().to_numpy()
-    concept = rows["concept_id"].to_numpy()[known]
-    chosen = classes[known].to_numpy(dtype=np.int64)
-    own = found.context[concept, chosen]
-    frame = rows.assign(head_rank=np.nan, head_prob=np.nan)
-    frame.loc[known, "head_rank"] = 1 + (found.context[concept] > own[:, None]).sum(1)
-    frame.loc[known, "head_prob"] = _softmax(found.context)[concept, chosen]
-    return frame
-
-
-def _agrees(label: object, top_class: int, class_of_label: Mapping[str, int]) -> bool | None:
-    """Say whether head and dataset call a concept the same; None where one of them says nothing."""
-    if not isinstance(label, str) or label not in class_of_label:
-        return None
-    return class_of_label[label] == top_class
-
-
-def _softmax(logits: NDArray[np.float32]) -> NDArray[np.float64]:
-    odds = np.exp(logits.astype(np.float64) - logits.max(1, keepdims=True))
-    probabilities: NDArray[np.float64] = odds / odds.sum(1, keepdims=True)
-    return probabilities
+def concept_rows(facts: ConceptFacts) -> pd.DataFrame:
+    """Return the table ``concepts``."""
+    values = {column.name: column.of(facts) for column in CONCEPTS.columns if column.of}
+    return pd.DataFrame(values)

@@ -10,16 +10,85 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from pipeline.images import Affine, Grid, upsample
-from pipeline.localize import Foreground, find_regions
+from ..images import Affine, Grid, upsample
+from ..localize import Foreground, find_regions
+from .column import BOX, CONCEPT_ID, FLOAT32, IMAGE_ID, INT32, INTS, TEXT, Column, Table
 
 FINER, MOST = 4, 64
 """Regions are found on maps raised to four times the grid, or to about 64 cells a side where that
 is less: boxes finer than a cell, at a cost that fine grids do not drive up."""
 
-
 MOSTLY = 0.5
 """A concept is part of an object if more than half of it is foreground."""
+
+IMAGES = Table(
+    "images",
+    "an image",
+    (
+        IMAGE_ID,
+        Column("path", TEXT, "path within the dataset, undecodable bytes percent-escaped"),
+        Column("label", TEXT, "the dataset's label; null: none"),
+        Column("width", INT32, "original pixels, upright", "pixels"),
+        Column("height", INT32, "original pixels, upright", "pixels"),
+        Column("split", TEXT, "fit: W was fitted on it; heldout: kept for measuring"),
+        Column("pred_class", INT32, "the network's top class"),
+        Column("pred_label", TEXT, "name of that class"),
+        Column("pred_prob", FLOAT32, "its probability", "probability"),
+        Column(
+            "residual", FLOAT32, "‖v − D(W h)‖ / ‖v‖ over the image's positions", "relative norm"
+        ),
+    ),
+    order=("path",),
+)
+
+IMAGE_CONCEPTS = Table(
+    "image_concepts",
+    "a concept in an image, where it is not zero throughout",
+    (
+        IMAGE_ID,
+        CONCEPT_ID,
+        Column("mean", FLOAT32, "mean strength over the positions, gauge units", "gauge units"),
+        Column("max", FLOAT32, "largest strength, gauge units", "gauge units"),
+        Column("area", FLOAT32, "share of the image's positions where it is present", "share"),
+        Column("peak_x", FLOAT32, "where it is strongest, original pixels", "pixels"),
+        Column("peak_y", FLOAT32, "where it is strongest, original pixels", "pixels"),
+        Column("contribution", FLOAT32, "to the predicted class, logits", "logits"),
+    ),
+    order=("concept_id", "-max", "image_id"),
+)
+
+REGIONS = Table(
+    "regions",
+    "a connected region of a concept in an image",
+    (
+        IMAGE_ID,
+        CONCEPT_ID,
+        *BOX,
+        Column("score", FLOAT32, "mean strength within, gauge units", "gauge units"),
+    ),
+    order=("concept_id", "image_id", "-area", "y0", "x0"),
+)
+
+OBJECTS = Table(
+    "objects",
+    "a co-localized object of an image",
+    (
+        IMAGE_ID,
+        Column(
+            "concept_ids",
+            INTS,
+            "concepts present in it that are mostly foreground in images of its label",
+        ),
+        *BOX,
+        Column(
+            "score",
+            FLOAT32,
+            "mean foreground strength within: root of the length of its foreground part",
+            "roots of activation",
+        ),
+    ),
+    order=("image_id", "-area", "y0", "x0"),
+)
 
 
 @dataclass(frozen=True)

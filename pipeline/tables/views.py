@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from pipeline.tables.schemas import TABLES
+from .schemas import TABLES
 
 VIEWS = "views.sql"
 

@@ -7,17 +7,19 @@ table is total, so a file depends on its rows alone, not on how they came.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 
 import duckdb
 import pandas as pd
 import pyarrow as pa
 
-from pipeline import files
-from pipeline.tables.database import open_database
-from pipeline.tables.schemas import ORDER, ROW_GROUP, TABLES, schema, to_arrow
-from pipeline.tables.views import VIEWS, views_file
+from ..system import files
+from .column import Facts, Table
+from .database import open_database
+from .schemas import ROW_GROUP, TABLES, to_arrow
+from .views import VIEWS, views_file
 
 SORT_MEMORY = "256MB"
 
@@ -34,17 +36,28 @@ class TableWriter:
         Where the tables go, as ``<name>.parquet``, with ``views.sql`` beside them.
     scratch : Path
         An empty folder for what waits; its owner removes it.
+    tables : mapping of str to Table, optional
+        Our own, with columns of plug-ins; see `pipeline.tables.tables_with`.
+    facts : Facts, optional
+        What columns of plug-ins are worked out from.
     """
 
-    def __init__(self, folder: Path, scratch: Path) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        scratch: Path,
+        tables: Mapping[str, Table] = TABLES,
+        facts: Facts | None = None,
+    ) -> None:
         self._folder, self._scratch = folder, scratch
+        self._tables, self._facts = tables, facts
         self._waiting: dict[str, list[pa.Table]] = {name: [] for name in TABLES}
         self._pieces: dict[str, list[Path]] = {name: [] for name in TABLES}
 
     def add(self, name: str, rows: pd.DataFrame) -> None:
-        """Take rows of a table; columns as its schema names them."""
+        """Take rows of a table; columns as its schema names them, but for those of plug-ins."""
         waiting = self._waiting[name]
-        waiting.append(to_arrow(name, rows))
+        waiting.append(to_arrow(self._tables[name], self._filled(name, rows)))
         if sum(map(len, waiting)) >= PIECE:
             self._put_aside(name)
 
@@ -62,6 +75,14 @@ class TableWriter:
         files.write_text(self._folder / VIEWS, views_file())
         return counts
 
+    def _filled(self, name: str, rows: pd.DataFrame) -> pd.DataFrame:
+        """Add the columns of plug-ins to rows."""
+        added = self._tables[name].columns[len(TABLES[name].columns) :]
+        if not added or self._facts is None:
+            return rows
+        facts = replace(self._facts, rows=rows)
+        return rows.assign(**{each.name: each.of(facts) for each in added if each.of is not None})
+
     def _put_aside(self, name: str) -> None:
         path = self._scratch / f"{name}-{len(self._pieces[name])}.parquet"
         files.write_parquet(path, pa.concat_tables(self._waiting[name], promote_options="none"))
@@ -70,13 +91,15 @@ class TableWriter:
 
     def _publish(self, database: duckdb.DuckDBPyConnection, name: str) -> int:
         if not self._pieces[name] and not self._waiting[name]:
-            self._waiting[name] = [schema(name).empty_table()]
+            self._waiting[name] = [self._tables[name].schema().empty_table()]
         if self._waiting[name]:
             self._put_aside(name)
         pieces = ", ".join(_quoted(path) for path in self._pieces[name])
-        order = ", ".join(_order_term(key) for key in ORDER[name])
+        order = ", ".join(_order_term(key) for key in self._tables[name].order)
         query = f"select * from read_parquet([{pieces}]) order by {order}"
-        groups = _Groups(database.sql(query).to_arrow_reader(ROW_GROUP), schema(name))
+        groups = _Groups(
+            database.sql(query).to_arrow_reader(ROW_GROUP), self._tables[name].schema()
+        )
         files.write_parquet_groups(self._folder / f"{name}.parquet", groups.schema, groups)
         return groups.n_rows
 

@@ -24,8 +24,7 @@ from typing import Any
 
 import torch  # noqa: F401
 
-from stages import discover
-from stages.cli import CONFIG_HELP, RUN_HELP, command
+from tests.calling import call
 
 LATE = ("matplotlib.backends.backend_pdf", "duckdb", "pyarrow.dataset", "PIL.JpegImagePlugin")
 """Modules that jobs import on their way."""
@@ -46,7 +45,7 @@ def serve() -> None:
         start = time.monotonic()
         child = os.fork()
         if child == 0:
-            carry_out(request)
+            execute(request)
         status, usage = wait(child, request["kill_after"])
         answer = {"status": status, "seconds": time.monotonic() - start}
         answer["memory"] = usage.ru_maxrss * 1024
@@ -71,7 +70,7 @@ def wait(child: int, kill_after: float | None) -> tuple[int, resource.struct_rus
     return os.wait4(child, 0)[1:]
 
 
-def carry_out(request: dict[str, Any]) -> None:
+def execute(request: dict[str, Any]) -> None:
     """Be the job."""
     # Whoever runs the tests in the background has interrupts ignored, and children inherit that.
     signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -81,8 +80,7 @@ def carry_out(request: dict[str, Any]) -> None:
         log = os.open(request["log"], os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
         for stream in (1, 2):
             os.dup2(log, stream)
-        argv = [f"--{name.replace('_', '-')}={value}" for name, value in request["options"].items()]
-        code = command(discover.job, CONFIG_HELP | RUN_HELP, argv)
+        code = call("discover", request["options"])
     finally:
         sys.stdout.flush()
         sys.stderr.flush()

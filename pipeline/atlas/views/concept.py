@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from functools import partial
 from typing import Any
 
-from pipeline.atlas.catalogue import Catalogue
-from pipeline.atlas.charts import Chart, Series, bars, histogram, line_chart
-from pipeline.atlas.formats import NOTHING, Row, count, fixed, p_value, percent, points, signed
+from ..catalogue import Catalogue
+from ..charts import Chart, Series, bars, histogram, line_chart
+from ..formats import NOTHING, Row, count, fixed, p_value, percent, points, signed
+from ..page import Material, Page
 
 NULL_BAND = 1.96  # |z| that 95 % of real positions stay below, class by class
 SLIDER_TOP = 2.0  # gauge units, twice as strong as is typical
@@ -18,6 +21,13 @@ _KINDS = (
     ("borderline", "Borderline", "just above the presence threshold"),
     ("random", "Random", "drawn from all images that hold it"),
 )
+
+
+def pages(material: Material) -> Iterator[Page]:
+    """Give a page for each concept."""
+    for each in material.book.concepts:
+        make = partial(concept_view, material.book, each)
+        yield Page(f"concepts/{each}.html", make, "concept.html")
 
 
 def concept_view(book: Catalogue, concept_id: int) -> dict[str, Any]:

@@ -2,15 +2,27 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from functools import partial
 from typing import Any
 
 import numpy as np
 
-from pipeline.atlas.catalogue import Catalogue
-from pipeline.atlas.charts import waterfall
-from pipeline.atlas.formats import fixed, percent
+from ..catalogue import Catalogue
+from ..charts import waterfall
+from ..formats import fixed, percent
+from ..page import Material, Page
 
 _N_STEPS = 10
+
+
+def pages(material: Material) -> Iterator[Page]:
+    """Give a page for each image that is shown."""
+    novelty = novelty_ranks(material.book)
+    for each in material.book.images:
+        known = novelty.get(each), material.made[each].logits
+        make = partial(image_view, material.book, each, *known)
+        yield Page(f"images/{each}.html", make, "image.html")
 
 
 def image_view(

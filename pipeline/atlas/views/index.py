@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from functools import partial
 from typing import Any
 
 import numpy as np
 
-from pipeline.atlas.catalogue import Catalogue
-from pipeline.atlas.layout import concept_map, label_places
-from pipeline.atlas.views.classes import ClassFacts
-from pipeline.atlas.views.concept import verdict
-from pipeline.atlas.views.overview import overview
+from ..catalogue import Catalogue
+from ..class_facts import ClassFacts
+from ..layout import concept_map, label_places
+from ..page import Material, Page
+from .concept import verdict
+from .overview import overview
 
 MAP_HEIGHT, MAP_ASPECT, MAP_TILE = 460, 1.9, 72
 LETTERS, LETTER = 11, 5.9
@@ -18,6 +21,11 @@ LETTERS, LETTER = 11, 5.9
 
 _LONGEST = 18
 _N_NAMED = 36  # beyond so many concepts the map's pictures speak for themselves
+
+
+def pages(material: Material) -> Iterator[Page]:
+    """Give the front page."""
+    yield Page("index.html", partial(index_view, material.book, material.facts), "index.html")
 
 
 def index_view(book: Catalogue, facts: ClassFacts) -> dict[str, Any]:

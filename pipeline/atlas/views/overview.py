@@ -6,9 +6,9 @@ from typing import Any
 
 import pandas as pd
 
-from pipeline.atlas.catalogue import Catalogue
-from pipeline.atlas.charts import Chart, Series, bars, line_chart
-from pipeline.atlas.formats import Row, fixed, percent, rows
+from ..catalogue import Catalogue
+from ..charts import Chart, Series, bars, line_chart
+from ..formats import Row, fixed, percent, rows
 
 _N_REJECTED = 100
 

@@ -1,0 +1,70 @@
+"""A run's fixed concepts found in new images."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from ..images import ImageLike, load_image, network_input
+from ..runs.workspace import Workspace
+
+BATCH = 32
+"""Images that go through the network together."""
+
+
+@dataclass(frozen=True)
+class Encoding:
+    """Fixed concepts found in new images.
+
+    Parameters
+    ----------
+    H : ndarray
+        float32 (n, k, h, w), gauge units, on the layer's grid.
+    residual : ndarray
+        float32 (n, h, w), ‖v − D(W h)‖ / ‖v‖ a position.
+    """
+
+    H: NDArray[np.float32]
+    residual: NDArray[np.float32]
+
+
+class RunBank:
+    """A run's fixed concepts, for new images."""
+
+    def __init__(self, workspace: Workspace) -> None:
+        self._workspace = workspace
+
+    @property
+    def W(self) -> NDArray[np.float32]:
+        """Directions of the concepts, float32 (channels after the transform, k)."""
+        return self._workspace.bank.W
+
+    def encode(self, images: Sequence[ImageLike]) -> Encoding:
+        """Find the fixed concepts in new images.
+
+        Parameters
+        ----------
+        images : sequence
+            Paths, or arrays uint8 (height, width, 3), RGB.
+
+        Raises
+        ------
+        UserError
+            An image cannot be read.
+        """
+        workspace = self._workspace
+        config = workspace.config
+        squares = []
+        for image in images:
+            size = workspace.cut.network.image_size
+            squares.append(network_input(load_image(image), size, config.resize)[0])
+        maps = [
+            workspace.cut.forward(torch.stack(squares[i : i + BATCH])).V
+            for i in range(0, len(squares), BATCH)
+        ]
+        H, residual = workspace.bank.encode(torch.cat(maps))
+        return Encoding(H.permute(0, 3, 1, 2).contiguous().numpy(), residual.numpy())

@@ -1,0 +1,327 @@
+"""One image explained: its heatmaps, the composite picture with legend, its class contributions.
+
+Against a run's fixed concepts, or by itself, as Deep Feature Factorization was first shown: V of
+the one image (positions × channels) factorized into H (positions × k) and W (channels × k).
+
+References
+----------
+Collins, E., Achanta, R. & Süsstrunk, S. (2018). Deep Feature Factorization for Concept Discovery.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+from numpy.typing import NDArray
+from PIL import Image
+from scipy import ndimage
+
+from .. import nmf
+from ..classify import Novelty, Quantiles, contributions, novelty, score_vectors, unexplained
+from ..classify.novelty import EVERY
+from ..errors import UserError, option
+from ..images import Grid, network_input, upsample
+from ..images.geometry import Resize
+from ..localize import presence_thresholds
+from ..models import Cut
+from ..pictures.composites import composite, concept_colours, side_by_side, with_legend
+from ..store import Bank
+from ..system import files
+from .display import Shown
+
+N_CATEGORIES = 2
+"""Categories named for each concept in the legend."""
+
+N_STARTS = 8
+"""Random starts of the factorization of one image, beside NNDSVD."""
+
+TO_THE_END: dict[str, Any] = {"tol": 1e-6, "max_passes": 200, "sample_tol": 1e-6}
+"""One image's few positions are factorized until nothing moves: a pass over them costs nothing."""
+
+N_CLASSES = 5
+"""Classes of the image that are listed."""
+
+
+UNUSUAL = 95
+"""Percentile from which on a region counts as one that no concept explains: one image in twenty."""
+
+
+@dataclass(frozen=True)
+class Explanation:
+    """One image against concepts.
+
+    Parameters
+    ----------
+    heatmaps : ndarray
+        float32 (k, height, width), gauge units, at the image's size; NaN where not seen.
+    picture : ndarray
+        uint8 (height', width', 3): the image beside its composite and legend.
+    legend : DataFrame
+        A row a concept, strongest contribution first: concept_id, label, prob, max (gauge units),
+        contribution (logits, to the class the image is taken for).
+    classes : DataFrame
+        The image's best classes: class_id, label, prob.
+    residual : float
+        ‖V − D(W H)‖ / ‖V‖ over the image.
+    box : (int, int, int, int)
+        Half-open x0, y0, x1, y1 in the image's pixels: the region that the concepts explain least.
+    novelty : Novelty or None
+        How unusual that is among a run's images; None where the image stands by itself.
+    """
+
+    heatmaps: NDArray[np.float32]
+    picture: NDArray[np.uint8]
+    legend: pd.DataFrame
+    classes: pd.DataFrame
+    residual: float
+    box: tuple[int, int, int, int]
+    novelty: Novelty | None = None
+
+    def describe(self) -> str:
+        """Write what the network sees, by which concepts, and what they leave unexplained."""
+        lines = ["the network sees:"]
+        lines += [f"  {row.label:<32} {row.prob:5.1%}" for row in self.classes.itertuples()]
+        lines += ["by the concepts:"]
+        lines += [
+            f"  {row.concept_id:>3} {row.label:<28} strength {row.max:5.2f}"
+            f"  contribution {row.contribution:+7.3f}"
+            for row in self.legend.itertuples()
+        ]
+        lines.append(f"not explained by any concept: {self.residual:.1%} of the activations' norm")
+        return "\n".join([*lines, *self._describe_novelty()])
+
+    def save(self, path: str | Path) -> None:
+        """Write the picture as PNG."""
+        picture = Image.fromarray(self.picture)
+        files.write_with(Path(path), lambda file: picture.save(file, format="PNG"))
+
+    def _describe_novelty(self) -> list[str]:
+        """Say how unusual the image is to the concepts, and where."""
+        new = self.novelty
+        if new is None:
+            return []
+        among = "of its class" if new.class_id != EVERY else "of the run"
+        x0, y0, x1, y1 = self.box
+        region = f"explained least at x {x0} to {x1}, y {y0} to {y1}: {_nth(new.peak)} percentile"
+        return [
+            f"that is the {_nth(new.residual)} percentile of {new.n} images {among}",
+            region + (", no concept explains this region" if new.peak >= UNUSUAL else ""),
+        ]
+
+    def _repr_html_(self) -> str:
+        """Show picture, classes and legend in Jupyter."""
+        shown = Shown("", self.picture, self.legend, more={"the network sees": self.classes})
+        return shown._repr_html_()
+
+
+@dataclass(frozen=True)
+class Labels:
+    """What the head calls each concept: names (k lists), probabilities (k lists), significance."""
+
+    names: list[list[str]]
+    probabilities: list[list[float]]
+    significant: list[bool]
+
+
+def explain_by(
+    cut: Cut,
+    bank: Bank,
+    labels: Labels,
+    class_names: tuple[str, ...],
+    image: NDArray[np.uint8],
+    resize: Resize = "squash",
+    usual: Quantiles | None = None,
+) -> Explanation:
+    """Explain an image by concepts that are given.
+
+    Parameters
+    ----------
+    cut : Cut
+        The network, cut at the bank's layer.
+    bank : Bank
+        The concepts.
+    labels : Labels
+        What the head calls them.
+    class_names : tuple of str
+        Names of the network's classes.
+    image : ndarray
+        uint8 (height, width, 3), RGB.
+    resize : {'squash', 'crop', 'pad'}
+        How the image reaches the network.
+    usual : Quantiles, optional
+        How much the concepts usually leave unexplained.
+    """
+    size = cut.network.image_size
+    square, affine = network_input(image, size, resize)
+    forward = cut.forward(square[None])
+    H, residual = bank.encode(forward.V)
+    split = contributions(cut, bank, forward.V, H, forward.logits, forward.prefix)[0].numpy()
+    maps = np.ascontiguousarray(H[0].permute(2, 0, 1).numpy())
+    grid = Grid(*cut.centres, image_size=size)
+    heatmaps = upsample(maps, grid, affine, (image.shape[1], image.shape[0]))
+    peaks = maps.max(axis=(1, 2))
+    legend = _legend(labels, peaks, split, bank.thresholds)
+    probabilities = forward.logits[0].softmax(0)
+    best = probabilities.topk(min(N_CLASSES, len(class_names)))
+    whole, left = unexplained(forward.V, residual)
+    raised = upsample(left.numpy(), grid, affine, (image.shape[1], image.shape[0]))[0]
+    return Explanation(
+        heatmaps=heatmaps,
+        picture=picture_of(image, heatmaps, legend["concept_id"].tolist(), labels),
+        legend=legend,
+        classes=pd.DataFrame(
+            {
+                "class_id": best.indices.tolist(),
+                "label": [class_names[index] for index in best.indices.tolist()],
+                "prob": best.values.tolist(),
+            }
+        ),
+        residual=float(whole[0]),
+        box=_box_of_peak(np.nan_to_num(raised)),
+        novelty=None
+        if usual is None
+        else novelty(usual, float(whole[0]), float(left.max()), int(forward.logits[0].argmax())),
+    )
+
+
+def explain_alone(
+    cut: Cut,
+    class_names: tuple[str, ...],
+    image: NDArray[np.uint8],
+    k: int = 5,
+    resize: Resize = "squash",
+    seed: int = 0,
+) -> Explanation:
+    """Factorize one image by itself and explain it by the concepts found.
+
+    Raises
+    ------
+    UserError
+        `k` is larger than the layer's positions or channels allow.
+    """
+    square, _ = network_input(image, cut.network.image_size, resize)
+    forward = cut.forward(square[None])
+    V = forward.V.reshape(-1, forward.V.shape[-1])
+    if k > min(V.shape):
+        raise UserError(
+            f"{option('k', k)} is more than one image allows: layer {cut.layer} has"
+            f" {V.shape[0]} positions of {V.shape[1]} channels"
+        )
+    transform = nmf.choose_transform("auto", V)
+    bank = fit_bank(transform.forward(V), transform, cut.layer, k, seed)
+    if forward.prefix is not None:
+        bank = replace(bank, prefix=forward.prefix[0].numpy())
+    labels = label_vectors(cut, bank, class_names)
+    return explain_by(cut, bank, labels, class_names, image, resize)
+
+
+def fit_bank(V: torch.Tensor, transform: nmf.Transform, layer: str, k: int, seed: int) -> Bank:
+    """Factorize positions that fit in memory (float32, transformed) into a bank.
+
+    One image has few positions and many local optima: of several starts the best is kept.
+    """
+    start = partial(nmf.fit, nmf.ArrayBlocks(V), V, k, **TO_THE_END)
+    fits = [start(init="nndsvd"), *(start(seed=seed + each) for each in range(N_STARTS))]
+    fitted = min(fits, key=lambda found: found.error)
+    W, stats, _ = nmf.gauge(fitted.W, fitted.stats)
+    thresholds = presence_thresholds(nmf.encode(V, W.float()).numpy())
+    return Bank(
+        layer=layer,
+        seed=seed,
+        transform=transform,
+        W=W.float().numpy(),
+        context=nmf.context_vectors(stats).float().numpy(),
+        thresholds=thresholds.values,
+        threshold_reasons=thresholds.reasons,
+        energies=nmf.energies(W, stats).numpy(),
+        stability=np.full(k, np.nan),
+        error=fitted.error,
+        heldout_error=math.nan,
+        svd_error=nmf.svd_error(V, k),
+        k_is_stable=False,
+    )
+
+
+def label_vectors(cut: Cut, bank: Bank, class_names: tuple[str, ...]) -> Labels:
+    """Ask the head what it calls each concept's context vector; nothing is tested here."""
+    prefix = None if bank.prefix is None else torch.from_numpy(bank.prefix)
+    logits = score_vectors(cut, bank.transform.decode(torch.from_numpy(bank.context.T)), prefix)
+    best = logits.softmax(1).topk(min(N_CATEGORIES, len(class_names)))
+    names = [[class_names[index] for index in row] for row in best.indices.tolist()]
+    return Labels(names, best.values.tolist(), [True] * bank.k)
+
+
+def picture_of(
+    image: NDArray[np.uint8], heatmaps: NDArray[np.float32], shown: list[int], labels: Labels
+) -> NDArray[np.uint8]:
+    """Put an image beside its composite and the legend of the concepts in `shown`.
+
+    Parameters
+    ----------
+    image, heatmaps : ndarray
+        uint8 (height, width, 3) and float32 (k, height, width), gauge units; NaN where not seen.
+    shown : list of int
+        Concepts to colour, in the order of the legend.
+    labels : Labels
+        What the head calls all of them.
+
+    Returns
+    -------
+    ndarray
+        uint8 (height', width', 3).
+    """
+    colours = concept_colours(len(heatmaps))
+    tinted = composite(image, np.nan_to_num(heatmaps[shown]), colours[shown])
+    entries = [(_text(labels, concept), colours[concept]) for concept in shown]
+    return side_by_side(image, with_legend(tinted, entries))
+
+
+def _box_of_peak(left: NDArray[np.float32]) -> tuple[int, int, int, int]:
+    """Return the box of the connected region around the peak, half way down to the mean."""
+    level = (left.max() + left.mean()) / 2
+    regions, _ = ndimage.label(left >= level)
+    around = regions == regions.flat[left.argmax()]
+    rows, columns = (np.flatnonzero(around.any(axis)) for axis in (1, 0))
+    return int(columns[0]), int(rows[0]), int(columns[-1]) + 1, int(rows[-1]) + 1
+
+
+def _legend(
+    labels: Labels,
+    peaks: NDArray[np.float32],
+    split: NDArray[np.float32],
+    thresholds: NDArray[np.float32],
+) -> pd.DataFrame:
+    frame = pd.DataFrame(
+        {
+            "concept_id": np.arange(len(peaks)),
+            "label": [names[0] for names in labels.names],
+            "prob": [values[0] for values in labels.probabilities],
+            "max": peaks,
+            "contribution": split,
+        }
+    )
+    order = ["contribution", "concept_id"]
+    return frame[peaks >= thresholds].sort_values(order, ascending=[False, True], ignore_index=True)
+
+
+def _text(labels: Labels, concept: int) -> str:
+    lines = [
+        f"{name}  {value:.2f}"
+        for name, value in zip(labels.names[concept], labels.probabilities[concept], strict=True)
+    ]
+    if not labels.significant[concept]:
+        lines = [f"concept {concept}", f"({lines[0]})", "not better than chance"]
+    return "\n".join(lines)
+
+
+def _nth(percentile: float) -> str:
+    whole = round(percentile)
+    endings = {1: "st", 2: "nd", 3: "rd"} if whole % 100 not in (11, 12, 13) else {}
+    return f"{whole}{endings.get(whole % 10, 'th')}"

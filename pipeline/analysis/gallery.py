@@ -1,0 +1,114 @@
+"""One concept, one image or many images of a run as pictures with their tables."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from ..pictures.composites import concept_colours, overlay
+from ..runs.workspace import Workspace
+from .display import TILE, ImageTable, Shown, shrink, strip
+from .explain import picture_of
+from .image_data import ImageData
+from .query import RunTables
+
+N_SHOWN = 8
+"""Images in the strip of a concept or of a table of images."""
+
+_N_ROWS = 6  # classes and labels of a concept
+
+
+class Gallery:
+    """Draws what a run knows; see `Run.concept`, `Run.show` and `Run.images_with`."""
+
+    def __init__(self, workspace: Workspace, tables: RunTables, maps: ImageData) -> None:
+        self._workspace, self._tables, self._maps = workspace, tables, maps
+
+    def images_with(
+        self, concept_id: int, min_area: float = 0.0, limit: int | None = None
+    ) -> ImageTable:
+        """List the images that hold a concept, the first of them as a strip."""
+        rows = self._tables.images_with(concept_id, min_area, limit)
+        return ImageTable.of(rows, lambda: self._strip(concept_id, rows["image_id"][:N_SHOWN]))
+
+    def concept(self, concept_id: int) -> Shown:
+        """Show a concept: its strongest images, what the head calls it, what the labels say."""
+        sql, values = self._tables.sql, {"concept": int(concept_id), "n": _N_ROWS}
+        images = self.images_with(concept_id, limit=N_SHOWN)
+        row = sql("from concepts where concept_id = $concept", concept=int(concept_id)).iloc[0]
+        classes = sql(
+            "select label, prob, z from concept_classes where concept_id = $concept"
+            " and source = 'context' order by rank limit $n", **values,
+        )  # fmt: skip
+        labels = sql(
+            "select label, n, precision, recall, lift from concept_labels"
+            " where concept_id = $concept order by precision * recall desc, label limit $n",
+            **values,
+        )
+        columns = ["path", "label", "pred_label", "max", "area", "contribution"]
+        return Shown(
+            f"Concept {concept_id}: {row['top_label']}"
+            + ("" if row["top_significant"] else " (not better than chance)"),
+            self._strip(concept_id, images["image_id"]),
+            pd.DataFrame(images)[["image_id", *columns]],
+            _concept_facts(row),
+            {"the head's classes": classes, "the dataset's labels": labels},
+        )
+
+    def image(self, image_id: int) -> Shown:
+        """Show an image beside its concepts in colour, and the numbers of each."""
+        entry, labels = self._maps.entry(int(image_id)), self._tables.labels
+        H, thresholds = entry["H"].astype(np.float32), self._workspace.bank.thresholds
+        concepts = pd.DataFrame(
+            {
+                "concept_id": np.arange(H.shape[-1]),
+                "label": [names[0] for names in labels.names],
+                "max": H.max(axis=(0, 1)),
+                "mean": H.mean(axis=(0, 1)),
+                "area": (thresholds <= H).mean(axis=(0, 1)),
+                "contribution": entry["contribution"],
+            }
+        )
+        present = concepts[concepts["max"] >= thresholds].sort_values(
+            ["contribution", "concept_id"], ascending=[False, True], ignore_index=True
+        )
+        heatmaps = self._maps.upsample(self._maps.grid_heatmap(image_id), image_id)
+        shown = present["concept_id"].tolist()
+        row = self._tables.sql("from images where image_id = $image", image=int(image_id)).iloc[0]
+        picture = picture_of(self._maps.pixels(image_id), heatmaps, shown, labels)
+        return Shown(str(row["path"]), picture, present, _image_facts(row))
+
+    def _strip(self, concept_id: int, image_ids: pd.Series[int]) -> NDArray[np.uint8]:
+        """Draw a concept on images, small, side by side."""
+        colour = concept_colours(self._workspace.bank.k)[concept_id]
+        drawn = []
+        for image_id in image_ids.tolist():
+            image = shrink(self._maps.pixels(image_id), TILE)
+            maps = self._maps.grid_heatmap(image_id)[[concept_id]]
+            heat = self._maps.upsample(maps, image_id, (image.shape[0], image.shape[1]))[0]
+            drawn.append(overlay(image, heat, colour))
+        return strip(drawn)
+
+
+def _concept_facts(row: pd.Series[Any]) -> dict[str, str]:
+    return {
+        "probability": f"{row['top_prob']:.2f}",
+        "images": f"{row['n_images']:,}",
+        "coverage": f"{row['coverage']:.1%}",
+        "energy": f"{row['energy']:.1%}",
+        "importance": f"{row['importance']:.2f} logits",
+        "stability": "–" if pd.isna(row["stability"]) else f"{row['stability']:.2f}",
+    }
+
+
+def _image_facts(row: pd.Series[Any]) -> dict[str, str]:
+    return {
+        "taken for": f"{row['pred_label']} {row['pred_prob']:.2f}",
+        "label": "–" if pd.isna(row["label"]) else str(row["label"]),
+        "not explained": f"{row['residual']:.2f}",
+        "size": f"{row['width']} × {row['height']}",
+        "image_id": str(row["image_id"]),
+    }

@@ -1,0 +1,217 @@
+"""What a run holds of one image: its pixels, its heatmaps, its object mask."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Sequence
+from functools import cached_property
+from threading import Lock
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .. import plugins
+from ..errors import UserError
+from ..images import Affine, DecodeError, network_input, read_image, upsample
+from ..localize import FineForeground, Foreground, Refiner, working_shape
+from ..runs.workspace import Workspace
+from ..store import Classification, read_classification
+from .objects import (
+    ObjectModel,
+    fine_features,
+    finer_layers,
+    groups_of,
+    read_objects,
+    winner_features,
+)
+
+_KEPT = 32  # images whose arrays stay in memory: several calls about one image follow each other
+_NAMES = ("H", "residual", "contribution", "logits", "size", "affine")
+
+Entry = dict[str, NDArray[Any]]
+
+
+class ImageData:
+    """The images of a run one by one; nothing but the image asked for is read.
+
+    Every method may be called from several threads at once, and raises `UserError` where the run
+    has no such image.
+    """
+
+    def __init__(self, workspace: Workspace) -> None:
+        self._workspace = workspace
+        self._entries: OrderedDict[int, Entry] = OrderedDict()
+        self._lock = Lock()
+
+    def entry(self, image_id: int) -> Entry:
+        """Return an image's arrays as they are stored, by name."""
+        with self._lock:
+            if image_id in self._entries:
+                self._entries.move_to_end(image_id)
+                return self._entries[image_id]
+        return self.fetch([image_id])[0]
+
+    def fetch(self, image_ids: Sequence[int]) -> list[Entry]:
+        """Read several images' arrays; shards are opened once, and what was read stays a while."""
+        shards: dict[int, list[int]] = {}
+        for image_id in image_ids:
+            shards.setdefault(self._shard(image_id), []).append(image_id)
+        read: dict[int, Entry] = {}
+        for shard, wanted in shards.items():
+            read |= self._read(shard, frozenset(wanted))
+        if missing := [each for each in image_ids if each not in read]:
+            raise self._no_image(missing[0])
+        with self._lock:
+            for image_id, entry in read.items():
+                self._entries[image_id] = entry
+                self._entries.move_to_end(image_id)
+            while len(self._entries) > max(_KEPT, len(read)):
+                self._entries.popitem(last=False)
+        return [read[each] for each in image_ids]
+
+    def pixels(self, image_id: int) -> NDArray[np.uint8]:
+        """Return an image's original pixels, uint8 (height, width, 3), RGB, upright."""
+        record = self._workspace.listing.record(self._position(image_id))
+        try:
+            pixels, _ = read_image(self._workspace.source, record)
+        except DecodeError as error:
+            raise UserError(f"image {image_id}, {record.path}, cannot be used: {error}") from error
+        return pixels.permute(1, 2, 0).contiguous().numpy()
+
+    def grid_heatmap(self, image_id: int) -> NDArray[np.float32]:
+        """Return an image's heatmaps on the layer's grid, float32 (k, h, w), gauge units."""
+        H = self.entry(int(image_id))["H"]
+        return np.ascontiguousarray(np.moveaxis(H, -1, 0), dtype=np.float32)
+
+    def upsample(
+        self, maps: NDArray[np.float32], image_id: int, shape: tuple[int, int] | None = None
+    ) -> NDArray[np.float32]:
+        """Raise maps (n, h, w) on the layer's grid over an image, at its size or at `shape`.
+
+        Returns
+        -------
+        ndarray
+            float32 (n, height, width); NaN where the network did not see the image.
+        """
+        entry = self.entry(int(image_id))
+        width, height = entry["size"].tolist()
+        affine = Affine(*entry["affine"].tolist())
+        return upsample(maps, self._workspace.grid, affine, (width, height), shape)
+
+    def residual(self, image_id: int) -> NDArray[np.float32]:
+        """Return how little the concepts explain, ‖v − D(W h)‖ / ‖v‖, float32 (height, width)."""
+        residual = self.entry(int(image_id))["residual"].astype(np.float32)
+        raised: NDArray[np.float32] = self.upsample(residual[None], image_id)[0]
+        return raised
+
+    def concept_map(
+        self, image_id: int, shape: tuple[int, int] | None, most_residual: float
+    ) -> NDArray[np.int16]:
+        """Return the concept of each pixel; see `Run.concept_map`."""
+        entry = self.entry(int(image_id))
+        features, grid, cell = winner_features(self._workspace, self._layers(image_id))
+        claims = np.moveaxis(self.objects.winners.maps(features, cell)[0], -1, 0)
+        width, height = entry["size"].tolist()
+        affine = Affine(*entry["affine"].tolist())
+        raised = upsample(np.ascontiguousarray(claims), grid, affine, (width, height), shape)
+        residual = self.upsample(entry["residual"].astype(np.float32)[None], image_id, shape)[0]
+        nothing = np.isnan(residual) | (residual > most_residual)
+        winner = np.nan_to_num(raised).argmax(0).astype(np.int16)
+        return np.where(nothing, np.int16(-1), winner)
+
+    def object_mask(self, image_id: int, *, refined: bool | str = True) -> NDArray[np.bool_]:
+        """Return where an image's co-localized object is; see `Run.object_mask`."""
+        width, height = self.entry(int(image_id))["size"].tolist()
+        if not refined:
+            mask: NDArray[np.bool_] = self.object_evidence(image_id, (height, width)) >= 0
+            return mask
+        evidence = self.object_evidence(image_id, working_shape(width, height))
+        name = "edges" if refined is True else refined
+        refiner: Refiner = plugins.load(plugins.REFINERS, name)
+        mask = refiner(self.pixels(image_id), evidence)
+        if mask.shape != (height, width) or mask.dtype != np.bool_:
+            raise UserError(
+                f"the mask refiner {name!r} gave {mask.dtype} {mask.shape} for an image of"
+                f" {width} × {height} pixels, not bool {(height, width)}"
+            )
+        return mask
+
+    def object_evidence(self, image_id: int, shape: tuple[int, int]) -> NDArray[np.float32]:
+        """Return how much speaks for object, float32 of `shape`: 0 at the dataset's threshold, in
+        standard deviations of foreground strength; NaN where the network did not see the image."""
+        entry = self.entry(int(image_id))
+        model, grid = self.objects, self._workspace.grid
+        found: Foreground | FineForeground
+        if model.fine is not None:
+            layers = finer_layers(self._workspace)
+            features, grid = fine_features(self._layers(image_id), layers)
+            strength, found = model.fine.maps(features), model.fine
+        else:
+            groups = groups_of(
+                self._workspace, np.array([int(image_id)]), entry["logits"][None].argmax(1)
+            )
+            H = entry["H"].astype(np.float32)
+            strength, found = model.coarse.maps(H[None], groups), model.coarse
+        width, height = entry["size"].tolist()
+        affine = Affine(*entry["affine"].tolist())
+        raised = upsample(strength, grid, affine, (width, height), shape)[0]
+        evidence: NDArray[np.float32] = (raised - found.threshold) / found.spread
+        return evidence
+
+    def logits(self, image_id: int) -> tuple[float, float]:
+        """Return the predicted class's logit for D(0), and its logit for the image."""
+        logits = self.entry(int(image_id))["logits"]
+        top = int(logits.argmax())
+        return float(self.classification.nothing[top]), float(logits[top])
+
+    @cached_property
+    def classification(self) -> Classification:
+        """What the head says of the concepts."""
+        return read_classification(self._workspace.classes_path)
+
+    @cached_property
+    def objects(self) -> ObjectModel:
+        """What is object in the run's images."""
+        return read_objects(self._workspace)
+
+    def _layers(self, image_id: int) -> dict[str, NDArray[Any]]:
+        """Return an image's activations (1, h, w, channels), stored or computed anew.
+
+        ``V`` are those of the concepts' layer, the others go by their names.
+        """
+        store = self._workspace.activations
+        shard = self._shard(image_id)
+        if store.path(shard).exists():
+            with store.open(shard) as file:
+                row = int(np.flatnonzero(file["image_id"][()] == image_id)[0])
+                maps = {"V": file["V"]} | dict(file.get("aux", {}))
+                return {name: dataset[row][None] for name, dataset in maps.items()}
+        config, cut = self._workspace.config, self._workspace.cut
+        square, _ = network_input(self.pixels(image_id), cut.network.image_size, config.resize)
+        forward = cut.forward(square[None])
+        return {"V": forward.V.numpy()} | {name: each.numpy() for name, each in forward.aux.items()}
+
+    def _position(self, image_id: int) -> int:
+        """Return an image's place in the working order, which says in which shard it is."""
+        place = -1
+        if -(2**63) <= image_id == int(image_id) < 2**63:
+            place = int(self._workspace.listing.places([int(image_id)])[0])
+        if place < 0:
+            raise self._no_image(image_id)
+        return place
+
+    def _shard(self, image_id: int) -> int:
+        return self._position(image_id) // self._workspace.listing.images_per_shard
+
+    def _read(self, shard: int, wanted: frozenset[int]) -> dict[int, Entry]:
+        arrays = self._workspace.heatmaps.read(shard, ("image_id", *_NAMES), wanted)
+        image_ids = arrays.pop("image_id").tolist()
+        return {
+            image_id: {name: array[row] for name, array in arrays.items()}
+            for row, image_id in enumerate(image_ids)
+        }
+
+    def _no_image(self, image_id: int) -> UserError:
+        folder = self._workspace.folder
+        return UserError(f"there is no image {image_id} in {folder}; see the table images")

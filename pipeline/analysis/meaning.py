@@ -1,0 +1,304 @@
+"""What a run's concepts mean to its network, measured when asked for: each figure is one call."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+
+import numpy as np
+import pandas as pd
+import torch
+from numpy.typing import NDArray
+
+from ..classify import (
+    Answers,
+    Blurred,
+    Curves,
+    Quantiles,
+    Split,
+    blur_concept,
+    curves,
+    fidelity,
+    interval,
+    rank_agreement,
+    sobol_total,
+    split,
+)
+from ..errors import UserError
+from ..images import Affine, network_input, upsample
+from ..runs.fit import fit_run
+from ..runs.workspace import Workspace
+from ..store import Bank, read_classification
+from .image_data import ImageData
+from .samples import Images, RunSamples, Seen, StandIn, true_classes
+
+BATCH = 32
+"""Images that go through the whole network at once."""
+
+
+@dataclass(frozen=True)
+class Importance:
+    """How much the network's answers hang on each concept.
+
+    Attributes
+    ----------
+    concepts : DataFrame
+        A row a concept, the most important first: concept_id, contribution (mean over images, to
+        the class the network gives each, logits), sobol_total (mean over images).
+    rank_agreement : float
+        Spearman's correlation of the sizes of the two.
+    n : int
+        Images.
+    """
+
+    concepts: pd.DataFrame
+    rank_agreement: float
+    n: int
+
+
+class Meaning:
+    """What the concepts of a run mean to its network; see `Run.meaning`."""
+
+    def __init__(self, workspace: Workspace, images: ImageData | None = None) -> None:
+        self._workspace, self._images = workspace, images or ImageData(workspace)
+        self._samples = RunSamples(workspace)
+
+    @cached_property
+    def usual(self) -> Quantiles:
+        """How much of the run's images the concepts usually leave unexplained."""
+        found = read_classification(self._workspace.classes_path)
+        return Quantiles(found.usual_classes, found.usual_residual, found.usual_peak, found.usual_n)
+
+    def split(self, image_ids: Sequence[int], class_id: int | None = None) -> Split:
+        """Split the logits of images by concept.
+
+        Parameters
+        ----------
+        image_ids : sequence of int
+            Images of the run; rows come in working order.
+        class_id : int, optional
+            The class to split the logit of; the class the network gives each image by default.
+
+        Returns
+        -------
+        Split
+            Bias, contributions and residual sum to the network's logits; ``mean`` aggregates.
+        """
+        workspace, parts = self._workspace, []
+        for images in self._samples.read(self._known(image_ids)):
+            H, _ = workspace.bank.encode(images.V)
+            if class_id is None:
+                classes = self._answers(images).head(images.V).argmax(1)
+            else:
+                classes = torch.full((len(H),), class_id)
+            parts.append(split(workspace.cut, workspace.bank, images.V, H, classes, images.prefix))
+        return Split.join(parts)
+
+    def fidelity(
+        self,
+        ks: Sequence[int] | None = None,
+        *,
+        n_images: int = 1_000,
+        banks: Mapping[str, NDArray[np.float32]] | None = None,
+    ) -> pd.DataFrame:
+        """Measure what the network does on the concepts alone, by number of concepts and class.
+
+        Parameters
+        ----------
+        ks : sequence of int, optional
+            Numbers of concepts; each but the run's own is fitted anew, as the run's was.
+        n_images : int
+            Held-out images measured at most.
+        banks : mapping, optional
+            Names to other W (channels after the transform, k), measured beside them at their k.
+
+        Returns
+        -------
+        DataFrame
+            Rows of the table ``fidelity``.
+        """
+        workspace, samples = self._workspace, self._samples
+        image_ids, frames = samples.image_ids(n_images, samples.split), []
+        for k in ks or [workspace.bank.k]:
+            bank = workspace.bank if k == workspace.bank.k else self.fitted(k)
+            stand_ins = samples.stand_ins(bank)
+            for name, W in (banks or {}).items():
+                if W.shape[1] == k:
+                    stand_ins[name] = _concepts_alone(replace(bank, W=W))
+            seen = samples.see(image_ids, bank, stand_ins)
+            classes = true_classes(workspace, seen.image_id)
+            rows = fidelity(seen.truth, seen.answers, classes)
+            frames.append(pd.DataFrame(rows).assign(split=samples.split, k=k))
+        return pd.concat(frames, ignore_index=True)
+
+    def fitted(self, k: int) -> Bank:
+        """Return a bank of another number of concepts, fitted as the run's own was."""
+        return fit_run(self._workspace, (k,)).bank
+
+    def curves(self, n_images: int = 256) -> Curves:
+        """Put concepts in and take them out by contribution, beside random orders."""
+        seen = self._seen(n_images)
+        seed = self._workspace.config.seed
+        return curves(self._answers(seen), seen.H, seen.top, seen.contributions, seed)
+
+    def areas(self, n_images: int = 256) -> pd.DataFrame:
+        """Return what the curves gain over random orders: gain, ci_low, ci_high, n by curve."""
+        found = self.curves(n_images)
+        rows = []
+        for name in ("deletion", "insertion"):
+            gain, low, high = interval(found.gain(name), self._workspace.config.seed)
+            rows.append(
+                {
+                    "curve": name,
+                    "gain": float(gain),
+                    "ci_low": float(low),
+                    "ci_high": float(high),
+                    "n": len(found.random),
+                }
+            )
+        return pd.DataFrame(rows)
+
+    def importance(self, class_id: int | None = None, n_images: int = 64) -> Importance:
+        """Weigh concepts by contribution and by Sobol's total index.
+
+        Parameters
+        ----------
+        class_id : int, optional
+            Only images the network gives this class; all by default.
+        n_images : int
+            Images measured at most, before the choice by class.
+
+        Raises
+        ------
+        UserError
+            None of the images is given this class.
+        """
+        seen = self._seen(n_images)
+        rows = torch.arange(len(seen.H)) if class_id is None else (seen.top == class_id).nonzero()
+        rows = rows.flatten()
+        if not len(rows):
+            raise UserError(f"none of the {len(seen.H)} images measured is given class {class_id}")
+        answers = self._answers(seen).of(rows)
+        total = sobol_total(
+            answers, seen.H[rows], seen.top[rows], seed=self._workspace.config.seed
+        ).mean(0)
+        contribution = seen.contributions[rows].double().mean(0).numpy()
+        frame = pd.DataFrame(
+            {
+                "concept_id": np.arange(len(total)),
+                "contribution": contribution,
+                "sobol_total": total,
+            }
+        )
+        ordered = frame.sort_values("contribution", ascending=False, ignore_index=True)
+        return Importance(ordered, rank_agreement(np.abs(contribution), total), len(rows))
+
+    def blur(self, concept_id: int, n_images: int = 32) -> Blurred:
+        """Blur a concept's pixels in the input, run the whole network, see which classes fall.
+
+        Parameters
+        ----------
+        concept_id : int
+            The concept.
+        n_images : int
+            Images that hold it, the first in working order, measured at most.
+
+        Raises
+        ------
+        UserError
+            No such concept, no image that holds it, or its regions fit nowhere else.
+        """
+        workspace = self._workspace
+        if not 0 <= concept_id < workspace.bank.k:
+            raise UserError(
+                f"there is no concept {concept_id}; the run has 0 to {workspace.bank.k - 1}"
+            )
+        found = list(self._holders(concept_id, n_images))
+        if not found:
+            raise UserError(f"no image of {workspace.folder} holds concept {concept_id}")
+        images = torch.stack([pixels for pixels, _ in found])
+        masks = np.stack([mask for _, mask in found])
+        try:
+            blurred = blur_concept(self._network, images, masks, workspace.config.seed)
+        except ValueError as error:
+            raise UserError(f"concept {concept_id} cannot be blurred: {error}") from error
+        names = workspace.class_names
+        labels = [names[class_id] for class_id in blurred.classes["class_id"]]
+        return replace(blurred, classes=blurred.classes.assign(label=labels))
+
+    def ablate(self, concept_ids: Sequence[int], image_ids: Sequence[int]) -> pd.DataFrame:
+        """Take concepts out of images' activations, leave all else, and ask the network again.
+
+        Returns
+        -------
+        DataFrame
+            A row an image, in working order: image_id, class_before, prob_before, class_after,
+            prob_after, each probability that of the class beside it.
+        """
+        workspace, parts = self._workspace, []
+        for images in self._samples.read(self._known(image_ids)):
+            answers = self._answers(images)
+            H, _ = workspace.bank.encode(images.V)
+            less = answers.remove(images.V, H, list(concept_ids))
+            before, after = (answers.head(maps).softmax(1).max(1) for maps in (images.V, less))
+            parts.append(
+                pd.DataFrame(
+                    {
+                        "image_id": images.image_id,
+                        "class_before": before.indices.numpy(),
+                        "prob_before": before.values.numpy(),
+                        "class_after": after.indices.numpy(),
+                        "prob_after": after.values.numpy(),
+                    }
+                )
+            )
+        return pd.concat(parts, ignore_index=True)
+
+    def _seen(self, n_images: int) -> Seen:
+        return self._samples.see(self._samples.image_ids(n_images, self._samples.split))
+
+    def _answers(self, seen: Seen | Images) -> Answers:
+        return Answers(self._workspace.cut, self._workspace.bank, seen.prefix)
+
+    def _network(self, images: torch.Tensor) -> torch.Tensor:
+        cut = self._workspace.cut
+        return torch.cat([cut.forward(batch).logits for batch in images.split(BATCH)])
+
+    def _holders(
+        self, concept_id: int, n_images: int
+    ) -> Iterator[tuple[torch.Tensor, NDArray[np.bool_]]]:
+        """Give images that hold a concept, uint8 (3, size, size), and where, bool (size, size)."""
+        workspace = self._workspace
+        size, threshold = workspace.grid.image_size, workspace.bank.thresholds[concept_id]
+        n_found = 0
+        for arrays in workspace.heatmaps.iterate(["H", "image_id"]):
+            H = arrays["H"][..., concept_id].astype(np.float32)
+            for row in np.flatnonzero(H.max(axis=(1, 2)) >= threshold):
+                pixels = self._images.pixels(int(arrays["image_id"][row]))
+                square, _ = network_input(pixels, size, workspace.config.resize)
+                whole = Affine(1.0, 1.0, 0.0, 0.0)  # the square itself, not the original
+                raised = upsample(H[row][None], workspace.grid, whole, (size, size))[0]
+                yield square, raised >= threshold
+                n_found += 1
+                if n_found == n_images:
+                    return
+
+    def _known(self, image_ids: Sequence[int]) -> list[int]:
+        wanted = [int(image_id) for image_id in image_ids]
+        if not wanted:
+            raise UserError("no image was asked for; pass image_ids as in the table images")
+        if missing := [image_id for image_id in wanted if image_id not in self._paths]:
+            raise UserError(
+                f"there is no image {missing[0]} in {self._workspace.folder}; see the table images"
+            )
+        return wanted
+
+    @cached_property
+    def _paths(self) -> dict[int, str]:
+        frame = self._workspace.listing.frame
+        return dict(zip(frame.image_id.tolist(), frame.path.tolist(), strict=True))
+
+
+def _concepts_alone(bank: Bank) -> StandIn:
+    return lambda V: bank.decode(bank.encode(V)[0])

@@ -1,0 +1,196 @@
+"""A run as text: what was found, what head and labels call each concept, where it misleads."""
+
+from __future__ import annotations
+
+import json
+import math
+import shlex
+import textwrap
+from collections.abc import Hashable
+from typing import Any
+
+import pandas as pd
+
+from ..errors import spoken
+from ..runs.workspace import Workspace
+from .run import Run
+
+LEVEL = 0.05
+"""False discovery rate at which errors are said to go with a concept."""
+
+N_FAILURES = 10
+"""Failures listed, the largest differences of the error rates first."""
+
+WIDTH = 22
+
+Row = dict[Hashable, Any]
+
+
+NOT_TELLING = (
+    "(in brackets: not better than chance, other places as strong tell as much; see top_p in the"
+    " table concepts)"
+)
+
+
+def summary(run: Run) -> str:
+    """Write what a run found: concepts with labels and coverage, where things lie, a query."""
+    config, folder = run.workspace.config, run.folder
+    concepts = run.sql(
+        "select concept_id, top_label, top_prob, top_significant, coverage, energy, stability,"
+        " n_images from concepts order by energy desc"
+    )
+    fidelity = run.sql(
+        "select metric, value, baseline, n, split from fidelity where class_id is null"
+        " and metric in ('agreement', 'kl')"
+    )
+    n_images = int(run.sql("select count(*) as n from images")["n"].iloc[0])
+    lines = ["", f"{len(concepts)} concepts of {config.model} {config.layer}, {n_images} images"]
+    header = f"{'concept':>7}  {'the head calls it':<28} {'prob':>5} {'coverage':>9}"
+    lines += ["", f"{header} {'energy':>7} {'stable':>7} {'images':>7}"]
+    lines += [_summary_line(row) for row in concepts.to_dict("records")]
+    if not concepts["top_significant"].all():
+        lines.append(NOT_TELLING)
+    lines.append("")
+    for row in fidelity.itertuples():
+        lines.append(
+            f"{row.metric} of the network on the concepts alone, {row.n} {row.split} images:"
+            f" {row.value:.3f} (mean activation: {row.baseline:.3f})"
+        )
+    lines += ["", f"atlas   {folder / 'atlas' / 'index.html'}", f"tables  {folder / 'tables'}"]
+    return "\n".join([*lines, f"try     {_query(run)}"])
+
+
+def _query(run: Run) -> str:
+    """Write a first query that can be pasted into a shell, whatever the folder is called."""
+    python = ".venv/bin/python" if spoken() == "make" else "python"
+    package = "pipeline" if spoken() in ("make", "stages") else "concordance"
+    sql = "select top_label, coverage from concepts order by energy desc"
+    where = json.dumps(str(run.folder), ensure_ascii=False)  # in double quotes, as Python has them
+    code = f'from {package} import open_run; print(open_run({where}).sql("{sql}"))'
+    return f"{python} -c {shlex.quote(code)}"
+
+
+def _summary_line(row: Row) -> str:
+    label = textwrap.shorten(row["top_label"], 28, placeholder="…")
+    label = label if row["top_significant"] else f"({label[:26]})"
+    stability = "–" if math.isnan(row["stability"]) else f"{row['stability']:.2f}"
+    return (
+        f"{row['concept_id']:>7}  {label:<28} {row['top_prob']:5.2f} {row['coverage']:9.1%}"
+        f" {row['energy']:7.1%} {stability:>7} {row['n_images']:>7}"
+    )
+
+
+def list_concepts(run: Run) -> str:
+    """Write a run's concepts by falling energy, and the labels whose images fail with them."""
+    concepts = run.table("concepts").sort_values("energy", ascending=False)
+    parts = [_title(run, len(concepts)), _table(run, concepts), _fidelity(run), _failures(run)]
+    return "\n\n".join(part for part in parts if part)
+
+
+def _title(run: Run, n_concepts: int) -> str:
+    config = run.workspace.config
+    n_images = len(run.table("images"))
+    return f"{n_concepts} concepts of {config.model} {config.layer}, {n_images} images"
+
+
+def _table(run: Run, concepts: pd.DataFrame) -> str:
+    lines = [
+        f"{'concept':>7}  {'the head calls it':<{WIDTH + 2}} {'prob':>5}  "
+        f"{'most of its images are':<{WIDTH + 2}} {'share':>6} {'drop':>6} {'errors':>7}"
+        f" {'coverage':>8} {'energy':>6} {'stable':>6} {'images':>6}"
+    ]
+    lines += [_line(row, _Names(run.workspace)) for row in concepts.to_dict("records")]
+    lines += [
+        "",
+        "drop: of the predicted class's logit without it; errors: how much oftener the network",
+        "errs where it is, within labels (* better than chance)",
+    ]
+    if not concepts["top_significant"].all():
+        lines.append(NOT_TELLING)
+    if any(_differs(row) for row in concepts.to_dict("records")):
+        lines.append("≠: head and labels disagree")
+    return "\n".join(lines)
+
+
+class _Names:
+    """Labels as they are shown: with the name of their class, where that is another."""
+
+    def __init__(self, workspace: Workspace) -> None:
+        self._classes, self._names = workspace.class_of_label, workspace.class_names
+
+    def of(self, label: object) -> str:
+        """Return a label with its name, ``–`` for none, in `WIDTH` characters or so."""
+        if not isinstance(label, str):
+            return "–"
+        name = self._names[self._classes[label]] if label in self._classes else label
+        return _short(label if name == label else f"{label} {name}")
+
+
+def _line(row: Row, names: _Names) -> str:
+    head = _short(row["top_label"]) if row["top_significant"] else f"({_short(row['top_label'])})"
+    share: str = "–" if pd.isna(row["dataset_precision"]) else f"{row['dataset_precision']:.0%}"
+    return (
+        f"{row['concept_id']:>7}  {head:<{WIDTH + 2}} {row['top_prob']:5.2f}"
+        f" {'≠' if _differs(row) else ' '}{names.of(row['dataset_label']):<{WIDTH + 2}}"
+        f" {share:>6} {row['importance']:6.2f} {_excess(row):>7}"
+        f" {row['coverage']:8.1%} {row['energy']:6.1%} {_number(row['stability'])}"
+        f" {row['n_images']:6}"
+    )
+
+
+def _differs(row: Row) -> bool:
+    """Say whether the head names a class, better than chance, that is not that of the label."""
+    agree = row["labels_agree"]
+    return bool(row["top_significant"]) and not pd.isna(agree) and not agree
+
+
+def _short(text: object) -> str:
+    return textwrap.shorten(str(text), WIDTH, placeholder="…")
+
+
+def _excess(row: Row) -> str:
+    if pd.isna(row["error_excess"]):
+        return "–"
+    return f"{row['error_excess']:+.0%}{'*' if row['error_q'] <= LEVEL else ' '}"
+
+
+def _number(value: float) -> str:
+    return f"{'–':>6}" if pd.isna(value) else f"{value:6.2f}"
+
+
+def _fidelity(run: Run) -> str:
+    rows = run.sql(
+        "select metric, value, baseline, n, split from fidelity where class_id is null"
+        " and level is null and metric in ('agreement', 'kl', 'agreement_svd', 'kl_svd')"
+    ).set_index("metric")
+    lines = []
+    for metric in ("agreement", "kl"):
+        row, svd = rows.loc[metric], rows.loc[f"{metric}_svd"]
+        lines.append(
+            f"{metric} of the network on the concepts alone, {row['n']} {row['split']} images:"
+            f" {row['value']:.3f} (SVD {svd['value']:.3f}, mean activation {row['baseline']:.3f})"
+        )
+    return "\n".join(lines)
+
+
+def _failures(run: Run) -> str:
+    found = run.sql(
+        f"""select concept_id, label, n, error_rate_with, error_rate_without, ci_low, ci_high,
+        q_value from concept_labels where q_value <= {LEVEL} and ci_low > 0
+        order by error_rate_with - error_rate_without desc, concept_id, label limit {N_FAILURES}"""
+    )
+    if found.empty:
+        return ""
+    lines = ["where the network fails with a concept:"]
+    names = _Names(run.workspace)
+    lines += [_failure(row, names) for row in found.to_dict("records")]
+    return "\n".join(lines)
+
+
+def _failure(row: Row, names: _Names) -> str:
+    return (
+        f"{row['concept_id']:>7}  {names.of(row['label']):<{WIDTH + 2}}"
+        f" {row['error_rate_with']:4.0%} of {row['n']} images, without it"
+        f" {row['error_rate_without']:.0%}; difference {row['ci_low']:+.0%} to"
+        f" {row['ci_high']:+.0%}, q = {row['q_value']:.2g}"
+    )

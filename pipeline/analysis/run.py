@@ -1,0 +1,288 @@
+"""A finished run as analysts meet it: tables by SQL, heatmaps, masks, new images explained."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from ..images import ImageLike, load_image
+from ..runs.workspace import Workspace
+from .display import ImageTable, Shown
+from .encode import RunBank
+from .explain import Explanation, explain_by
+from .gallery import Gallery
+from .image_data import ImageData
+from .meaning import Meaning
+from .query import RunTables
+
+
+class Run:
+    """A finished run, opened for reading; see `open_run`.
+
+    Attributes
+    ----------
+    folder : Path
+        The run's folder.
+    bank : RunBank
+        Its concepts, for new images.
+    """
+
+    def __init__(self, workspace: Workspace) -> None:
+        self.workspace = workspace
+        self.folder = workspace.folder
+        self.bank = RunBank(workspace)
+        self._tables = RunTables(workspace)
+        self._maps = ImageData(workspace)
+        self._gallery = Gallery(workspace, self._tables, self._maps)
+
+    def __repr__(self) -> str:
+        """Say what was run on what."""
+        record = self.workspace.record
+        return (
+            f"Run({str(self.folder)!r}: {self.workspace.config.model}"
+            f" {self.workspace.config.layer}, {record.dataset.n_images} images)"
+        )
+
+    def table(self, name: str) -> pd.DataFrame:
+        """Read a whole table.
+
+        Raises
+        ------
+        UserError
+            There is no table of that name.
+        """
+        return self._tables.table(name)
+
+    def sql(self, query: str) -> pd.DataFrame:
+        """Run a DuckDB query over the run's tables, which are its views."""
+        return self._tables.sql(query)
+
+    def images_with(
+        self, concept_id: int, *, min_area: float = 0.0, limit: int | None = None
+    ) -> ImageTable:
+        """List the images that hold a concept, the strongest first.
+
+        Parameters
+        ----------
+        concept_id : int
+            As in the tables.
+        min_area : float
+            Least share (0..1) of an image's positions where it is present.
+        limit : int, optional
+            At most so many.
+
+        Returns
+        -------
+        DataFrame
+            image_id, path, label, pred_label, pred_prob, max, mean, area, peak_x, peak_y,
+            contribution; Jupyter shows the first images above the rows.
+
+        Raises
+        ------
+        UserError
+            No such concept, or `min_area` is no share.
+        """
+        return self._gallery.images_with(concept_id, min_area, limit)
+
+    def concept(self, concept_id: int) -> Shown:
+        """Show a concept: its strongest images, what the head calls it, what the labels say.
+
+        Returns
+        -------
+        Shown
+            Picture and table of its strongest images; ``more`` holds classes and labels.
+
+        Raises
+        ------
+        UserError
+            No such concept.
+        """
+        return self._gallery.concept(concept_id)
+
+    def show(self, image_id: int) -> Shown:
+        """Show an image: beside it its concepts in colour with their legend, and their numbers.
+
+        Returns
+        -------
+        Shown
+            The table has a row a concept that is present, by falling contribution: concept_id,
+            label, max and mean (gauge units), area (share), contribution (logits).
+
+        Raises
+        ------
+        UserError
+            No such image.
+        """
+        return self._gallery.image(image_id)
+
+    def heatmap(
+        self, image_id: int, concept_id: int | None = None, *, per_image: bool = False
+    ) -> NDArray[np.float32]:
+        """Return an image's heatmaps at its original size.
+
+        Parameters
+        ----------
+        image_id : int
+            As in the tables.
+        concept_id : int, optional
+            One concept only.
+        per_image : bool
+            Scale each map by its own maximum in this image, from 0 to 1: shows where a weak concept
+            is strongest, but neither compares between images nor says whether it is there at all.
+
+        Returns
+        -------
+        ndarray
+            float32 (k, height, width), or (height, width) for one concept; gauge units, the same
+            for all images; NaN where the network did not see the image.
+
+        Raises
+        ------
+        UserError
+            No such image or concept in the run.
+        """
+        maps = self.grid_heatmap(image_id)
+        if per_image:
+            most = maps.max(axis=(1, 2), keepdims=True)
+            maps = maps / np.where(most > 0, most, np.ones_like(most))
+        if concept_id is None:
+            return self.upsample(maps, image_id)
+        self._tables.check_concept(concept_id)
+        one: NDArray[np.float32] = self.upsample(maps[[concept_id]], image_id)[0]
+        return one
+
+    def fetch(self, image_ids: Sequence[int]) -> None:
+        """Read the arrays of a few images together: what is asked of them next takes less time."""
+        self._maps.fetch(image_ids)
+
+    def grid_heatmap(self, image_id: int) -> NDArray[np.float32]:
+        """Return an image's heatmaps on the layer's grid, float32 (k, h, w), gauge units."""
+        return self._maps.grid_heatmap(image_id)
+
+    def upsample(
+        self, maps: NDArray[np.float32], image_id: int, shape: tuple[int, int] | None = None
+    ) -> NDArray[np.float32]:
+        """Raise maps (n, h, w) on the layer's grid over an image, at its size or at `shape`."""
+        return self._maps.upsample(maps, image_id, shape)
+
+    def residual(self, image_id: int) -> NDArray[np.float32]:
+        """Return how little of an image the concepts explain, at its original size.
+
+        Returns
+        -------
+        ndarray
+            float32 (height, width), ‖v − D(W h)‖ / ‖v‖: 0 all, 1 nothing; NaN where not seen.
+        """
+        return self._maps.residual(image_id)
+
+    def concept_map(
+        self,
+        image_id: int,
+        *,
+        shape: tuple[int, int] | None = None,
+        most_residual: float = 1.0,
+    ) -> NDArray[np.int16]:
+        """Return which concept each pixel belongs to, if each is to belong to one.
+
+        Learned from the stored layers; without them the network runs on the image's file again.
+
+        Parameters
+        ----------
+        image_id : int
+            As in the tables.
+        shape : (height, width), optional
+            Of the outcome, which covers the whole image; the original size by default.
+        most_residual : float
+            Where more than this is left unexplained (0..1), no concept is named.
+
+        Returns
+        -------
+        ndarray
+            int16 (height, width), concept_id; -1 where no concept explains what is there, or the
+            network did not see the image.
+
+        Raises
+        ------
+        UserError
+            No such image in the run, or neither its activations nor its file can be read.
+        """
+        return self._maps.concept_map(image_id, shape, most_residual)
+
+    def object_mask(self, image_id: int, *, refined: bool | str = True) -> NDArray[np.bool_]:
+        """Return where the object is that an image shares with the others of its label.
+
+        Without labels, with those the network takes for the same class.
+
+        Parameters
+        ----------
+        image_id : int
+            As in the tables.
+        refined : bool or str
+            Follow the image's own edges, which needs its file and takes about 0.1 s; otherwise the
+            map is only raised from its grid, as for the table ``objects``. A text names the mask
+            refiner, a plug-in; True is ours, ``edges``.
+
+        Returns
+        -------
+        ndarray
+            bool (height, width), original size.
+
+        Raises
+        ------
+        UserError
+            No such image in the run, or its file cannot be read.
+        """
+        return self._maps.object_mask(image_id, refined=refined)
+
+    def logits(self, image_id: int) -> tuple[float, float]:
+        """Return the predicted class's logit for D(0), and its logit for the image."""
+        return self._maps.logits(image_id)
+
+    def image(self, image_id: int) -> NDArray[np.uint8]:
+        """Return an image's original pixels, uint8 (height, width, 3), RGB, upright."""
+        return self._maps.pixels(image_id)
+
+    def explain(self, image: ImageLike) -> Explanation:
+        """Explain any image by the run's fixed concepts.
+
+        Raises
+        ------
+        UserError
+            The image cannot be read.
+        """
+        workspace = self.workspace
+        return explain_by(
+            workspace.cut,
+            workspace.bank,
+            self._tables.labels,
+            workspace.class_names,
+            load_image(image),
+            workspace.config.resize,
+            self.meaning.usual,
+        )
+
+    @cached_property
+    def meaning(self) -> Meaning:
+        """What the concepts mean to the network, measured when asked for."""
+        return Meaning(self.workspace, self._maps)
+
+
+def open_run(folder: str | Path) -> Run:
+    """Open a finished run.
+
+    Parameters
+    ----------
+    folder : str or Path
+        As ``runs/pets``.
+
+    Raises
+    ------
+    UserError
+        The folder is not a run.
+    """
+    return Run(Workspace.open(Path(folder)))

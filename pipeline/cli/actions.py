@@ -1,0 +1,178 @@
+"""What each command calls of the library, and what it prints of the answer."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from ..config import SAMPLE, make_config
+from ..errors import UserError, command, option, suggest
+from . import text
+from .options import Options
+
+
+def discover(options: Options) -> None:
+    """Carry out all stages of a run, and print what was found."""
+    from ..analysis.report import summary
+    from ..jobs.discover import discover_run
+    from ..runs.find import find_run
+
+    workspace = find_run(options)
+    run = discover_run(workspace)
+    if workspace.config.shard is not None:
+        n_missing = len(workspace.activations.missing())
+        print(f"part {workspace.config.shard} is extracted; {n_missing} shards are missing yet")
+        return
+    print(summary(run))
+
+
+def stage(name: str, options: Options) -> None:
+    """Carry out one stage of a run."""
+    from ..jobs.execute import execute
+    from ..runs.find import find_run
+
+    execute(find_run(options), [name])
+
+
+def explain(options: Options) -> None:
+    """Explain an image; write its picture and print what it says."""
+    from ..analysis.explain_image import explain as explain_image
+
+    given: dict[str, Any] = dict(options)
+    image, out = Path(_needed(given, "image", "<file>")), given.pop("out", None)
+    run = _run_folder(options) if "run" in options else None
+    given.pop("image")
+    given.pop("run", None)
+    found = explain_image(image, run, **given)
+    where = Path(out or (run or Path()) / f"explain-{image.stem}.png")
+    found.save(where)
+    print(f"{found.describe()}\npicture  {where}")
+
+
+def layers(options: Options) -> None:
+    """List a network's layers, or the networks there are."""
+    from ..models import describe_layers, list_models
+
+    if "model" not in options:
+        print("\n".join(list_models()))
+        return
+    config = make_config(dict(options))
+    model = SAMPLE if config.model == "auto" else config.model
+    print(text.layers(describe_layers(model, config.weights, image_size=config.image_size)))
+
+
+def evaluate(options: Options) -> None:
+    """Score a run against ground truth, and keep scores and a picture in it."""
+    from ..analysis.evaluate import evaluate as score
+    from ..analysis.run import open_run
+
+    masks = _needed(options, "masks", "<folder of masks, or CSV of boxes>")
+    run = open_run(_run_folder(options))
+    refiner = options.get("refiner", "edges")
+    found = score(run, masks, refiner=None if refiner == "none" else refiner)
+    scores, picture = found.save(run.folder / "evaluation")
+    print(f"{text.evaluation(found)}\n\nby image  {scores}\npicture   {picture}")
+
+
+def compare(options: Options) -> None:
+    """Print which concept of one run is which of another."""
+    from ..analysis.compare import compare as match
+    from ..analysis.run import open_run
+
+    for name in ("a", "b"):
+        if name not in options:
+            raise UserError(f"{option(name)} is missing; pass {option('a')} and {option('b')}")
+    folders = [_run_folder({"run": options[name]}, name) for name in ("a", "b")]
+    print(text.comparison(match(*map(open_run, folders)), *folders))
+
+
+def concepts(options: Options) -> None:
+    """Print a run's concepts."""
+    from ..analysis.report import list_concepts
+    from ..analysis.run import open_run
+
+    print(list_concepts(open_run(_run_folder(options))))
+
+
+def status(options: Options) -> None:
+    """Print how far a run is."""
+    from ..runs.status import status as look
+
+    found = look(_run_folder(options))
+    print(text.status(found))
+    if not found.is_finished:
+        print(f"to go on: {command('discover', run=found.folder)}")
+
+
+def verify(options: Options) -> None:
+    """Compare a run's files with their records and print the bad ones."""
+    from ..runs.integrity import verify as check
+
+    folder = _run_folder(options)
+    found = check(folder)
+    for path, fault in found.bad.items():
+        print(f"bad  {path}: {fault}")
+    if not found.is_whole:
+        raise UserError(
+            f"{len(found.bad)} files of {folder} are missing or damaged;"
+            f" {command('discover', run=folder)} makes them again"
+        )
+    print(f"all {found.n_good} files of {folder} are as they were written")
+
+
+def clean(options: Options) -> None:
+    """Remove a run."""
+    from ..runs.clean import clean as remove
+
+    folder = _run_folder(options)
+    if remove(folder):
+        print(f"removed {folder}")
+    else:
+        print(f"removed the run in {folder}; what else is in there stays")
+
+
+def sample_model(options: Options) -> None:
+    """Train the sample's network and say how good it is."""
+    from ..sample.training import retrain
+
+    given = {name: _whole(name, value) for name, value in options.items() if name != "out"}
+    retrain(Path(options["out"]) if "out" in options else None, print, **given)
+
+
+def doctor(options: Options) -> int:
+    """Print what this machine has and lacks; 1 where something is missing that is needed."""
+    from ..system.doctor import examine
+
+    broken = False
+    for finding in examine():
+        print(text.finding(finding), flush=True)
+        broken |= finding.needed and not finding.ok
+    return int(broken)
+
+
+def _needed(options: Mapping[str, str], name: str, kind: str) -> str:
+    if name not in options:
+        raise UserError(f"{option(name)} is missing; pass {option(name, kind)}")
+    return options[name]
+
+
+def _run_folder(options: Mapping[str, str], called: str = "run") -> Path:
+    """Return the folder of the run that was named."""
+    from ..runs.workspace import is_run
+
+    if "run" not in options:
+        raise UserError(f"{option('run')} is missing; pass {option('run', '<folder>')}")
+    folder = Path(options["run"])
+    if not is_run(folder):
+        found = [path.name for path in folder.parent.iterdir()] if folder.parent.is_dir() else []
+        near = suggest(folder.name, found)
+        raise UserError(f"{option(called, folder)} is not a run{'; ' + near if near else ''}")
+    return folder
+
+
+def _whole(name: str, value: str) -> int:
+    least = 0 if name == "seed" else 1
+    if not value.isascii() or not value.isdecimal() or int(value) < least:
+        raise UserError(f"{option(name, value)} is no number from {least} upward")
+    return int(value)

@@ -1,0 +1,71 @@
+"""Terminal tables of what the library answers."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from ..errors import option
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from ..analysis.compare import Comparison
+    from ..analysis.evaluate import Evaluation
+    from ..runs.status import RunStatus
+    from ..system.doctor import Finding
+
+
+def layers(table: pd.DataFrame) -> str:
+    """Write the layers of a network."""
+    lines = [f"{'layer':<40} {'kind':<18} {'channels':>8} {'grid':>9}  values"]
+    for row in table.itertuples():
+        values = "signed" if row.signed else "non-negative"
+        note = f" ({option('layer', 'auto')})" if row.auto else ""
+        note = note if row.usable else f"; cannot be used: {row.reason}"
+        grid = f"{row.height}×{row.width}"
+        lines.append(f"{row.layer:<40} {row.kind:<18} {row.channels:>8} {grid:>9}  {values}{note}")
+    return "\n".join(lines)
+
+
+def evaluation(found: Evaluation) -> str:
+    """Write scores by label, and those of parts where there are any."""
+    lines = [f"{'label':<28} {'images':>6} {'J':>6} {'precision':>9} {'CorLoc':>7}"]
+    lines += [
+        f"{str(row.label)[:28]:<28} {row.images:>6} {row.j:6.3f} {row.precision:9.3f}"
+        f" {row.corloc:7.3f}"
+        for row in found.by_label().itertuples()
+    ]
+    if found.parts:
+        scores = ", ".join(f"{name} {value:.3f}" for name, value in found.parts.items())
+        lines.append(f"\nconcepts as parts: {scores}")
+    return "\n".join(lines)
+
+
+def comparison(found: Comparison, a: Path, b: Path) -> str:
+    """Write the pairs of concepts."""
+    lines = [f"{a.name:>36}   {b.name:<36} cosine"]
+    lines += [
+        f"{str(row.label_a)[:30]:>30} {row.concept_a:>5}   {row.concept_b:<5}"
+        f" {str(row.label_b)[:30]:<30} {row.cosine:.3f}"
+        for row in found.pairs.itertuples()
+    ]
+    return "\n".join(lines)
+
+
+def status(found: RunStatus) -> str:
+    """Write how far a run is."""
+    lines = [f"{found.folder}: {found.model} {found.layer}"]
+    rows = found.stages.to_dict("records")
+    lines += [f"  {row['stage']:<10} {row['state']:<12} {row['facts']}" for row in rows]
+    for row in rows:
+        parts = f"{row['n_there']} of {row['n_parts']} {'shards' if row['sharded'] else 'written'}"
+        kept = "" if row["kept"] else ", not kept when all is done"
+        lines.append(f"  {row['product']:<12} {parts}, {row['n_bytes'] / 1e6:.1f} MB{kept}")
+    return "\n".join([*lines, f"  {found.n_bytes / 1e6:.1f} MB on disk in all"])
+
+
+def finding(found: Finding) -> str:
+    """Write what was found of one thing, and what to do about it."""
+    advice = "" if found.ok or not found.advice else f" → {found.advice}"
+    return f"{'ok' if found.ok else 'missing':8} {found.name:9} {found.found}{advice}"

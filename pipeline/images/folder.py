@@ -1,0 +1,151 @@
+"""A folder of images, searched in depth; the first folder below it is an image's label."""
+
+from __future__ import annotations
+
+import os
+import stat
+import urllib.parse
+from collections import deque
+from collections.abc import Iterator
+from pathlib import Path
+
+from ..errors import UserError, option
+from .decode import read_bytes
+from .source import ImageRecord, Rejected, make_record
+
+SUFFIXES = frozenset(
+    (".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".bmp", ".gif", ".webp", ".tif", ".tiff", ".ppm")
+)
+"""Endings of files taken for images; what they hold is decided by their contents."""
+
+Found = list[tuple[str, os.stat_result]]
+Labelled = list[tuple[str, str | None, os.stat_result]]
+
+
+class FolderSource:
+    """Image files below a folder; see `pipeline.images.source.DatasetSource`."""
+
+    def __init__(self, root: Path, name: str | None = None) -> None:
+        self.root = root.resolve()
+        self.name = escape(self.root.name) if name is None else name
+
+    @property
+    def where(self) -> str:
+        """The folder, absolute."""
+        return str(self.root)
+
+    def images(self) -> Iterator[ImageRecord | Rejected]:
+        """List the image files below the folder."""
+        rejected, files = _walk(self.root)
+        found = [(path, _folder_label(path), status) for path, status in files]
+        if not found and not rejected:
+            raise UserError(
+                f"{option('dataset', self.root)} holds no image; files ending in"
+                f" {', '.join(sorted(SUFFIXES))} are looked for, in all folders below it"
+            )
+        yield from rejected
+        yield from records(found)
+
+    def read(self, image: ImageRecord) -> bytes:
+        """Read an image's file."""
+        return read_bytes(self.file(image.path))
+
+    def file(self, path: str) -> Path:
+        """Return the file of an image, given its path within the dataset."""
+        return find_file(self.root, path)
+
+
+def open_folder(where: str) -> FolderSource:
+    """Open a folder of images, which need not be there any more."""
+    return FolderSource(Path(where))
+
+
+def records(found: Labelled) -> Iterator[ImageRecord | Rejected]:
+    """Describe files by their escaped paths; of two that are escaped alike one is refused."""
+    unique: dict[str, tuple[str | None, os.stat_result]] = {}
+    for path, label, status in sorted(found, key=lambda each: each[0]):
+        escaped = escape(path)
+        if escaped in unique and escaped != path:
+            yield Rejected(escaped, "its name, escaped, is that of another file")
+        else:
+            unique[escaped] = (label, status)
+    for path, (label, status) in unique.items():
+        yield make_record(path, label, status.st_size, status.st_mtime_ns)
+
+
+def escape(path: str) -> str:
+    """Percent-escape the undecodable bytes of a path as the file system gave it.
+
+    A path that has such bytes has its ``%`` escaped too, so that the way back is plain; any other
+    path stays as it is.
+    """
+    if not any(map(_is_undecodable, path)):
+        return path
+    return "".join(
+        f"%{ord(character) - 0xDC00:02X}"
+        if _is_undecodable(character)
+        else character.replace("%", "%25")
+        for character in path
+    )
+
+
+def _is_undecodable(character: str) -> bool:
+    return "\udc80" <= character <= "\udcff"
+
+
+def find_file(root: Path, path: str) -> Path:
+    """Return the file of an escaped relative path; the file need not exist.
+
+    Unescaping is tried only where no file bears the literal name, so names with ``%`` are safe.
+    """
+    literal = root / path
+    if "%" not in path or literal.exists():
+        return literal
+    return root / os.fsdecode(urllib.parse.unquote_to_bytes(path))
+
+
+def _walk(root: Path) -> tuple[list[Rejected], Found]:
+    """Find image files below `root` once each, whatever the links between its folders.
+
+    A folder that can be reached by a link as well goes by its own path: links come last.
+    """
+    found: Found = []
+    rejected: list[Rejected] = []
+    seen: set[tuple[int, int]] = set()
+    folders, links = [""], deque[str]()
+    while folders or links:
+        relative = folders.pop() if folders else links.popleft()
+        try:
+            status = (root / relative).stat()
+            if (status.st_dev, status.st_ino) in seen:
+                continue
+            seen.add((status.st_dev, status.st_ino))
+            entries = sorted(os.scandir(root / relative), key=lambda entry: entry.name)
+        except OSError as error:
+            rejected.append(Rejected(escape(relative), f"folder unreadable: {error.strerror}"))
+            continue
+        for entry in entries:
+            name = f"{relative}/{entry.name}" if relative else entry.name
+            try:
+                status = entry.stat()
+            except OSError as error:
+                if _is_image(entry.name):
+                    reason = f"file unreadable: {error.strerror}"
+                    rejected.append(Rejected(escape(name), reason))
+                continue
+            if stat.S_ISDIR(status.st_mode):
+                (links if entry.is_symlink() else folders).append(name)
+            elif _is_image(entry.name) and stat.S_ISREG(status.st_mode):
+                found.append((name, status))
+            elif _is_image(entry.name):
+                rejected.append(Rejected(escape(name), "not a regular file"))
+    return rejected, found
+
+
+def _is_image(name: str) -> bool:
+    return Path(name).suffix.lower() in SUFFIXES
+
+
+def _folder_label(path: str) -> str | None:
+    first, slash, _ = path.partition("/")
+    return escape(first) if slash else None

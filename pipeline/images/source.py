@@ -1,0 +1,192 @@
+"""What a dataset is: a source that lists images and gives the contents of one; and its listing.
+
+An image is known by its path within the dataset (`ImageRecord.path`, with undecodable bytes
+percent-escaped) and by an `image_id` derived from that path alone, so that both stay when images
+are added or the dataset moves.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .. import plugins
+from ..errors import UserError, option, suggest
+
+Contents = bytes | NDArray[np.uint8]
+"""What a source gives of an image: its file, or its pixels (height, width, 3), RGB."""
+
+FOLDER, TABLE = "folder", "table"
+"""Sources that need no name before the path: what lies there says which it is."""
+
+
+@dataclass(frozen=True, order=True)
+class ImageRecord:
+    """One image of a dataset: its relative path (escaped), id and label (or None).
+
+    Size in bytes and time of the last change (nanoseconds since 1970) of its file tell whether it
+    may have been replaced; they are no part of what the image is.
+    """
+
+    path: str
+    image_id: int
+    label: str | None
+    size: int = field(default=0, compare=False)
+    modified: int = field(default=0, compare=False)
+
+
+@dataclass(frozen=True)
+class Rejected:
+    """An input that was refused, and why."""
+
+    path: str
+    reason: str
+
+
+class DatasetSource(Protocol):
+    """Where images come from.
+
+    A plug-in of the group ``concordance.datasets`` is a function that takes what stands after its
+    name in the option ``dataset`` and returns one of these, or raises `UserError`.
+    """
+
+    @property
+    def name(self) -> str:
+        """What the dataset is called: part of the names of its runs."""
+
+    @property
+    def where(self) -> str:
+        """What the function takes to open it again, from any working folder."""
+
+    def images(self) -> Iterable[ImageRecord | Rejected]:
+        """List the images, in any order, and what is refused already; see `make_record`."""
+
+    def read(self, image: ImageRecord) -> Contents:
+        """Give an image; several threads may ask at once.
+
+        Raises
+        ------
+        DecodeError, OSError
+            It cannot be read; the text is the reason.
+        """
+
+
+OpenDataset = Callable[[str], DatasetSource]
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """A dataset as it was listed: its images by path, and what was refused.
+
+    Attributes
+    ----------
+    source : DatasetSource
+    kind : str
+        The plug-in that opens it again.
+    images : tuple of ImageRecord
+    rejected : tuple of Rejected
+    """
+
+    source: DatasetSource
+    kind: str
+    images: tuple[ImageRecord, ...]
+    rejected: tuple[Rejected, ...]
+
+    @property
+    def name(self) -> str:
+        """What it is called."""
+        return self.source.name
+
+    def fingerprint(self) -> str:
+        """Hash the paths and labels (16 hexadecimal digits); contents are not read."""
+        digest = hashlib.sha256()
+        for image in self.images:
+            digest.update(repr((image.path, image.label)).encode())
+        return digest.hexdigest()[:16]
+
+
+def list_dataset(where: str | Path) -> Dataset:
+    """List the images of a dataset, sorted by path.
+
+    Parameters
+    ----------
+    where : str or Path
+        A folder, searched in depth; the first folder below it is an image's label where the
+        images stand in folders. Or a CSV, TSV or Parquet table with a column ``path`` (relative to
+        the table, or absolute) and, if known, ``label``. Or ``<name>:<rest>``, where the name is
+        that of a plug-in.
+
+    Raises
+    ------
+    UserError
+        There is no such dataset, it holds no image, or the table lacks its column.
+    """
+    kind, rest = _kind_of(str(where))
+    source = open_dataset(kind, rest)
+    found = list(source.images())
+    rejected = [each for each in found if isinstance(each, Rejected)]
+    images = sorted(each for each in found if isinstance(each, ImageRecord))
+    if not images:
+        first = f"; the first refused: {rejected[0].path}: {rejected[0].reason}" if rejected else ""
+        raise UserError(f"{option('dataset', where)} holds no image{first}")
+    _check_ids(images)
+    return Dataset(source, kind, tuple(images), tuple(sorted(rejected, key=repr)))
+
+
+def open_dataset(kind: str, where: str) -> DatasetSource:
+    """Open a dataset by the plug-in of its kind; nothing is listed.
+
+    Raises
+    ------
+    UserError
+        There is no such plug-in, or no such dataset.
+    """
+    opener: OpenDataset = plugins.load(plugins.DATASETS, kind)
+    return opener(where)
+
+
+def make_record(
+    path: str, label: str | None = None, size: int = 0, modified: int = 0
+) -> ImageRecord:
+    """Describe an image by its path within the dataset and its label; see `ImageRecord`."""
+    return ImageRecord(path, make_image_id(path), label, size, modified)
+
+
+def make_image_id(path: str) -> int:
+    """Derive an image's id (non-negative, below 2⁶³) from its escaped relative path."""
+    return int.from_bytes(hashlib.sha256(path.encode()).digest()[:8], "big") >> 1
+
+
+def unit_hash(image_id: int, seed: int, purpose: str) -> float:
+    """Give an image a number in [0, 1) that depends on id, seed and purpose alone."""
+    text = f"{purpose}:{seed}:{image_id}".encode()
+    return int.from_bytes(hashlib.sha256(text).digest()[:7], "big") / 2**56
+
+
+def _kind_of(where: str) -> tuple[str, str]:
+    """Return the source that a text names, and what it opens."""
+    path = Path(where)
+    if path.is_dir():
+        return FOLDER, where
+    if path.exists():
+        return TABLE, where
+    name, colon, rest = where.partition(":")
+    if colon and name in plugins.names(plugins.DATASETS):
+        return name, rest
+    beside = [entry.name for entry in path.parent.iterdir()] if path.parent.is_dir() else []
+    near = suggest(path.name, beside)
+    raise UserError(f"{option('dataset', where)} does not exist{'; ' + near if near else ''}")
+
+
+def _check_ids(images: Iterable[ImageRecord]) -> None:
+    by_id: dict[int, str] = {}
+    for image in images:
+        other = by_id.setdefault(image.image_id, image.path)
+        if other != image.path:
+            raise UserError(f"{other} and {image.path} have the same image_id; rename one")

@@ -1,0 +1,85 @@
+"""A table of images: CSV, TSV or Parquet with their paths and, if known, their labels."""
+
+from __future__ import annotations
+
+import stat
+from collections.abc import Iterator
+from pathlib import Path
+
+import pandas as pd
+
+from ..errors import UserError, option
+from .folder import FolderSource, Labelled, escape, find_file, records
+from .source import ImageRecord, Rejected
+
+TABLES = (".csv", ".tsv", ".parquet")
+
+
+class TableSource(FolderSource):
+    """The image files that a table names, relative to its folder or absolute."""
+
+    def __init__(self, table: Path) -> None:
+        super().__init__(table.parent, table.stem)
+        self._table = table
+
+    def images(self) -> Iterator[ImageRecord | Rejected]:
+        """Look up the files that the table names."""
+        rejected, found = _look_up(self.root, _read_table(self._table))
+        yield from rejected
+        yield from records(found)
+
+
+def open_table(where: str) -> TableSource:
+    """Open a table of images.
+
+    Raises
+    ------
+    UserError
+        It is no table.
+    """
+    if Path(where).suffix.lower() not in TABLES:
+        raise UserError(
+            f"{option('dataset', where)} is neither a folder nor a table ({', '.join(TABLES)})"
+        )
+    return TableSource(Path(where))
+
+
+def _look_up(root: Path, rows: list[tuple[str, str | None]]) -> tuple[list[Rejected], Labelled]:
+    """Find the files that a table names."""
+    rejected: list[Rejected] = []
+    found: Labelled = []
+    for path, label in rows:
+        try:
+            status = find_file(root, path).stat()
+        except (OSError, ValueError) as error:
+            reason = getattr(error, "strerror", None) or str(error)
+            rejected.append(Rejected(escape(path), f"file unreadable: {reason}"))
+            continue
+        if stat.S_ISREG(status.st_mode):
+            found.append((path, label, status))
+        else:
+            rejected.append(Rejected(escape(path), "not a regular file"))
+    return rejected, found
+
+
+def _read_table(where: Path) -> list[tuple[str, str | None]]:
+    try:
+        if where.suffix.lower() == ".parquet":
+            table = pd.read_parquet(where)
+        else:
+            separator = "\t" if where.suffix.lower() == ".tsv" else ","
+            table = pd.read_csv(where, sep=separator, dtype=str, keep_default_na=False)
+    except (OSError, ValueError) as error:
+        raise UserError(f"{option('dataset', where)} cannot be read as a table: {error}") from error
+    if "path" not in table:
+        raise UserError(
+            f"{where} has no column 'path'; it has {', '.join(map(str, table.columns)) or 'none'}"
+        )
+    return list(_rows(table))
+
+
+def _rows(table: pd.DataFrame) -> Iterator[tuple[str, str | None]]:
+    labels = table["label"] if "label" in table else [None] * len(table)
+    for path, label in zip(table["path"], labels, strict=True):
+        missing = label is None or label == "" or label != label
+        yield str(path), None if missing else str(label)

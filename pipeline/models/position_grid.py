@@ -1,0 +1,186 @@
+"""Where the positions of a layer lie in the input: propagated through strides and paddings.
+
+Coordinates are pixel indices of the network's input: pixel i has its centre at i, the image spans
+[−½, size − ½]. Along one axis the centre of cell i of a layer is ``offset + stride · i``. A window
+of kernel k, stride s, padding p and dilation d on cells at ``o + a·i`` gives cells at
+
+    o + a·(s·i − p + d·(k − 1)/2)
+
+so a 7 × 7 convolution with stride 2 and padding 3 has its cells at 2·i: not at 2·i + ½, which is
+what resizing a map to the image assumes.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from torch import fx, nn
+from torch.nn import functional
+
+Layout = Literal["NCHW", "NHWC", "tokens"]
+
+MAX_PREFIX = 16
+"""Most class and register tokens that may stand before the positions of a token sequence."""
+
+_WINDOWED = (nn.Conv2d, nn.MaxPool2d, nn.AvgPool2d)
+_WINDOW = ("kernel_size", "stride", "padding", "dilation")
+_WINDOW_FUNCTIONS = (functional.max_pool2d, functional.avg_pool2d, torch.max_pool2d)
+
+
+@dataclass(frozen=True)
+class Axis:
+    """One axis of a grid: `n` cells, the i-th centred on ``offset + stride · i`` pixels."""
+
+    n: int
+    stride: float
+    offset: float
+
+    def window(self, n: int, kernel: int, step: int, before: int, dilation: int) -> Axis:
+        """Return the axis after a sliding window with `before` cells of padding in front."""
+        centre = dilation * (kernel - 1) / 2 - before
+        return Axis(n, self.stride * step, self.offset + self.stride * centre)
+
+    def blocks(self, n: int) -> Axis:
+        """Return the axis after merging (or dividing) the cells into `n` even blocks."""
+        ratio = self.n / n
+        return Axis(n, self.stride * ratio, self.offset + self.stride * (ratio - 1) / 2)
+
+    @property
+    def centres(self) -> np.ndarray[Any, np.dtype[np.float64]]:
+        """Centres of the cells, float64 (n,), in pixel indices of the input."""
+        return self.offset + self.stride * np.arange(self.n, dtype=np.float64)
+
+
+@dataclass(frozen=True)
+class PositionGrid:
+    """The cells of a map, vertically and horizontally, and how a tensor holds them.
+
+    `layout` is None where a tensor on the way is not a map (windows, flattened vectors); the
+    cells are then those of the last map before it.
+    """
+
+    y: Axis
+    x: Axis
+    layout: Layout | None
+    channels: int = 0
+    n_prefix: int = 0
+
+    @property
+    def is_map(self) -> bool:
+        """Whether a tensor with this grid is a map of more than one position."""
+        return self.layout is not None and self.y.n * self.x.n > 1
+
+
+def image_grid(size: int) -> PositionGrid:
+    """Return the grid of the input: a pixel is a cell."""
+    return PositionGrid(Axis(size, 1.0, 0.0), Axis(size, 1.0, 0.0), "NCHW", 3)
+
+
+def follow(
+    value: object, before: list[PositionGrid], module: nn.Module | None, node: fx.Node, batch: int
+) -> PositionGrid | None:
+    """Return the grid of an operation's result.
+
+    Parameters
+    ----------
+    value : object
+        What the operation returned for a batch of `batch` images.
+    before : list of PositionGrid
+        Lattices of its inputs that depend on the image, in order.
+    module : Module or None
+        The layer that was called, if one was.
+    node : Node
+        The operation in the graph.
+    batch : int
+
+    Returns
+    -------
+    PositionGrid or None
+        None where no input has one, and for sizes read from a tensor.
+    """
+    if not before or not _holds_tensor(value):
+        return None
+    finest = max(before, key=lambda grid: grid.y.n)
+    shape = tuple(value.shape) if isinstance(value, torch.Tensor) else ()
+    found = _read_shape(shape, finest, node, batch)
+    if found is None:
+        return replace(finest, layout=None)
+    layout, height, width, channels, n_prefix = found
+    window = _window(module, node)
+    if window is not None:
+        y, x = (
+            axis.window(n, *each)
+            for axis, n, each in zip((finest.y, finest.x), (height, width), window, strict=True)
+        )
+    else:
+        y, x = _meet([each.y for each in before], height), _meet([each.x for each in before], width)
+    return PositionGrid(y, x, layout, channels, n_prefix)
+
+
+def _holds_tensor(value: object) -> bool:
+    values = value if isinstance(value, tuple | list) else (value,)
+    return any(isinstance(each, torch.Tensor) for each in values)
+
+
+def _read_shape(
+    shape: tuple[int, ...], last: PositionGrid, node: fx.Node, batch: int
+) -> tuple[Layout, int, int, int, int] | None:
+    """Recognise a map by its shape: (layout, height, width, channels, prefix tokens)."""
+    if not shape or shape[0] != batch:
+        return None
+    if len(shape) == 3:
+        n_prefix = shape[1] - last.y.n * last.x.n
+        tokens = last.y.n * last.x.n > 1 and 0 <= n_prefix <= MAX_PREFIX
+        return ("tokens", last.y.n, last.x.n, shape[2], n_prefix) if tokens else None
+    if len(shape) != 4:
+        return None
+    _, a, b, c = shape
+    # Images are square, so are maps; none has more cells than the one before it (a matrix of
+    # attention between positions would).
+    first, final = b == c and b <= last.y.n, a == b and a <= last.y.n
+    if first and final:
+        first = _channels_first(node, last)
+    if first:
+        return "NCHW", b, c, a, 0
+    return ("NHWC", a, b, c, 0) if final else None
+
+
+def _channels_first(node: fx.Node, last: PositionGrid) -> bool:
+    """Decide the layout of a map with as many channels as rows and columns."""
+    if "permute" in str(node.target):
+        return last.layout != "NCHW"
+    return last.layout != "NHWC"
+
+
+def _meet(axes: list[Axis], n: int) -> Axis:
+    """Join the axes of several inputs: the mean of those with `n` cells, else the finest one."""
+    same = [axis for axis in axes if axis.n == n]
+    if not same:
+        return max(axes, key=lambda axis: axis.n).blocks(n)
+    return Axis(
+        n, float(np.mean([a.stride for a in same])), float(np.mean([a.offset for a in same]))
+    )
+
+
+def _window(module: nn.Module | None, node: fx.Node) -> list[tuple[int, int, int, int]] | None:
+    """Return (kernel, step, padding in front, dilation) for both axes of a sliding window."""
+    given: dict[str, Any]
+    if isinstance(module, _WINDOWED):
+        given = {key: getattr(module, key) for key in _WINDOW if hasattr(module, key)}
+    elif node.op == "call_function" and node.target in _WINDOW_FUNCTIONS:
+        given = dict(zip(("input", *_WINDOW[:3]), node.args, strict=False)) | node.kwargs
+    else:
+        return None
+    kernel, dilation = _pair(given["kernel_size"]), _pair(given.get("dilation", 1))
+    padding = given.get("padding", 0)
+    if padding == "same":
+        padding = tuple(d * (k - 1) // 2 for d, k in zip(dilation, kernel, strict=True))
+    front = _pair(0 if padding == "valid" else padding)
+    return list(zip(kernel, _pair(given.get("stride") or kernel), front, dilation, strict=True))
+
+
+def _pair(value: Any) -> tuple[int, int]:
+    return (int(value[0]), int(value[1])) if isinstance(value, tuple | list) else (int(value),) * 2

@@ -1,0 +1,58 @@
+"""What a source of networks is: it knows names, and loads a network by one of them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+from .network import Network
+
+RANDOM = Path("random")
+"""In place of a weights file: weights are drawn, for trials."""
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """What is asked of a network.
+
+    Attributes
+    ----------
+    weights : Path or None
+        A weights file; `RANDOM` draws them; None: the source's own.
+    image_size : int or None
+        Side of the square input, pixels; None: the network's own.
+    seed : int
+        Of random weights.
+    """
+
+    weights: Path | None = None
+    image_size: int | None = None
+    seed: int = 0
+
+    @property
+    def drawn(self) -> str:
+        """How random weights are called."""
+        return f"random (seed {self.seed})"
+
+
+class NetworkSource(Protocol):
+    """Where networks come from.
+
+    A plug-in of the group ``concordance.networks`` is one of these. It is asked for what stands
+    after its name in the option ``model``.
+    """
+
+    def names(self) -> Iterable[str]:
+        """List the names it knows, for messages; a source that takes any name lists none."""
+
+    def load(self, name: str, wanted: Wanted) -> Network:
+        """Load a network, which is then set to `eval` and freed of gradients.
+
+        Raises
+        ------
+        UserError
+            The name is unknown, the weights are missing or do not fit, or the network cannot be
+            made for images of that size.
+        """

@@ -1,0 +1,239 @@
+"""Traces a network into a graph and finds every layer in it that is a map of positions.
+
+The graph decides what can be cut: a layer has a head of its own if every path from the image to
+the logits passes through it, and its positions matter if the logits have a gradient there.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import torch
+from torch import fx, nn
+from torchvision.models.feature_extraction import NodePathTracer
+
+from ..errors import UserError, option
+from .graph import bottlenecks, forbid_in_place, head_graph
+from .position_grid import PositionGrid, follow, image_grid
+
+PROBE_IMAGES = 2
+PROBE_SEED = 0
+
+SKIPPED = "the head is not a function of this layer alone (skip connections lead around it)"
+UNREACHED = "its positions cannot reach the logits (only the class token is read after it)"
+SCORES = "nothing with parameters follows it: these are already class scores"
+
+
+@dataclass(frozen=True)
+class Layer:
+    """One map of positions in the graph, under all names that mean it.
+
+    Attributes
+    ----------
+    node : Node
+        The first operation that returns these numbers.
+    names : tuple of str
+        Module paths and operation names, shortest first; the first one is canonical.
+    kind : str
+        What computes it: the class of the module or the name of the function.
+    grid : PositionGrid
+        Its cells, channels, prefix tokens and memory layout.
+    signed : bool
+        Whether it has negative values, on noise.
+    reason : str
+        Why it cannot be cut at; empty where it can.
+    """
+
+    node: fx.Node
+    names: tuple[str, ...]
+    kind: str
+    grid: PositionGrid
+    signed: bool
+    reason: str
+
+
+@dataclass(frozen=True)
+class TracedNetwork:
+    """A traced network: its graph, free of in-place operations, and its layers in order."""
+
+    graph: fx.GraphModule
+    layers: tuple[Layer, ...]
+
+    def find(self, name: str) -> Layer | None:
+        """Return the layer that `name` means, if any."""
+        return next((layer for layer in self.layers if name in layer.names), None)
+
+
+def trace_network(module: nn.Module, name: str, size: int) -> TracedNetwork:
+    """Trace a network and look at what each of its operations returns for two noise images.
+
+    Parameters
+    ----------
+    module : Module
+        In `eval` mode.
+    name : str
+        What the network is called, for messages.
+    size : int
+        Side of the square input, pixels.
+
+    Returns
+    -------
+    TracedNetwork
+
+    Raises
+    ------
+    UserError
+        The network cannot be traced, or does not take images of that size.
+    """
+    tracer = _Tracer()
+    try:
+        graph = fx.GraphModule(module, tracer.trace(module))
+    except (fx.proxy.TraceError, TypeError, RuntimeError) as error:
+        raise UserError(
+            f"the layers of {name} cannot be found, since torch.fx cannot trace it ({error})"
+        ) from error
+    graph.eval()
+    forbid_in_place(graph)
+    probe = _Probe(graph, size)
+    try:
+        with torch.no_grad():
+            probe.run(_noise(size))
+    except (RuntimeError, AssertionError, ValueError) as error:
+        reason = str(error).partition("\n")[0]
+        raise UserError(
+            f"{name} does not take images of {size} × {size} pixels ({reason}):"
+            f" pass another {option('image_size')}"
+        ) from error
+    return TracedNetwork(graph, tuple(_layers(graph, tracer, probe)))
+
+
+def as_rows(value: torch.Tensor, grid: PositionGrid) -> torch.Tensor:
+    """Return a layer's output as (batch, prefix + positions, channels), positions row by row."""
+    if grid.layout == "NCHW":
+        value = value.permute(0, 2, 3, 1)
+    return value.flatten(1, 2) if value.ndim == 4 else value
+
+
+class _Tracer(NodePathTracer):  # type: ignore[misc]
+    """Names operations as torchvision's feature extraction does, and what modules return too."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.returned_by: dict[fx.Node, list[str]] = {}
+        self.types: dict[str, str] = {}
+
+    def call_module(self, m, forward, args, kwargs):  # type: ignore[no-untyped-def]
+        path = self.path_of_module(m)
+        self.types[path] = type(m).__name__
+        out = super().call_module(m, forward, args, kwargs)
+        if isinstance(out, fx.Proxy) and not self.is_leaf_module(m, path):
+            self.returned_by.setdefault(out.node, []).append(path)
+        return out
+
+    def names(self, node: fx.Node) -> list[str]:
+        """Return all names of an operation's result, those of the outermost modules first."""
+        names = [*self.returned_by.get(node, []), self.node_to_qualname[node]]
+        return sorted(dict.fromkeys(names), key=lambda each: (each.count("."), len(each)))
+
+
+class _Probe(fx.Interpreter):
+    """Runs the graph once and notes the grid, the sign and the originality of each result."""
+
+    def __init__(self, graph: fx.GraphModule, size: int) -> None:
+        super().__init__(graph)
+        self.grids: dict[fx.Node, PositionGrid] = {}
+        self.signed: dict[fx.Node, bool] = {}
+        self.original: dict[fx.Node, fx.Node] = {}
+        self.shapes: dict[fx.Node, torch.Size] = {}
+        self._size = size
+
+    def run_node(self, n: fx.Node) -> object:
+        value = super().run_node(n)
+        grid = self._grid(n, value)
+        if grid is not None:
+            self.grids[n] = grid
+            if grid.is_map and n.op != "placeholder" and isinstance(value, torch.Tensor):
+                self.shapes[n] = value.shape
+                self.signed[n] = bool((value < 0).any())
+                self.original[n] = self._first_with(n, as_rows(value, grid))
+        return value
+
+    def _grid(self, n: fx.Node, value: object) -> PositionGrid | None:
+        if n.op == "placeholder":
+            return image_grid(self._size)
+        before = [self.grids[each] for each in n.all_input_nodes if each in self.grids]
+        module = self.fetch_attr(str(n.target)) if n.op == "call_module" else None
+        return follow(value, before, module, n, PROBE_IMAGES)
+
+    def _first_with(self, n: fx.Node, rows: torch.Tensor) -> fx.Node:
+        """Return the first operation that returned these very numbers.
+
+        Dropout at inference, a permutation of axes, or a ReLU after a ReLU make no new layer.
+        """
+        for each in n.all_input_nodes:
+            if each in self.original and torch.equal(
+                as_rows(self.env[each], self.grids[each]), rows
+            ):
+                return self.original[each]
+        return n
+
+
+def _layers(graph: fx.GraphModule, tracer: _Tracer, probe: _Probe) -> Iterator[Layer]:
+    names: dict[fx.Node, list[str]] = {}
+    for node, original in probe.original.items():
+        names.setdefault(original, []).extend(tracer.names(node))
+    reasons = _reasons(graph, probe)
+    for node, called in names.items():
+        reason = reasons[node]
+        kind = tracer.types.get(called[0])
+        # Unnamed sums and products inside a block are of use only where a network can be cut.
+        if kind or not reason:
+            yield Layer(
+                node=node,
+                names=tuple(called),
+                kind=kind or str(getattr(node.target, "__name__", node.target)),
+                grid=probe.grids[node],
+                signed=probe.signed[node],
+                reason=reason,
+            )
+
+
+def _reasons(graph: fx.GraphModule, probe: _Probe) -> dict[fx.Node, str]:
+    """Say of every map why the network cannot be cut there, with an empty text where it can."""
+    reasons = dict.fromkeys(probe.original, SKIPPED)
+    reached = False
+    for node in reversed(bottlenecks(graph)):
+        if node not in probe.original:
+            continue
+        head = head_graph(graph, node)
+        if not any(True for _ in head.parameters()):
+            reasons[node] = SCORES
+            continue
+        # What is read of a later layer's positions depends on all layers before it.
+        reached = reached or _reaches(head, probe.shapes[node], probe.grids[node].n_prefix)
+        reasons[node] = "" if reached else UNREACHED
+    return reasons
+
+
+def _reaches(head: nn.Module, shape: torch.Size, n_prefix: int) -> bool:
+    """Whether the logits have a gradient at any position."""
+    generator = torch.Generator().manual_seed(PROBE_SEED)
+    value = torch.randn(shape, generator=generator).requires_grad_()
+    # Untrained networks may hold weights of zero (the last layer of a vision transformer), through
+    # which nothing would be seen to pass.
+    weights = {
+        key: each if each.any() else torch.randn(each.shape, generator=generator)
+        for key, each in head.named_parameters()
+    }
+    with torch.enable_grad():
+        logits = torch.func.functional_call(head, weights, (value,))
+        mixture = (logits * torch.randn(logits.shape, generator=generator)).sum()
+        (gradient,) = torch.autograd.grad(mixture, value)
+    positions = gradient[:, n_prefix:] if n_prefix else gradient
+    return bool(positions.any())
+
+
+def _noise(size: int) -> torch.Tensor:
+    generator = torch.Generator().manual_seed(PROBE_SEED)
+    return torch.randn(PROBE_IMAGES, 3, size, size, generator=generator)

@@ -1,0 +1,1 @@
+"""Pictures of concepts on images: colours, composites, text, PNG."""

@@ -1,0 +1,200 @@
+"""What a run will take of disk and memory, worked out before it starts; refused where it is more.
+
+Sizes of activations are measured on the first images of the dataset, compressed as they will be.
+The rest follows from counts. Constants are upper bounds that tests hold against real runs.
+"""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import psutil
+import torch
+from numpy.typing import NDArray
+
+from ..config import K_AUTO, Config
+from ..errors import UserError, option
+from ..images import Dataset, DecodeError, network_input, read_image
+from ..models import Cut
+from ..models.cut import Forward
+from ..store import BATCHES, SHARD_BYTES, Listing, stored_size
+from ..system import files
+
+N_PROBED = 4
+"""Images that sizes are measured on; working order makes them a random sample."""
+
+MARGIN = 1.3
+"""Activations may be so much larger than those of the images measured."""
+
+ROW = 160
+"""Bytes an image and concept take in the tables: in image_concepts, regions and objects."""
+
+PAGE = 200_000
+"""Bytes an image takes in the atlas: its page, picture and maps."""
+
+SHEET = 3_000_000
+"""Bytes a concept takes in the atlas: its page, crops and contact sheet."""
+
+SHOWN = 30
+"""Images a concept shows in the atlas, at most."""
+
+FIXED_DISK = 1_000_000
+"""Bytes of each product that do not grow with the data: headers, records, pages."""
+
+SHARDS_IN_FLIGHT = 4
+"""Shards in memory at once: being compressed, written, read and encoded."""
+
+SAMPLE_POSITIONS, SAMPLE_COPIES = 20_000, 6
+"""Positions the factorization starts from, and float32 copies of them it works with at most."""
+
+FIXED_MEMORY = 1_300_000_000
+"""Bytes of the libraries, and of buffers that do not depend on the network."""
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """Bytes that a run will take at most, by what takes them."""
+
+    disk: Mapping[str, int]
+    memory: Mapping[str, int]
+
+
+def probe(dataset: Dataset, listing: Listing, layer: Cut, config: Config) -> Forward:
+    """Run the network on the first images that can be read; on a blank one if none can.
+
+    Returns
+    -------
+    Forward
+        Of up to `N_PROBED` images, float32.
+    """
+    size = layer.network.image_size
+    squares = []
+    for image in listing.shard(0)[:N_PROBED]:
+        try:
+            pixels, _ = read_image(dataset.source, image)
+        except DecodeError:
+            continue  # it is listed as rejected once all images are read
+        squares.append(network_input(pixels, size, config.resize)[0])
+    return layer.forward(torch.stack(squares or [torch.zeros(3, size, size, dtype=torch.uint8)]))
+
+
+def bytes_per_image(forward: Forward, config: Config) -> int:
+    """Return the bytes of one image's activations, uncompressed."""
+    arrays = _as_stored(forward, config)
+    return sum(array.nbytes for array in arrays.values()) // len(forward.V)
+
+
+def estimate(forward: Forward, layer: Cut, n_images: int, config: Config) -> Estimate:
+    """Work out what a run will take.
+
+    Parameters
+    ----------
+    forward : Forward
+        Of a few images of the dataset.
+    layer : Cut
+    n_images : int
+    config : Config
+        Resolved.
+    """
+    n_probed, height, width, channels = forward.V.shape
+    k = max(K_AUTO if config.k == "auto" else config.k)
+    stored = stored_size(_as_stored(forward, config)) / n_probed
+    facts = 100 + 4 * layer.n_classes
+    shown = min(n_images, SHOWN * k)
+    disk = {
+        "activations": int(n_images * (MARGIN * stored + facts)) + FIXED_DISK,
+        "heatmaps": n_images * (2 * height * width * (k + 1) + 4 * k + facts) + FIXED_DISK,
+        "tables": n_images * (k * ROW + 200) + FIXED_DISK,
+        "atlas": shown * PAGE + k * SHEET + FIXED_DISK,
+        "bank": 16 * k * (2 * channels + layer.n_classes) + FIXED_DISK,
+    }
+    weights = sum(each.numel() for each in layer.network.module.parameters()) * 4
+    pixels = 3 * layer.network.image_size**2
+    in_lanes = BATCHES[-1] * max(1, torch.get_num_threads() // max(1, config.workers))
+    shard = bytes_per_image(forward, config) * BATCHES[-1] + SHARD_BYTES
+    is_split = config.transform == "split" or float(forward.V.min()) < 0
+    work = 2 * channels if is_split else channels
+    positions = min(SAMPLE_POSITIONS, n_images * height * width)
+    memory = {
+        "libraries": FIXED_MEMORY,
+        "network": 3 * weights,
+        "batches": in_lanes * (pixels * 24 + 16 * bytes_per_image(forward, config)),
+        "shards": SHARDS_IN_FLIGHT * shard,
+        "factorization": SAMPLE_COPIES * positions * work * 4 + 8 * work * work,
+    }
+    return Estimate(disk, memory)
+
+
+def check_fits(needed: Estimate, folder: Path, config: Config) -> None:
+    """Refuse a run that does not fit, with the numbers.
+
+    Parameters
+    ----------
+    needed : Estimate
+    folder : Path
+        Where the run lies or will lie; what it holds already counts as free.
+    config : Config
+        ``MAX_DISK`` and ``WORKERS`` count.
+
+    Raises
+    ------
+    UserError
+        The disk, ``MAX_DISK`` or the memory that is free is less.
+    """
+    existing = next(path for path in (folder, *folder.absolute().parents) if path.is_dir())
+    free = shutil.disk_usage(existing).free + files.size(folder)
+    disk, most = sum(needed.disk.values()), config.max_disk_bytes()
+    if disk > min(free, most):
+        limit = (
+            f"{_gb(free)} are free there" if free < most else option("max_disk", config.max_disk)
+        )
+        raise UserError(
+            f"the run may take up to {_gb(disk)} in {folder} ({_parts(needed.disk)}), but {limit};"
+            f" see {option('limit')}, take a {option('layer')} with a smaller map, or a"
+            f" {option('run')} on a larger disk"
+        )
+    memory, available = sum(needed.memory.values()), available_memory()
+    processes = max(1, config.workers)
+    if memory * processes > available:
+        times = f"{processes} workers of " if config.workers > 1 else ""
+        raise UserError(
+            f"the run may take up to {times}{_gb(memory)} of memory ({_parts(needed.memory)}), but"
+            f" {_gb(available)} are free; take fewer {option('workers')}, a"
+            f" smaller {option('image_size')}, or a {option('layer')} with fewer channels"
+        )
+
+
+def available_memory() -> int:
+    """Return the bytes of memory that are free, to this machine or to this control group."""
+    available = int(psutil.virtual_memory().available)
+    try:
+        most = Path("/sys/fs/cgroup/memory.max").read_text(encoding="ascii").strip()
+        used = int(Path("/sys/fs/cgroup/memory.current").read_text(encoding="ascii"))
+        cached = dict(
+            line.split() for line in Path("/sys/fs/cgroup/memory.stat").read_text().splitlines()
+        )
+    except (OSError, ValueError):
+        return available  # no control groups here
+    if most == "max":
+        return available
+    return min(available, int(most) - used + int(cached.get("file", 0)))
+
+
+def _as_stored(forward: Forward, config: Config) -> dict[str, NDArray[Any]]:
+    dtype = torch.float32 if config.precision == "fp32" else torch.float16
+    maps = {"V": forward.V} | {f"aux/{name}": each for name, each in forward.aux.items()}
+    if forward.prefix is not None:
+        maps["prefix"] = forward.prefix
+    return {name: each.cpu().to(dtype).numpy() for name, each in maps.items()}
+
+
+def _gb(n_bytes: float) -> str:
+    return f"{n_bytes / 1e9:.2f} GB"
+
+
+def _parts(parts: Mapping[str, int]) -> str:
+    return ", ".join(f"{name} {n_bytes / 1e9:.2f}" for name, n_bytes in parts.items())

@@ -1,0 +1,39 @@
+"""The run that options describe: one there is already, or a new one."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from ..config import CARRIED_OUT, make_config, read_options
+from .prepare import prepare
+from .workspace import Workspace, is_run
+
+
+def find_run(options: Mapping[str, Any]) -> Workspace:
+    """Find the run that options name, or prepare the one they describe.
+
+    With ``run`` of an existing run, and no option that decides the outcome, that run is taken as
+    it was made.
+
+    Parameters
+    ----------
+    options : mapping
+        Options of `Config` by name, besides ``run`` (its folder) and ``config`` (a TOML file of
+        options, which those given go before).
+
+    Raises
+    ------
+    UserError
+        An option is not possible, the dataset or network cannot be used, or the run was made
+        otherwise.
+    """
+    given = {name: value for name, value in options.items() if value not in (None, "")}
+    run = Path(given.pop("run")) if "run" in given else None
+    if "config" in given:
+        given = read_options(Path(given.pop("config"))) | given
+    if run is not None and is_run(run) and not set(given) - set(CARRIED_OUT):
+        made = Workspace.open(run).config
+        return prepare(make_config(made.model_dump() | given), run)
+    return prepare(make_config(given), run)

@@ -1,0 +1,315 @@
+"""The one way concepts are fitted to stored activations: for runs, analysis and benchmarks.
+
+Notation: V (positions × channels) transformed activations, W (channels × k) concepts, H (positions
+× k) strengths; V ≈ H Wᵀ. A sample of V chooses k and gives the consensus of several seeds; from
+there W is fitted to all positions of the fit images, and its gauge fixed.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Never
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from tqdm import tqdm
+
+from .. import nmf
+from ..config import K_AUTO
+from ..errors import UserError, option
+from ..localize import presence_thresholds
+from ..store import (
+    Bank,
+    PositionBlocks,
+    ShardStore,
+    UnfinishedFit,
+    sample_by_energy,
+    sample_positions,
+)
+from ..system.progress import bar, say
+from .workspace import Workspace
+
+N_SAMPLE = 20_000
+"""Positions on which thresholds and the floor are measured."""
+
+N_EVIDENCE = 8_000
+"""Of these, the first so many give the evidence for k and for stability: dozens of fits."""
+
+MAX_PASSES = 10
+"""Passes over all positions at most; two or three are usual."""
+
+
+@dataclass(frozen=True)
+class FitData:
+    """What a fit reads, and how.
+
+    Attributes
+    ----------
+    activations : ShardStore
+    fit_ids : frozenset of int
+        The images W is fitted to.
+    seed : int
+        Decides samples, splits and starts.
+    transform : str
+        As the option of that name.
+    weights : mapping of int to float, optional
+        A factor for the rows of each image.
+    device : str
+        What computes.
+    """
+
+    activations: ShardStore
+    fit_ids: frozenset[int]
+    seed: int = 0
+    transform: str = "auto"
+    weights: Mapping[int, float] | None = None
+    device: str = "cpu"
+
+    def blocks(self, transform: nmf.Transform) -> PositionBlocks:
+        """Return the positions of the fit images, as they are."""
+        return PositionBlocks(self.activations, self.fit_ids, transform)
+
+
+@dataclass(frozen=True, eq=False)
+class Concepts:
+    """What a fit found, concepts by falling energy.
+
+    Attributes
+    ----------
+    W, context : Tensor
+        float32 (channels after the transform, k), gauge-fixed.
+    energies : Tensor
+        float64 (k,).
+    transform : Transform
+    sample : Tensor
+        float32 (≤ `N_SAMPLE`, channels), transformed: what thresholds are measured on.
+    choice : KChoice
+        The number of concepts and its evidence.
+    error : float
+        Relative error on the fit images, ‖V − W H‖ / ‖V‖.
+    n_passes, n_reseeded, n_dead : int
+        How the fit went.
+    """
+
+    W: torch.Tensor
+    context: torch.Tensor
+    energies: torch.Tensor
+    transform: nmf.Transform
+    sample: torch.Tensor
+    choice: nmf.KChoice
+    error: float
+    n_passes: int
+    n_reseeded: int
+    n_dead: int
+
+
+@dataclass(frozen=True, eq=False)
+class RunFit:
+    """A run's bank, and how it was found."""
+
+    bank: Bank
+    concepts: Concepts
+
+
+def fit_run(
+    workspace: Workspace, ks: Sequence[int] | None = None, unfinished: UnfinishedFit | None = None
+) -> RunFit:
+    """Fit concepts to a run's activations and gather what a bank keeps of them.
+
+    Parameters
+    ----------
+    workspace : Workspace
+        A run with activations.
+    ks : sequence of int, optional
+        Numbers of concepts to choose from; those of the run's options by default. The run's own
+        number by itself gives the run's own bank.
+    unfinished : UnfinishedFit, optional
+        Keeps what was found so far, and goes on from there.
+
+    Raises
+    ------
+    UserError
+        Negative activations under ``TRANSFORM=none``, or a k that the data cannot hold.
+    """
+    listing, config = workspace.listing, workspace.config
+    data = FitData(
+        workspace.activations,
+        listing.fit_ids,
+        config.seed,
+        config.transform,
+        image_weights(workspace),
+        workspace.device,
+    )
+    found = fit_concepts(data, ks or (None if config.k == "auto" else config.k), unfinished)
+    return RunFit(_make_bank(workspace, found), found)
+
+
+def fit_concepts(
+    data: FitData, ks: Sequence[int] | None = None, unfinished: UnfinishedFit | None = None
+) -> Concepts:
+    """Choose k and fit concepts to stored activations.
+
+    Parameters
+    ----------
+    data : FitData
+    ks : sequence of int, optional
+        Numbers of concepts to choose from; by default `K_AUTO`, as far as the data hold them.
+    unfinished : UnfinishedFit, optional
+        Keeps what was found so far, and goes on from there.
+    """
+    drawn, owner = sample_positions(data.activations, data.fit_ids, N_SAMPLE, data.seed)
+    transform = nmf.choose_transform(data.transform, _minimum(data, drawn))
+    V = transform.forward(drawn)
+    say(f"factorize  sample: {len(V):,} positions × {V.shape[1]} channels ({transform.kind})")
+    choice = None if unfinished is None else unfinished.choice
+    if choice is None:
+        choice = _choose_k(data, V[:N_EVIDENCE], owner[:N_EVIDENCE], ks or k_auto(V))
+        if unfinished is not None:
+            unfinished.choose(choice)
+    blocks = data.blocks(transform)
+    fitted = _fit(replace(blocks, weights=data.weights), data, choice, unfinished)
+    if n_dead := int(fitted.dead.sum()):
+        say(f"factorize  {n_dead} of {choice.k} concepts stand nowhere: the data hold no more")
+    stats = fitted.stats if data.weights is None else measure(blocks, fitted.W.to(data.device))
+    W, stats, _ = nmf.gauge(fitted.W, stats)
+    energies = nmf.energies(W, stats)
+    order = torch.argsort(energies, descending=True, stable=True)
+    return Concepts(
+        W=W[:, order].float().contiguous(),
+        context=nmf.context_vectors(stats)[:, order].float().contiguous(),
+        energies=energies[order].double(),
+        transform=transform,
+        sample=V,
+        choice=choice,
+        error=math.sqrt(max(0.0, 1 - float(energies.sum()))),
+        n_passes=fitted.n_passes,
+        n_reseeded=fitted.reseeded,
+        n_dead=n_dead,
+    )
+
+
+def k_auto(V: torch.Tensor) -> tuple[int, ...]:
+    """Return the numbers of concepts that ``K=auto`` weighs, those that the data can hold."""
+    most = min(V.shape) // 2
+    return tuple(k for k in K_AUTO if k <= most) or (1,)
+
+
+def measure(blocks: PositionBlocks, W: torch.Tensor) -> nmf.Stats:
+    """Encode all positions with W fixed, on the device of W, and sum their statistics.
+
+    What `shift` leaves below the fit set's minimum is negative, and counts as it is.
+    """
+    return nmf.sweep(blocks, W, tol=nmf.H_TOL, signed=True)
+
+
+def image_weights(workspace: Workspace) -> dict[int, float] | None:
+    """Return a factor for the rows of each image, as ``BALANCE`` says; None: all alike.
+
+    Under ``image`` every image has the same share of ‖V‖², under ``class`` every label. Factors
+    are square roots of weights, for the error is quadratic.
+    """
+    balance, frame = workspace.config.balance, workspace.listing.frame
+    if balance == "none":
+        return None
+    if balance == "class":
+        counts = frame["label"].map(frame["label"].value_counts())
+        if counts.isna().any():
+            raise UserError(
+                f"{option('balance', 'class')} needs a label for every image;"
+                f" use {option('balance', 'image')}"
+            )
+        factors = np.sqrt(counts.mean() / counts.to_numpy(dtype=np.float64))
+        return dict(zip(frame["image_id"].tolist(), factors.tolist(), strict=True))
+    norms: dict[int, float] = {}
+    for arrays in workspace.activations.iterate(["image_id", "norm"]):
+        norms.update(zip(arrays["image_id"].tolist(), arrays["norm"].tolist(), strict=True))
+    typical = math.sqrt(sum(norm * norm for norm in norms.values()) / max(1, len(norms)))
+    return {key: typical / norm if norm > 0 else 0.0 for key, norm in norms.items()}
+
+
+def _minimum(data: FitData, sample: torch.Tensor) -> torch.Tensor:
+    """Return each channel's least activation: in the sample or, for `shift`, in all fit images."""
+    least = sample.amin(0)
+    if data.transform != "shift":
+        return least
+    for arrays in data.activations.iterate(["V"], data.fit_ids):
+        if len(arrays["V"]):
+            part = torch.from_numpy(arrays["V"]).flatten(0, 2).amin(0)
+            least = torch.minimum(least, part.float())
+    return least
+
+
+def _choose_k(
+    data: FitData, V: torch.Tensor, owner: NDArray[np.int64], ks: Sequence[int]
+) -> nmf.KChoice:
+    if data.weights is not None:
+        factors = [data.weights[image_id] for image_id in owner.tolist()]
+        V = V * torch.tensor(factors)[:, None]
+    with bar("choose k", len(ks), "candidates") as shown:
+
+        def progress(done: int, total: int) -> None:
+            shown.update(done - shown.n)
+
+        return nmf.choose_k(V.to(data.device), owner, ks, seed=data.seed, progress=progress)
+
+
+def _fit(
+    blocks: PositionBlocks, data: FitData, choice: nmf.KChoice, unfinished: UnfinishedFit | None
+) -> nmf.Fit:
+    """Fit from the consensus of the choice's replicates, where a killed fit had got to."""
+    sample = sample_by_energy(blocks, nmf.sample_size(choice.k), data.seed)
+    with bar("factorize", MAX_PASSES, "passes") as shown:
+        return nmf.fit(
+            blocks,
+            sample.to(data.device),
+            choice.k,
+            seed=data.seed,
+            W0=choice.W,
+            max_passes=MAX_PASSES,
+            progress=lambda phase, step, error: _show(shown, phase, error),
+            checkpoint=unfinished,
+        )
+
+
+def _show(shown: tqdm[Never], phase: str, error: float) -> None:
+    shown.set_postfix_str(f"{phase}, relative error {error:.4f}", refresh=False)
+    shown.update(phase == "pass")
+
+
+def _make_bank(workspace: Workspace, found: Concepts) -> Bank:
+    """Gather what the bank keeps of the concepts, and measure them on held-out images."""
+    frame = workspace.listing.frame
+    others = frozenset(map(int, frame.image_id[frame.split == "heldout"]))
+    blocks = PositionBlocks(workspace.activations, others, found.transform)
+    heldout = measure(blocks, found.W.to(workspace.device))
+    thresholds = presence_thresholds(nmf.encode(found.sample, found.W).numpy())
+    return Bank(
+        layer=workspace.config.layer,
+        seed=workspace.config.seed,
+        transform=found.transform,
+        W=found.W.numpy(),
+        context=found.context.numpy(),
+        thresholds=thresholds.values,
+        threshold_reasons=thresholds.reasons,
+        energies=found.energies.numpy(),
+        stability=found.choice.stability(found.W),
+        error=found.error,
+        heldout_error=float(nmf.relative_error(found.W, heldout)) if heldout.n else math.nan,
+        svd_error=nmf.svd_error(found.sample, found.W.shape[1]),
+        k_is_stable=not found.choice.flagged,
+        prefix=_mean_prefix(workspace),
+    )
+
+
+def _mean_prefix(workspace: Workspace) -> NDArray[np.float32] | None:
+    """Return the mean of the class and register tokens over the images; None without any."""
+    if not workspace.cut.n_prefix:
+        return None
+    total, n = 0.0, 0
+    for arrays in workspace.activations.iterate(["prefix"]):
+        total = total + arrays["prefix"].astype(np.float64).sum(0)
+        n += len(arrays["prefix"])
+    return np.asarray(total / n, dtype=np.float32)

@@ -1,0 +1,178 @@
+"""What a run is bound to: options, weights, images, formats, machine; and how two of them differ.
+
+A run that is resumed must go on as it was begun, or its shards would not belong together. Images
+are compared by path and label and, where size or time of a file have changed, by the contents that
+were read; weights by contents; where either lies is free to change.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from typing import Any
+
+import pandas as pd
+
+from ..config import CARRIED_OUT
+from ..errors import UserError, command, option
+from ..images import DatasetSource, DecodeError, ImageRecord, content_digest
+from ..store import FORMATS, Listing, combine
+from ..system.progress import bar
+from .record import RunRecord
+from .workspace import Workspace
+
+PLACES = ("dataset", "weights", "classes")
+"""Options that say where something lies; what lies there is compared."""
+
+
+def check_same(workspace: Workspace, before: RunRecord, now: RunRecord) -> None:
+    """Refuse to go on with a run that was begun as something else.
+
+    Parameters
+    ----------
+    workspace : Workspace
+        The run, with the options given now.
+    before, now : RunRecord
+        What ``run.json`` says, and what it would say of a run begun now.
+
+    Raises
+    ------
+    UserError
+        They differ; the text shows in what, and what to type.
+    """
+    unread = [
+        f"{name} {before.formats[name]} (this version reads {encoding.range})"
+        for name, encoding in FORMATS.items()
+        if not encoding.reads(before.formats.get(name, encoding.version))
+    ]
+    if unread:
+        raise _refusal(workspace, f"has files of other formats: {', '.join(unread)}")
+    found = _identity(before), _identity(now)
+    different = [
+        f"{name}={_text(found[0].get(name))}, now it is {_text(value)}"
+        for name, value in found[1].items()
+        if found[0].get(name) != value
+    ]
+    if different:
+        raise _refusal(workspace, f"was made with {', and with '.join(different)}")
+    if before.machine != now.machine and workspace.config.machine == "same":
+        raise _refusal(
+            workspace,
+            f"was begun on a machine of {before.machine}, this one has {now.machine}, where the"
+            " last bits differ",
+            f"pass {option('machine', 'any')} to go on all the same",
+        )
+
+
+def check_same_images(
+    workspace: Workspace, before: Listing, now: Listing, source: DatasetSource
+) -> bool:
+    """Refuse to go on if the images are others than those the run was begun with.
+
+    Parameters
+    ----------
+    workspace : Workspace
+    before, now : Listing
+        Of the run, and of the dataset as it is.
+    source : DatasetSource
+        The dataset.
+
+    Returns
+    -------
+    bool
+        Whether sizes or times of files have changed, though not what was read of them.
+
+    Raises
+    ------
+    UserError
+        Images were added, removed, given another label or replaced; it names the first ones.
+    """
+    old, new = (frame.set_index("path") for frame in (before.frame, now.frame))
+    common = old.index.intersection(new.index)
+    a, b = old.loc[common], new.loc[common]
+    relabelled = common[(a["label"].fillna("") != b["label"].fillna("")).to_numpy()]
+    faults = [
+        _some("added", new.index.difference(old.index)),
+        _some("removed", old.index.difference(new.index)),
+        _some("given another label", relabelled),
+    ]
+    if any(faults):
+        found = "; ".join(fault for fault in faults if fault)
+        raise _refusal(workspace, f"was begun with other images: since then {found}")
+    touched = common[((a["size"] != b["size"]) | (a["modified"] != b["modified"])).to_numpy()]
+    _check_contents(workspace, now, source, set(touched))
+    return len(touched) > 0
+
+
+def images_digest(contents: Sequence[str]) -> str:
+    """Return the digest of a shard's images, of the digests of their contents in order."""
+    return combine(contents)
+
+
+def _check_contents(
+    workspace: Workspace, now: Listing, source: DatasetSource, touched: set[str]
+) -> None:
+    """Read the shards' images that were touched again; what is not extracted yet is free."""
+    store = workspace.activations
+    shards = [
+        (shard, now.shard(shard), record.made_from.get("images"))
+        for shard in _shards_of(now, touched)
+        if (record := store.record(shard)) is not None
+    ]
+    if not shards:
+        return
+    with bar("compare", sum(len(images) for _, images, _ in shards), "images") as shown:
+        for _, images, digest in shards:
+            found = [_content(source, image) for image in images]
+            shown.update(len(images))
+            if digest is not None and images_digest(found) != digest:
+                which = [image.path for image in images if image.path in touched]
+                raise _refusal(
+                    workspace, f"was begun with other images: since then {_some('replaced', which)}"
+                )
+
+
+def _shards_of(listing: Listing, paths: set[str]) -> list[int]:
+    rows = [row for row, path in enumerate(listing.frame.path) if path in paths]
+    return sorted({row // listing.images_per_shard for row in rows})
+
+
+def _content(source: DatasetSource, image: ImageRecord) -> str:
+    """Return the digest of an image's contents; empty where they cannot be read."""
+    try:
+        return content_digest(source.read(image))
+    except (DecodeError, OSError):
+        return ""
+
+
+def _identity(record: RunRecord) -> dict[str, Any]:
+    """Return what must be equal for a run to be resumed, by the name a user knows it by."""
+    free = {*CARRIED_OUT, *PLACES}
+    chosen = record.options().model_dump(mode="json")
+    options = {option(name): value for name, value in chosen.items() if name not in free}
+    return options | {
+        "weights of SHA-256": record.weights.sha256,
+        option("classes"): [record.class_of_label, record.class_names],
+        "preprocessing": record.preprocessing.model_dump(mode="json"),
+    }
+
+
+def _refusal(workspace: Workspace, reason: str, instead: str = "") -> UserError:
+    folder = workspace.folder
+    return UserError(
+        f"{folder} {reason}; {instead + ', ' if instead else ''}pass another {option('run')}, or"
+        f" start over after {command('clean', run=folder)}"
+    )
+
+
+def _some(what: str, names: Sequence[str] | pd.Index, n: int = 3) -> str:
+    if len(names) == 0:
+        return ""
+    more = ", …" if len(names) > n else ""
+    verb = "was" if len(names) == 1 else "were"
+    return f"{len(names)} {verb} {what} ({', '.join(map(repr, names[:n]))}{more})"
+
+
+def _text(value: Any) -> str:
+    text = json.dumps(value, ensure_ascii=False) if isinstance(value, dict | list) else str(value)
+    return text if len(text) <= 200 else f"{text[:197]}…"

@@ -1,0 +1,127 @@
+"""Are a run's files as they were written? Compared with their records, by SHA-256."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+from ..system import files
+from ..system.progress import bar
+from .plan import Snapshot
+from .stages import STAGES
+from .workspace import Workspace
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """Whether a run's files are as they were written.
+
+    Attributes
+    ----------
+    n_good : int
+        Files that are.
+    bad : mapping of Path to str
+        The others, and what is wrong with each.
+    """
+
+    n_good: int
+    bad: Mapping[Path, str]
+
+    @property
+    def is_whole(self) -> bool:
+        """Say whether no file is bad."""
+        return not self.bad
+
+
+def verify(folder: str | Path) -> Verdict:
+    """Compare every file of a run with its record.
+
+    Raises
+    ------
+    UserError
+        The folder is not a run, or its ``run.json`` cannot be read.
+    """
+    return Verdict(*check_files(Workspace.open(Path(folder))))
+
+
+def damaged_files(workspace: Workspace) -> dict[Path, list[Path]]:
+    """Read every file there is a record of; return the bad ones by their record's path.
+
+    A file that is missing is bad where ``KEEP`` asks for it.
+    """
+    now = Snapshot(workspace)
+    known = [
+        (path, record, stage.is_kept(workspace.config.keep))
+        for stage in STAGES
+        for part, path in enumerate(now.paths[stage.product])
+        if (record := now.record(stage.product, part)) is not None
+    ]
+    found: dict[Path, list[Path]] = {}
+    if not known:
+        return found
+    n_bytes = sum(record.n_bytes for _, record, _ in known)
+    with ThreadPoolExecutor(2) as readers, bar("check", n_bytes, "bytes") as shown:
+        checks = readers.map(lambda each: each[1].damaged(each[0].parent), known)
+        for (path, record, is_kept), bad in zip(known, checks, strict=True):
+            shown.update(record.n_bytes)
+            bad = [file for file in bad if is_kept or file.exists()]
+            if bad:
+                found[path] = bad
+    return found
+
+
+def check_files(workspace: Workspace) -> tuple[int, dict[Path, str]]:
+    """Compare a run's files with what was recorded of them.
+
+    Returns
+    -------
+    n_good : int
+        Files that are as they were written.
+    bad : dict of Path to str
+        The others, and what is wrong with each; leftovers of killed writers count. Where the
+        listing is bad nothing else is known: it says how many shards there are.
+    """
+    folder = workspace.folder
+    bad: dict[Path, str] = {}
+    listed = workspace.record.files
+    for name, digest in listed.items():
+        path = folder / name
+        if not path.is_file() or files.sha256(path) != digest:
+            bad[path] = _fault(path)
+    if workspace.listing_path in bad:
+        bad[workspace.listing_path] += ", and without it no other file can be checked"
+        return len(listed) - len(bad), bad
+    damaged = damaged_files(workspace)
+    bad |= {path: _fault(path) for paths in damaged.values() for path in paths}
+    now = Snapshot(workspace)
+    n_files = len(listed)
+    for stage in STAGES:
+        is_begun = stage.name in workspace.record.stages
+        for part, path in enumerate(now.paths[stage.product]):
+            record = now.record(stage.product, part)
+            if record is None and is_begun:
+                bad[path] = "is missing" if not path.exists() else "cannot be read"
+            elif record is not None and stage.is_kept(workspace.config.keep):
+                n_files += len(record.files)
+    bad |= dict.fromkeys(files.leftovers(folder), "is a leftover of a killed process")
+    return n_files - len(bad), bad
+
+
+def _fault(path: Path) -> str:
+    return "holds something else than was written" if path.exists() else "is missing"
+
+
+def strike_damaged(workspace: Workspace) -> list[Path]:
+    """Remove the records of what is not as it was written, so that it is made again; name it.
+
+    Shards that are damaged go as well: nothing may read them before they are made again.
+    """
+    bad = damaged_files(workspace)
+    for record, damaged in bad.items():
+        for path in damaged:
+            if path.suffix == ".h5":
+                files.remove(path)
+        files.remove(record)
+    return [path for damaged in bad.values() for path in damaged]

@@ -1,0 +1,332 @@
+"""Checking everything a user gave before any work starts, and making the run's folder."""
+
+from __future__ import annotations
+
+import dataclasses
+import platform
+import re
+import subprocess
+from importlib.metadata import version
+from pathlib import Path
+
+import torch
+
+from .. import checkout, plugins
+from ..config import OF_ONE_CALL, SAMPLE, Config, dump_toml
+from ..errors import UserError, command, option, suggest
+from ..images import PREPROCESSING, Dataset, DatasetSource, FolderSource, list_dataset
+from ..images.source import FOLDER, TABLE
+from ..models import Cut, Network, choose_layer, cut, load_network
+from ..models.cut import Forward
+from ..sample import write_sample
+from ..store import FORMATS, Listing, make_listing
+from ..system import files
+from ..system.progress import say
+from ..tables import tables_with
+from .estimate import bytes_per_image, check_fits, estimate, probe
+from .identity import check_same, check_same_images
+from .label_classes import match_labels
+from .record import (
+    DatasetFacts,
+    ForwardPass,
+    ImagesFacts,
+    LayerFacts,
+    Machine,
+    Preprocessing,
+    RejectedInput,
+    RunRecord,
+    Weights,
+)
+from .stages import MEMBERS
+from .workspace import Workspace
+
+CONFIG, LISTING = "config.toml", "activations/images.parquet"
+PACKAGES = ("torch", "torchvision", "numpy", "scipy", "h5py", "scikit-learn", "pandas", "pyarrow")
+SAMPLE_FOLDER = checkout.folder("data") / "sample"
+
+
+def prepare(config: Config, run: Path | None) -> Workspace:
+    """Check what the user gave, then make the run's folder or find it again.
+
+    Parameters
+    ----------
+    config : Config
+        As given.
+    run : Path or None
+        The run's folder; named after dataset, model, layer and options under ``runs/`` if None.
+
+    Raises
+    ------
+    UserError
+        Dataset, network, layer, classes or output cannot be used, or `run` was made otherwise.
+    """
+    dataset = _find_dataset(config)
+    _check_device(config.device)
+    _check_plugins(config)
+    network = load_network(_model(config), config.weights, image_size=config.image_size)
+    matched = match_labels(config, dataset, network)
+    config = _resolve(config, network, dataset)
+    layer = cut(network, config.layer, aux_layers=config.aux_layers)
+    n_images = min(len(dataset.images), config.limit or len(dataset.images))
+    _check_k(config, n_images, layer)
+    # The first images of a listing depend on the seed alone, not on how many share a shard.
+    listing = make_listing(dataset, seed=config.seed, limit=config.limit, bytes_per_image=1)
+    probed = probe(dataset, listing, layer, config)
+    _check_non_negative(config, layer, probed)
+    listing = make_listing(
+        dataset,
+        seed=config.seed,
+        limit=config.limit,
+        bytes_per_image=bytes_per_image(probed, config),
+    )
+    workspace = Workspace(run or Path("runs") / _name(dataset, config), config)
+    record = _new_record(config, dataset, network, layer, listing, matched)
+    folder = workspace.folder
+    _check_folder(folder)
+    if not workspace.is_finished():
+        check_fits(estimate(probed, layer, len(listing.frame), config), folder, config)
+    files.check_writable(folder)
+    with workspace.writing(), workspace.alone("prepare"):
+        before = workspace.saved()
+        if before is None:
+            forward = _recover(workspace, listing)
+            _save(workspace, record.model_copy(update={"forward": forward}), listing)
+        else:
+            check_same(workspace, before, record)
+            _update(workspace, before, record, listing, dataset.source)
+    workspace.hold(network=network, cut=layer)
+    return workspace
+
+
+def _name(dataset: Dataset, config: Config) -> str:
+    """Name a run after its contents."""
+    parts = (dataset.name, config.model, config.layer, config.digest())
+    return re.sub(r"[/:\\\\]", "-", "-".join(parts))
+
+
+def _recover(workspace: Workspace, listing: Listing) -> ForwardPass | None:
+    """Return what ``run.json`` said of the forward pass, where it was lost but shards were not."""
+    workspace.hold(listing=listing)
+    store = workspace.activations
+    for index in range(store.n_shards):
+        if (found := store.record(index)) is not None and "forward" in found.made_from:
+            return ForwardPass.model_validate_json(found.made_from["forward"])
+    return None
+
+
+def _update(
+    workspace: Workspace,
+    before: RunRecord,
+    record: RunRecord,
+    listing: Listing,
+    source: DatasetSource,
+) -> None:
+    """Go on with a run: check its images, and note where things lie and how to work now."""
+    path = workspace.folder / LISTING
+    is_whole = _is_as_written(workspace.folder, before)
+    touched = True
+    if is_whole[LISTING]:
+        old = Listing.load(path)
+        # Shards that are there stay as they were cut, whatever size new runs give theirs.
+        listing = dataclasses.replace(listing, images_per_shard=old.images_per_shard)
+        touched = check_same_images(workspace, old, listing, source)
+    elif before.images != record.images:
+        raise UserError(
+            f"{path} is damaged, and the dataset is no longer as it was; pass another"
+            f" {option('run')}, or start over after {command('clean', run=workspace.folder)}"
+        )
+    # What was refused when the run was begun stays in its table.
+    dataset = record.dataset.model_copy(update={"rejected": before.dataset.rejected})
+    config = {**before.config, **_remembered(workspace.config).model_dump(mode="json")}
+    now = before.model_copy(update={"dataset": dataset, "config": config})
+    if touched or now != before or not all(is_whole.values()):
+        _save(workspace, now, listing)
+
+
+def _save(workspace: Workspace, record: RunRecord, listing: Listing) -> None:
+    """Write what a run starts from; ``run.json`` last, for it vouches for the others."""
+    folder = workspace.folder
+    listing.save(folder / LISTING)
+    files.write_text(folder / CONFIG, dump_toml(_remembered(workspace.config)))
+    sums = {name: files.sha256(folder / name) for name in (CONFIG, LISTING)}
+    record.model_copy(update={"files": sums}).save(workspace.record_path)
+    workspace.reload("record", "listing")
+
+
+def _is_as_written(folder: Path, record: RunRecord) -> dict[str, bool]:
+    return {
+        name: (folder / name).is_file() and files.sha256(folder / name) == digest
+        for name, digest in record.files.items()
+    }
+
+
+def _remembered(config: Config) -> Config:
+    """Return what a run remembers: not how one call was carried out."""
+    defaults = {name: Config.model_fields[name].default for name in OF_ONE_CALL}
+    return config.model_copy(update=defaults)
+
+
+def _check_folder(folder: Path) -> None:
+    """Refuse a folder that holds other things than a run: they could be taken for its own."""
+    if not folder.is_dir() or (folder / "run.json").exists():
+        return
+    others = [path.name for path in folder.iterdir() if path.name not in MEMBERS]
+    others = [name for name in others if files.TEMPORARY not in name]
+    if others:
+        raise UserError(
+            f"{option('run', folder)} holds other files, such as {sorted(others)[0]!r};"
+            " name a new folder"
+        )
+
+
+def _model(config: Config) -> str:
+    if config.model != "auto":
+        return config.model
+    return SAMPLE if config.dataset == SAMPLE else "resnet50"
+
+
+def _resolve(config: Config, network: Network, dataset: Dataset) -> Config:
+    """Put in place of ``auto`` and relative paths what they come to."""
+    return config.model_copy(
+        update={
+            "model": network.name,
+            "layer": choose_layer(network, config.layer),
+            "image_size": network.image_size,
+            "weights": _absolute(config.weights, Path("random")),
+            "classes": _absolute(config.classes),
+            "dataset": _reopened(config, dataset),
+        }
+    )
+
+
+def _reopened(config: Config, dataset: Dataset) -> str:
+    """Write the dataset so that it is found again from any working folder."""
+    if config.dataset == SAMPLE and dataset.name == SAMPLE:
+        return SAMPLE
+    if dataset.kind in (FOLDER, TABLE):
+        return str(Path(config.dataset).resolve())
+    return f"{dataset.kind}:{dataset.source.where}"
+
+
+def _absolute(path: Path | None, *words: Path) -> Path | None:
+    """Make a path absolute, so that the run is found again from elsewhere; words stay."""
+    return path if path is None or path in words else path.resolve()
+
+
+def _find_dataset(config: Config) -> Dataset:
+    if config.dataset == SAMPLE and not Path(SAMPLE).exists():
+        if not SAMPLE_FOLDER.exists():
+            say(f"sample     rendering the bundled sample into {SAMPLE_FOLDER} (once)")
+        write_sample(SAMPLE_FOLDER)
+        listed = list_dataset(SAMPLE_FOLDER / "images")
+        named = FolderSource(SAMPLE_FOLDER / "images", SAMPLE)
+        return dataclasses.replace(listed, source=named)
+    return list_dataset(config.dataset)
+
+
+def _check_plugins(config: Config) -> None:
+    """Refuse plug-ins that are not there, or whose columns do not fit the tables."""
+    known = {*plugins.names(plugins.COLUMNS), *plugins.names(plugins.PAGES)}
+    known -= {*plugins.PAGES.built_in}
+    for name in config.plugins:
+        if name not in known:
+            there = suggest(name, known) or f"installed are: {', '.join(sorted(known)) or 'none'}"
+            raise UserError(f"there is no plug-in {name!r} with table columns or pages; {there}")
+    tables_with(config.plugins_of(plugins.COLUMNS))
+
+
+def _check_device(name: str) -> None:
+    """Refuse a device that is not there."""
+    n_devices = torch.cuda.device_count()
+    known = ["auto", "cpu", "cuda", *(f"cuda:{index}" for index in range(n_devices))]
+    if name not in known or (name.startswith("cuda") and not n_devices):
+        raise UserError(
+            f"{option('device', name)} is not possible: this machine has {n_devices} CUDA devices;"
+            f" it can be auto or cpu{', cuda or cuda:<n>' if n_devices else ''}"
+        )
+
+
+def _check_k(config: Config, n_images: int, layer: Cut) -> None:
+    n_images = min(n_images, config.limit or n_images)
+    most = min(layer.channels, n_images * layer.height * layer.width)
+    asked = max(config.k) if config.k != "auto" else 1
+    if asked > most:
+        raise UserError(
+            f"{option('k', asked)} is more than the data allows: layer {layer.layer} has"
+            f" {layer.channels} channels, and {n_images} images have"
+            f" {n_images * layer.height * layer.width} positions; it can be {most} at most"
+        )
+
+
+def _check_non_negative(config: Config, layer: Cut, probed: Forward) -> None:
+    """Refuse ``TRANSFORM=none`` on a layer that is negative on the first images."""
+    least = float(probed.V.min())
+    if config.transform == "none" and least < 0:
+        raise UserError(
+            f"layer {layer.layer} has negative activations (least {least:.4g}), which"
+            f" {option('transform', 'none')} does not allow; use {option('transform', 'auto')}"
+        )
+
+
+def _new_record(
+    config: Config,
+    dataset: Dataset,
+    network: Network,
+    layer: Cut,
+    listing: Listing,
+    matched: tuple[dict[str, int], dict[str, str]],
+) -> RunRecord:
+    return RunRecord(
+        config=_remembered(config).model_dump(mode="json"),
+        versions={"python": platform.python_version()}
+        | {package: version(package) for package in PACKAGES},
+        machine=Machine(
+            threads=torch.get_num_threads(),
+            instructions=torch.backends.cpu.get_cpu_capability(),
+            device=_device_name(config.device),
+        ),
+        git_commit=_git_commit(),
+        weights=Weights(source=network.weights_source, sha256=network.weights_sha256),
+        dataset=DatasetFacts(
+            name=dataset.name,
+            source=FOLDER if dataset.kind == TABLE else dataset.kind,
+            root=dataset.source.where,
+            n_images=len(dataset.images),
+            fingerprint=dataset.fingerprint(),
+            rejected=tuple(RejectedInput(**vars(each)) for each in dataset.rejected),
+        ),
+        layer=LayerFacts(
+            name=layer.layer,
+            channels=layer.channels,
+            height=layer.height,
+            width=layer.width,
+            centres_y=tuple(layer.centres[0].tolist()),
+            centres_x=tuple(layer.centres[1].tolist()),
+            head=layer.head_kind,
+        ),
+        images=ImagesFacts(n=len(listing.frame), digest=listing.digest()),
+        preprocessing=Preprocessing(version=PREPROCESSING, mean=network.mean, std=network.std),
+        formats={name: encoding.version for name, encoding in FORMATS.items()},
+        class_of_label=matched[0],
+        class_names=matched[1],
+    )
+
+
+def _device_name(device: str) -> str:
+    """Name what computes: rounding differs between processors and graphics cards."""
+    if device == "cpu" or not torch.cuda.is_available():
+        return "cpu"
+    return torch.cuda.get_device_name(None if device == "auto" else device)
+
+
+def _git_commit() -> str | None:
+    try:
+        found = subprocess.run(
+            ["git", "-C", str(Path(__file__).parent), "rev-parse", "HEAD"],
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+    except FileNotFoundError:
+        return None
+    return found.stdout.strip() or None

@@ -1,0 +1,184 @@
+"""What ``run.json`` says: a run's configuration, what it was made from, and how far it has come."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, Literal
+
+import pydantic
+
+from ..config import Config, make_config
+from ..errors import UserError, command
+from ..store import Encoding
+from ..system import files
+
+RUN = Encoding("concordance.run", "1.0")
+
+
+class _Part(pydantic.BaseModel):
+    model_config = pydantic.ConfigDict(frozen=True, extra="forbid")
+
+
+class Machine(_Part):
+    """What computed the run: the last bits depend on it."""
+
+    threads: int
+    instructions: str
+    device: str
+
+    def __str__(self) -> str:
+        return f"{self.threads} threads, {self.instructions}, {self.device}"
+
+
+class Weights(_Part):
+    """Where the network's weights are from, and their SHA-256."""
+
+    source: str
+    sha256: str
+
+
+class RejectedInput(_Part):
+    """An input refused when the dataset was listed."""
+
+    path: str
+    reason: str
+
+
+class DatasetFacts(_Part):
+    """The dataset as it was listed; the plug-in `source` opens it again at `root`."""
+
+    name: str
+    source: str = "folder"
+    root: str
+    n_images: int
+    fingerprint: str
+    rejected: tuple[RejectedInput, ...]
+
+
+class LayerFacts(_Part):
+    """The concepts' layer: its size, and the centres of its cells in input pixels."""
+
+    name: str
+    channels: int
+    height: int
+    width: int
+    centres_y: tuple[float, ...]
+    centres_x: tuple[float, ...]
+    head: str
+
+
+class ImagesFacts(_Part):
+    """How many images the run has, and the digest of their order and shards."""
+
+    n: int
+    digest: str
+
+
+class Preprocessing(_Part):
+    """How pixels became the network's input."""
+
+    version: int
+    mean: tuple[float, float, float]
+    std: tuple[float, float, float]
+
+
+class ForwardPass(_Part):
+    """How activations were computed: decided once, and the same for all shards."""
+
+    precision: Literal["auto", "fp32", "fp32-folded", "bf16"]
+    compiled: bool
+    how: str
+
+
+class StageFacts(pydantic.BaseModel):
+    """How a stage went: status, seconds, and whatever it counted."""
+
+    model_config = pydantic.ConfigDict(frozen=True, extra="allow")
+
+    status: Literal["not started", "running", "done", "failed"]
+    seconds: float | None = None
+
+    @property
+    def counts(self) -> dict[str, Any]:
+        """What the stage counted, by name."""
+        return dict(self.model_extra or {})
+
+
+NOT_STARTED = StageFacts(status="not started")
+
+
+class RunRecord(_Part):
+    """Everything that ``run.json`` holds."""
+
+    model_config = pydantic.ConfigDict(populate_by_name=True)
+
+    encoding_type: str = pydantic.Field(default=RUN.type, alias="encoding-type")
+    encoding_version: str = pydantic.Field(default=RUN.version, alias="encoding-version")
+    config: dict[str, Any]
+    versions: dict[str, str]
+    machine: Machine
+    git_commit: str | None
+    weights: Weights
+    dataset: DatasetFacts
+    layer: LayerFacts
+    images: ImagesFacts
+    preprocessing: Preprocessing
+    formats: dict[str, str]
+    stages: dict[str, StageFacts] = pydantic.Field(default_factory=dict)
+    class_of_label: dict[str, int]
+    class_names: dict[str, str]
+    files: dict[str, str] = pydantic.Field(default_factory=dict)
+    forward: ForwardPass | None = None
+
+    def options(self) -> Config:
+        """Return the run's configuration; options that are newer than the run have defaults."""
+        return make_config(self.config)
+
+    def stage(self, name: str) -> StageFacts:
+        """Return how a stage went."""
+        return self.stages.get(name, NOT_STARTED)
+
+    def with_stage(self, name: str, facts: StageFacts) -> RunRecord:
+        """Return the record with other facts of a stage."""
+        return self.model_copy(update={"stages": self.stages | {name: facts}})
+
+    def save(self, path: Path) -> None:
+        """Write the record, whole or not at all."""
+        files.write_json(path, self.plain())
+
+    def plain(self) -> dict[str, Any]:
+        """Return the record as JSON holds it."""
+        value = self.model_dump(mode="json", by_alias=True, exclude={"forward", "stages"})
+        value["stages"] = {
+            name: facts.model_dump(mode="json", exclude_none=True)
+            for name, facts in self.stages.items()
+        }
+        if self.forward is not None:
+            value["forward"] = self.forward.model_dump(mode="json")
+        return value
+
+    @staticmethod
+    def load(path: Path) -> RunRecord:
+        """Read a record.
+
+        Raises
+        ------
+        UserError
+            It is missing, damaged, or of a version that is not read.
+        """
+        mend = f"{command('discover', run=path.parent)} mends it"
+        try:
+            text = path.read_bytes()
+        except OSError as error:
+            raise UserError(f"{path} cannot be read ({error.strerror}); {mend}") from error
+        try:
+            says = pydantic.TypeAdapter(dict[str, Any]).validate_json(text)
+        except pydantic.ValidationError as error:
+            raise UserError(f"{path} is damaged ({error.errors()[0]['msg']}); {mend}") from error
+        RUN.check(says, path)
+        try:
+            return RunRecord.model_validate_json(text)
+        except pydantic.ValidationError as error:
+            first = error.errors()[0]
+            where = ".".join(map(str, first["loc"]))
+            raise UserError(f"{path} is damaged ({where}: {first['msg']}); {mend}") from error

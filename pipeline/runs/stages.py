@@ -1,0 +1,98 @@
+"""The stages of a run, each declared once: what it makes, from what, and where that lies.
+
+extract ──▶ factorize ──▶ localize ──▶ classify ──▶ export ──▶ atlas
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from ..config import Keep
+from ..tables import TABLES
+from ..tables.views import VIEWS
+
+
+@dataclass(frozen=True)
+class Stage:
+    """One stage and its product.
+
+    Attributes
+    ----------
+    name : str
+        Of the stage.
+    body : str
+        ``module:function`` below this package: takes a workspace, and where the product is sharded
+        the shards to make; returns counts.
+    product : str
+        What it makes.
+    needs : tuple of str
+        Products it is made from.
+    folder : str
+        Where in the run the product lies.
+    files : tuple of str
+        Its files below the folder, ``*`` for whatever is there; none where it is sharded.
+    is_sharded : bool
+        Whether it is made shard by shard, each with a record of its own.
+    dropped_by : frozenset of str
+        Values of ``KEEP`` that do not keep it.
+    """
+
+    name: str
+    body: str
+    product: str
+    needs: tuple[str, ...]
+    folder: str
+    files: tuple[str, ...] = ()
+    is_sharded: bool = False
+    dropped_by: frozenset[Keep] = frozenset()
+
+    def is_kept(self, keep: Keep) -> bool:
+        """Say whether the product stays under ``KEEP``."""
+        return keep not in self.dropped_by
+
+    def record_path(self, run: Path) -> Path:
+        """Return the file of the product's record, where it is made in one go."""
+        return run / self.folder / f"{self.product}.json"
+
+    def outputs(self, run: Path) -> list[Path]:
+        """Return the product's files, where it is made in one go."""
+        folder, record = run / self.folder, self.record_path(run)
+        if self.files != ("*",):
+            return [folder / name for name in self.files]
+        return [path for path in folder.rglob("*") if path.is_file() and path != record]
+
+
+STAGES = (
+    Stage(
+        "extract", "jobs.extract:extract", "activations", (), "activations",
+        is_sharded=True, dropped_by=frozenset(("heatmaps", "none")),
+    ),
+    Stage(
+        "factorize", "jobs.factorize:factorize", "bank", ("activations",), "bank",
+        ("bank.h5", "k_metrics.json"),
+    ),
+    Stage(
+        "localize", "jobs.localize:localize", "heatmaps", ("activations", "bank"), "heatmaps",
+        is_sharded=True, dropped_by=frozenset(("none",)),
+    ),
+    Stage(
+        "classify", "jobs.classify:classify", "classes", ("activations", "bank", "heatmaps"),
+        "bank", ("classes.h5", "objects.h5"),
+    ),
+    Stage(
+        "export", "jobs.export:export", "tables", ("bank", "heatmaps", "classes"), "tables",
+        (*(f"{table}.parquet" for table in TABLES), VIEWS),
+    ),
+    Stage(
+        "atlas", "jobs.atlas:make_atlas", "atlas", ("bank", "heatmaps", "classes", "tables"),
+        "atlas", ("*",),
+    ),
+)  # fmt: skip
+"""In the order in which they work."""
+
+BY_NAME = {stage.name: stage for stage in STAGES}
+MAKER = {stage.product: stage for stage in STAGES}
+
+MEMBERS = ("run.json", "config.toml", *dict.fromkeys(stage.folder for stage in STAGES), "logs")
+"""What a run's folder holds, and nothing else."""

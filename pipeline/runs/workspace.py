@@ -1,0 +1,281 @@
+"""A run's folder and what its stages share: configuration, network, shards, bank, record."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ..config import Config, load_toml, make_config
+from ..errors import UserError
+from ..images import DatasetSource, Grid, open_dataset
+from ..models import Cut, Network, cut, load_network
+from ..models.runtime import pick_device
+from ..store import (
+    ACTIVATIONS,
+    HEATMAPS,
+    Bank,
+    EncodingError,
+    Listing,
+    ShardStore,
+    combine,
+    read_bank,
+)
+from ..system import files
+from ..system.progress import say
+from .record import RunRecord, StageFacts
+from .stages import STAGES
+
+DECIDE_ACTIVATIONS = ("aux_layers", "image_size", "layer", "limit", "model", "precision", "resize")
+"""Options on which activations depend, beside weights, images, formats and preprocessing."""
+
+
+@dataclass(frozen=True)
+class Workspace:
+    """One run: its folder, and its configuration as resolved when the run was made."""
+
+    folder: Path
+    config: Config
+
+    @staticmethod
+    def at(folder: Path) -> Workspace:
+        """Return a folder as a run of any configuration, to look at it or to remove it."""
+        return Workspace(folder, make_config({}))
+
+    @staticmethod
+    def open(folder: Path) -> Workspace:
+        """Open an existing run.
+
+        Raises
+        ------
+        UserError
+            `folder` is not a run.
+        """
+        try:
+            return Workspace(folder, load_toml(folder / "config.toml"))
+        except UserError:
+            # A configuration that was lost is in the run's record as well.
+            saved = Workspace.at(folder).saved()
+            if saved is None:
+                raise
+            return Workspace(folder, saved.options())
+
+    @cached_property
+    def record(self) -> RunRecord:
+        """What ``run.json`` says.
+
+        Raises
+        ------
+        UserError
+            It is missing or damaged.
+        """
+        return RunRecord.load(self.record_path)
+
+    @property
+    def record_path(self) -> Path:
+        """The file of the run's record."""
+        return self.folder / "run.json"
+
+    def saved(self) -> RunRecord | None:
+        """Return what ``run.json`` says; None where it is missing or damaged.
+
+        Raises
+        ------
+        EncodingError
+            It is whole, but of another kind or version.
+        """
+        try:
+            return self.record
+        except EncodingError:
+            raise
+        except UserError:
+            return None
+
+    def is_finished(self) -> bool:
+        """Say whether every stage has been carried out to its end, as far as ``run.json`` says."""
+        return self.saved() is not None and all(self.is_done(stage.name) for stage in STAGES)
+
+    def reload(self, *names: str) -> None:
+        """Forget what was read of ``record``, ``listing``, ``bank``: it is read when asked for."""
+        for name in names:
+            self.__dict__.pop(name, None)
+
+    def hold(self, **loaded: Network | Cut | Listing) -> None:
+        """Take ``network``, ``cut`` or ``listing``, which are loaded already, as they are."""
+        self.__dict__.update(loaded)
+
+    @cached_property
+    def inputs_digest(self) -> str:
+        """A digest of all that activations depend on; how they were computed is in ``forward``."""
+        record = self.record.plain()
+        options = {name: record["config"][name] for name in DECIDE_ACTIVATIONS}
+        parts = (options, record["weights"]["sha256"], record["images"], record["preprocessing"])
+        return combine(json.dumps(part, sort_keys=True) for part in parts)
+
+    @cached_property
+    def device(self) -> str:
+        """What to compute on: cpu, cuda or cuda:<n>."""
+        return pick_device(self.config.device)
+
+    @cached_property
+    def network(self) -> Network:
+        """The network with its weights."""
+        config = self.config
+        return load_network(config.model, config.weights, image_size=config.image_size)
+
+    @cached_property
+    def cut(self) -> Cut:
+        """The network cut at the run's layer."""
+        return cut(self.network, self.config.layer, aux_layers=self.config.aux_layers)
+
+    @property
+    def listing_path(self) -> Path:
+        """The file of the listing."""
+        return self.folder / "activations" / "images.parquet"
+
+    @cached_property
+    def listing(self) -> Listing:
+        """The images of the run in working order."""
+        return Listing.load(self.listing_path)
+
+    @cached_property
+    def bank(self) -> Bank:
+        """The concept bank."""
+        return read_bank(self.folder / "bank" / "bank.h5")
+
+    @property
+    def activations(self) -> ShardStore:
+        """Shards of activations."""
+        folder = self.folder / "activations"
+        return ShardStore(folder, ACTIVATIONS, self.listing.n_shards)
+
+    @property
+    def heatmaps(self) -> ShardStore:
+        """Shards of heatmaps."""
+        folder = self.folder / "heatmaps"
+        return ShardStore(folder, HEATMAPS, self.listing.n_shards)
+
+    @cached_property
+    def grid(self) -> Grid:
+        """Where the layer's cells are in the network's input."""
+        layer = self.record.layer
+        assert self.config.image_size is not None
+        return Grid(np.array(layer.centres_y), np.array(layer.centres_x), self.config.image_size)
+
+    @property
+    def classes_path(self) -> Path:
+        """What the head says of the concepts."""
+        return self.folder / "bank" / "classes.h5"
+
+    @property
+    def objects_path(self) -> Path:
+        """What is object in the run's images."""
+        return self.folder / "bank" / "objects.h5"
+
+    def table_path(self, name: str) -> Path:
+        """Return the file of a table."""
+        return self.folder / "tables" / f"{name}.parquet"
+
+    @cached_property
+    def source(self) -> DatasetSource:
+        """Where the run's images come from."""
+        return open_dataset(self.record.dataset.source, self.record.dataset.root)
+
+    @property
+    def class_of_label(self) -> dict[str, int]:
+        """The network's class of each dataset label that has one."""
+        return self.record.class_of_label
+
+    @cached_property
+    def class_names(self) -> tuple[str, ...]:
+        """Names of the network's classes, those of ``CLASSES`` before the network's own."""
+        named = {int(key): name for key, name in self.record.class_names.items()}
+        return tuple(named.get(index, name) for index, name in enumerate(self.network.classes))
+
+    @contextmanager
+    def writing(self) -> Iterator[None]:
+        """Be the one process that writes to the run; parts (``SHARD``) may write side by side.
+
+        Raises
+        ------
+        UserError
+            Another process is at it.
+        """
+        part, logs = self.config.shard, self.folder / "logs"
+        with ExitStack() as held:
+            held.enter_context(
+                files.lock(logs / "writer.lock", self.folder, shared=part is not None)
+            )
+            if part is not None:
+                name = f"part-{part.replace('/', '-of-')}.lock"
+                held.enter_context(files.lock(logs / name, f"part {part} of {self.folder}"))
+            else:
+                files.remove_leftovers(self.folder)
+            yield
+
+    @contextmanager
+    def stage(self, name: str) -> Iterator[dict[str, Any]]:
+        """Record a stage: its status, seconds, and the counts put into the yielded dict."""
+        start = time.monotonic()
+        counts: dict[str, Any] = {}
+        self.note_stage(name, StageFacts(status="running"))
+        self.log(f"{name}: started")
+        try:
+            yield counts
+        except BaseException as error:
+            self.log(f"{name}: failed: {error!r}")
+            with suppress(UserError):  # where nothing can be written, that is being said already
+                facts = StageFacts(status="failed", seconds=_seconds(start), **counts)
+                self.note_stage(name, facts)
+            raise
+        self.note_stage(name, StageFacts(status="done", seconds=_seconds(start), **counts))
+        self.log(f"{name}: done in {_seconds(start)} s")
+
+    def is_done(self, stage: str) -> bool:
+        """Say whether a stage has been carried out to its end."""
+        return self.record.stage(stage).status == "done"
+
+    def note(self, **facts: Any) -> None:
+        """Add facts to ``run.json``, to which parts of a run may write side by side."""
+        self._update(lambda record: record.model_copy(update=facts))
+
+    @contextmanager
+    def alone(self, purpose: str) -> Iterator[None]:
+        """Wait for other parts of the run that do the same, then read ``run.json`` again."""
+        with files.lock(self.folder / "logs" / f"{purpose}.lock", self.folder, wait=True):
+            self.reload("record")
+            yield
+
+    def log(self, line: str) -> None:
+        """Add a line to the run's log."""
+        files.append_line(self.folder / "logs" / "run.log", line)
+
+    def tell(self, line: str) -> None:
+        """Say something that the run's log shall remember."""
+        say(line)
+        self.log(line)
+
+    def note_stage(self, stage: str, facts: StageFacts) -> None:
+        """Add what is known of a stage to ``run.json``."""
+        self._update(lambda record: record.with_stage(stage, facts))
+
+    def _update(self, change: Callable[[RunRecord], RunRecord]) -> None:
+        with self.alone("record"):
+            change(self.record).save(self.record_path)
+            self.reload("record")
+
+
+def _seconds(start: float) -> float:
+    return round(time.monotonic() - start, 2)
+
+
+def is_run(folder: Path) -> bool:
+    """Say whether a folder is a run."""
+    return any((folder / name).is_file() for name in ("run.json", "config.toml"))

@@ -1,0 +1,1 @@
+"""What programs of any kind need: files, threads, processes, memory, progress."""

@@ -1,0 +1,277 @@
+"""The only module that writes files: each appears whole, under its name, or not at all.
+
+Every writer goes through `publish`: write to a temporary name in the same folder, fsync, rename,
+fsync the folder. A reader therefore never meets half a file, whenever the writer was killed.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import fcntl
+import hashlib
+import json
+import os
+import shutil
+import socket
+import time
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
+from typing import Any
+
+import h5py
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from ..errors import UserError, option
+
+TEMPORARY = ".tmp-"
+
+HDF5_STEP = 1 << 22
+"""By so many bytes the memory of an HDF5 file grows: seldom, for a shard of tens of megabytes."""
+
+ADVICE = {
+    errno.ENOSPC: "the disk is full: free some space",
+    errno.EDQUOT: "the disk quota is used up: free some space",
+    errno.EIO: "the disk may be failing: see to it",
+    errno.EROFS: "the disk is read-only: see to it",
+}
+"""What can be done about a failed write, by its number."""
+
+
+@contextlib.contextmanager
+def publish(path: Path, *, durable: bool = True) -> Iterator[Path]:
+    """Give a temporary path to write to, then make it durable and rename it to `path`.
+
+    Parameters
+    ----------
+    path : Path
+        Where the finished file shall be; its folder is made where missing.
+    durable : bool
+        False for one of many small files: it appears whole, but survives a loss of power only
+        once `flush` has returned.
+
+    Yields
+    ------
+    Path
+        A name in the same folder; whoever writes there closes the file before the block ends.
+        If the block raises, the temporary file is removed and `path` is left as it was.
+
+    Raises
+    ------
+    UserError
+        The disk is full or failing, or the folder cannot be written to.
+    """
+    temporary = path.with_name(f"{path.name}{TEMPORARY}{os.getpid()}")
+    try:
+        if not path.parent.is_dir():
+            path.parent.mkdir(parents=True, exist_ok=True)
+        yield temporary
+        if durable:
+            _sync(temporary)
+        temporary.replace(path)
+        if durable:
+            _sync(path.parent)
+    except BaseException as error:
+        with contextlib.suppress(OSError):  # what failed is on its way
+            temporary.unlink()
+        if isinstance(error, OSError):
+            raise _explain(path, error) from error
+        raise
+
+
+def write_bytes(path: Path, data: bytes, *, durable: bool = True) -> None:
+    """Write `data` to `path`, whole or not at all; `durable` as for `publish`."""
+    with publish(path, durable=durable) as temporary:
+        temporary.write_bytes(data)
+
+
+def flush() -> None:
+    """Make durable all that was written: one wait instead of two for each of many files."""
+    os.sync()
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write `text` to `path` as UTF-8, whole or not at all."""
+    write_bytes(path, text.encode("utf-8"))
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Write `value` to `path` as indented JSON, keys in their order, no NaN."""
+    write_text(path, json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
+
+
+def write_parquet(path: Path, table: pa.Table, row_group_size: int = 131_072) -> None:
+    """Write an Arrow table to `path` as Parquet (zstd), whole or not at all."""
+    with publish(path) as temporary:
+        pq.write_table(table, temporary, compression="zstd", row_group_size=row_group_size)
+
+
+def write_parquet_groups(path: Path, schema: pa.Schema, groups: Iterable[pa.Table]) -> None:
+    """Write tables of one schema to `path` as Parquet (zstd), a row group each, whole or not."""
+    with publish(path) as temporary, pq.ParquetWriter(temporary, schema, compression="zstd") as to:
+        for group in groups:
+            if len(group):
+                to.write_table(group, row_group_size=len(group))
+
+
+@contextlib.contextmanager
+def scratch(folder: Path) -> Iterator[Path]:
+    """Give a folder inside `folder` for what is needed for a while; it is removed in the end.
+
+    What a killed owner left there is removed first: a folder has one owner at a time.
+    """
+    for left in folder.glob(f"scratch{TEMPORARY}*"):
+        remove(left)
+    path = folder / f"scratch{TEMPORARY}{os.getpid()}"
+    path.mkdir(parents=True)
+    try:
+        yield path
+    finally:
+        remove(path)
+
+
+def write_with(path: Path, save: Callable[[Path], object]) -> None:
+    """Let a library's own `save(path)` write the file, whole or not at all."""
+    with publish(path) as temporary:
+        save(temporary)
+
+
+@contextlib.contextmanager
+def write_hdf5(path: Path) -> Iterator[h5py.File]:
+    """Give a new HDF5 file to fill; it is published under `path` when the block ends well.
+
+    It is filled in memory and written in one go: an HDF5 file that meets a full disk cannot be
+    closed any more, and takes the process with it.
+    """
+    with h5py.File(
+        path.name, "w", driver="core", backing_store=False, block_size=HDF5_STEP, libver="v110"
+    ) as file:
+        yield file
+        file.flush()
+        image = file.id.get_file_image()
+    write_bytes(path, image)
+
+
+def remove(path: Path) -> None:
+    """Remove a file or a folder with everything in it; nothing happens where there is none."""
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)
+
+
+def leftovers(folder: Path) -> list[Path]:
+    """Return the temporary files and folders that writers have, or killed ones had, in `folder`."""
+    return sorted(folder.rglob(f"*{TEMPORARY}*"))
+
+
+def remove_leftovers(folder: Path) -> list[Path]:
+    """Remove what `leftovers` finds; return it."""
+    left = leftovers(folder)
+    for path in left:
+        remove(path)
+    return left
+
+
+def size(folder: Path) -> int:
+    """Return the bytes of all files below a folder; 0 where there is none."""
+    return sum(path.lstat().st_size for path in folder.rglob("*") if path.is_file())
+
+
+def check_writable(folder: Path) -> None:
+    """Raise `UserError` unless a file can be created in `folder` (made where missing)."""
+    probe = folder / f"probe{TEMPORARY}{os.getpid()}"
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        probe.write_bytes(b"")
+        probe.unlink()
+    except OSError as error:
+        if error.errno in ADVICE:
+            raise _explain(probe, error) from error
+        raise UserError(
+            f"cannot write to {folder}: {error.strerror or error}; pass another {option('run')}"
+        ) from error
+
+
+def sha256(path: Path) -> str:
+    """Return the SHA-256 of a file's contents, in hexadecimal."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+@contextlib.contextmanager
+def lock(path: Path, what: object, *, shared: bool = False, wait: bool = False) -> Iterator[None]:
+    """Hold a lock on a file while the block runs; it ends with the process, however that ends.
+
+    The file stays, and says who held the lock last. Two holders in one process exclude each other
+    too.
+
+    Parameters
+    ----------
+    path : Path
+        The file; made where missing.
+    what : object
+        What is locked, for the message.
+    shared : bool
+        Others may share it, who ask for no more either.
+    wait : bool
+        Wait until it is free; otherwise that is an error.
+
+    Raises
+    ------
+    UserError
+        Another process holds the lock; the text names it.
+    """
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
+    except OSError as error:
+        raise _explain(path, error) from error
+    try:
+        kind = fcntl.LOCK_SH if shared else fcntl.LOCK_EX
+        _take(descriptor, kind if wait else kind | fcntl.LOCK_NB, what)
+        since = time.strftime("%Y-%m-%d %H:%M:%S")
+        holder = f"process {os.getpid()} on {socket.gethostname()} since {since}"
+        with contextlib.suppress(OSError):  # the lock is held; its label is a courtesy
+            os.pwrite(descriptor, f"{holder:<120}\n".encode(), 0)
+        yield
+    finally:
+        os.close(descriptor)
+
+
+def append_line(path: Path, line: str) -> None:
+    """Append a line with the time to a log; a log that cannot be written holds nothing up."""
+    stamped = f"{time.strftime('%Y-%m-%d %H:%M:%S')} {os.getpid()} {line}\n"
+    with contextlib.suppress(OSError), path.open("a", encoding="utf-8") as file:
+        file.write(stamped)
+
+
+def _take(descriptor: int, kind: int, what: object) -> None:
+    try:
+        fcntl.flock(descriptor, kind)
+    except BlockingIOError as error:
+        holder = os.pread(descriptor, 1000, 0).decode(errors="replace").strip()
+        raise UserError(
+            f"{what} is being written by {holder or 'another process'}:"
+            f" wait until it has ended, or pass another {option('run')}"
+        ) from error
+    except OSError as error:
+        if error.errno not in (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP):
+            raise
+        # A file system without locks: whoever works there sees to it that one process writes.
+
+
+def _explain(path: Path, error: OSError) -> UserError:
+    reason = error.strerror or str(error)
+    advice = ADVICE.get(error.errno or 0)
+    then = f" ({advice}, then give the same command again: it goes on from here)" if advice else ""
+    return UserError(f"cannot write {path}: {reason}{then}")
+
+
+def _sync(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,100 @@
+"""Work shared among processes that start from nothing: safe beside threads, on every system.
+
+New processes import what they need first, a second or more each; threads (`system.lanes`) are
+there at once and suit all work whose libraries release Python's lock.
+"""
+
+from __future__ import annotations
+
+import importlib
+import os
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Generic, TypeVar
+
+import loky
+
+from ..errors import UserError
+
+Item = TypeVar("Item")
+Result = TypeVar("Result")
+
+_PACKAGE = Path(__file__).resolve().parents[1]
+
+IMPORTABLE = _PACKAGE.name
+"""The name under which a new process imports this package from `IMPORT_PATH`."""
+
+IMPORT_PATH = str(_PACKAGE.parent)
+
+_LOOK_EVERY = 0.5  # seconds between two looks whether the parent lives
+
+
+def in_processes(
+    work: Callable[[Item], Result], items: Sequence[Item], n_processes: int, *, chunk: int = 8
+) -> Iterator[Result]:
+    """Do the work on every item in other processes; yield the results in the items' order.
+
+    Parameters
+    ----------
+    work : callable
+        A function of a module, or a partial of one; it and the items travel as pickles.
+    items : sequence
+    n_processes : int
+        How many share the work; with fewer than two it is done in this process.
+    chunk : int
+        Neighbouring items that travel together.
+
+    Raises
+    ------
+    UserError
+        A process was killed, as the system does where memory is short.
+    """
+    if n_processes < 2:
+        yield from map(work, items)
+        return
+    pool = loky.ProcessPoolExecutor(
+        n_processes,
+        initializer=importlib.import_module,
+        initargs=(IMPORTABLE,),
+        env={"PYTHONPATH": os.pathsep.join(filter(None, (IMPORT_PATH, _inherited())))},
+    )
+    is_done = False
+    try:
+        work_on = _Prepared(work, os.getpid())
+        yield from pool.map(work_on, items, chunksize=chunk)
+        is_done = True
+    except loky.process_executor.BrokenProcessPool as error:
+        raise UserError(
+            "a process that shared the work was killed; where memory is short, free some"
+        ) from error
+    finally:
+        pool.shutdown(wait=is_done, kill_workers=not is_done)
+
+
+class _Prepared(Generic[Item, Result]):
+    """A piece of work whose process ends with its parent, and leaves interrupts to it."""
+
+    _is_ready = False
+
+    def __init__(self, work: Callable[[Item], Result], parent: int) -> None:
+        self._work, self._parent = work, parent
+
+    def __call__(self, item: Item) -> Result:
+        if not _Prepared._is_ready:
+            _Prepared._is_ready = True
+            signal.signal(signal.SIGINT, signal.SIG_IGN)
+            threading.Thread(target=_follow, args=(self._parent,), daemon=True).start()
+        return self._work(item)
+
+
+def _follow(parent: int) -> None:
+    while os.getppid() == parent:
+        time.sleep(_LOOK_EVERY)
+    os._exit(1)
+
+
+def _inherited() -> str:
+    return os.environ.get("PYTHONPATH", "")
