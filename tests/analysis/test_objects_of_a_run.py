@@ -1,0 +1,133 @@
+"""Objects of a run with auxiliary layers: fitted, stored, found, and scored against the truth."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import h5py
+import numpy as np
+import pandas as pd
+import pytest
+from PIL import Image
+
+from pipeline import open_run
+from pipeline.analysis.evaluate import FOUND, TRUE, evaluate
+from pipeline.analysis.objects import fit_objects, read_objects
+from pipeline.analysis.run import Run
+from pipeline.config import make_config
+from pipeline.errors import UserError
+from pipeline.jobs.discover import discover_run
+from pipeline.localize.scores import iou
+from pipeline.runs.prepare import prepare
+from pipeline.sample import write_sample
+from tests.calling import call
+from tests.runs.test_format import FINE
+
+N_IMAGES = 64
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    base = tmp_path_factory.mktemp("objects")
+    write_sample(base / "sample", n_images=N_IMAGES, size=160)
+    options = {"dataset": str(base / "sample" / "images"), "model": "sample", "k": "10"}
+    discover_run(prepare(make_config(options | {"aux_layers": "edges"}), base / "run"))
+    return base
+
+
+@pytest.fixture(scope="module")
+def run(folder: Path) -> Run:
+    return open_run(folder / "run")
+
+
+def mean_j(run: Run, sample: Path, mask_of: Callable[[int], np.ndarray]) -> float:
+    scores = []
+    for image_id, path in run.sql("select image_id, path from images").to_numpy():
+        with Image.open((sample / "objects" / path).with_suffix(".png")) as mask:
+            scores.append(iou(mask_of(image_id), np.asarray(mask) > 0))
+    return float(np.mean(scores))
+
+
+def test_what_is_object_is_kept(run: Run) -> None:
+    model = read_objects(run.workspace)
+    assert set(model.coarse.groups) == {f"label {each}" for each in run.table("images").label}
+    again = fit_objects(run.workspace)
+    assert (again.coarse.shares == model.coarse.shares).all()
+    assert again.coarse.threshold == model.coarse.threshold
+    assert (again.winners.weights == model.winners.weights).all()
+    assert (again.winners.offset == model.winners.offset).all()
+    with h5py.File(run.workspace.objects_path) as file:
+        assert {f"fine/{name}" for name in file["fine"]} == FINE
+    assert model.fine is not None
+    assert (again.fine is not None) and (again.fine.weights == model.fine.weights).all()
+    run.workspace.objects_path.rename(run.folder / "elsewhere.h5")
+    with pytest.raises(UserError, match=r"objects\.h5 is missing; discover"):
+        read_objects(run.workspace)
+    (run.folder / "elsewhere.h5").rename(run.workspace.objects_path)
+
+
+def test_objects_are_where_they_are(run: Run, folder: Path) -> None:
+    sample = folder / "sample"
+    everything = mean_j(run, sample, lambda _: np.ones((160, 160), bool))
+    coarse = mean_j(run, sample, lambda i: run.object_mask(i, refined=False))
+    print(f"J: everything {everything:.3f}, not refined {coarse:.3f}")
+    assert coarse > everything
+
+
+def test_without_activations_the_network_is_asked_again(run: Run, folder: Path) -> None:
+    image_id = int(run.table("images").image_id[0])
+    stored = run.object_mask(image_id, refined=False)
+    copy = folder / "copy"
+    shutil.copytree(run.folder, copy)
+    for path in (copy / "activations").glob("shard-*"):
+        path.unlink()
+    other = open_run(copy)
+    assert not other.workspace.activations.path(0).exists()
+    assert (other.object_mask(image_id, refined=False) == stored).mean() > 0.99
+    assert (other.concept_map(image_id) == run.concept_map(image_id)).mean() > 0.99
+
+
+def test_each_pixel_has_a_concept_or_none(run: Run) -> None:
+    image_id = int(run.table("images").image_id[3])
+    residual, found = run.residual(image_id), run.concept_map(image_id)
+    assert found.shape == residual.shape == (160, 160)
+    assert found.dtype == np.int16
+    assert set(np.unique(found)) <= set(range(10))
+    assert ((residual >= 0) & (residual <= 1.01)).all()
+    level = float(np.median(residual))
+    picky = run.concept_map(image_id, most_residual=level)
+    assert ((picky == -1) == (residual > level)).all()
+    assert (picky[picky >= 0] == found[picky >= 0]).all()
+    assert run.concept_map(image_id, shape=(9, 7)).shape == (9, 7)
+
+
+def test_a_run_is_evaluated(run: Run, folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    parts = folder / "sample" / "parts"
+    assert call("evaluate", {"run": run.folder, "masks": parts}) == 0
+    printed = capsys.readouterr().out
+    scores = pd.read_csv(run.folder / "evaluation" / "scores.csv")
+    assert len(scores) == N_IMAGES
+    overall = next(line for line in printed.splitlines() if line.startswith("all "))
+    assert float(overall.split()[2]) == pytest.approx(scores.j.mean(), abs=5e-4)
+    assert scores.j.mean() == pytest.approx(mean_j(run, folder / "sample", run.object_mask))
+    assert "fg_nmi" in printed
+    with Image.open(run.folder / "evaluation" / "objects.png") as picture:
+        assert picture.size == (6 * 160, 3 * 160)
+        colours = {colour for _, colour in picture.getcolors(1 << 20) or []}
+    assert {FOUND, TRUE} <= colours
+
+
+def test_boxes_are_enough(run: Run, folder: Path) -> None:
+    path = run.table("images").path[0]
+    table = folder / "boxes.csv"
+    table.write_text(f"path,x0,y0,x1,y1\n{path},0,0,160,160\n{path},0,0,1,1\n")
+    found = evaluate(run, table)
+    assert len(found.images) == 1
+    assert found.images.j.isna().all()
+    assert found.parts == {}
+    assert call("evaluate", {"run": run.folder, "masks": table}) == 0
+    table.write_text("path,x0,y0,x1,y1\nnone.jpg,0,0,1,1\n")
+    with pytest.raises(UserError, match="says nothing of any image"):
+        evaluate(run, table)

@@ -1,0 +1,256 @@
+"""Classification: answers to concepts, splits that sum up, a null that holds its rate."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from scipy.stats import kstest
+
+from pipeline.classify import (
+    Answers,
+    Null,
+    benjamini_hochberg,
+    contributions,
+    score_vectors,
+    split,
+    unit_logits,
+)
+from pipeline.classify.null import among_others, nearest
+from pipeline.classify.splits import without
+from pipeline.models import cut, load_network
+from tests.classify.fixture import LAYERS, make_bank, make_cut, seen
+
+
+@pytest.mark.parametrize("model", LAYERS)
+@pytest.mark.parametrize("kind", ["none", "split", "shift"])
+def test_bias_contributions_and_residual_are_the_logit(model: str, kind: str) -> None:
+    layer = make_cut(model)
+    V, logits = seen(layer)
+    bank = make_bank(layer.channels, 5, kind)
+    H, _ = bank.encode(V)
+    for classes in (logits.argmax(1), torch.tensor([0, 3, 999, 7])):
+        found = split(layer, bank, V, H, classes)
+        logit = logits.gather(1, classes[:, None])[:, 0]
+        assert found.is_exact
+        assert torch.allclose(found.logit, logit, atol=1e-4)
+        assert torch.allclose(found.mean().logit, logit.mean(), atol=1e-4)
+        assert found.contributions.abs().max() > 1e-3
+    alone = contributions(layer, bank, V, H, logits)
+    assert torch.equal(alone, split(layer, bank, V, H, logits.argmax(1)).contributions)
+
+
+@pytest.mark.parametrize("model", ["mobilenet_v2", "squeezenet1_1"])
+def test_real_networks_split_exactly(model: str, assets: Path) -> None:
+    weights = assets / "weights" / f"{model}.safetensors"
+    layer = cut(load_network(model, weights), "features")
+    picture = Image.open(assets / "images" / "tutorial" / "puppies.jpg").convert("RGB")
+    pixels = torch.from_numpy(np.array(picture.resize((224, 224)))).permute(2, 0, 1)[None]
+    forward = layer.forward(pixels)
+    bank = make_bank(layer.channels, 8)
+    H, _ = bank.encode(forward.V)
+    for class_id in (forward.logits.argmax(1), torch.tensor([500])):
+        found = split(layer, bank, forward.V, H, class_id)
+        assert abs(float(found.logit - forward.logits[0, class_id])) < 1e-4
+
+
+def test_any_other_head_is_ablated() -> None:
+    layer = make_cut("resnet18", "layer3")
+    V, logits = seen(layer, 2)
+    bank = make_bank(layer.channels, 3)
+    H, _ = bank.encode(V)
+    top = logits.argmax(1)
+    found = split(layer, bank, V, H, top)
+    whole, less = (layer.head(bank.decode(each)) for each in (H, without(H, 1)))
+    expected = (whole - less).gather(1, top[:, None])[:, 0]
+    assert torch.allclose(found.contributions[:, 1], expected, atol=1e-4)
+    assert not found.is_exact
+    assert torch.allclose(found.logit, logits.max(1).values, atol=1e-4)
+
+
+@pytest.mark.parametrize("model", ["vit_b_32", "convnext_tiny", "swin_t"])
+def test_signed_layers_and_tokens_are_ablated(model: str) -> None:
+    network = load_network(model, Path("random"), image_size=64)
+    layer = cut(network, "auto")
+    pixels = torch.randint(0, 256, (2, 3, 64, 64), dtype=torch.uint8)
+    forward = layer.forward(pixels)
+    bank = make_bank(layer.channels, 2, "split")
+    H, _ = bank.encode(forward.V)
+    top = forward.logits.argmax(1)
+    found = contributions(layer, bank, forward.V, H, forward.logits, forward.prefix)
+    answers = Answers(layer, bank, forward.prefix)
+    whole, less = (layer.head(bank.decode(each), forward.prefix) for each in (H, without(H, 0)))
+    expected = (whole - less).gather(1, top[:, None])[:, 0]
+    assert torch.allclose(found[:, 0], expected, atol=1e-4)
+    assert torch.allclose(answers.of(torch.tensor([1])).logits(H[1:]), whole[1:], atol=1e-4)
+
+
+@pytest.mark.parametrize(("model", "layer"), [*LAYERS.items(), ("resnet18", "layer3")])
+@pytest.mark.parametrize("kind", ["none", "shift"])
+def test_answers_to_strengths_are_those_of_the_head(model: str, layer: str, kind: str) -> None:
+    made = make_cut(model, layer)
+    bank = make_bank(made.channels, 4, kind)
+    H = torch.rand(5, made.height, made.width, 4) * (torch.rand(5, 1, 1, 4) > 0.4)
+    answers = Answers(made, bank)
+    expected = made.head(bank.decode(H))
+    scale = float(expected.abs().max())
+    assert torch.allclose(answers.logits(H), expected, atol=1e-5 * scale)
+    classes = torch.tensor([1, 0, 5, 900, 3])
+    chosen = expected.gather(1, classes[:, None])[:, 0]
+    assert torch.allclose(answers.logit(H, classes), chosen, atol=1e-5 * scale)
+
+
+def test_concepts_are_removed_and_the_rest_stays() -> None:
+    layer = make_cut("resnet18")
+    V, _ = seen(layer)
+    bank = make_bank(layer.channels, 5)
+    H, _ = bank.encode(V)
+    less = Answers(layer, bank).remove(V, H, [1, 3])
+    part = bank.decode(H) - bank.decode(without(without(H, 1), 3))
+    assert torch.allclose(V - less, part, atol=1e-5)
+
+
+@pytest.mark.parametrize("model", LAYERS)
+def test_a_vector_scores_as_the_head_scores_it_everywhere(model: str) -> None:
+    layer = make_cut(model)
+    vectors = torch.rand(3, layer.channels)
+    tiled = vectors[:, None, None, :].expand(-1, layer.height, layer.width, -1)
+    assert torch.allclose(score_vectors(layer, vectors), layer.head(tiled), atol=1e-4)
+
+
+def test_unit_logits_go_through_the_linear_part_of_the_decoder() -> None:
+    layer = make_cut("resnet18")
+    bank = make_bank(layer.channels, 4, "split")
+    W = torch.from_numpy(bank.W)
+    positive, negative = W.chunk(2)
+    assert layer.linear is not None
+    expected = layer.linear[0] @ (positive - negative)
+    assert torch.allclose(unit_logits(layer, bank.transform, W), expected, atol=1e-5)
+
+
+def planted(
+    n_classes: int = 40, channels: int = 64, n: int = 4_000
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return a head (classes, channels) and real positions that follow none of its classes."""
+    generator = torch.Generator().manual_seed(0)
+    weight = torch.randn(n_classes, channels, generator=generator)
+    basis = torch.rand(12, channels, generator=generator)
+    codes = torch.rand(n, 12, generator=generator) ** 3
+    return weight, (codes @ basis + 0.1 * torch.rand(n, channels, generator=generator)).relu()
+
+
+def null_of(weight: torch.Tensor, positions: torch.Tensor) -> Null:
+    """The null of positions, each of an image of its own."""
+    return Null.of(lambda x: x @ weight.T, positions, torch.arange(len(positions)))
+
+
+def test_positions_held_out_from_the_null_pass_at_the_nominal_rate() -> None:
+    weight, positions = planted(n=41_000)
+    null = null_of(weight, positions[1000:])
+    found = null.test(positions[:1000])
+    assert abs((found.p <= 0.05).mean() - 0.05) < 0.02
+    assert kstest(found.p, "uniform").pvalue > 0.001
+    assert found.significant.mean() < 0.05
+
+
+def test_the_rate_holds_where_every_image_shows_another_class() -> None:
+    """Half of the images' positions are new to the null, each image has a class of its own."""
+    weight, positions = planted(n_classes=200, n=4_000)
+    image = torch.arange(len(positions)) // 40
+    own = weight[image].relu()
+    share = torch.rand(len(positions), 1, generator=torch.Generator().manual_seed(1))
+    positions = positions + own * share * positions.norm(dim=1).median() / own.norm(dim=1)[:, None]
+    known = image % 2 == 0
+    null = Null.of(lambda x: x @ weight.T, positions[known], image[known])
+    rate = (null.test(positions[~known]).p <= 0.05).mean()
+    together = Null.of(lambda x: x @ weight.T, positions[known], torch.arange(int(known.sum())))
+    stretched = (together.test(positions[~known]).p <= 0.05).mean()
+    print(f"{rate:.3f} of held-out positions pass, {stretched:.3f} where images judge themselves")
+    assert rate < 0.07 < stretched
+
+
+def test_rows_are_standardised_by_those_of_other_images() -> None:
+    rng = torch.Generator().manual_seed(0)
+    logits, image = 100 + torch.randn(30, 4, generator=rng), torch.arange(30) // 7
+    found = among_others(logits, image)
+    for row in range(30):
+        others = logits[image != image[row]]
+        expected = (logits[row] - others.mean(0)) / others.std(0)
+        assert torch.allclose(found[row], expected, atol=1e-4)
+
+
+def test_one_image_is_no_null() -> None:
+    weight, positions = planted(n=400)
+    null = Null.of(lambda x: x @ weight.T, positions, torch.zeros(400, dtype=torch.int64))
+    assert null.test(positions[:2]).p.tolist() == [1, 1]
+
+
+def test_planted_class_vectors_pass() -> None:
+    weight, positions = planted()
+    vectors = weight[:10].relu() + 0.05 * positions[:10]
+    vectors *= positions.norm(dim=1).median() / vectors.norm(dim=1, keepdim=True)
+    found = null_of(weight, positions[400:]).test(vectors)
+    assert found.significant.all()
+    assert (found.z.argmax(1) == np.arange(10)).all()
+    assert found.p.min() >= 1 / (1 + 2000)
+
+
+def test_permuted_channels_are_not_the_null_used() -> None:
+    # Under permuted channels any real mean of positions looks special; here it must not.
+    weight, positions = planted()
+    means = torch.stack([positions[i : i + 40].mean(0) for i in range(0, 400, 40)])
+    found = null_of(weight, positions[400:]).test(means)
+    assert not found.significant.any()
+
+
+def test_a_zero_vector_is_never_significant() -> None:
+    weight, positions = planted()
+    found = null_of(weight, positions).test(torch.zeros(1, 64))
+    assert found.p.tolist() == [1.0]
+    assert not found.significant.any()
+
+
+def test_a_concept_is_not_measured_against_its_own_positions() -> None:
+    # Half of the positions hold a class; its mean is no more telling than they are themselves.
+    weight, positions = planted()
+    own = torch.arange(len(positions)) % 2 == 0
+    pattern = weight[3].relu() * positions.norm(dim=1).median() / weight[3].norm()
+    mixed = torch.where(own[:, None], 0.4 * positions + pattern, positions)
+    concept = mixed[own].mean(0, keepdim=True)
+    null = null_of(weight, mixed)
+    assert null.test(concept).p[0] > 0.1
+    assert null.test(concept, own[:, None]).p[0] < 0.01
+
+
+def test_a_concept_that_is_everywhere_has_nothing_to_be_compared_with() -> None:
+    weight, positions = planted()
+    null = null_of(weight, positions)
+    found = null.test(positions[:2], torch.ones(len(positions), 2, dtype=torch.bool))
+    assert found.p.tolist() == [1, 1]
+    assert not found.significant.any()
+    assert np.isfinite(found.z).all()
+
+
+def test_the_null_has_the_nearest_norms_and_as_many_longer_as_shorter() -> None:
+    norms = torch.arange(10_000) / 100
+    inside = norms[nearest(norms, 50.0)]
+    assert (len(inside), float(inside.min()), float(inside.max())) == (
+        2000,
+        40.0,
+        pytest.approx(59.99),
+    )
+    near_the_end = norms[nearest(norms, 93.0)]
+    assert (len(near_the_end), float(near_the_end.min())) == (1400, 86.0)
+    beyond = norms[nearest(norms, 1000.0)]
+    assert (len(beyond), float(beyond.max())) == (1000, pytest.approx(99.99))
+    assert len(norms[:300][nearest(norms[:300], 1.0)]) == 300
+
+
+def test_unknown_p_values_count_for_nothing() -> None:
+    p = np.array([0.01, np.nan, 0.04, 0.5])
+    known = benjamini_hochberg(p[[0, 2, 3]])
+    assert benjamini_hochberg(p) == pytest.approx([known[0], np.nan, *known[1:]], nan_ok=True)
+    assert np.isnan(benjamini_hochberg(np.array([np.nan]))).all()

@@ -1,0 +1,197 @@
+"""The factorize stage: killed it goes on to the same bits; its bank means the same elsewhere."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+import pytest
+import torch
+
+from pipeline import nmf
+from pipeline.config import make_config
+from pipeline.jobs.extract import extract
+from pipeline.jobs.factorize import factorize
+from pipeline.runs import fit as fitting
+from pipeline.runs.prepare import prepare
+from pipeline.runs.workspace import Workspace
+from pipeline.sample import write_sample
+from pipeline.store import ACTIVATIONS, PositionBlocks, ShardStore, UnfinishedFit, sample_by_energy
+
+
+@pytest.fixture(scope="module")
+def extracted(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run of 40 images whose activations are there, and nothing else."""
+    folder = tmp_path_factory.mktemp("stage")
+    write_sample(folder / "sample", n_images=40)
+    images = str(folder / "sample" / "images")
+    extract(
+        prepare(make_config({"dataset": images, "model": "sample", "k": "4,6"}), folder / "run")
+    )
+    return folder / "run"
+
+
+def copied(run: Path, folder: Path) -> Workspace:
+    shutil.copytree(run, folder)
+    return Workspace.open(folder)
+
+
+def datasets(bank: Path) -> dict[str, Any]:
+    with h5py.File(bank, "r") as file:
+        return {name: file[name][()] for name in file} | dict(file.attrs)
+
+
+class KilledError(BaseException):
+    """Stands for whatever ends a process."""
+
+
+def test_a_killed_fit_ends_with_the_same_bank(
+    extracted: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(UnfinishedFit, "due", lambda self: True)
+    whole, killed = (copied(extracted, tmp_path / name) for name in ("whole", "killed"))
+    counts = factorize(whole)
+    assert counts["passes"] >= 1
+    assert not list((whole.folder / "bank").glob("unfinished*"))
+    save, n_saved = UnfinishedFit.save, 0
+
+    def save_then_die(self: UnfinishedFit, state: dict[str, Any]) -> None:
+        nonlocal n_saved
+        save(self, state)
+        n_saved += 1
+        raise KilledError
+
+    monkeypatch.setattr(UnfinishedFit, "save", save_then_die)
+    with pytest.raises(KilledError):
+        factorize(killed)
+    assert n_saved == 1
+    assert not (killed.folder / "bank" / "bank.h5").exists()
+    monkeypatch.setattr(UnfinishedFit, "save", save)
+
+    def not_again(*_: Any, **__: Any) -> None:
+        raise AssertionError("what is known is computed again")
+
+    monkeypatch.setattr(nmf, "choose_k", not_again)
+    monkeypatch.setattr(nmf.engine, "fit_samples", not_again)
+    assert factorize(killed) == counts
+    banks = [datasets(each.folder / "bank" / "bank.h5") for each in (whole, killed)]
+    assert banks[0].keys() == banks[1].keys()
+    for name, value in banks[0].items():
+        assert np.array_equal(value, banks[1][name], equal_nan=name == "stability"), name
+    evidence = [each.folder / "bank" / "k_metrics.json" for each in (whole, killed)]
+    assert evidence[0].read_bytes() == evidence[1].read_bytes()
+
+
+@pytest.mark.parametrize("damage", ["another fit", "half a file"])
+def test_what_does_not_belong_to_the_fit_counts_as_nothing(tmp_path: Path, damage: str) -> None:
+    path = tmp_path / "unfinished.h5"
+    first = UnfinishedFit(path, "this fit")
+    first.save({"fit_W": np.eye(3)})
+    again = UnfinishedFit(path, "this fit").load()
+    assert again is not None
+    assert np.array_equal(again["fit_W"], np.eye(3))
+    if damage == "half a file":
+        path.write_bytes(path.read_bytes()[:500])
+    found = UnfinishedFit(path, "this fit" if damage == "half a file" else "another")
+    assert (found.load(), found.choice) == (None, None)
+    assert not found.due()
+    assert UnfinishedFit(path, "any", every=0).due()
+
+
+def test_a_choice_comes_back_as_it_was_kept(tmp_path: Path) -> None:
+    V = torch.rand(300, 12, generator=torch.Generator().manual_seed(0)) ** 3
+    choice = nmf.choose_k(V, np.arange(300) // 10, (2,), n_replicates=2)
+    UnfinishedFit(tmp_path / "unfinished.h5", "a").choose(choice)
+    found = UnfinishedFit(tmp_path / "unfinished.h5", "a").choice
+    assert found is not None
+    assert (found.k, found.flagged, found.rows, found.control) == (
+        choice.k,
+        choice.flagged,
+        choice.rows,
+        choice.control,
+    )
+    assert torch.equal(found.W, choice.W)
+    assert torch.equal(found.halves, choice.halves)
+
+
+ENCODE = """
+import sys, numpy as np, torch
+from dataclasses import replace
+from pathlib import Path
+from pipeline.store import read_bank
+maps = torch.from_numpy(np.load(sys.argv[2]))
+H, residual = read_bank(Path(sys.argv[1])).encode(maps)
+np.savez(sys.argv[3], H=H.numpy(), residual=residual.numpy())
+"""
+
+
+def test_a_bank_encodes_alike_in_another_process(extracted: Path, tmp_path: Path) -> None:
+    workspace = copied(extracted, tmp_path / "run")
+    factorize(workspace)
+    maps = workspace.activations.read(0, ["V"])["V"][:5].astype(np.float32)
+    np.save(tmp_path / "maps.npy", maps)
+    bank = workspace.folder / "bank" / "bank.h5"
+    arguments = [str(bank), str(tmp_path / "maps.npy"), str(tmp_path / "out.npz")]
+    root = Path(__file__).resolve().parents[2]
+    subprocess.run([sys.executable, "-c", ENCODE, *arguments], check=True, cwd=root)
+    there = np.load(tmp_path / "out.npz")
+    here = workspace.bank.encode(torch.from_numpy(maps))
+    for name, array in zip(("H", "residual"), here, strict=True):
+        assert np.array_equal(there[name], array.numpy()), name
+
+
+def test_the_report_of_a_fit_is_true(extracted: Path, tmp_path: Path) -> None:
+    workspace = copied(extracted, tmp_path / "run")
+    counts = factorize(workspace)
+    bank = workspace.bank
+    W = torch.from_numpy(bank.W)
+    errors, floors = [], []
+    for split in ("fit", "heldout"):
+        frame = workspace.listing.frame
+        image_ids = frozenset(map(int, frame.image_id[frame.split == split]))
+        blocks = PositionBlocks(workspace.activations, image_ids, bank.transform)
+        V = torch.cat(list(blocks))
+        residual = V - nmf.encode(V, W, tol=1e-6) @ W.T
+        errors.append(float(residual.double().norm() / V.double().norm()))
+        floors.append(nmf.svd_error(V, bank.k))
+    assert bank.error == pytest.approx(errors[0], rel=2e-3)
+    assert bank.heldout_error == pytest.approx(errors[1], rel=2e-3)
+    assert bank.svd_error == pytest.approx(floors[0], rel=0.05)
+    assert (counts["k"], counts["dead"]) == (bank.k, 0)
+
+
+def test_positions_drawn_by_energy_stand_for_all(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    store = ShardStore(tmp_path, ACTIVATIONS, 2)
+    V = (rng.random((40, 6, 6, 8)) ** 4 * rng.lognormal(0, 1, (40, 6, 6, 1))).astype(np.float32)
+    for index in range(2):
+        ids = np.arange(20 * index, 20 * index + 20)
+        store.write(index, {"V": V[ids], "image_id": ids})
+    blocks = PositionBlocks(store, frozenset(range(40)), nmf.Transform("none"))
+    sample = sample_by_energy(blocks, 640, seed=0)
+    assert sample.shape == (640, 8)
+    assert torch.equal(sample, sample_by_energy(blocks, 640, seed=0))
+    assert not torch.equal(sample, sample_by_energy(blocks, 640, seed=1))
+    scale = 40 * 36 / 640
+    actual = nmf.gram(blocks)
+    assert torch.allclose(scale * nmf.gram([sample]).trace(), actual.trace(), rtol=1e-4)
+    off = float((scale * nmf.gram([sample]) - actual).norm() / actual.norm())
+    assert off < 0.03
+
+
+def test_offsets_of_shift_are_the_minima_of_all_fit_images(extracted: Path, tmp_path: Path) -> None:
+    workspace = copied(extracted, tmp_path / "run")
+    blocks = PositionBlocks(workspace.activations, workspace.listing.fit_ids, nmf.Transform("none"))
+    V = torch.cat(list(blocks)).float()
+    data = fitting.FitData(workspace.activations, workspace.listing.fit_ids)
+    few = V[V.sum(1).topk(5).indices]  # strong ones: their minima lie higher
+    assert torch.equal(fitting._minimum(data, few), few.amin(0))
+    shifted = replace(data, transform="shift")
+    assert torch.equal(fitting._minimum(shifted, few), V.amin(0))
+    assert not torch.equal(few.amin(0), V.amin(0))

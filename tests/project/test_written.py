@@ -1,0 +1,135 @@
+"""What is written down agrees: pyproject, lock, conda, README, CI script, and the doctor."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import tomllib
+from pathlib import Path
+from typing import Never
+
+import pytest
+import yaml
+from packaging.requirements import Requirement
+
+from pipeline.system import doctor
+from stages import docs
+from tests.calling import call
+from tests.project.checkouts import COMMANDS, ROOT
+
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+MAKEFILE = (ROOT / "Makefile").read_text(encoding="utf-8")
+LOCK = (ROOT / "requirements.lock").read_text(encoding="utf-8")
+LOCKED = dict(line.split()[0].split("==") for line in LOCK.splitlines() if "==" in line)
+
+CONDA_NAMES = {
+    "torch": "pytorch",
+    "dask": "dask-core",
+    "duckdb": "python-duckdb",
+    "isal": "python-isal",
+    "matplotlib": "matplotlib-base",
+}
+"""Names on conda-forge, where they are other names than pip's."""
+
+
+def requirements() -> list[Requirement]:
+    """Return what pyproject.toml asks for, for running and for testing."""
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    return [
+        Requirement(text)
+        for text in project["dependencies"] + project["optional-dependencies"]["test"]
+    ]
+
+
+def test_conda_environment_equals_pyproject() -> None:
+    environment = yaml.safe_load((ROOT / "environment.yml").read_text(encoding="utf-8"))
+    wanted = {f"{CONDA_NAMES.get(each.name, each.name)}{each.specifier}" for each in requirements()}
+    assert set(environment["dependencies"]) == wanted | {"python>=3.11"}
+    assert environment["channels"] == ["conda-forge", "nodefaults"]
+
+
+def test_locked_versions_satisfy_pyproject() -> None:
+    for each in requirements():
+        assert each.name in LOCKED, f"{each.name} is not locked; README.md says how"
+        assert each.specifier.contains(LOCKED[each.name]), f"{each} against {LOCKED[each.name]}"
+
+
+def test_lock_holds_versions_and_hashes_only() -> None:
+    package = re.compile(r"[a-z0-9-]+==\S+ \\")
+    digest = re.compile(r"    --hash=sha256:[0-9a-f]{64}( \\)?")
+    other = [
+        line
+        for line in LOCK.splitlines()
+        if line and not line.startswith("#") and not package.fullmatch(line)
+        and not digest.fullmatch(line)
+    ]  # fmt: skip
+    assert not other
+    assert "://" not in LOCK
+
+
+# What is written about it.
+
+
+def test_readme_tables_are_as_the_code_says() -> None:
+    assert docs.renewed(README, docs.tables()) == README, "run: make docs"
+
+
+def test_renewing_replaces_what_is_between_the_marks() -> None:
+    text = "a\n<!-- t -->\nold\n<!-- /t -->\nb\n"
+    assert docs.renewed(text, {"t": "new"}) == "a\n<!-- t -->\nnew\n<!-- /t -->\nb\n"
+    with pytest.raises(ValueError, match="lacks the marks <!-- u --> and <!-- /u -->"):
+        docs.renewed(text, {"u": "new"})
+
+
+def test_readme_documents_every_command() -> None:
+    table = docs.command_table(MAKEFILE)
+    assert sorted(re.findall(r"`make ([a-z-]+)`", table)) == sorted(COMMANDS)
+
+
+def test_readme_links_lead_somewhere() -> None:
+    links = re.findall(r"\]\(([^)]+)\)", README)
+    local = [link for link in links if "://" not in link and not link.startswith("#")]
+    assert local
+    assert [link for link in local if not (ROOT / link.partition("#")[0]).exists()] == []
+
+
+def test_ci_script_can_run() -> None:
+    script = ROOT / ".ci" / "run"
+    assert os.access(script, os.X_OK)
+    subprocess.run(["bash", "-n", str(script)], check=True)
+
+
+# The doctor.
+
+
+def test_doctor_reports_every_check() -> None:
+    findings = list(doctor.examine())
+    assert len(findings) == 10
+    assert {"python", "torch", "hdf5"} <= {each.name for each in findings if each.needed}
+    assert [each for each in findings if each.needed and not each.ok] == []
+    assert all(each.advice for each in findings if not each.ok)
+
+
+def test_doctor_says_what_is_missing(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("CXX", "no-such-compiler")
+    monkeypatch.setenv("CONCORDANCE_ASSETS", str(tmp_path))
+    monkeypatch.setattr(doctor, "LEAST_FREE_GB", 10**9)
+    assert doctor.check_compiler().ok is False
+    assert doctor.check_compiler().found == "no no-such-compiler"
+    assert doctor.check_assets().found == f"not in {tmp_path}"
+    assert doctor.check_disk().ok is False
+
+
+def test_doctor_survives_a_broken_check(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def broken(name: str) -> Never:
+        raise OSError("no metadata")
+
+    monkeypatch.setattr(doctor, "_installed", broken)
+    assert call("doctor") == 1
+    lines = capsys.readouterr().out.splitlines()
+    assert len(lines) == 10
+    assert lines[1].startswith("missing  packages  OSError: no metadata")
+    assert lines[1].endswith("→ run: rm -r .venv; make setup")
