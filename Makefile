@@ -1,21 +1,27 @@
 # Every command of Concordance; `make` lists them.
 
+ifeq ($(filter oneshell,$(.FEATURES)),)
+$(error Concordance needs GNU make 3.82 or newer, this is $(MAKE_VERSION): on macOS, brew install make and type gmake)
+endif
+
 # Options are variables given on the command line. Their text is data, which neither make nor a
 # shell may read: each is frozen as it was typed ($ stays $) and travels in the environment, where
 # stages/__main__.py takes it from. This stands first, before anything could expand them.
 override given := $(sort $(foreach v,$(.VARIABLES),$(if $(filter command,$(origin $v)),$v)))
 $(foreach v,$(given),$(eval override export $v := $$(value $v)))
-override export CONCORDANCE_GIVEN := $(given)
+# PYTHON and INDEX say where packages are, and are no options of the commands.
+override export CONCORDANCE_GIVEN := $(filter-out PYTHON INDEX,$(given))
 quick := $(if $(filter QUICK,$(given)),$(if $(filter-out 0 no,$(value QUICK)),--quick))
 
 override SHELL := /bin/bash
 override .SHELLFLAGS := -euo pipefail -c
-override PYTHON := .venv/bin/python
+override python := $(if $(filter PYTHON,$(given)),"$$PYTHON",.venv/bin/python)
+override index := $(if $(filter INDEX,$(given)),--index="$$INDEX")
 .ONESHELL:
 .DEFAULT_GOAL := help
 
 STAGES := discover explain layers evaluate compare concepts status verify clean sample-model doctor
-.PHONY: $(STAGES) setup test bench notebooks docs lint help no-options
+.PHONY: $(STAGES) setup setup-test test slow bench notebooks docs lint coverage help no-options
 
 discover: ## Find the concepts of DATASET= (default: the bundled sample) and make their atlas
 explain: ## Show the concepts in IMAGE=: those of RUN=, or K= of its own for MODEL=
@@ -30,56 +36,61 @@ sample-model: ## Train the network of the bundled sample anew
 doctor: ## Say whether this machine has what Concordance needs
 
 $(STAGES): setup
-	@exec $(PYTHON) -m stages $@
+	@exec $(python) -m stages $@
 
-setup: ## Make .venv with the locked packages; every other command does it first, once
-	@cmp -s requirements.lock .venv/installed.lock && exit
-	fail() { printf 'setup: %s\n' "$$*" >&2; exit 2; }
-	[ "$$(uname -sm)" = "Linux x86_64" ] || fail "the locked packages are for Linux x86_64 and" \
-	    "this is $$(uname -sm): use conda env create -f environment.yml and python -m stages.discover"
-	exec 9<requirements.lock && flock 9  # a second make waits here, and then has nothing to do
-	cmp -s requirements.lock .venv/installed.lock && exit
-	for python in python3.11 python3 none; do
-	  "$$python" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && break
-	done || fail "Concordance needs Python 3.11 or newer, and neither python3.11 nor python3 is:" \
-	    "install it (Debian: apt-get install python3 python3-venv) and run make setup again"
-	total=$$(grep -c == requirements.lock)
-	echo "setup: $$total packages into .venv with $$("$$python" --version) (once; it takes minutes)"
-	# From nothing: half of an interrupted installation can look whole to pip.
-	"$$python" -m venv --clear .venv >/dev/null || fail "$$python -m venv does not work:" \
-	    "install its venv module (Debian: apt-get install python3-venv) and run make setup again"
-	$(PYTHON) -m pip --no-input --disable-pip-version-check install --no-user --no-deps \
-	    --require-hashes --progress-bar off -r requirements.lock 2>&1 | tee .venv/setup.log |
-	  awk -v total="$$total" '/^ERROR/ {print "  " $$0}
-	    /^(Collecting|Processing) / && ++n % 25 == 0 {print "  " n " of " total " packages fetched"; fflush()}
-	    /^Installing/ {print "  installing"; fflush()}' ||
-	  fail "a package could not be installed (.venv/setup.log says more);" \
-	    "mend the cause and run make setup again"
-	cp requirements.lock .venv/installed.part && mv .venv/installed.part .venv/installed.lock
-	echo "setup: done"
+setup: ## Make .venv, once; INDEX=<url> takes torch from there, PYTHON= another environment
+	@$(call set_up,requirements.lock,)
 
-test: no-options setup ## Run the tests, all but the slow ones
-	@OMP_NUM_THREADS=1 $(PYTHON) -m pytest -m "not slow" -n auto --maxprocesses=8 --dist=loadfile
+setup-test:
+	@$(call set_up,requirements.lock requirements-test.lock,--test)
 
-bench: setup ## Run the benchmarks beside their peers; QUICK=1: smaller cases
+# Whatever Python there is makes the environment: it need have no package.
+define set_up
+if [ -n '$(filter PYTHON,$(given))' ]; then
+  exec "$$PYTHON" -m stages.setup --check="$$PYTHON"
+fi
+is_done=yes
+for file in $(1) pyproject.toml; do cmp -s "$$file" ".venv/installed-$$file" || is_done=; done
+[ -n "$$is_done" ] && [ -z '$(index)' ] && exit
+for found in python3.11 python3 none; do
+  "$$found" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && break
+done || {
+  echo "setup: Concordance needs Python 3.11 or newer, and neither python3.11 nor python3 is:" \
+    "install it (Debian: apt-get install python3 python3-venv) and run make setup again" >&2
+  exit 2
+}
+exec "$$found" -m stages.setup $(2) $(index)
+endef
+
+test: no-options setup-test ## Run the tests, all but the slow ones
+	@OMP_NUM_THREADS=1 $(python) -m pytest -m "not slow" -n auto --maxprocesses=8 --dist=loadfile
+
+slow: no-options setup-test ## Run the slow tests, alone and on all cores
+	@OMP_NUM_THREADS=$$(nproc) $(python) -m pytest -m slow
+
+coverage: no-options setup-test ## Run the tests and list the lines of the library none of them runs
+	@OMP_NUM_THREADS=1 $(python) -m pytest -m "not slow" -n auto --maxprocesses=8 --dist=loadfile \
+	  --cov=pipeline --cov-report=term-missing:skip-covered
+
+bench: setup-test ## Run the benchmarks beside their peers; QUICK=1: smaller cases
 	@failed=0
 	for name in extract factorize concepts atlas scale; do
-	  $(PYTHON) -m benchmarks.$$name $(quick) || failed=1
+	  $(python) -m benchmarks.$$name $(quick) || failed=1
 	done
 	exit $$failed
 
-notebooks: no-options setup ## Run the notebooks and keep what they show
+notebooks: no-options setup-test ## Run the notebooks and keep what they show
 	@for notebook in notebooks/*.ipynb; do
-	  PYTHONPATH="$$PWD" .venv/bin/jupyter-execute --inplace "$$notebook"
+	  $(python) -m jupyter execute --inplace "$$notebook"
 	done
 
 docs: no-options setup ## Write the tables of commands and options in README.md anew
-	@exec $(PYTHON) -m stages.docs
+	@exec $(python) -m stages.docs
 
-lint: no-options setup ## Check style, formatting and types
-	@$(PYTHON) -m ruff check .
-	$(PYTHON) -m ruff format --check .
-	$(PYTHON) -m mypy
+lint: no-options setup-test ## Check style, formatting and types
+	@$(python) -m ruff check .
+	$(python) -m ruff format --check .
+	$(python) -m mypy
 
 no-options:
 	@[ -z "$$CONCORDANCE_GIVEN" ] || {

@@ -11,8 +11,9 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[2]
 
 COMMANDS = {
-    "setup", "discover", "test", "layers", "explain", "evaluate", "compare", "concepts", "status",
-    "verify", "clean", "sample-model", "bench", "notebooks", "docs", "lint", "doctor", "help",
+    "setup", "discover", "test", "slow", "coverage", "layers", "explain", "evaluate", "compare",
+    "concepts", "status", "verify", "clean", "sample-model", "bench", "notebooks", "docs", "lint",
+    "doctor", "help",
 }  # fmt: skip
 
 
@@ -40,9 +41,10 @@ def make(
 def lay_out(folder: Path) -> Path:
     """Make a checkout whose environment is this one, and set up."""
     shutil.copy(ROOT / "Makefile", folder)
-    shutil.copy(ROOT / "requirements.lock", folder)
     (folder / ".venv" / "bin").mkdir(parents=True)
-    shutil.copy(ROOT / "requirements.lock", folder / ".venv" / "installed.lock")
+    for name in ("requirements.lock", "requirements-test.lock", "pyproject.toml"):
+        shutil.copy(ROOT / name, folder)
+        shutil.copy(ROOT / name, folder / ".venv" / f"installed-{name}")
     python = folder / ".venv" / "bin" / "python"
     python.write_text(f'#!/bin/sh\nexec "{sys.executable}" "$@"\n', encoding="utf-8")
     python.chmod(0o755)

@@ -99,9 +99,9 @@ def test_environment_gives_no_options(echo: Path) -> None:
 
 
 def test_names_that_mean_something_to_make_or_shell(echo: Path) -> None:
-    result = make(echo, "discover", "SHELL=/bin/false", "PYTHON=false", "A-B=1")
+    result = make(echo, "discover", "SHELL=/bin/false", "MAKE=false", "A-B=1")
     names = [option.partition("=")[0] for option in given_options(result)]
-    assert names == ["--a-b", "--python", "--shell"]
+    assert names == ["--a-b", "--make", "--shell"]
 
 
 def test_recipes_are_not_echoed(echo: Path) -> None:

@@ -156,7 +156,9 @@ def test_only_files_writes() -> None:
     wrong = [
         f"{name}:{line} writes past pipeline.system.files"
         for name, tree in SOURCES.items()
-        if name != "pipeline.system.files" and not name.startswith("benchmarks")
+        # Setting up comes before the library is there.
+        if name not in ("pipeline.system.files", "stages.setup")
+        and not name.startswith("benchmarks")
         for line in writes(tree)
     ]
     assert not wrong

@@ -17,11 +17,13 @@ from pipeline.system import doctor
 from stages import docs
 from tests.calling import call
 from tests.project.checkouts import COMMANDS, ROOT
+from tests.project.test_imports import imports_of
+from tests.sources import SOURCES
 
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 MAKEFILE = (ROOT / "Makefile").read_text(encoding="utf-8")
 LOCK = (ROOT / "requirements.lock").read_text(encoding="utf-8")
-LOCKED = dict(line.split()[0].split("==") for line in LOCK.splitlines() if "==" in line)
+TEST_LOCK = (ROOT / "requirements-test.lock").read_text(encoding="utf-8")
 
 CONDA_NAMES = {
     "torch": "pytorch",
@@ -33,26 +35,61 @@ CONDA_NAMES = {
 """Names on conda-forge, where they are other names than pip's."""
 
 
+def versions(lock: str) -> dict[str, str]:
+    """Return the locked version of each package."""
+    return dict(line.split()[0].split("==") for line in lock.splitlines() if "==" in line)
+
+
 def requirements() -> list[Requirement]:
-    """Return what pyproject.toml asks for, for running and for testing."""
+    """Return what pyproject.toml asks for: for running, on clusters, in notebooks, for testing."""
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
-    return [
-        Requirement(text)
-        for text in project["dependencies"] + project["optional-dependencies"]["test"]
-    ]
+    extras = project["optional-dependencies"]
+    texts = [*project["dependencies"], *extras["cluster"], *extras["notebook"], *extras["test"]]
+    return [Requirement(text) for text in texts]
 
 
 def test_conda_environment_equals_pyproject() -> None:
     environment = yaml.safe_load((ROOT / "environment.yml").read_text(encoding="utf-8"))
     wanted = {f"{CONDA_NAMES.get(each.name, each.name)}{each.specifier}" for each in requirements()}
-    assert set(environment["dependencies"]) == wanted | {"python>=3.11"}
+    *packages, ours = environment["dependencies"]
+    assert set(packages) == wanted | {"python>=3.11", "pip"}
+    assert ours == {"pip": ["-e ."]}
     assert environment["channels"] == ["conda-forge", "nodefaults"]
 
 
 def test_locked_versions_satisfy_pyproject() -> None:
+    locked = versions(TEST_LOCK)
     for each in requirements():
-        assert each.name in LOCKED, f"{each.name} is not locked; README.md says how"
-        assert each.specifier.contains(LOCKED[each.name]), f"{each} against {LOCKED[each.name]}"
+        assert each.name in locked, f"{each.name} is not locked; README.md says how"
+        assert each.specifier.contains(locked[each.name]), f"{each} against {locked[each.name]}"
+
+
+def test_the_lock_of_the_tests_adds_to_the_other() -> None:
+    base, tests = versions(LOCK), versions(TEST_LOCK)
+    assert base.items() < tests.items()
+    assert not base.keys() & {"pytest", "mypy", "ruff", "hypothesis", "grad-cam", "ipykernel"}
+
+
+def test_every_dependency_is_imported_somewhere() -> None:
+    """What nothing imports is nobody's dependency; extras hold what few need."""
+    names = {"scikit-learn": "sklearn", "scikit-image": "skimage", "pillow": "PIL"}
+    modules = {**names, "fonttools": "fontTools"}
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    imported = {
+        each.split(".")[0]
+        for name, tree in SOURCES.items()
+        if name.startswith("pipeline.")
+        for each in imports_of(name, tree)
+    }
+    wanted = [Requirement(text).name for text in project["dependencies"]]
+    assert [name for name in wanted if modules.get(name, name) not in imported] == []
+
+
+def test_every_folder_of_the_library_is_packaged() -> None:
+    tool = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["tool"]
+    folders = {path.parent.relative_to(ROOT) for path in (ROOT / "pipeline").rglob("__init__.py")}
+    names = {".".join(("concordance", *folder.parts[1:])) for folder in folders}
+    assert set(tool["setuptools"]["packages"]) == names
 
 
 def test_lock_holds_versions_and_hashes_only() -> None:
@@ -60,7 +97,7 @@ def test_lock_holds_versions_and_hashes_only() -> None:
     digest = re.compile(r"    --hash=sha256:[0-9a-f]{64}( \\)?")
     other = [
         line
-        for line in LOCK.splitlines()
+        for line in (LOCK + TEST_LOCK).splitlines()
         if line and not line.startswith("#") and not package.fullmatch(line)
         and not digest.fullmatch(line)
     ]  # fmt: skip
