@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from statistics import median
+from typing import Any
 
 import numpy as np
 import torch
@@ -162,7 +163,7 @@ def contenders(own_packages: Path | None, device: str = "cpu") -> list[Contender
 
 
 def _ours(device: str, case: Case, k: int, seed: int, budget: int) -> Timed:
-    options = {"random_state": seed, "max_iter": budget, "device": device}
+    options: dict[str, Any] = {"random_state": seed, "max_iter": budget, "device": device}
     return _fitted(nmf.NMF(n_components=k, **options), case.V)
 
 

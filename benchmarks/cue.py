@@ -80,7 +80,10 @@ def find_cue(folder: Path, weights: Path, k: str = K, n_images: int = N_IMAGES) 
 
 def _judge(run: Run) -> CueFound:
     concepts, images = run.table("concepts"), run.table("images")
-    marks = {int(row.image_id): _mark(str(row.path)) for row in images.itertuples()}
+    marks = {
+        int(image_id): _mark(str(path))
+        for image_id, path in images[["image_id", "path"]].itertuples(index=False)
+    }
     overlaps = _overlaps(run, marks)
     found = int(overlaps.argmax())
     order = run.meaning.importance(CLASS_ID, n_images=len(images)).concepts

@@ -35,14 +35,13 @@ from benchmarks.harness import (
     show,
 )
 from benchmarks.plain import Images, dump
-from benchmarks.whole import discover_over_extract, memory_of_stages, repeat_images
+from benchmarks.whole import STAGE_NAMES, discover_over_extract, memory_of_stages, repeat_images
 from pipeline.config import make_config
 from pipeline.images import decode, fit_to_square
 from pipeline.jobs import extract as job
 from pipeline.models import cut, load_network
 from pipeline.models.runtime import Runner, compile_cut
 from pipeline.runs.prepare import prepare
-from pipeline.runs.workspace import STAGES
 from pipeline.system import files
 from pipeline.system.lanes import in_order, lanes
 
@@ -294,7 +293,7 @@ def _show_peaks(side: int = 2_048) -> None:
     rates = {}
     for dtype in (torch.float32, torch.bfloat16):
         matrix = torch.ones(side, side, dtype=dtype)
-        took = min(seconds(lambda matrix=matrix: matrix @ matrix) for _ in range(4))
+        took = min(seconds(partial(torch.matmul, matrix, matrix)) for _ in range(4))
         rates[str(dtype).removeprefix("torch.")] = 2 * side**3 / took / 1e9
     rows = [[name, rate, rate / rates["float32"]] for name, rate in rates.items()]
     show("matrix products", ["type", "GFLOP/s", "over float32"], rows)
@@ -315,7 +314,7 @@ def _measure_whole_jobs(
         limited = options | {"model": "resnet50", "limit": str(N_DISCOVERED)}
         report.measured("extract.discover_over_extract", discover_over_extract(limited, folder))
     if "memory" in asked:
-        stages = ["extract"] if quick else STAGES
+        stages = ("extract",) if quick else STAGE_NAMES
         repeats = 1 if quick else 3
         peak, growth = memory_of_stages(largest, size.memory, folder, stages, repeats)
         report.measured("extract.peak_memory_gb", peak)

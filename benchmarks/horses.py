@@ -31,13 +31,13 @@ from pipeline.runs.workspace import Workspace
 def score_horses(report: Report, workspace: Workspace, source: Path) -> dict[str, float]:
     """Score object masks beside the peers and the controls of the refinement."""
     frame = workspace.listing.frame
-    held = [row for row in frame.itertuples() if _is_reported(Path(row.path).stem)]
-    image_ids = [int(row.image_id) for row in held]
+    stems = {
+        int(image_id): Path(path).stem
+        for image_id, path in frame[["image_id", "path"]].itertuples(index=False)
+    }
+    image_ids = [image_id for image_id, stem in stems.items() if _is_reported(stem)]
     maps = ImageData(workspace)
-    truths = [
-        true_mask(maps, i, source / "masks" / f"{Path(row.path).stem}.png")
-        for i, row in zip(image_ids, held, strict=True)
-    ]
+    truths = [true_mask(maps, i, source / "masks" / f"{stems[i]}.png") for i in image_ids]
 
     def mean_j(mask_of: Callable[[int], Mask]) -> float:
         return float(np.mean([iou(mask_of(i), t) for i, t in zip(image_ids, truths, strict=True)]))
@@ -73,7 +73,7 @@ def score_horses(report: Report, workspace: Workspace, source: Path) -> dict[str
     peers = _peers(workspace, image_ids, truths)
     rows = [[name, value, None] for name, value in ours.items()]
     rows += [[name, value, "oracle"] for name, value in peers.items()]
-    show(f"horses, {len(held)} held-out images, J", ["way", "J", "choice of concept"], rows)
+    show(f"horses, {len(image_ids)} held-out images, J", ["way", "J", "choice of concept"], rows)
     controls = [value for name, value in ours.items() if name.startswith("control: refined")]
     report.measured("concepts.horses.j", ours["ours"])
     report.measured("concepts.refinement_control_gap", ours["ours"] - max(controls))
@@ -169,7 +169,8 @@ def _relearned(workspace: Workspace, start: Maps) -> Callable[[int], Maps]:
         raised = upsample(
             strength, grid, Affine(*entry["affine"].tolist()), size_of(maps, image_id), shape
         )[0]
-        return (raised - np.float32(fine.threshold)) / np.float32(fine.spread)
+        found: Maps = (raised - np.float32(fine.threshold)) / np.float32(fine.spread)
+        return found
 
     return evidence
 

@@ -39,7 +39,8 @@ def gaussian(shape: tuple[int, int]) -> Maps:
     """A centred Gaussian as evidence: 0 at half its maximum, in its standard deviations."""
     axes = [((np.arange(n) + 0.5) / n - 0.5) / SIGMA for n in shape]
     bump = np.exp(-(axes[0][:, None] ** 2 + axes[1] ** 2) / 2)
-    return ((bump - 0.5) / bump.std()).astype(np.float32)
+    evidence: Maps = ((bump - 0.5) / bump.std()).astype(np.float32)
+    return evidence
 
 
 def read_maps(

@@ -15,7 +15,8 @@ Maps = NDArray[np.float32]
 def per_image(H: Maps) -> Maps:
     """Scale each map of each image to [0, 1], as pytorch-grad-cam does before argmax."""
     low = H.min(axis=(1, 2), keepdims=True)
-    return (H - low) / (1e-7 + (H - low).max(axis=(1, 2), keepdims=True))
+    scaled: Maps = (H - low) / (1e-7 + (H - low).max(axis=(1, 2), keepdims=True))
+    return scaled
 
 
 def kmeans(V: Maps, k: int, seed: int = 0) -> Maps:
@@ -23,7 +24,8 @@ def kmeans(V: Maps, k: int, seed: int = 0) -> Maps:
     flat = V.reshape(-1, V.shape[-1])
     found = MiniBatchKMeans(k, random_state=seed, batch_size=4096, n_init=3).fit(flat)
     labels = found.predict(flat)
-    return (labels[:, None] == np.arange(k)).astype(np.float32).reshape(*V.shape[:3], k)
+    flags: Maps = (labels[:, None] == np.arange(k)).astype(np.float32)
+    return flags.reshape(*V.shape[:3], k)
 
 
 def singular(V: Maps, rank: int) -> Maps:

@@ -40,11 +40,11 @@ def score_cars(report: Report, workspace: Workspace, source: Path) -> None:
     bank = workspace.bank
     maps = ImageData(workspace)
     truth: dict[int, NDArray[np.int64]] = {}
-    for row in workspace.listing.frame.itertuples():
-        with Image.open(source / "parts" / f"{Path(row.path).stem}.png") as picture:
+    for image_id, path in workspace.listing.frame[["image_id", "path"]].itertuples(index=False):
+        with Image.open(source / "parts" / f"{Path(path).stem}.png") as picture:
             labels = lut[np.asarray(picture)]
         at = [((np.arange(PART_SIDE) + 0.5) * n / PART_SIDE).astype(int) for n in labels.shape]
-        truth[int(row.image_id)] = labels[at[0][:, None], at[1]]
+        truth[int(image_id)] = labels[at[0][:, None], at[1]]
 
     def divided(parts: Maps) -> dict[str, float]:
         pairs = []
@@ -79,8 +79,8 @@ def score_sample(report: Report, workspace: Workspace) -> dict[str, float]:
     found: dict[str, list[float]] = {}
     concepts, simple, parts = [], [], []
     divisions: dict[str, list[tuple[Labels, Labels]]] = {}
-    for row in workspace.listing.frame.itertuples():
-        image_id, name = int(row.image_id), Path(row.path).with_suffix(".png")
+    for image_id, path in workspace.listing.frame[["image_id", "path"]].itertuples(index=False):
+        name = Path(path).with_suffix(".png")
         truth = true_mask(maps, image_id, root / "objects" / name)
         for way, mask in {
             "ours": maps.object_mask(image_id),

@@ -13,8 +13,12 @@ from benchmarks.harness import Watched, show, watch
 from pipeline.config import make_config
 from pipeline.images import list_dataset
 from pipeline.runs.prepare import prepare
-from pipeline.runs.workspace import STAGES, Workspace
+from pipeline.runs.stages import STAGES
+from pipeline.runs.workspace import Workspace
 from pipeline.system import files
+
+STAGE_NAMES = tuple(stage.name for stage in STAGES)
+"""In the order in which they work."""
 
 REST = "start-up and summary"
 """What a job does beside its stages."""
@@ -41,9 +45,10 @@ def repeat_images(source: Path, target: Path, n: int) -> Path:
         `target`.
     """
     dataset = list_dataset(source)
+    root = Path(dataset.source.where)
     for index in range(n):
-        original = dataset.source.root / dataset.images[index % len(dataset.images)].path
-        folder = target / original.relative_to(dataset.source.root).parent
+        original = root / dataset.images[index % len(dataset.images)].path
+        folder = target / original.relative_to(root).parent
         folder.mkdir(parents=True, exist_ok=True)
         (folder / f"{index:06d}_{original.name}").symlink_to(original)
     return target
@@ -53,7 +58,7 @@ def memory_of_stages(
     options: Mapping[str, str],
     sizes: tuple[int, int],
     folder: Path,
-    stages: Sequence[str] = STAGES,
+    stages: Sequence[str] = STAGE_NAMES,
     repeats: int = 3,
 ) -> tuple[float, float]:
     """Carry out stages on a small and a large dataset and watch the memory of each.
@@ -127,7 +132,7 @@ def discover(options: Mapping[str, str], run: Path) -> dict[str, float]:
     arguments = _arguments(dict(options) | {"run": str(run)})
     whole = watch(["-m", "stages.discover", *arguments], memory=False)
     stages = _record(run)["stages"]
-    times = {name: float(stages[name]["seconds"]) for name in STAGES}
+    times = {name: float(stages[name]["seconds"]) for name in STAGE_NAMES}
     return times | {REST: whole.seconds - sum(times.values())}
 
 

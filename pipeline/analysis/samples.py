@@ -113,6 +113,8 @@ class RunSamples:
     """A run's images and positions, for measuring what its concepts mean."""
 
     workspace: Workspace
+    tick: Callable[[int], object] = lambda n: None
+    """Told of so many images more that were read."""
 
     @cached_property
     def positions(self) -> torch.Tensor:
@@ -156,6 +158,7 @@ class RunSamples:
             for start in range(0, len(rows), AT_ONCE):
                 chosen = rows[start : start + AT_ONCE]
                 prefix = arrays.get("prefix")
+                self.tick(len(chosen))
                 yield Images(
                     arrays["image_id"][chosen],
                     torch.from_numpy(arrays["V"][chosen]).float(),

@@ -25,6 +25,7 @@ from .. import plugins
 from ..pictures.colours import as_hex, concept_colours
 from ..system import files
 from ..system.lanes import in_order, lanes
+from ..system.progress import bar
 from . import formats, sheets
 from .catalogue import Catalogue, catalogue
 from .data import AtlasData
@@ -68,14 +69,18 @@ def build_atlas(
     """
     files.check_writable(folder)
     book = catalogue(data, n_examples, seed)
-    made = _write_images(book, folder / "media")
+    with bar("atlas", len(book.images), "images") as shown:
+        made = _write_images(book, folder / "media", shown.update)
     tasks = [
         *_static(folder),
         *_pictures(book, _cells(book, made), folder),
         *_pages(book, made, folder),
     ]
-    with lanes() as pool:
-        written = set(in_order(pool, _run, tasks))
+    written = set()
+    with bar("atlas", len(tasks), "files") as shown, lanes() as pool:
+        for path in in_order(pool, _run, tasks):
+            written.add(path)
+            shown.update()
     for image_id, each in made.items():
         names = {f"{image_id}.jpg", each.small, f"{image_id}.js"}
         written |= {folder / "media" / name for name in names}
@@ -94,7 +99,9 @@ def _run(task: Task) -> Path:
     return path
 
 
-def _write_images(book: Catalogue, media: Path) -> dict[int, ImageFiles]:
+def _write_images(
+    book: Catalogue, media: Path, tick: Callable[[int], object]
+) -> dict[int, ImageFiles]:
     """Write what pages show of images, those together that lie together."""
     jobs, data = {job.image_id: job for job in book.jobs()}, book.data
     order = list(data.reading_order(list(jobs)))
@@ -107,7 +114,10 @@ def _write_images(book: Catalogue, media: Path) -> dict[int, ImageFiles]:
 
     parts = [order[at : at + at_once] for at in range(0, len(order), at_once)]
     with lanes() as pool:
-        made = [each for part in in_order(pool, write, parts) for each in part]
+        made = []
+        for part in in_order(pool, write, parts):
+            made += part
+            tick(len(part))
     return dict(zip(order, made, strict=True))
 
 

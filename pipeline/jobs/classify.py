@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -24,7 +26,7 @@ from ..classify import (
 )
 from ..runs.workspace import Workspace
 from ..store import Classification, write_classification
-from ..system.progress import say
+from ..system.progress import bar, say
 
 N_IMAGES = {"pool_linear": 256, "linear_relu_pool": 128, "general": 64}
 """Images on which fidelity and effects are measured, by kind of head, held-out ones where there
@@ -42,19 +44,35 @@ def classify(workspace: Workspace) -> dict[str, int | float]:
     dict
         Counts: concepts, significant.
     """
-    bank, cut = workspace.bank, workspace.cut
     sample = RunSamples(workspace)
+    measured = sample.image_ids(N_IMAGES[workspace.cut.head_kind], sample.split)
+    total = len(sample.image_ids(N_USUAL)) + len(measured)
+    with bar("classify", total, "images") as shown:
+        found = _classify(replace(sample, tick=shown.update), shown.set_postfix_str)
+        write_classification(workspace.classes_path, found)
+        shown.set_postfix_str("objects")
+        fit_objects(workspace)
+    n_significant, k = int(found.significant.sum()), workspace.bank.k
+    say(f"classify   {n_significant} of {k} concepts have a class better than chance")
+    return {"concepts": k, "significant": n_significant}
+
+
+def _classify(sample: RunSamples, tell: Callable[[str], object]) -> Classification:
+    """Score, test and ablate every concept."""
+    bank, cut = sample.workspace.bank, sample.workspace.cut
     prefix = None if bank.prefix is None else torch.from_numpy(bank.prefix)
 
     def score(vectors: torch.Tensor) -> torch.Tensor:
         return score_vectors(cut, bank.transform.decode(vectors), prefix)
 
+    tell("labels against chance")
     real = bank.transform.forward(sample.positions)
     context, direction = torch.from_numpy(bank.context.T), torch.from_numpy(bank.W.T)
     present = nmf.encode(real, direction.T) >= torch.from_numpy(bank.thresholds)
     null = Null.of(score, real, sample.owners)
     tested = null.test(context, present)
-    found = Classification(
+    tell("effects")
+    return Classification(
         context=score(context).numpy(),
         direction=score(direction).numpy(),
         nothing=score(torch.zeros(1, real.shape[1])).numpy()[0],
@@ -65,11 +83,6 @@ def classify(workspace: Workspace) -> dict[str, int | float]:
         **{f"usual_{name}": value for name, value in vars(_usual(sample)).items()},
         **_measure(sample),
     )
-    write_classification(workspace.classes_path, found)
-    fit_objects(workspace)
-    n_significant = int(found.significant.sum())
-    say(f"classify   {n_significant} of {bank.k} concepts have a class better than chance")
-    return {"concepts": bank.k, "significant": n_significant}
 
 
 def _measure(sample: RunSamples) -> dict[str, Any]:

@@ -70,8 +70,10 @@ def extract(workspace: Workspace, shards: list[int] | None = None) -> dict[str, 
     n_done = n_images - sum(len(workspace.listing.shard(index)) for index in missing)
     rejected = len(list_rejected(workspace))
     _check_rejects(workspace, rejected)
+    # First, for the time left of the extraction would count it in.
+    runner = choose_runner(workspace) if missing else None
     with bar("extract", n_images, "images", n_done) as shown:
-        for counts in _run_shards(workspace, missing, shown.update):
+        for counts in _run_shards(workspace, runner, missing, shown.update):
             rejected += counts["rejected"]
             _check_rejects(workspace, rejected)
     rejected = len(list_rejected(workspace))
@@ -119,9 +121,19 @@ def choose_runner(workspace: Workspace) -> Runner:
 
 
 def _compile(workspace: Workspace, decided: ForwardPass | None) -> Runner:
+    if decided is not None:
+        return _choose_way(workspace, decided, lambda n: None)
+    with bar("precision", None, "images tried", leave=False) as shown:
+        runner = _choose_way(workspace, None, shown.update)
+    say(f"extract    {runner.how}")
+    note_runner(workspace, runner)
+    return runner
+
+
+def _choose_way(workspace: Workspace, decided: ForwardPass | None, tick: Tick) -> Runner:
     config = workspace.config
     device = workspace.device
-    runner = compile_cut(
+    return compile_cut(
         workspace.cut,
         device=device,
         precision=config.precision if decided is None else decided.precision,
@@ -129,11 +141,8 @@ def _compile(workspace: Workspace, decided: ForwardPass | None) -> Runner:
         batch_size=BATCH if device == "cpu" else BATCH_CUDA,
         probe_images=None if decided or config.precision != "auto" else _probes(workspace),
         n_images=len(workspace.listing.frame),
+        tick=tick,
     )
-    if decided is None:
-        say(f"extract    {runner.how}")
-        note_runner(workspace, runner)
-    return runner
 
 
 def note_runner(workspace: Workspace, runner: Runner) -> None:
@@ -153,10 +162,11 @@ def _probes(workspace: Workspace) -> torch.Tensor | None:
     return torch.stack(pixels) if pixels else None
 
 
-def _run_shards(workspace: Workspace, shards: list[int], tick: Tick) -> Iterator[dict[str, int]]:
-    if not shards:
+def _run_shards(
+    workspace: Workspace, runner: Runner | None, shards: list[int], tick: Tick
+) -> Iterator[dict[str, int]]:
+    if runner is None:
         return
-    runner = choose_runner(workspace)
     if is_distributed(workspace.config):
         for counts in over_shards(extract_shard, workspace.folder, shards, workspace.config):
             tick(counts["images"] + counts["rejected"])

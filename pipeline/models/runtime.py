@@ -127,6 +127,7 @@ def compile_cut(
     batch_size: int = 32,
     probe_images: torch.Tensor | None = None,
     n_images: int = 0,
+    tick: Callable[[int], object] = lambda n: None,
 ) -> Runner:
     """Choose how to run a network on a dataset, and prepare it.
 
@@ -147,6 +148,8 @@ def compile_cut(
         Images of the dataset to judge by; without them ``auto`` is float32.
     n_images : int
         Images the job will run, on which it depends what pays.
+    tick : callable
+        Told of so many probe images more that were run.
 
     Returns
     -------
@@ -172,16 +175,22 @@ def compile_cut(
         return _because(exact, "there are too few images to check anything faster against it")
     # A tenth of the job at most is spent on the choice: of few images two wrong are no evidence.
     probe = probe_images[: max(MIN_PROBE, n_images // 10)]
-    return _choose(exact, compiled, probe, n_images)
+    return _choose(exact, compiled, probe, n_images, tick)
 
 
-def _choose(exact: Runner, compiled: bool | None, probe: torch.Tensor, n_images: int) -> Runner:
+def _choose(
+    exact: Runner,
+    compiled: bool | None,
+    probe: torch.Tensor,
+    n_images: int,
+    tick: Callable[[int], object],
+) -> Runner:
     """Take what is faster than exact and agrees with it, compiled if that pays and still agrees."""
-    expected, slow = attempt(exact, probe)
+    expected, slow = attempt(exact, probe, tick)
     faults = ""
     for precision in FASTER:
         faster = _rearrange(exact, precision)
-        found, fast = attempt(faster, probe)
+        found, fast = attempt(faster, probe, tick)
         agreement = agreement_of(found, expected)
         if not agreement.enough:
             faults += f"; in {faster.how} {agreement}"
@@ -191,7 +200,7 @@ def _choose(exact: Runner, compiled: bool | None, probe: torch.Tensor, n_images:
             reason = f"{fast / slow:.1f} times as fast as exact, and {agreement}{faults}"
             faster = _because(faster, reason)
             chosen = _compile_where_it_pays(faster, compiled, probe, n_images)
-            agreement = agreement_of(attempt(chosen, probe)[0], expected)
+            agreement = agreement_of(attempt(chosen, probe, tick)[0], expected)
             return chosen if agreement.enough else _because(faster, f"compiled {agreement}")
     return replace(exact, how=exact.how + faults)
 

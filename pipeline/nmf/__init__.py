@@ -20,6 +20,7 @@ from .solve import H_TOL, Encoder, encode
 from .splits import bi_cv_error, channel_folds, halves, shuffle_channels
 from .stats import Stats, accumulate, context_vectors, energies, gauge, relative_error, rows_at_once
 from .transforms import Transform, choose_transform
+from .work import Work
 
 if TYPE_CHECKING:
     from .estimator import NMF
@@ -38,6 +39,7 @@ __all__ = [
     "Start",
     "Stats",
     "Transform",
+    "Work",
     "accumulate",
     "bi_cv_error",
     "block_stats",

@@ -34,6 +34,7 @@ from .sampling import Start, fit_samples
 from .solve import Encoder
 from .splits import Images, Split, bi_cv_error, channel_folds, halves, shuffle_channels
 from .stats import relative_error
+from .work import Tally, Work
 
 TOL = 3e-5  # of the relative error a step: a tenth of the differences between neighbouring k
 TRIALS = 2  # starts of a fit: four take longer and find hardly more
@@ -105,7 +106,7 @@ def choose_k(
     *,
     seed: int = 0,
     n_replicates: int = 3,
-    progress: Callable[[int, int], None] | None = None,
+    progress: Callable[[Work], None] | None = None,
 ) -> KChoice:
     """Choose the number of concepts.
 
@@ -125,7 +126,7 @@ def choose_k(
     n_replicates : int
         Fits on all of the sample, and splits into halves, for each candidate.
     progress : callable, optional
-        Called with (candidates done, candidates).
+        Told of every step of every fit, from the threads that fit: see `Work`.
 
     Returns
     -------
@@ -143,24 +144,25 @@ def choose_k(
     flush_denormals()
     check(V, "the sample to choose K on")
     splits = [halves(image_of_position, seed + r) for r in range(n_replicates)]
+    work = Tally(ks, len(splits), sum(each is not None for each in splits), progress)
     floors = svd_errors(gram([V]), ks)
     rows: list[Row] = []
     replicates: dict[int, list[Tensor]] = {}
     pairs: dict[int, list[Tensor]] = {}
-    for done, (k, floor) in enumerate(zip(ks, floors, strict=True)):
-        whole, apart = _fit_all(V, splits, k, seed)
+    for k, floor in zip(ks, floors, strict=True):
+        whole, apart = _fit_all(V, splits, k, seed, work)
         replicates[k] = [fit.W for fit in sorted(whole, key=lambda fit: fit.error)]
         pairs[k] = [torch.stack([fit.W for fit in pair]) for pair in apart if pair is not None]
         found = _judged(V, splits, apart, k, seed)
         again = _seed_stability([fit.W for fit in whole])
         for row, fit, cosine in zip(found, whole, again, strict=True):
             rows.append(row | {"error": fit.error, "seed_stability": cosine, "svd_error": floor})
-        if progress is not None:
-            progress(done + 1, len(ks))
     shuffled = shuffle_channels(V, seed)
     control: list[Row] = []
-    for k in near_best(rows):
-        chance = _fit_halves(shuffled, splits[:1], k, seed)
+    near = near_best(rows)
+    work.add_control(near)
+    for k in near:
+        chance = _fit_halves(shuffled, splits[:1], k, seed, work)
         control += _judged(shuffled, splits[:1], chance, k, seed)
     k, flagged = decide(rows, control)
     rows = [row | {"chosen": row["k"] == k} for row in rows]
@@ -253,21 +255,27 @@ Halves = list[tuple[Fit, ...] | None]
 
 
 def _fit_all(
-    V: Tensor, splits: Sequence[Split | None], k: int, seed: int
+    V: Tensor, splits: Sequence[Split | None], k: int, seed: int, work: Tally
 ) -> tuple[list[Fit], Halves]:
     """Fit all images, a replicate a split, and the disjoint halves of each split."""
     starts = [Start(k, seed + r, trials=TRIALS) for r in range(len(splits))]
-    works: list[Callable[[], list[Fit]]] = [lambda: fit_samples(V, starts, tol=TOL)]
-    works += [partial(_fit_half, V, half, start) for half, start in _halves_of(splits, starts)]
-    whole, *apart = each_alone(lambda work: work(), works)
+    fits: list[Callable[[], list[Fit]]] = [partial(_fit_counted, V, starts, work)]
+    fits += [
+        partial(_fit_counted, V[half], [start], work, 0.5)
+        for half, start in _halves_of(splits, starts)
+    ]
+    whole, *apart = each_alone(lambda fit: fit(), fits)
     return whole, _paired(splits, apart)
 
 
-def _fit_halves(V: Tensor, splits: Sequence[Split | None], k: int, seed: int) -> Halves:
+def _fit_halves(
+    V: Tensor, splits: Sequence[Split | None], k: int, seed: int, work: Tally
+) -> Halves:
     """Fit the disjoint halves of the images, of each split."""
     starts = [Start(k, seed + r, trials=TRIALS) for r in range(len(splits))]
     jobs = _halves_of(splits, starts)
-    return _paired(splits, each_alone(lambda job: _fit_half(V, *job), jobs))
+    fits = each_alone(lambda job: _fit_counted(V[job[0]], [job[1]], work, 0.5), jobs)
+    return _paired(splits, fits)
 
 
 def _halves_of(
@@ -277,8 +285,16 @@ def _halves_of(
     return [(half, start) for split, start in pairs if split is not None for half in split]
 
 
-def _fit_half(V: Tensor, half: Tensor, start: Start) -> list[Fit]:
-    return fit_samples(V[half], [start], tol=TOL)
+def _fit_counted(V: Tensor, starts: Sequence[Start], work: Tally, share: float = 1.0) -> list[Fit]:
+    """Fit, telling of every step; `share` is that of the positions."""
+    k = starts[0].k
+
+    def step(phase: str, number: int, error: float) -> None:
+        work.tell(f"{k} concepts, {phase} step {number}")
+
+    fits = fit_samples(V, starts, tol=TOL, progress=step)
+    work.finish(k * share * len(starts))
+    return fits
 
 
 def _paired(splits: Sequence[Split | None], fits: Sequence[list[Fit]]) -> Halves:

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from ..errors import UserError, suggest
-from ..system.threads import all_threads
+from ..system.threads import all_threads, check_stop
 
 Init = Literal["positions", "nndsvd", "random"]
 CANDIDATES = 8  # for each concept; more gain nothing
@@ -116,6 +116,7 @@ def _positions(sample: Tensor, at: Tensor) -> tuple[Tensor, Tensor]:
     found = torch.zeros(n_starts, k, dtype=torch.bool, device=sample.device)
     each = torch.arange(n_starts, device=sample.device)
     for j in range(k):
+        check_stop()
         leftover = torch.where(leftover > floor, leftover, 0.0)
         cumulated = leftover.double().cumsum(1)
         total = cumulated[:, -1:]
@@ -142,6 +143,7 @@ def _nndsvd(sample: Tensor, k: int) -> Tensor:
     scores = sample @ U
     columns = []
     for j in range(rank):
+        check_stop()
         u, s = U[:, j], scores[:, j]
         plus = u.clamp(min=0), s.clamp(min=0)
         minus = (-u).clamp(min=0), (-s).clamp(min=0)

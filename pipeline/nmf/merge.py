@@ -15,6 +15,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from ..system.threads import check_stop
 from .stats import Stats
 
 Array = NDArray[np.float64]
@@ -44,6 +45,7 @@ def merge(W: Tensor, stats: Stats, k: int) -> Tensor:
     S, G = (concepts.T @ concepts).numpy(), stats.HHt.numpy().copy()
     Wt = concepts.numpy().T.copy()
     while (n := len(S)) > k:
+        check_stop()
         a, b = divmod(int(_losses(S, G).argmin()), n)
         two = [a, b]
         s, g = S[np.ix_(two, two)], G[np.ix_(two, two)]

@@ -23,7 +23,7 @@ from torch import Tensor
 
 from ..errors import UserError
 from ..system.denormals import flush_denormals
-from ..system.threads import all_threads, one_thread
+from ..system.threads import all_threads, check_stop, one_thread
 from .data import check, shape, squares_of_rows
 from .descent import Descent, Fit, Penalty, Progress, tell_all
 from .draw import representatives
@@ -263,6 +263,7 @@ def _revive(sample: Tensor, W: Tensor, dead: list[int]) -> Tensor:
     negligible = 1e-6 * float(torch.linalg.vector_norm(sample, dim=1).max())
     revived = W.clone()
     for j in dead:
+        check_stop()
         norms = torch.linalg.vector_norm(residual, dim=1)
         worst = int(norms.argmax())
         if not float(norms[worst]) > negligible:

@@ -29,7 +29,7 @@ import torch
 from torch import Tensor
 
 from ..errors import UserError
-from ..system.threads import all_threads, one_thread, side_by_side
+from ..system.threads import all_threads, check_stop, one_thread, side_by_side
 from .data import violation
 from .stats import rows_at_once
 
@@ -213,6 +213,7 @@ def strengths(
     constants, results, own = (torch.split(each, widths) for each in (constant, H, room))
     raised = offset.new_empty(block, V.shape[1], dtype=dtype)  # new memory a block costs as much
     for index, part in enumerate(torch.split(V, block)):
+        check_stop()
         whole = v = part
         if dtype != V.dtype or len(v) < block:
             whole, v = raised, raised[: len(part)]
@@ -321,6 +322,7 @@ def hals(H: Tensor, G: Tensor, B: Tensor, sweeps: int, free: Tensor | None = Non
     each_row = list(zip(*(a.split(1, dim=1) for a in (targets, others, rows)), strict=True))
     moving = [each_row[j] for j in torch.nonzero(moves.any(dim=0)).flatten().tolist()]
     for _ in range(sweeps):
+        check_stop()
         for target, other, row in moving:
             torch.baddbmm(target, other, rows, alpha=-1, out=best)
             torch.clamp(best, min=0, out=row)

@@ -248,10 +248,12 @@ def _choose_k(
     if data.weights is not None:
         factors = [data.weights[image_id] for image_id in owner.tolist()]
         V = V * torch.tensor(factors)[:, None]
-    with bar("choose k", len(ks), "candidates") as shown:
+    with bar("choose k", 1.0, "concepts") as shown:
 
-        def progress(done: int, total: int) -> None:
-            shown.update(done - shown.n)
+        def progress(work: nmf.Work) -> None:
+            shown.total = work.total
+            shown.set_postfix_str(work.now, refresh=False)
+            shown.update(work.done - shown.n)
 
         return nmf.choose_k(V.to(data.device), owner, ks, seed=data.seed, progress=progress)
 

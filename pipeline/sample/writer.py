@@ -15,6 +15,7 @@ from PIL import Image
 from ..errors import UserError
 from ..system import files
 from ..system.processes import in_processes
+from ..system.progress import bar
 from .objects import CLASSES, PARTS
 from .scenes import GENERATOR_VERSION, Cue, render_scene
 
@@ -127,8 +128,11 @@ def _prepare(folder: Path, settings: dict[str, Any]) -> bool:
 
 def _write_scenes(jobs: list[_Job]) -> None:
     """Render and write scenes; in worker processes, where there are enough to pay for them."""
-    for _ in in_processes(_write_scene, jobs, WORKERS if len(jobs) >= FEW else 1):
-        pass
+    if not jobs:
+        return
+    with bar("sample", len(jobs), "scenes") as shown:
+        for _ in in_processes(_write_scene, jobs, WORKERS if len(jobs) >= FEW else 1):
+            shown.update()
 
 
 def _write_scene(job: _Job) -> None:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib.util
 import logging
 import sys
+import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Any, Never
 
 from tqdm import tqdm
@@ -15,6 +16,9 @@ LOG = logging.getLogger("concordance")
 """What the library has to say; command lines show it on stderr, other programs as they please."""
 
 LOG.addHandler(logging.NullHandler())
+
+BEAT = 1.0
+"""Seconds between two looks at the time, where somebody sees the bar."""
 
 
 class LineHandler(logging.Handler):
@@ -25,28 +29,54 @@ class LineHandler(logging.Handler):
         tqdm.write(record.getMessage(), file=sys.stderr)
 
 
-@contextmanager
-def bar(title: str, total: float, unit: str, done: float = 0) -> Iterator[tqdm[Never]]:
+@contextlib.contextmanager
+def bar(
+    title: str, total: float | None, unit: str, done: float = 0, *, leave: bool = True
+) -> Iterator[tqdm[Never]]:
     """Show a bar; in a log file it is refreshed rarely, in a notebook it is a widget.
 
     Parameters
     ----------
     title : str
         What is going on.
-    total : float
-        How many units there are.
+    total : float, optional
+        How many units there are; None where nobody knows.
     unit : str
         Their name.
     done : float
         How many were done before, by an interrupted run.
+    leave : bool
+        Whether the bar stays when all is done.
     """
-    look: dict[str, Any] = {}
+    is_seen = _in_notebook() or sys.stderr.isatty()
+    # With none, every update may be shown: a phase of few units says otherwise what it is doing.
+    look: dict[str, Any] = {"miniters": 0, "mininterval": 0.2 if is_seen else 10.0}
+    look["leave"] = leave
     if not _in_notebook():
-        look = {"file": sys.stderr, "dynamic_ncols": True}
-        look["mininterval"] = 0.2 if sys.stderr.isatty() else 10.0
-    kind = _bars()
-    with kind(total=total, desc=f"{title:<10}", unit=f" {unit}", initial=done, **look) as shown:
+        look |= {"file": sys.stderr, "dynamic_ncols": True}
+    with (
+        _bars()(total=total, desc=f"{title:<10}", unit=f" {unit}", initial=done, **look) as shown,
+        _beating(shown) if is_seen else contextlib.nullcontext(),
+    ):
         yield shown
+
+
+@contextlib.contextmanager
+def _beating(shown: Any) -> Iterator[None]:
+    """Let the time of a bar go on where a single unit takes long."""
+    ended = threading.Event()
+
+    def beat() -> None:
+        while not ended.wait(BEAT):
+            shown.refresh()
+
+    beats = threading.Thread(target=beat, daemon=True)
+    beats.start()
+    try:
+        yield
+    finally:
+        ended.set()
+        beats.join()
 
 
 def say(line: str) -> None:

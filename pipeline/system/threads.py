@@ -29,10 +29,18 @@ Item = TypeVar("Item")
 Result = TypeVar("Result")
 
 
+class StoppedError(BaseException):
+    """The work of this thread is not wanted any more: it was interrupted, or other work failed."""
+
+
 class _Own(threading.local):
-    """What a thread knows: how many threads its operations had before they were to run on one."""
+    """What a thread knows: how many threads its operations had before they were to run on one.
+
+    Of a thread of the pool also, what tells it that its work is not wanted any more.
+    """
 
     n_threads: int | None = None
+    stop: threading.Event | None = None
 
 
 _own = _Own()
@@ -96,7 +104,7 @@ def side_by_side(work: Callable[[slice], Result], V: Tensor, rows: int) -> list[
         spans = [slice(a, b) for a, b in itertools.pairwise(edges)]
         if n_spans == 1:
             return [work(spans[0])]
-        return list(_pool(n_threads).map(work, spans))
+        return _share(work, spans, n_threads)
 
 
 def each_alone(work: Callable[[Item], Result], items: Sequence[Item]) -> list[Result]:
@@ -107,7 +115,49 @@ def each_alone(work: Callable[[Item], Result], items: Sequence[Item]) -> list[Re
     with one_thread() as n_threads:
         if min(n_threads, len(items)) < 2:
             return [work(item) for item in items]
-        return list(_pool(n_threads).map(work, items))
+        return _share(work, items, n_threads)
+
+
+def check_stop() -> None:
+    """Raise `StoppedError` where this thread's work is not wanted any more; for loops to call.
+
+    Python cannot cancel a thread: one that computes on after an interrupt keeps the process alive
+    and its core busy, for as long as its work takes.
+    """
+    if _own.stop is not None and _own.stop.is_set():
+        raise StoppedError
+
+
+def _share(work: Callable[[Item], Result], items: Sequence[Item], n_threads: int) -> list[Result]:
+    """Do the work on the items in the pool; whatever ends it early ends all of it."""
+    stop = threading.Event()
+
+    def do(item: Item) -> Result:
+        _own.stop = stop
+        try:
+            check_stop()
+            return work(item)
+        except BaseException:
+            stop.set()  # whatever else is under way is not wanted any more
+            raise
+        finally:
+            _own.stop = None
+
+    futures = [_pool(n_threads).submit(do, item) for item in items]
+    try:
+        return [future.result() for future in futures]
+    except StoppedError:
+        # Another one failed and stopped this: that is what there is to tell.
+        for future in futures:
+            error = future.exception()
+            if error is not None and not isinstance(error, StoppedError):
+                raise error from None
+        raise
+    except BaseException:
+        stop.set()
+        for future in futures:
+            future.cancel()
+        raise
 
 
 @cache

@@ -154,11 +154,12 @@ def test_the_table_says_what_head_and_labels_say(
     lines = printed.splitlines()
     rows = run.table("concepts")
     assert lines[0] == "12 concepts of sample parts, 160 images"
-    for row in rows.itertuples():
-        line = next(line for line in lines if line.startswith(f"{row.concept_id:>7}  "))
-        assert (f"({row.top_label})" in line) == (not row.top_significant)
-        assert row.top_label in line
-        differs = pd.notna(row.labels_agree) and not row.labels_agree and row.top_significant
+    for row in rows.to_dict("records"):
+        line = next(line for line in lines if line.startswith(f"{row['concept_id']:>7}  "))
+        assert (f"({row['top_label']})" in line) == (not row["top_significant"])
+        assert row["top_label"] in line
+        agree = row["labels_agree"]
+        differs = pd.notna(agree) and not agree and row["top_significant"]
         assert ("≠" in line) == differs
     assert "agreement of the network on the concepts alone" in printed
     known = run.table("concept_labels").head_rank

@@ -8,6 +8,7 @@ from pathlib import Path
 import nbformat
 import pytest
 from nbclient import NotebookClient
+from nbformat import NotebookNode
 
 ROOT = Path(__file__).resolve().parents[2]
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
@@ -27,7 +28,8 @@ def test_a_notebook_runs(
     name = path.stem if own else "run"  # which the first of the others makes
     monkeypatch.setenv("RUN", str(session_folder("notebooks") / name))
     monkeypatch.delenv("MPLBACKEND", raising=False)  # pictures inline, as readers see them
-    notebook = nbformat.read(path, as_version=4)
+    read: Callable[[Path, int], NotebookNode] = nbformat.read  # which has no types of its own
+    notebook = read(path, 4)
     NotebookClient(notebook, timeout=500, resources={"metadata": {"path": str(ROOT)}}).execute()
     outputs = [cell.outputs for cell in notebook.cells if cell.cell_type == "code"]
     assert sum(bool(each) for each in outputs) >= 6

@@ -50,7 +50,8 @@ def gauge(heatmaps: Floats) -> Floats:
     """Rescale (n, k, h, w) so that each concept's self-weighted mean strength is 1."""
     total = heatmaps.sum(axis=(0, 2, 3), dtype=np.float64)
     squares = np.square(heatmaps, dtype=np.float64).sum(axis=(0, 2, 3))
-    return (heatmaps / (squares / np.maximum(total, 1e-9))[:, None, None]).astype(np.float32)
+    scaled: Floats = heatmaps / (squares / np.maximum(total, 1e-9))[:, None, None]
+    return scaled.astype(np.float32)
 
 
 def resample(maps: Floats, image_id: int, height: int, width: int) -> Floats:
@@ -213,15 +214,18 @@ def _images(parts: Parts, ids: Floats, bare: bool) -> pd.DataFrame:
 
 
 def _concepts(parts: Parts, threshold: Floats, bare: bool) -> pd.DataFrame:
-    n, k = parts.heatmaps.shape[:2]
+    n, k = len(parts.heatmaps), len(threshold)
     rng = np.random.default_rng(2)
     present = parts.heatmaps >= threshold[:, None, None]
     prob = _softmax(parts.concept_logits)
     top = prob.argmax(1)
     p = np.where(np.arange(k) % 4 == 3, 0.41, 0.001)
     energy = np.square(parts.heatmaps, dtype=np.float64).sum((0, 2, 3))
-    maybe = lambda values: [None] * k if bare else list(values)
     vectors = parts.heatmaps.mean((2, 3)).T + 0.05 * rng.random((k, n))
+
+    def maybe(values: Floats) -> list[Any]:
+        return [None] * k if bare else list(values)
+
     return pd.DataFrame(
         {
             "concept_id": np.arange(k),
@@ -269,7 +273,7 @@ def _concept_labels(parts: Parts, threshold: Floats, bare: bool) -> pd.DataFrame
     ]  # fmt: skip
     if bare:
         return pd.DataFrame({name: [] for name in columns})
-    has = (parts.heatmaps >= threshold[:, None, None]).any((2, 3))
+    has = np.asarray((parts.heatmaps >= threshold[:, None, None]).any((2, 3)))
     labels = np.array([str(each) for each in parts.labels])
     rng = np.random.default_rng(3)
     rows = []

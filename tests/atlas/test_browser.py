@@ -164,21 +164,21 @@ class Browser:
 
 
 @pytest.fixture(scope="module")
-def browser(tmp_path_factory) -> Iterator[Browser]:
+def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Browser]:
     opened = Browser(tmp_path_factory.mktemp("profile"))
     yield opened
     opened.close()
 
 
 @pytest.fixture(scope="module")
-def site(tmp_path_factory) -> Path:
+def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("site with a space & ünïcode")
     build_atlas(synthetic(30, 8, seed=1), folder, n_examples=6)
     return folder
 
 
 @pytest.fixture(scope="module")
-def hostile(tmp_path_factory) -> Path:
+def hostile(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("hostile")
     data = synthetic(
         20, 4, seed=2, class_names=NASTY, names=lambda i: f"{NASTY[i % len(NASTY)]}/{i}.png"
@@ -199,7 +199,9 @@ def page(site: Path, name: str) -> Path:
 
 @pytest.mark.parametrize("name", PAGES)
 @pytest.mark.parametrize(("width", "dark"), [(1280, False), (1280, True), (390, False)])
-def test_pages_open_quietly_and_ask_for_nothing_outside(browser, site, name, width, dark):
+def test_pages_open_quietly_and_ask_for_nothing_outside(
+    browser: Browser, site: Path, name: str, width: int, dark: bool
+) -> None:
     browser.open(page(site, name), width=width, dark=dark)
     browser.js("scrollTo(0, document.body.scrollHeight)")
     time.sleep(0.3)
@@ -216,7 +218,9 @@ def test_pages_open_quietly_and_ask_for_nothing_outside(browser, site, name, wid
 @pytest.mark.parametrize("name", PAGES)
 @pytest.mark.parametrize("dark", [False, True])
 @pytest.mark.skipif(not AXE.is_file(), reason="AXE_CORE names no copy of axe.min.js")
-def test_nothing_stands_in_the_way_of_assistive_technology(browser, site, name, dark):
+def test_nothing_stands_in_the_way_of_assistive_technology(
+    browser: Browser, site: Path, name: str, dark: bool
+) -> None:
     browser.open(page(site, name), dark=dark)
     browser.js(AXE.read_text("utf-8") + ";1")
     report = "(r) => r.violations.map((v) => [v.id, v.impact, v.nodes.map((n) => n.html)])"
@@ -224,7 +228,7 @@ def test_nothing_stands_in_the_way_of_assistive_technology(browser, site, name, 
     assert [each for each in found if each[1] in ("serious", "critical")] == []
 
 
-def test_cards_are_filtered_and_the_address_keeps_it(browser, site):
+def test_cards_are_filtered_and_the_address_keeps_it(browser: Browser, site: Path) -> None:
     browser.open(site / "index.html")
     total = browser.js("document.querySelectorAll('.card').length")
     word = browser.js("document.querySelector('.card').dataset.words.split(' ')[0]")
@@ -252,7 +256,7 @@ def test_cards_are_filtered_and_the_address_keeps_it(browser, site):
 @pytest.mark.parametrize(
     "key", ["energy", "importance", "coverage", "stability", "images", "id", "name"]
 )
-def test_cards_are_sorted(browser, site, key):
+def test_cards_are_sorted(browser: Browser, site: Path, key: str) -> None:
     browser.open(site / "index.html", hash=f"#sort={key}")
     order = browser.js(f"[...document.querySelectorAll('.card')].map((c) => c.dataset.{key})")
     assert len(set(order)) > 1
@@ -263,7 +267,7 @@ def test_cards_are_sorted(browser, site, key):
         assert values == sorted(values, reverse=key != "id")
 
 
-def test_cards_are_filtered_by_class_and_by_chance(browser, site):
+def test_cards_are_filtered_by_class_and_by_chance(browser: Browser, site: Path) -> None:
     browser.open(site / "index.html", hash="#significant=1")
     left = "[...document.querySelectorAll('.card')].filter((c) => !c.hidden)"
     verdicts = browser.js(f"{left}.map((c) => c.dataset.verdict)")
@@ -287,7 +291,7 @@ def choose(browser: Browser, mode: str, level: float) -> np.ndarray:
     return browser.look(".shot")
 
 
-def test_overlays_follow_the_mode_and_the_threshold(browser, site):
+def test_overlays_follow_the_mode_and_the_threshold(browser: Browser, site: Path) -> None:
     browser.open(site / "concepts" / "0.html")
     settle(browser)
     off = choose(browser, "off", 0.35)
@@ -302,7 +306,7 @@ def test_overlays_follow_the_mode_and_the_threshold(browser, site):
     assert np.array_equal(choose(browser, "off", 1.0), off)
 
 
-def test_the_overlay_lies_where_the_heatmap_is(browser, site):
+def test_the_overlay_lies_where_the_heatmap_is(browser: Browser, site: Path) -> None:
     """Brightest under the spotlight: the part of the picture the heatmap peaks in."""
     data = synthetic(30, 8, seed=1)
     browser.open(site / "concepts" / "0.html")
@@ -315,7 +319,9 @@ def test_the_overlay_lies_where_the_heatmap_is(browser, site):
     assert np.corrcoef(kept.ravel(), np.minimum(strength, 1).ravel())[0, 1] > 0.9
 
 
-def test_the_legend_of_an_image_shows_one_concept_or_leaves_one_out(browser, site):
+def test_the_legend_of_an_image_shows_one_concept_or_leaves_one_out(
+    browser: Browser, site: Path
+) -> None:
     browser.open(page(site, "IMAGE"))
     settle(browser)
     everything = browser.look(".stage")
@@ -341,7 +347,7 @@ def test_the_legend_of_an_image_shows_one_concept_or_leaves_one_out(browser, sit
     assert masked.mean() < regions.mean()
 
 
-def test_the_keyboard_reaches_everything(browser, site):
+def test_the_keyboard_reaches_everything(browser: Browser, site: Path) -> None:
     browser.open(site / "index.html")
     browser.press("Tab")
     assert browser.js("document.activeElement.textContent") == "Skip to content"
@@ -364,7 +370,7 @@ def test_the_keyboard_reaches_everything(browser, site):
     browser.until("location.pathname.endsWith('/concepts/0.html')")
 
 
-def test_the_theme_is_kept_from_page_to_page(browser, site):
+def test_the_theme_is_kept_from_page_to_page(browser: Browser, site: Path) -> None:
     browser.open(site / "index.html", dark=True)
     browser.js("theme.click()")
     assert browser.js("document.documentElement.dataset.theme") == "light"
@@ -373,7 +379,7 @@ def test_the_theme_is_kept_from_page_to_page(browser, site):
     browser.js("theme.click(); localStorage.clear()")
 
 
-def test_a_query_can_be_copied(browser, site):
+def test_a_query_can_be_copied(browser: Browser, site: Path) -> None:
     browser.open(site / "concepts" / "1.html")
     browser.js("document.querySelector('.copy').click()")
     browser.until(
@@ -382,7 +388,7 @@ def test_a_query_can_be_copied(browser, site):
 
 
 @pytest.mark.parametrize("name", PAGES)
-def test_hostile_names_run_nothing(browser, hostile, name):
+def test_hostile_names_run_nothing(browser: Browser, hostile: Path, name: str) -> None:
     browser.open(page(hostile, name))
     time.sleep(0.3)
     assert browser.js("typeof window.owned") == "undefined"
@@ -392,7 +398,7 @@ def test_hostile_names_run_nothing(browser, hostile, name):
     assert browser.js("[...document.links].every((a) => a.protocol === 'file:')")
 
 
-def test_an_inline_script_would_be_refused(browser, site):
+def test_an_inline_script_would_be_refused(browser: Browser, site: Path) -> None:
     browser.open(site / "index.html")
     browser.js(
         "(() => { const s = document.createElement('script'); s.textContent = 'window.owned = 1';"
@@ -417,7 +423,7 @@ def photographs(n: int, seed: int) -> list[np.ndarray]:
 
 
 @pytest.fixture(scope="module")
-def large(tmp_path_factory) -> Path:
+def large(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The site of 1,000 photographs and 50 concepts."""
     data = synthetic(1000, 50, seed=5)
     pool = photographs(12, 0)
@@ -428,7 +434,7 @@ def large(tmp_path_factory) -> Path:
     return folder
 
 
-def test_the_large_front_page_filters_at_once(browser, large):
+def test_the_large_front_page_filters_at_once(browser: Browser, large: Path) -> None:
     browser.open(large / "index.html")
     ready = browser.js("performance.getEntriesByType('navigation')[0].domContentLoadedEventEnd")
     shown = "[...document.querySelectorAll('.card')].filter(card => !card.hidden).length"
@@ -444,7 +450,9 @@ def test_the_large_front_page_filters_at_once(browser, large):
 
 
 @pytest.mark.parametrize("name", PAGES)
-def test_no_page_loads_more_than_two_megabytes_at_first(browser, large, name):
+def test_no_page_loads_more_than_two_megabytes_at_first(
+    browser: Browser, large: Path, name: str
+) -> None:
     browser.open(page(large, name))
     time.sleep(1.5)
     assert browser.problems() == []

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from collections.abc import Callable
 
 import numpy as np
 import numpy.typing as npt
@@ -60,7 +61,9 @@ def choose_from(table: pd.DataFrame, k: int, n: int, seed: int) -> dict[int, Exa
 
 @settings(max_examples=50, deadline=None)
 @given(st.integers(0, 60), st.integers(1, 4), st.integers(1, 12), st.integers(0, 5))
-def test_examples_hold_the_concept_and_their_number_is_bounded(n, k, n_examples, seed):
+def test_examples_hold_the_concept_and_their_number_is_bounded(
+    n: int, k: int, n_examples: int, seed: int
+) -> None:
     table = table_of(strengths(n, k, seed))
     chosen = choose_from(table, k, n_examples, seed)
     assert list(chosen) == list(range(k))
@@ -79,7 +82,7 @@ def test_examples_hold_the_concept_and_their_number_is_bounded(n, k, n_examples,
             assert len(part) == len(set(part)) <= few
 
 
-def test_the_choice_follows_the_seed_and_nothing_else():
+def test_the_choice_follows_the_seed_and_nothing_else() -> None:
     table = table_of(strengths(80, 3, 0))
     shuffled = table.sample(frac=1, random_state=3)
     first, other = choose_from(table, 3, 8, 1), choose_from(table, 3, 8, 2)
@@ -89,7 +92,7 @@ def test_the_choice_follows_the_seed_and_nothing_else():
     assert all(set(a.random) != set(b.random) for a, b in pairs)
 
 
-def test_random_images_are_drawn_from_all_that_hold_it():
+def test_random_images_are_drawn_from_all_that_hold_it() -> None:
     """Over many seeds every image that holds the concept comes, the weak as often as the strong."""
     table = table_of(np.linspace(0.5, 3, 40, dtype=np.float32)[:, None])
     drawn = [choose_from(table, 1, 8, seed)[0].random for seed in range(60)]
@@ -99,7 +102,7 @@ def test_random_images_are_drawn_from_all_that_hold_it():
     assert 0.4 < counts[counts.index.isin(strong)].sum() / counts.sum() < 0.6
 
 
-def test_diverse_images_differ_from_the_strongest():
+def test_diverse_images_differ_from_the_strongest() -> None:
     """Ten strong images share one companion concept; the diverse ones must have the other."""
     peak = np.zeros((30, 3), np.float32)
     peak[:, 0] = np.linspace(2.0, 1.0, 30)
@@ -110,7 +113,7 @@ def test_diverse_images_differ_from_the_strongest():
     assert choose_from(table, 3, 10, 0)[0].diverse[0] in ids[[12, 13]]
 
 
-def test_a_long_table_is_asked_for_few_rows():
+def test_a_long_table_is_asked_for_few_rows() -> None:
     """What is read back does not grow with the images."""
     n_rows = []
     for n in (2000, 8000):
@@ -118,7 +121,11 @@ def test_a_long_table_is_asked_for_few_rows():
         asked = ask({"image_concepts": table})
         read: list[int] = []
 
-        def counting(query: str, asked=asked, read=read) -> pd.DataFrame:
+        def counting(
+            query: str,
+            asked: Callable[[str], pd.DataFrame] = asked,
+            read: list[int] = read,
+        ) -> pd.DataFrame:
             found = asked(query)
             read.append(len(found))
             return found
@@ -130,7 +137,7 @@ def test_a_long_table_is_asked_for_few_rows():
     assert n_rows[1] == pytest.approx(n_rows[0], rel=0.1)
 
 
-def test_crops_are_wanted_of_the_strongest_region():
+def test_crops_are_wanted_of_the_strongest_region() -> None:
     data = synthetic(20, 4)
     book = catalogue(data, 6, 0)
     assert len(book.jobs()) == len(book.images) <= 20
@@ -147,7 +154,7 @@ def test_crops_are_wanted_of_the_strongest_region():
 @given(
     st.tuples(st.floats(0, 90), st.floats(0, 50), st.floats(1, 10), st.floats(1, 10)),
 )
-def test_a_crop_is_a_square_inside_the_image(box):
+def test_a_crop_is_a_square_inside_the_image(box: tuple[float, float, float, float]) -> None:
     x, y, w, h = box
     x0, y0, x1, y1 = square_around((x, y, x + w, y + h), 100, 60)
     assert x1 - x0 == pytest.approx(y1 - y0)
@@ -157,7 +164,7 @@ def test_a_crop_is_a_square_inside_the_image(box):
 
 
 @pytest.mark.parametrize("k", [1, 2, 3, 12, 60])
-def test_the_map_keeps_concepts_inside_and_apart(k):
+def test_the_map_keeps_concepts_inside_and_apart(k: int) -> None:
     vectors = np.random.default_rng(k).random((k, 40))
     points = concept_map(vectors, aspect=1.6)
     assert points.shape == (k, 2)
@@ -168,7 +175,7 @@ def test_the_map_keeps_concepts_inside_and_apart(k):
     assert k < 3 or apart.min() > 0.45 * np.sqrt(1.6 / k)
 
 
-def test_the_map_puts_like_concepts_near_each_other():
+def test_the_map_puts_like_concepts_near_each_other() -> None:
     rng = np.random.default_rng(0)
     centres = rng.random((3, 50)) ** 6
     vectors = np.concatenate([centre + 0.02 * rng.random((5, 50)) for centre in centres])
@@ -178,14 +185,14 @@ def test_the_map_puts_like_concepts_near_each_other():
     assert apart[same].sum() / (same.sum() - 15) < 0.6 * apart[~same].mean()
 
 
-def test_the_map_takes_equal_and_empty_vectors():
+def test_the_map_takes_equal_and_empty_vectors() -> None:
     points = concept_map(np.zeros((9, 4)))
     assert np.isfinite(points).all()
     apart = np.linalg.norm(points[:, None] - points[None], axis=-1)[np.triu_indices(9, 1)]
     assert apart.min() > 0.05
 
 
-def test_bars_share_a_zero():
+def test_bars_share_a_zero() -> None:
     made, zero = bars([2.0, -1.0, 0.0])
     assert zero == pytest.approx(33.33, abs=0.01)
     assert (made[0].x, made[0].width, made[0].negative) == (zero, 66.67, False)
@@ -196,7 +203,7 @@ def test_bars_share_a_zero():
     assert bars([0.0])[0][0].width == 0
 
 
-def test_waterfall_steps_start_where_the_last_ended():
+def test_waterfall_steps_start_where_the_last_ended() -> None:
     steps, total, zero = waterfall([3.0, -1.0, 2.0])
     assert [(each.x, each.x + each.width) for each in steps] == [
         (0, 75), (50, 75), (50, 100),
@@ -208,7 +215,7 @@ def test_waterfall_steps_start_where_the_last_ended():
     assert falling[1].x == 0
 
 
-def test_line_chart_stays_in_its_frame():
+def test_line_chart_stays_in_its_frame() -> None:
     chart = line_chart(
         [
             Series(
@@ -258,11 +265,13 @@ def test_line_chart_stays_in_its_frame():
         (formats.p_value, None, "–"),
     ],
 )
-def test_numbers_as_text(make, value, text):
+def test_numbers_as_text(
+    make: Callable[[float | None], str], value: float | None, text: str
+) -> None:
     assert make(value) == text
 
 
-def test_rows_turn_every_null_into_none():
+def test_rows_turn_every_null_into_none() -> None:
     table = pd.DataFrame(
         {
             "a": [1.0, float("nan")],
@@ -278,7 +287,7 @@ def test_rows_turn_every_null_into_none():
     ]
 
 
-def test_a_class_sums_up_its_images():
+def test_a_class_sums_up_its_images() -> None:
     data = synthetic(40, 5)
     book = catalogue(data, 6, 0)
     facts = class_facts(book)
@@ -298,7 +307,7 @@ def test_a_class_sums_up_its_images():
     assert view["labels"][0][1] <= view["labels"][0][2]
 
 
-def test_a_waterfall_goes_from_nothing_to_the_logit_of_the_class():
+def test_a_waterfall_goes_from_nothing_to_the_logit_of_the_class() -> None:
     data = synthetic(20, 5)
     book = catalogue(data, 6, 0)
     assert data.logits is not None
@@ -311,7 +320,7 @@ def test_a_waterfall_goes_from_nothing_to_the_logit_of_the_class():
         assert sum(each[2] for each in steps[1:-1]) == pytest.approx(mine, abs=1e-5)
 
 
-def test_images_that_are_taken_for_another_class_are_marked():
+def test_images_that_are_taken_for_another_class_are_marked() -> None:
     data = synthetic(40, 5)
     book = catalogue(data, 8, 0)
     wrong = 0
@@ -336,7 +345,7 @@ def test_images_that_are_taken_for_another_class_are_marked():
     assert min(shown.values()) > 0
 
 
-def test_a_histogram_counts_every_image_that_has_the_concept():
+def test_a_histogram_counts_every_image_that_has_the_concept() -> None:
     data = synthetic(60, 4)
     book = catalogue(data, 6, 0)
     rows = data.sql("from image_concepts where max > 0")
@@ -355,7 +364,7 @@ def test_a_histogram_counts_every_image_that_has_the_concept():
     assert histogram([0, 0], 1.0, 0.5) is None
 
 
-def test_the_overview_sets_the_concepts_beside_what_might_stand_in_for_them():
+def test_the_overview_sets_the_concepts_beside_what_might_stand_in_for_them() -> None:
     said = overview(catalogue(synthetic(12, 3), 4, 0))
     assert said["headline"]["value"] == "81 %"
     agreement = said["fidelity"][0]

@@ -10,9 +10,11 @@ from collections import Counter
 from dataclasses import dataclass, field, replace
 from html.parser import HTMLParser
 from pathlib import Path
+from typing import Any
 from urllib.parse import urldefrag, urlparse
 
 import numpy as np
+import numpy.typing as npt
 import pandas as pd
 import pytest
 from PIL import Image
@@ -83,18 +85,20 @@ def data() -> AtlasData:
 
 
 @pytest.fixture(scope="module")
-def site(data, tmp_path_factory) -> Path:
+def site(data: AtlasData, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("site")
     build_atlas(data, folder, n_examples=4)
     return folder
 
 
 @pytest.fixture(scope="module")
-def pages(site) -> dict[str, Page]:
+def pages(site: Path) -> dict[str, Page]:
     return {str(path.relative_to(site)): parse(path) for path in sorted(site.rglob("*.html"))}
 
 
-def test_there_is_a_page_for_everything_that_is_shown(site, pages, data):
+def test_there_is_a_page_for_everything_that_is_shown(
+    site: Path, pages: dict[str, Page], data: AtlasData
+) -> None:
     kinds = Counter(name.split("/")[0] if "/" in name else name for name in pages)
     assert kinds["concepts"] == 7
     assert kinds["images"] == len(list((site / "media").glob("*.js"))) <= 30
@@ -106,7 +110,7 @@ def test_there_is_a_page_for_everything_that_is_shown(site, pages, data):
     assert (site / "sheets" / "atlas.pdf").read_bytes().startswith(b"%PDF-")
 
 
-def test_every_link_leads_to_a_file_of_the_site(site, pages):
+def test_every_link_leads_to_a_file_of_the_site(site: Path, pages: dict[str, Page]) -> None:
     n_links = 0
     for name, page in pages.items():
         for link in [*page.links, *page.lazy]:
@@ -122,7 +126,9 @@ def test_every_link_leads_to_a_file_of_the_site(site, pages):
     assert n_links > 500
 
 
-def test_no_page_may_run_or_load_anything_but_its_own_files(site, pages):
+def test_no_page_may_run_or_load_anything_but_its_own_files(
+    site: Path, pages: dict[str, Page]
+) -> None:
     for page in pages.values():
         policy = next(each for each in page.values["content"] if "default-src" in each)
         assert "default-src 'none'" in policy
@@ -137,7 +143,7 @@ def test_no_page_may_run_or_load_anything_but_its_own_files(site, pages):
             )
 
 
-def test_no_page_is_heavy(site, pages):
+def test_no_page_is_heavy(site: Path, pages: dict[str, Page]) -> None:
     for name, page in pages.items():
         own = [(site / name).parent / urldefrag(link)[0] for link in page.links]
         loaded = {
@@ -147,7 +153,7 @@ def test_no_page_is_heavy(site, pages):
         assert total < BUDGET
 
 
-def test_pictures_are_small_and_carry_no_metadata(site):
+def test_pictures_are_small_and_carry_no_metadata(site: Path) -> None:
     pictures = list((site / "media").glob("*.jpg"))
     assert len(pictures) > 20
     for path in pictures:
@@ -158,12 +164,12 @@ def test_pictures_are_small_and_carry_no_metadata(site):
             assert "comment" not in picture.info
 
 
-def test_only_large_pictures_are_written_a_second_time_for_lists(tmp_path):
+def test_only_large_pictures_are_written_a_second_time_for_lists(tmp_path: Path) -> None:
     data = synthetic(6, 3, seed=1)
     shown = data.sql("select image_id from images order by 1")["image_id"].tolist()
     large = set(shown[::2])
 
-    def read_image(image_id: int):
+    def read_image(image_id: int) -> npt.NDArray[np.uint8]:
         picture = data.read_image(image_id)
         return np.repeat(np.repeat(picture, 3, 0), 3, 1) if image_id in large else picture
 
@@ -180,14 +186,15 @@ def test_only_large_pictures_are_written_a_second_time_for_lists(tmp_path):
     assert {f"media/{each}.jpg" for each in written - large} <= set(listed)
 
 
-def payload(path: Path) -> dict[str, object]:
+def payload(path: Path) -> dict[str, Any]:
     found = re.fullmatch(r'concordance\.put\("(-?\d+)",(\{.*\})\);\n', path.read_text("utf-8"))
     assert found is not None
     assert found[1] == path.stem
-    return json.loads(found[2])
+    value: dict[str, Any] = json.loads(found[2])
+    return value
 
 
-def tiles(value: dict[str, object]) -> dict[int, np.ndarray]:
+def tiles(value: dict[str, Any]) -> dict[int, npt.NDArray[Any]]:
     """Decode the maps of a payload as the browser does."""
     uri = str(value["maps"])
     assert uri.startswith("data:image/png;base64,")
@@ -200,7 +207,7 @@ def tiles(value: dict[str, object]) -> dict[int, np.ndarray]:
     return found
 
 
-def test_a_script_beside_each_picture_holds_its_heatmaps(site, data):
+def test_a_script_beside_each_picture_holds_its_heatmaps(site: Path, data: AtlasData) -> None:
     for path in (site / "media").glob("*.js"):
         image_id, value = int(path.stem), payload(path)
         with Image.open(path.with_suffix(".jpg")) as picture:
@@ -219,7 +226,7 @@ def test_a_script_beside_each_picture_holds_its_heatmaps(site, data):
         assert value["mask"].startswith("data:image/png;base64,")
 
 
-def test_one_image_at_a_time_is_never_mixed_with_another(site, data):
+def test_one_image_at_a_time_is_never_mixed_with_another(site: Path, data: AtlasData) -> None:
     """The strongest image of a concept must show that concept at its peak."""
     table = data.sql("from image_concepts")
     best = table.loc[table.groupby("concept_id")["max"].idxmax()]
@@ -228,7 +235,9 @@ def test_one_image_at_a_time_is_never_mixed_with_another(site, data):
         assert found.max() == pytest.approx(peak, rel=0.3)
 
 
-def test_labels_that_are_no_better_than_chance_are_said_to_be_so(pages, data):
+def test_labels_that_are_no_better_than_chance_are_said_to_be_so(
+    pages: dict[str, Page], data: AtlasData
+) -> None:
     concepts = data.tables["concepts"]
     assert concepts.top_significant.sum() not in (0, len(concepts))
     for row in concepts.itertuples():
@@ -238,7 +247,7 @@ def test_labels_that_are_no_better_than_chance_are_said_to_be_so(pages, data):
     assert cards == (~concepts.top_significant.astype(bool)).sum()
 
 
-def test_a_concept_page_says_what_the_tables_say(pages, data):
+def test_a_concept_page_says_what_the_tables_say(pages: dict[str, Page], data: AtlasData) -> None:
     concept = data.tables["concepts"].iloc[0]
     text = pages["concepts/0.html"].text
     assert concept.top_label in text
@@ -246,16 +255,18 @@ def test_a_concept_page_says_what_the_tables_say(pages, data):
     assert f"{concept.stability:.2f}" in text
     assert "where concept_id = 0 order by max desc" in text
     labels = data.tables["concept_labels"].query("concept_id == 0 and n > 0")
-    best = labels.loc[(labels.precision * labels.recall).idxmax()]
+    best = labels.iloc[int((labels.precision * labels.recall).argmax())]
     assert best.label in text
 
 
-def test_the_same_input_makes_the_same_bytes_whatever_the_workers(data, site, tmp_path):
+def test_the_same_input_makes_the_same_bytes_whatever_the_workers(
+    data: AtlasData, site: Path, tmp_path: Path
+) -> None:
     build_atlas(data, tmp_path, n_examples=4)
     assert files_of(tmp_path) == files_of(site)
 
 
-def test_what_an_earlier_build_left_is_removed(tmp_path, data):
+def test_what_an_earlier_build_left_is_removed(tmp_path: Path, data: AtlasData) -> None:
     build_atlas(data, tmp_path, n_examples=4)
     (tmp_path / "notes.txt").write_text("mine")
     before = files_of(tmp_path)
@@ -272,18 +283,20 @@ def test_what_an_earlier_build_left_is_removed(tmp_path, data):
     assert after["notes.txt"] == b"mine"
 
 
-def test_only_images_that_are_shown_are_read(data, tmp_path):
+def test_only_images_that_are_shown_are_read(data: AtlasData, tmp_path: Path) -> None:
     many = synthetic(200, 3, seed=3)
     read: list[int] = []
-    counted = replace(
-        many, read_image=lambda image_id: read.append(image_id) or many.read_image(image_id)
-    )
-    build_atlas(counted, tmp_path, n_examples=4)
+
+    def read_image(image_id: int) -> npt.NDArray[np.uint8]:
+        read.append(image_id)
+        return many.read_image(image_id)
+
+    build_atlas(replace(many, read_image=read_image), tmp_path, n_examples=4)
     assert len(read) == len(set(read)) <= 3 * 10
     assert set(read) == {int(path.stem) for path in (tmp_path / "media").glob("*.js")}
 
 
-def test_everything_that_may_be_null_may_be_null(tmp_path):
+def test_everything_that_may_be_null_may_be_null(tmp_path: Path) -> None:
     build_atlas(synthetic(12, 3, bare=True), tmp_path)
     text = {name: parse(tmp_path / name).text for name in ("index.html", "concepts/0.html")}
     assert "concept 0" in text["concepts/0.html"]
@@ -292,14 +305,14 @@ def test_everything_that_may_be_null_may_be_null(tmp_path):
         assert not re.search(r"\b(nan|None|NaT|<NA>)\b", parse(path).text), path
 
 
-def test_a_run_without_any_image_or_concept_still_has_a_front_page(tmp_path):
+def test_a_run_without_any_image_or_concept_still_has_a_front_page(tmp_path: Path) -> None:
     data = synthetic(6, 2)
     empty = with_tables(data, **{name: data.sql(f"from {name} limit 0") for name in TABLES})
     build_atlas(empty, tmp_path)
     assert "0 concepts" in parse(tmp_path / "index.html").text
 
 
-def test_a_concept_that_no_image_holds_has_a_page(tmp_path):
+def test_a_concept_that_no_image_holds_has_a_page(tmp_path: Path) -> None:
     data = synthetic(8, 3)
     rows = data.sql("from image_concepts")
     rows.loc[rows.concept_id == 1, "area"] = 0.0
@@ -308,7 +321,9 @@ def test_a_concept_that_no_image_holds_has_a_page(tmp_path):
     assert "No image holds this concept" in parse(tmp_path / "concepts" / "1.html").text
 
 
-def test_a_folder_that_cannot_be_written_is_one_clear_sentence(tmp_path, data):
+def test_a_folder_that_cannot_be_written_is_one_clear_sentence(
+    tmp_path: Path, data: AtlasData
+) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(UserError, match="cannot write to"):
         build_atlas(data, tmp_path / "file" / "atlas")
@@ -320,11 +335,12 @@ def nasty(tmp_path: Path) -> tuple[dict[str, Page], dict[str, Page]]:
     for kind in ("plain", "hostile"):
         bad = kind == "hostile"
         names = [f"name {i}" for i in range(len(NASTY))]
-        data = synthetic(
-            20, 4, seed=2,
-            class_names=sorted(NASTY) if bad else names,
-            names=lambda i, bad=bad: f"{NASTY[i % len(NASTY)]}/{i}" if bad else f"{i}.png",
-        )  # fmt: skip
+
+        def path_of(i: int, bad: bool = bad) -> str:
+            return f"{NASTY[i % len(NASTY)]}/{i}" if bad else f"{i}.png"
+
+        class_names = sorted(NASTY) if bad else names
+        data = synthetic(20, 4, seed=2, class_names=class_names, names=path_of)
         if bad:
             title, summary = NASTY[0], {NASTY[1]: NASTY[0], NASTY[2]: NASTY[1]}
             rejected = pd.DataFrame({"path": list(NASTY), "reason": list(NASTY[::-1])})
@@ -345,7 +361,7 @@ def nasty(tmp_path: Path) -> tuple[dict[str, Page], dict[str, Page]]:
     return made[0], made[1]
 
 
-def test_hostile_names_add_no_element_and_no_attribute(tmp_path):
+def test_hostile_names_add_no_element_and_no_attribute(tmp_path: Path) -> None:
     plain, hostile = nasty(tmp_path)
     assert set(plain) == set(hostile)
     for name, page in plain.items():
@@ -356,7 +372,7 @@ def test_hostile_names_add_no_element_and_no_attribute(tmp_path):
     assert "</script><script>window.owned=1</script>" in hostile["index.html"].text
 
 
-def test_hostile_names_reach_no_script(tmp_path):
+def test_hostile_names_reach_no_script(tmp_path: Path) -> None:
     nasty(tmp_path)
     for path in (tmp_path / "hostile").rglob("*.js"):
         assert "owned" not in path.read_text("utf-8")

@@ -40,9 +40,9 @@ def test_objects_are_scored_on_one_half_of_the_images(
 ) -> None:
     maps, shares, n_reported = ImageData(workspace), [], 0
     (tmp_path / "masks").mkdir()
-    for row in workspace.listing.frame.itertuples():
-        stem = Path(row.path).stem
-        mask = maps.object_mask(int(row.image_id))
+    for image_id, path in workspace.listing.frame[["image_id", "path"]].itertuples(index=False):
+        stem = Path(path).stem
+        mask = maps.object_mask(int(image_id))
         if hashlib.sha256(stem.encode()).digest()[0] >= 128:
             shares.append(mask.mean())
             n_reported += 1
@@ -74,10 +74,10 @@ def test_parts_are_scored_as_a_division_of_the_foreground(
 ) -> None:
     maps = ImageData(workspace)
     (tmp_path / "parts").mkdir()
-    for row in workspace.listing.frame.itertuples():
-        found = maps.concept_map(int(row.image_id), (PART_SIDE, PART_SIDE), 1.0)
+    for image_id, path in workspace.listing.frame[["image_id", "path"]].itertuples(index=False):
+        found = maps.concept_map(int(image_id), (PART_SIDE, PART_SIDE), 1.0)
         picture = Image.fromarray((found + 1).astype(np.uint8))
-        picture.save(tmp_path / "parts" / f"{Path(row.path).stem}.png")
+        picture.save(tmp_path / "parts" / f"{Path(path).stem}.png")
     scored = []
     for first, second in (("front", "back"), ("left_side", "right_side")):
         parts = {"0": "_background_", "1": first, "2": second}

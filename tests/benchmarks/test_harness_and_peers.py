@@ -25,6 +25,7 @@ from benchmarks import (
     harness,
     peers,
     scale,
+    whole,
 )
 from benchmarks.harness import Report, Target
 from pipeline.nmf import encode
@@ -176,7 +177,7 @@ def test_a_folder_of_repeated_images(tmp_path: Path) -> None:
     source.mkdir(parents=True)
     for name in ("a.jpg", "b.jpg"):
         (source / name).write_bytes(name.encode())
-    folder = extract.repeat_images(tmp_path / "source", tmp_path / "repeated", 5)
+    folder = whole.repeat_images(tmp_path / "source", tmp_path / "repeated", 5)
     found = sorted(path for path in folder.rglob("*") if path.is_file())
     assert len(found) == 5
     assert {path.read_bytes() for path in found} == {b"a.jpg", b"b.jpg"}
@@ -260,7 +261,11 @@ def test_budgets_beyond_what_a_contender_uses_are_not_run_again(case: contenders
     def run(case: contenders.Case, k: int, seed: int, budget: int) -> contenders.Timed:
         budgets.append(budget)
         used = min(budget, 60)
-        return float(used), np.full((case.V.shape[1], k), used, np.float32), np.empty((0, k))
+        return (
+            float(used),
+            np.full((case.V.shape[1], k), used, np.float32),
+            np.empty((0, k), np.float32),
+        )
 
     stops = contenders.Contender("stops at 60", run, (25, 50, 100, 200, 400))
     outcome = contenders.Outcome(stops, concepts=[run(case, 2, 0, 400)[1]])
@@ -317,8 +322,8 @@ def test_an_encoding_that_has_not_converged_is_seen(case: contenders.Case) -> No
     _, W, _ = contenders.contenders(None)[0].run(case, 6, 0, 5)
     H = encode(torch.from_numpy(V), torch.tensor(W), tol=contenders.EXACT).numpy()
     assert contenders.deviation(V, W, H) < factorize.ENCODE_TOL / 10
-    assert contenders.deviation(V, W, 1.01 * H) == pytest.approx(0.01, rel=0.01)
-    zero = contenders.true_error(V, np.zeros((24, 1)))
+    assert contenders.deviation(V, W, np.float32(1.01) * H) == pytest.approx(0.01, rel=0.01)
+    zero = contenders.true_error(V, np.zeros((24, 1), np.float32))
     assert zero == pytest.approx(1)
 
 

@@ -17,6 +17,7 @@ from torchvision.transforms import v2
 from pipeline.errors import UserError
 from pipeline.images import (
     DecodeError,
+    FolderSource,
     decode,
     find_file,
     fit_to_square,
@@ -104,6 +105,7 @@ def test_tables_name_images_and_labels(tmp_path: Path) -> None:
         ("x/a.png", "one, two"),
         ("x/b.png", None),
     ]
+    assert isinstance(found.source, FolderSource)
     assert found.source.root == tmp_path.resolve()
 
 

@@ -94,7 +94,8 @@ def test_tables_agree_with_the_heatmaps_and_with_each_other(run: Run) -> None:
     assert concepts.energy.sum() == pytest.approx(1 - run.workspace.bank.error**2, abs=1e-3)
     assert (concepts.energy.diff().dropna() <= 0).all()
     assert images.path.is_monotonic_increasing
-    assert (run.table("concept_pairs").eval("concept_a < concept_b")).all()
+    pairs = run.table("concept_pairs")
+    assert (pairs.concept_a < pairs.concept_b).all()
 
 
 def test_images_fetched_together_are_read_once(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -12,6 +12,7 @@ import sys
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -36,7 +37,7 @@ def check_error(printed: str, error: int, path: str) -> None:
     assert Path(path.partition(files.TEMPORARY)[0]).name in last
 
 
-def fail_along(case: Case, name: str, chosen: list[tuple[str, str, int]], **how: object) -> None:
+def fail_along(case: Case, name: str, chosen: list[tuple[str, str, int]], **how: int) -> None:
     """Let one run fail again and again, each time further on; then let it end."""
     options = case.run(name)
     run = Path(str(options["run"]))
@@ -74,7 +75,7 @@ def test_every_kind_of_call_fails_on_every_kind_of_file(case: Case) -> None:
 
 def test_a_disk_that_stays_full_is_said_once(case: Case) -> None:
     options = case.run("stays-full")
-    fault = {"call": "write", "path": "heatmaps/*", "at": 1, "error": errno.ENOSPC}
+    fault: dict[str, Any] = {"call": "write", "path": "heatmaps/*", "at": 1, "error": errno.ENOSPC}
     ended = case.servers[0].job(options, **fault, on=1)
     assert ended.code == 2, ended.printed
     assert ended.printed.count("No space left") == 1
@@ -176,7 +177,7 @@ def test_leftovers_are_removed_and_locks_of_the_dead_do_not_hold(case: Case) -> 
 def test_two_jobs_in_one_folder(case: Case) -> None:
     options = case.run("two")
     run = Path(str(options["run"]))
-    stop = {"call": "rename", "path": "activations/shard-00001.h5", "at": 1}
+    stop: dict[str, Any] = {"call": "rename", "path": "activations/shard-00001.h5", "at": 1}
     with ThreadPoolExecutor(1) as pool:
         first = pool.submit(case.servers[0].job, options, **stop, signal=int(signal.SIGSTOP))
         while not (run / "activations" / "shard-00000.json").exists():
@@ -195,7 +196,7 @@ def test_two_jobs_in_one_folder(case: Case) -> None:
 def test_an_interrupted_job_says_how_to_go_on(case: Case) -> None:
     options = case.run("interrupted")
     run = Path(str(options["run"]))
-    stop = {"call": "rename", "path": "activations/shard-00001.h5", "at": 1}
+    stop: dict[str, Any] = {"call": "rename", "path": "activations/shard-00001.h5", "at": 1}
     ended = case.servers[0].job(options, **stop, signal=int(signal.SIGINT))
     assert ended.code == 130, ended.printed
     assert "Traceback" not in ended.printed

@@ -25,7 +25,7 @@ from PIL import Image
 from pipeline.analysis.run import open_run
 from pipeline.config import make_config
 from pipeline.errors import UserError
-from pipeline.images import DecodeError, decode_bytes, list_dataset
+from pipeline.images import DecodeError, FolderSource, decode_bytes, list_dataset
 from pipeline.jobs.discover import discover_run
 from pipeline.jobs.execute import execute
 from pipeline.jobs.extract import extract, list_rejected
@@ -91,9 +91,11 @@ def test_names_and_links_come_through_the_whole_job(tmp_path: Path) -> None:
     assert "one/new\nline.png" in set(images.path)
     assert not images.path.str.startswith("another").any()
     pictures = {os.fsdecode(name): index for index, name in enumerate(NAMES)} | {"%FF%FE.png": 0}
-    for row in images.itertuples():
-        index = pictures[run.workspace.source.file(row.path).name]
-        assert np.array_equal(run.image(row.image_id), np.asarray(picture(index)))
+    source = run.workspace.source
+    assert isinstance(source, FolderSource)
+    for path, image_id in images[["path", "image_id"]].itertuples(index=False):
+        index = pictures[source.file(path).name]
+        assert np.array_equal(run.image(image_id), np.asarray(picture(index)))
     assert dict(run.table("rejected").to_numpy().tolist()) == {
         "one/%FF%FE.png": "its name, escaped, is that of another file",
         "one/gone.png": "file unreadable: No such file or directory",

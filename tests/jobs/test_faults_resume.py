@@ -16,6 +16,7 @@ from PIL import Image
 
 from pipeline.config import make_config
 from pipeline.errors import UserError
+from pipeline.images import Contents, FolderSource, content_digest
 from pipeline.jobs import atlas
 from pipeline.jobs.execute import execute
 from pipeline.jobs.extract import extract
@@ -176,14 +177,19 @@ def test_what_moved_or_was_touched_is_the_same(copy: Path) -> None:
     assert workspace.record.dataset.root == str(copy / "moved")
     again = Workspace.open(copy / "run")
     assert again.config.dataset == str(copy / "moved")
+    assert isinstance(again.source, FolderSource)
     assert again.source.file("a/0.bmp").exists()
 
 
 def test_touched_images_are_compared_once(copy: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     resume(copy)
-    read: list[Path] = []
-    real = identity.content_digest
-    monkeypatch.setattr(identity, "content_digest", lambda file: read.append(file) or real(file))
+    read: list[Contents] = []
+
+    def digest(contents: Contents) -> str:
+        read.append(contents)
+        return content_digest(contents)
+
+    monkeypatch.setattr(identity, "content_digest", digest)
     os.utime(copy / "images" / "a" / "0.bmp")
     resume(copy)
     assert len(read) == 12

@@ -14,7 +14,8 @@ from scipy import ndimage
 from pipeline.images import Affine, Grid, fit_to_square, upsample
 from pipeline.localize import find_regions, presence_thresholds
 
-GRID = Grid(32.0 * np.arange(7), 32.0 * np.arange(7), 224)
+CENTRES = np.arange(0.0, 224.0, 32.0)
+GRID = Grid(CENTRES, CENTRES, 224)
 
 
 def test_a_linear_map_comes_back_linear_in_image_coordinates() -> None:

@@ -117,12 +117,11 @@ def fine_scenes() -> tuple[Maps, Maps, NDArray[np.bool_]]:
     features = rng.normal(0, 0.5, (n, size, size, 6)).astype(np.float32)
     features[..., 0] += 3 * masks
     features[..., 1] -= 2 * masks
-    return features * [1, 10, 1, 1, 100, 1] + 5, halo, masks
+    return (features * [1, 10, 1, 1, 100, 1] + 5).astype(np.float32), halo, masks
 
 
 def test_finer_features_take_away_the_halo() -> None:
     features, halo, masks = fine_scenes()
-    features = features.astype(np.float32)
     found = fit_fine(features, halo)
     assert found is not None
     mask = found.maps(features) >= found.threshold
@@ -135,7 +134,6 @@ def test_finer_features_take_away_the_halo() -> None:
 
 def test_the_finer_layer_must_agree_with_the_concepts() -> None:
     features, halo, _ = fine_scenes()
-    features = features.astype(np.float32)
     assert fit_fine(np.zeros_like(features), halo) is None
     found = fit_fine(features, 1 - halo)
     # Started from the background, background is what is learned: the two sides have no names.
@@ -144,8 +142,9 @@ def test_the_finer_layer_must_agree_with_the_concepts() -> None:
 
 
 def test_layers_meet_on_the_finest_grid() -> None:
-    coarse = Grid(16.0 * np.arange(4), 16.0 * np.arange(4), 64)
-    fine = Grid(8.0 * np.arange(8), 8.0 * np.arange(8), 64)
+    coarse_centres, fine_centres = np.arange(0.0, 64.0, 16.0), np.arange(0.0, 64.0, 8.0)
+    coarse = Grid(coarse_centres, coarse_centres, 64)
+    fine = Grid(fine_centres, fine_centres, 64)
     rows = np.broadcast_to(coarse.centres_y[:, None], (4, 4)).astype(np.float32)
     ramp = rows[None, ..., None].copy()
     own = np.zeros((1, 8, 8, 2), np.float32)
@@ -216,7 +215,7 @@ def test_affinity_is_the_angle_with_a_concepts_direction() -> None:
 def test_cells_vote_with_their_neighbours() -> None:
     single = np.zeros((1, 11, 11, 2), np.float32)
     single[0, 5, 5] = [1, 0]
-    spread = affinities(single, np.eye(3, 2, dtype=np.float32) * [4, 2])[0]
+    spread = affinities(single, np.eye(3, 2, dtype=np.float32) * np.array([4, 2], np.float32))[0]
     assert spread[..., 0].sum() == pytest.approx(4, rel=1e-4)
     assert spread[5, 4, 0] / spread[5, 5, 0] == pytest.approx(np.exp(-1 / 2), rel=1e-3)
     assert spread[4, 4, 0] / spread[5, 5, 0] == pytest.approx(np.exp(-1), rel=1e-3)
@@ -225,7 +224,8 @@ def test_cells_vote_with_their_neighbours() -> None:
 
 def test_assignments_are_learned_by_ridge_regression() -> None:
     rng = np.random.default_rng(0)
-    features = rng.random((6, 5, 4, 7), np.float32) * np.arange(1, 8, dtype=np.float32)
+    features: Maps = rng.random((6, 5, 4, 7), np.float32)
+    features *= np.arange(1, 8, dtype=np.float32)
     near = rng.random((6, 5, 4, 3), np.float32)
     fit = WinnersFit(7, 3)
     for part in (slice(0, 1), slice(1, 6)):
@@ -246,7 +246,8 @@ def test_features_say_where_a_concept_ends() -> None:
     fine = np.stack([~right, right], -1)[:, None].repeat(side, 1).astype(np.float32)
     fine += rng.random((n, side, side, 2), np.float32) / 4
     coarse = fine.reshape(n, 3, 4, 3, 4, 2).mean((2, 4))
-    grids = [Grid(*[(np.arange(m) + 0.5) * 24 / m] * 2, image_size=24) for m in (3, side)]
+    centres = [(np.arange(m) + 0.5) * 24 / m for m in (3, side)]
+    grids = [Grid(each, each, image_size=24) for each in centres]
     features, grid = stack_layers([unit_length(coarse), unit_length(fine)], grids)
     assert np.linalg.norm(features[..., 2:], axis=-1) == pytest.approx(1, rel=1e-5)
     fit = WinnersFit(4, 2)

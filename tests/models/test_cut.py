@@ -65,7 +65,8 @@ def _images(n: int, size: int, seed: int = 0) -> torch.Tensor:
 def _whole(network: Network, images: torch.Tensor) -> torch.Tensor:
     mean, std = (torch.tensor(each).view(3, 1, 1) for each in (network.mean, network.std))
     with torch.no_grad():
-        return network.module((images.float() / 255 - mean) / std)
+        logits: torch.Tensor = network.module((images.float() / 255 - mean) / std)
+        return logits
 
 
 @pytest.mark.parametrize(("name", "layer"), LAYERS)
@@ -101,7 +102,7 @@ def _noise(like: torch.Tensor) -> torch.Tensor:
 
 def test_nothing_before_the_layer_is_in_the_head() -> None:
     made = cut(_network("resnet18"), "layer4")
-    before = {id(each) for each in _network("resnet18").module.layer4.parameters()}
+    before = {id(each) for each in _network("resnet18").module.get_submodule("layer4").parameters()}
     weights = list(made._head.parameters())
     assert len(weights) == 2, "the linear layer's own"
     assert not any(id(each) in before for each in weights)
@@ -219,7 +220,8 @@ class _Scaled(nn.Module):
         self.last = nn.Linear(4, 2)
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
-        return 2 * self.last(self.body(images).mean((2, 3)))
+        logits: torch.Tensor = self.last(self.body(images).mean((2, 3)))
+        return 2 * logits
 
 
 def test_a_head_is_believed_only_if_its_numbers_agree() -> None:

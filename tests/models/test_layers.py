@@ -273,7 +273,8 @@ class _ChannelsLast(nn.Module):
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
         rows = self.mix(self.patches(images).permute(0, 2, 3, 1))
-        return self.head(rows.mean((1, 2)))
+        logits: torch.Tensor = self.head(rows.mean((1, 2)))
+        return logits
 
 
 def test_layout_of_a_cube() -> None:

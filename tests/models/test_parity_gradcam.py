@@ -70,14 +70,14 @@ def test_the_same_concepts_get_the_same_class_scores(assets: Path, model: str) -
     layer, images = tutorial(assets, model)
     concepts, _ = theirs(layer, images)
     W = torch.from_numpy(np.float32(concepts)).T
-    module = layer.network.module
+    classifier = layer.network.module.get_submodule("classifier")
     with torch.no_grad():
         # As the tutorial does: every concept an image of one position, through the network's head.
         maps = W[:, :, None, None]
         if model == "squeezenet1_1":
-            expected = module.classifier(maps).flatten(1)
+            expected = classifier(maps).flatten(1)
         else:
-            expected = module.classifier(torch.flatten(maps, 1))
+            expected = classifier(torch.flatten(maps, 1))
     assert torch.allclose(score_vectors(layer, W), expected, atol=1e-4)
 
 

@@ -40,7 +40,8 @@ class _Small(nn.Module):
     def forward(self, images: torch.Tensor) -> torch.Tensor:
         maps = torch.relu(self.norm(self.stem(images)))
         maps = maps + torch.relu(self.after(self.twice(torch.relu(self.twice(maps)))))
-        return self.head(maps.mean((2, 3)))
+        logits: torch.Tensor = self.head(maps.mean((2, 3)))
+        return logits
 
 
 @functools.cache
@@ -48,6 +49,8 @@ def _small(scale: float = 1.0) -> Cut:
     torch.manual_seed(0)
     module = _Small().eval().requires_grad_(False)
     for norm in (module.norm, module.after):
+        assert norm.running_mean is not None
+        assert norm.running_var is not None
         norm.running_mean.normal_(0, 0.3)
         norm.running_var.uniform_(0.5, 2)
         norm.weight.uniform_(0.5, 1.5)

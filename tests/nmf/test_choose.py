@@ -48,11 +48,13 @@ def test_planted_k_comes_back_with_its_concepts_stable(k: int, seed: int) -> Non
 
 def test_rows_hold_the_evidence() -> None:
     V, images, _ = planted(4)
-    seen: list[tuple[int, int]] = []
-    choice = nmf.choose_k(
-        V, images, (8, 4, 4), seed=5, n_replicates=2, progress=lambda *done: seen.append(done)
-    )
-    assert seen == [(1, 2), (2, 2)]
+    seen: list[nmf.Work] = []
+    choice = nmf.choose_k(V, images, (8, 4, 4), seed=5, n_replicates=2, progress=seen.append)
+    done = [work.done for work in seen]
+    assert done == sorted(done)
+    assert done[-1] == seen[-1].total > 2 * (4 + 8)
+    assert len(seen) > 50  # every step of every fit, so that it moves
+    assert all("concepts, " in work.now for work in seen)
     assert [(row["k"], row["seed"]) for row in choice.rows] == [(4, 5), (4, 6), (8, 5), (8, 6)]
     for row in choice.rows:
         assert row["svd_error"] == pytest.approx(nmf.svd_error(V, int(row["k"])))

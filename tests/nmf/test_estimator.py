@@ -30,7 +30,10 @@ def X() -> NDArray[np.float32]:
     return (H @ W + 0.02 * rng.random((3000, 40))).astype(np.float32)
 
 
-@parametrize_with_checks([NMF(n_components=2, random_state=0)])
+CHECKS: pytest.MarkDecorator = parametrize_with_checks([NMF(n_components=2, random_state=0)])
+
+
+@CHECKS
 def test_scikit_learn_estimator_checks(estimator: NMF, check: Callable[[NMF], None]) -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # the checks themselves warn
@@ -59,7 +62,7 @@ def test_reconstruction(X: NDArray[np.float32], sample_size: int) -> None:
 
 @pytest.mark.parametrize("l1_ratio", [0.0, 0.5, 1.0])
 def test_penalties_mean_what_scikit_learns_do(X: NDArray[np.float32], l1_ratio: float) -> None:
-    alpha = {"alpha_W": 5e-4, "alpha_H": 1e-3, "l1_ratio": l1_ratio}
+    alpha: dict[str, Any] = {"alpha_W": 5e-4, "alpha_H": 1e-3, "l1_ratio": l1_ratio}
     ours = NMF(6, random_state=0, **alpha).fit(X)
     theirs = SklearnNMF(6, init="nndsvda", max_iter=2000, tol=1e-7, **alpha).fit(X)
 

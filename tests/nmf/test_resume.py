@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import TypedDict
 
 import numpy as np
 import pytest
@@ -11,7 +12,7 @@ from torch import Tensor
 
 from pipeline import nmf
 from pipeline.errors import UserError
-from pipeline.nmf.checkpoint import State
+from pipeline.nmf.descent import State
 
 
 class KilledError(Exception):
@@ -37,8 +38,8 @@ class Memory:
     """Keeps the last of the states, every `every`-th block."""
 
     def __init__(self, every: int = 1) -> None:
-        self.every, self.asked, self.state = every, 0, None
-        self.n_saved = 0
+        self.every, self.asked, self.n_saved = every, 0, 0
+        self.state: State | None = None
 
     def load(self) -> State | None:
         return self.state
@@ -61,7 +62,15 @@ def V() -> Tensor:
     return H @ W.T + 0.1 * torch.rand(9000, 30, generator=generator)
 
 
-OPTIONS = {"seed": 3, "tol": 1e-6, "max_passes": 4}
+class Options(TypedDict):
+    """Those of a fit that all fits here share."""
+
+    seed: int
+    tol: float
+    max_passes: int
+
+
+OPTIONS: Options = {"seed": 3, "tol": 1e-6, "max_passes": 4}
 
 
 @pytest.mark.parametrize("deadly", [1, 7, 8, 13, 24, 31])

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 
 import numpy as np
+import numpy.typing as npt
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -22,7 +23,9 @@ PIXELS = st.one_of(
 
 
 @given(PIXELS)
-def test_pillow_reads_the_same_pixels(pixels):
+def test_pillow_reads_the_same_pixels(
+    pixels: npt.NDArray[np.uint8] | npt.NDArray[np.bool_],
+) -> None:
     with Image.open(io.BytesIO(png.encode(pixels))) as image:
         image.load()  # checks the sums of all chunks
         assert image.mode == (
@@ -31,26 +34,26 @@ def test_pillow_reads_the_same_pixels(pixels):
         np.testing.assert_array_equal(np.asarray(image), pixels)
 
 
-def test_a_view_of_a_larger_picture_is_encoded_as_it_looks():
+def test_a_view_of_a_larger_picture_is_encoded_as_it_looks() -> None:
     whole = np.random.default_rng(0).integers(0, 256, (30, 40, 3), dtype=np.uint8)
     part = whole[3:20:2, 5:33, ::-1]
     with Image.open(io.BytesIO(png.encode(part))) as image:
         np.testing.assert_array_equal(np.asarray(image), part)
 
 
-def test_other_types_are_refused():
+def test_other_types_are_refused() -> None:
     with pytest.raises(TypeError):
         png.encode(np.full((2, 3), 300.0))
 
 
-def test_the_resolution_for_print_is_told():
+def test_the_resolution_for_print_is_told() -> None:
     with Image.open(io.BytesIO(png.encode(np.zeros((2, 3), np.uint8), dpi=300))) as image:
         assert image.info["dpi"] == pytest.approx((300, 300), abs=0.01)
     with Image.open(io.BytesIO(png.encode(np.zeros((2, 3), np.uint8)))) as image:
         assert "dpi" not in image.info
 
 
-def test_smooth_maps_come_out_hardly_larger_than_pillow_makes_them():
+def test_smooth_maps_come_out_hardly_larger_than_pillow_makes_them() -> None:
     y, x = np.mgrid[0:168, 0:196]
     smooth = np.rint(127 * (1 + np.sin(x / 17) * np.cos(y / 23))).astype(np.uint8)
     buffer = io.BytesIO()

@@ -61,7 +61,9 @@ def test_the_network_can_be_traced() -> None:
     images = torch.zeros(2, 3, IMAGE_SIZE, IMAGE_SIZE)
     with torch.inference_mode():
         assert torch.equal(fx.symbolic_trace(network)(images), network(images))
-    assert isinstance(network.get_submodule(PARTS_LAYER)[-1], nn.ReLU)
+    layer = network.get_submodule(PARTS_LAYER)
+    assert isinstance(layer, nn.Sequential)
+    assert isinstance(layer[-1], nn.ReLU)
 
 
 def test_fresh_scenes_are_recognised(scenes: list[Scene]) -> None:
@@ -111,4 +113,5 @@ def ious(found: Masks, truth: npt.NDArray[np.uint8]) -> npt.NDArray[np.float64]:
     both = np.array(counts)
     part = np.bincount(truth.ravel(), minlength=len(PARTS) + 1)
     union = both.sum(axis=1, keepdims=True) + part - both
-    return (both / union)[:, 1:]
+    shares: npt.NDArray[np.float64] = both / union
+    return shares[:, 1:]

@@ -27,7 +27,8 @@ def drawn_distance(corners: list[tuple[float, float]]) -> npt.NDArray[np.float64
     grid = np.stack([X.ravel(), Y.ravel()], axis=1)
     nearest = np.sqrt(((grid[:, None] - points[None]) ** 2).sum(-1)).min(axis=1)
     inside = Outline(closed).contains_points(grid)
-    return np.where(inside, -nearest, nearest).reshape(X.shape)
+    signed: npt.NDArray[np.float64] = np.where(inside, -nearest, nearest)
+    return signed.reshape(X.shape)
 
 
 STAR = [

@@ -9,13 +9,14 @@ from typing import Any
 import h5py
 import hdf5plugin
 import numpy as np
+import numpy.typing as npt
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pipeline.errors import UserError
-from pipeline.images import Dataset, ImageRecord, make_image_id
+from pipeline.images import Dataset, FolderSource, ImageRecord, make_image_id
 from pipeline.nmf import Transform
 from pipeline.store import (
     ACTIVATIONS,
@@ -44,7 +45,7 @@ def fill(folder: Path, n_per_shard: tuple[int, ...] = (4, 4, 3)) -> ShardStore:
 
 def test_arrays_come_back_as_they_went_in(tmp_path: Path) -> None:
     store = ShardStore(tmp_path, ACTIVATIONS, 1)
-    arrays = {
+    arrays: dict[str, npt.NDArray[Any]] = {
         "V": np.random.default_rng(0).random((3, 2, 2, 4)).astype(np.float16),
         "aux/layer1": np.zeros((3, 1), np.float32),
         "empty": np.zeros((0, 4), np.float32),
@@ -158,7 +159,7 @@ def test_errors_name_the_file_and_what_to_do(tmp_path: Path) -> None:
 def dataset(n: int) -> Dataset:
     paths = [f"{index % 3}/{index}.png" for index in range(n)]
     images = tuple(ImageRecord(path, make_image_id(path), path[0]) for path in sorted(paths))
-    return Dataset("data", Path("/data"), images, ())
+    return Dataset(FolderSource(Path("/data")), "folder", images, ())
 
 
 @given(st.integers(1, 300), st.integers(0, 5), st.sampled_from([None, 7, 10_000]))
@@ -185,7 +186,7 @@ def test_order_and_split_of_an_image_stay_when_others_are_added() -> None:
 
 def test_a_listing_comes_back_as_it_went_in(tmp_path: Path) -> None:
     images = (*dataset(20).images, ImageRecord("no label.png", 1, None))
-    whole = Dataset("data", Path("/data"), images, ())
+    whole = Dataset(FolderSource(Path("/data")), "folder", images, ())
     listing = make_listing(whole, seed=0, limit=None, bytes_per_image=10**9)
     listing.save(tmp_path / "images.parquet")
     found = Listing.load(tmp_path / "images.parquet")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 
 import pytest
 import torch
@@ -106,6 +106,7 @@ def test_items_are_taken_up_only_a_little_ahead() -> None:
 
     with lanes() as pool:
         results = in_order(pool, lambda item: item, items())
+        assert isinstance(results, Generator)
         next(results)
         assert len(taken) <= 2 * AHEAD
         results.close()

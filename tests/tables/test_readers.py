@@ -6,12 +6,14 @@ import json
 import subprocess
 import sys
 import venv
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
+from pipeline.analysis.run import Run
 from tests.tables.test_tables import run as run_of_tables
 
 run = run_of_tables  # the fixture of the other module
@@ -72,7 +74,9 @@ def plain(value: object) -> object:
     [(WITH_PANDAS_2, "pandas"), (WITH_POLARS, "pandas"), (WITH_POLARS, "polars")],
     ids=["pandas-2-pyarrow-17", "pandas-3", "polars"],
 )
-def test_every_reader_finds_the_same(run, session_folder, packages, reader) -> None:
+def test_every_reader_finds_the_same(
+    run: Run, session_folder: Callable[[str], Path], packages: tuple[str, ...], reader: str
+) -> None:
     folder = session_folder("-".join(each.partition("<")[0].partition(">")[0] for each in packages))
     python = folder / "bin" / "python"
     if not python.exists():
