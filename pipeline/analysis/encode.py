@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from PIL import Image
 
 from ..images import ImageLike, load_image, network_input
 from ..runs.workspace import Workspace
@@ -43,13 +45,13 @@ class RunBank:
         """Directions of the concepts, float32 (channels after the transform, k)."""
         return self._workspace.bank.W
 
-    def encode(self, images: Sequence[ImageLike]) -> Encoding:
+    def encode(self, images: ImageLike | Sequence[ImageLike]) -> Encoding:
         """Find the fixed concepts in new images.
 
         Parameters
         ----------
-        images : sequence
-            Paths, or arrays uint8 (height, width, 3), RGB.
+        images : str, Path, PIL.Image.Image, ndarray or a sequence of these
+            As of `pipeline.images.load_image`; one by itself is a batch of one.
 
         Raises
         ------
@@ -58,6 +60,8 @@ class RunBank:
         """
         workspace = self._workspace
         config = workspace.config
+        if isinstance(images, str | Path | Image.Image) or getattr(images, "ndim", 0) == 3:
+            images = [images]  # type: ignore[list-item]
         squares = []
         for image in images:
             size = workspace.cut.network.image_size

@@ -28,25 +28,27 @@ class Gallery:
         self._workspace, self._tables, self._maps = workspace, tables, maps
 
     def images_with(
-        self, concept_id: int, min_area: float = 0.0, limit: int | None = None
+        self, concept_id: object, min_area: float = 0.0, limit: int | None = None
     ) -> ImageTable:
         """List the images that hold a concept, the first of them as a strip."""
+        concept_id = self._tables.check_concept(concept_id)
         rows = self._tables.images_with(concept_id, min_area, limit)
         return ImageTable.of(rows, lambda: self._strip(concept_id, rows["image_id"][:N_SHOWN]))
 
-    def concept(self, concept_id: int) -> Shown:
+    def concept(self, concept_id: object) -> Shown:
         """Show a concept: its strongest images, what the head calls it, what the labels say."""
-        sql, values = self._tables.sql, {"concept": int(concept_id), "n": _N_ROWS}
+        concept_id = self._tables.check_concept(concept_id)
+        sql, values = self._tables.sql, {"concept": concept_id, "n": _N_ROWS}
         images = self.images_with(concept_id, limit=N_SHOWN)
-        row = sql("from concepts where concept_id = $concept", concept=int(concept_id)).iloc[0]
+        row = sql("from concepts where concept_id = $concept", concept=concept_id).iloc[0]
         classes = sql(
             "select label, prob, z from concept_classes where concept_id = $concept"
-            " and source = 'context' order by rank limit $n", **values,
+            " and source = 'context' order by rank limit $n", values,
         )  # fmt: skip
         labels = sql(
             "select label, n, precision, recall, lift from concept_labels"
             " where concept_id = $concept order by precision * recall desc, label limit $n",
-            **values,
+            values,
         )
         columns = ["path", "label", "pred_label", "max", "area", "contribution"]
         return Shown(

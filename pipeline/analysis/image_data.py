@@ -17,6 +17,7 @@ from ..images import Affine, DecodeError, network_input, read_image, upsample
 from ..localize import FineForeground, Foreground, Refiner, working_shape
 from ..runs.workspace import Workspace
 from ..store import Classification, read_classification
+from .arguments import image_id_of
 from .objects import (
     ObjectModel,
     fine_features,
@@ -194,12 +195,8 @@ class ImageData:
 
     def _position(self, image_id: int) -> int:
         """Return an image's place in the working order, which says in which shard it is."""
-        place = -1
-        if -(2**63) <= image_id == int(image_id) < 2**63:
-            place = int(self._workspace.listing.places([int(image_id)])[0])
-        if place < 0:
-            raise self._no_image(image_id)
-        return place
+        known = image_id_of(self._workspace, image_id)
+        return int(self._workspace.listing.places([known])[0])
 
     def _shard(self, image_id: int) -> int:
         return self._position(image_id) // self._workspace.listing.images_per_shard

@@ -30,6 +30,8 @@ from ..images import Affine, network_input, upsample
 from ..runs.fit import fit_run
 from ..runs.workspace import Workspace
 from ..store import Bank, read_classification
+from .arguments import Concepts, class_id_of, concept_id_of, concept_ids_of, image_ids_of
+from .arguments import Images as ImageIds
 from .image_data import ImageData
 from .samples import Images, RunSamples, Seen, StandIn, true_classes
 
@@ -70,30 +72,42 @@ class Meaning:
         found = read_classification(self._workspace.classes_path)
         return Quantiles(found.usual_classes, found.usual_residual, found.usual_peak, found.usual_n)
 
-    def split(self, image_ids: Sequence[int], class_id: int | None = None) -> Split:
+    def split(self, image_ids: ImageIds, class_id: int | None = None) -> pd.DataFrame:
         """Split the logits of images by concept.
 
         Parameters
         ----------
-        image_ids : sequence of int
-            Images of the run; rows come in working order.
+        image_ids : int, str, Path or several
+            Images of the run.
         class_id : int, optional
             The class to split the logit of; the class the network gives each image by default.
 
         Returns
         -------
-        Split
-            Bias, contributions and residual sum to the network's logits; ``mean`` aggregates.
+        DataFrame
+            A row per image, in the order asked: image_id, class_id, label (name of the class),
+            logit, bias (the answer to nothing), concept_0 … concept_<k−1>, residual (what is left),
+            exact (whether the parts follow from the head's formula; ablated
+            otherwise). Bias, concepts and residual sum to the logit.
+
+        Raises
+        ------
+        UserError
+            The run has not all of the images, or the network no such class.
         """
         workspace, parts = self._workspace, []
-        for images in self._samples.read(self._known(image_ids)):
+        wanted = image_ids_of(workspace, image_ids)
+        if class_id is not None:
+            class_id = class_id_of(len(workspace.class_names), class_id)
+        for images in self._samples.read(wanted):
             H, _ = workspace.bank.encode(images.V)
             if class_id is None:
                 classes = self._answers(images).head(images.V).argmax(1)
             else:
                 classes = torch.full((len(H),), class_id)
-            parts.append(split(workspace.cut, workspace.bank, images.V, H, classes, images.prefix))
-        return Split.join(parts)
+            found = split(workspace.cut, workspace.bank, images.V, H, classes, images.prefix)
+            parts.append(_split_rows(images.image_id, found, workspace.class_names))
+        return _as_asked(pd.concat(parts, ignore_index=True), wanted)
 
     def fidelity(
         self,
@@ -136,15 +150,32 @@ class Meaning:
         """Return a bank of another number of concepts, fitted as the run's own was."""
         return fit_run(self._workspace, (k,)).bank
 
-    def curves(self, n_images: int = 256) -> Curves:
-        """Put concepts in and take them out by contribution, beside random orders."""
+    def curves(self, n_images: int = 256) -> pd.DataFrame:
+        """Put concepts in and take them out by contribution, beside random orders.
+
+        Returns
+        -------
+        DataFrame
+            A row per image and level: image_id, level (share of the concepts in place), deletion,
+            insertion, random (probabilities of the image's class).
+        """
         seen = self._seen(n_images)
-        seed = self._workspace.config.seed
-        return curves(self._answers(seen), seen.H, seen.top, seen.contributions, seed)
+        found = self._curves(seen)
+        n, n_levels = found.deletion.shape
+        return pd.DataFrame(
+            {
+                "image_id": np.repeat(seen.image_id, n_levels),
+                "level": np.tile(found.levels, n),
+                **{
+                    name: getattr(found, name).ravel()
+                    for name in ("deletion", "insertion", "random")
+                },
+            }
+        )
 
     def areas(self, n_images: int = 256) -> pd.DataFrame:
         """Return what the curves gain over random orders: gain, ci_low, ci_high, n by curve."""
-        found = self.curves(n_images)
+        found = self._curves(self._seen(n_images))
         rows = []
         for name in ("deletion", "insertion"):
             gain, low, high = interval(found.gain(name), self._workspace.config.seed)
@@ -210,10 +241,7 @@ class Meaning:
             No such concept, no image that holds it, or its regions fit nowhere else.
         """
         workspace = self._workspace
-        if not 0 <= concept_id < workspace.bank.k:
-            raise UserError(
-                f"there is no concept {concept_id}; the run has 0 to {workspace.bank.k - 1}"
-            )
+        concept_id = concept_id_of(workspace.bank.k, concept_id)
         found = list(self._holders(concept_id, n_images))
         if not found:
             raise UserError(f"no image of {workspace.folder} holds concept {concept_id}")
@@ -227,20 +255,33 @@ class Meaning:
         labels = [names[class_id] for class_id in blurred.classes["class_id"]]
         return replace(blurred, classes=blurred.classes.assign(label=labels))
 
-    def ablate(self, concept_ids: Sequence[int], image_ids: Sequence[int]) -> pd.DataFrame:
+    def ablate(self, concept_ids: Concepts, image_ids: ImageIds) -> pd.DataFrame:
         """Take concepts out of images' activations, leave all else, and ask the network again.
+
+        Parameters
+        ----------
+        concept_ids : int or several
+        image_ids : int, str, Path or several
+            Images of the run.
 
         Returns
         -------
         DataFrame
-            A row an image, in working order: image_id, class_before, prob_before, class_after,
+            A row per image, in the order asked: image_id, class_before, prob_before, class_after,
             prob_after, each probability that of the class beside it.
+
+        Raises
+        ------
+        UserError
+            The run has not all of the images or concepts.
         """
         workspace, parts = self._workspace, []
-        for images in self._samples.read(self._known(image_ids)):
+        concepts = concept_ids_of(workspace.bank.k, concept_ids)
+        wanted = image_ids_of(workspace, image_ids)
+        for images in self._samples.read(wanted):
             answers = self._answers(images)
             H, _ = workspace.bank.encode(images.V)
-            less = answers.remove(images.V, H, list(concept_ids))
+            less = answers.remove(images.V, H, concepts)
             before, after = (answers.head(maps).softmax(1).max(1) for maps in (images.V, less))
             parts.append(
                 pd.DataFrame(
@@ -253,7 +294,11 @@ class Meaning:
                     }
                 )
             )
-        return pd.concat(parts, ignore_index=True)
+        return _as_asked(pd.concat(parts, ignore_index=True), wanted)
+
+    def _curves(self, seen: Seen) -> Curves:
+        seed = self._workspace.config.seed
+        return curves(self._answers(seen), seen.H, seen.top, seen.contributions, seed)
 
     def _seen(self, n_images: int) -> Seen:
         return self._samples.see(self._samples.image_ids(n_images, self._samples.split))
@@ -284,20 +329,34 @@ class Meaning:
                 if n_found == n_images:
                     return
 
-    def _known(self, image_ids: Sequence[int]) -> list[int]:
-        wanted = [int(image_id) for image_id in image_ids]
-        if not wanted:
-            raise UserError("no image was asked for; pass image_ids as in the table images")
-        if missing := [image_id for image_id in wanted if image_id not in self._paths]:
-            raise UserError(
-                f"there is no image {missing[0]} in {self._workspace.folder}; see the table images"
-            )
-        return wanted
 
-    @cached_property
-    def _paths(self) -> dict[int, str]:
-        frame = self._workspace.listing.frame
-        return dict(zip(frame.image_id.tolist(), frame.path.tolist(), strict=True))
+def _split_rows(image_ids: NDArray[np.int64], found: Split, names: Sequence[str]) -> pd.DataFrame:
+    classes, contributions = found.classes.tolist(), found.contributions.numpy()
+    return pd.DataFrame(
+        {
+            "image_id": image_ids,
+            "class_id": classes,
+            "label": [names[each] for each in classes],
+            "logit": found.logit.numpy(),
+            "bias": found.bias.numpy(),
+            **{f"concept_{each}": column for each, column in enumerate(contributions.T)},
+            "residual": found.residual.numpy(),
+            "exact": found.is_exact,
+        }
+    )
+
+
+def _as_asked(rows: pd.DataFrame, image_ids: Sequence[int]) -> pd.DataFrame:
+    """Bring rows, one per image, into the order that was asked for.
+
+    Raises
+    ------
+    UserError
+        An image was refused when it was read, and is in no row.
+    """
+    if lacking := set(image_ids) - set(rows["image_id"]):
+        raise UserError(f"image {min(lacking)} was refused; see the table rejected")
+    return rows.set_index("image_id").loc[list(image_ids)].reset_index()
 
 
 def _concepts_alone(bank: Bank) -> StandIn:

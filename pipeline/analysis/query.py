@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from functools import cached_property
 from typing import Any
 
@@ -11,6 +12,7 @@ import pandas as pd
 from ..errors import UserError, command, suggest
 from ..runs.workspace import Workspace
 from ..tables import TABLES, open_database, view_statements
+from .arguments import concept_id_of
 from .explain import Labels
 
 
@@ -20,9 +22,16 @@ class RunTables:
     def __init__(self, workspace: Workspace) -> None:
         self._workspace = workspace
 
-    def sql(self, query: str, **values: Any) -> pd.DataFrame:
-        """Run a query; `values` stand for ``$name`` in it."""
-        return self._database.execute(query, values or None).df()
+    def sql(
+        self, query: str, parameters: Sequence[Any] | Mapping[str, Any] | None = None, **values: Any
+    ) -> pd.DataFrame:
+        """Run a query; `parameters` stand for ``?`` or ``$name`` in it, `values` for ``$name``."""
+        # A cursor of its own for each call: several threads may ask at once.
+        with self._database.cursor() as cursor:
+            try:
+                return cursor.execute(query, parameters or values or None).df()
+            except duckdb.Error as error:
+                raise UserError(f"the query cannot be answered: {error}") from error
 
     def table(self, name: str) -> pd.DataFrame:
         """Read a whole table.
@@ -39,8 +48,8 @@ class RunTables:
 
     def images_with(self, concept_id: int, min_area: float, limit: int | None) -> pd.DataFrame:
         """List the images that hold a concept, strongest first; see `Run.images_with`."""
-        self.check_concept(concept_id)
-        if not 0 <= min_area <= 1:
+        concept_id = self.check_concept(concept_id)
+        if not isinstance(min_area, int | float) or not 0 <= min_area <= 1:
             raise UserError(f"min_area is a share of the image from 0 to 1, this is {min_area}")
         # Limited before it is joined, so that little of a long table is read.
         return self.sql(
@@ -52,11 +61,16 @@ class RunTables:
             concept=int(concept_id), area=min_area, limit=2**62 if limit is None else limit,
         )  # fmt: skip
 
-    def check_concept(self, concept_id: int) -> None:
-        """Raise `UserError` where there is no such concept."""
-        k = self._workspace.bank.k
-        if not 0 <= concept_id < k:
-            raise UserError(f"there is no concept {concept_id}; the run has 0 to {k - 1}")
+    def check_concept(self, concept_id: object) -> int:
+        """Return the number of a concept; raise `UserError` where there is none."""
+        if isinstance(concept_id, str):
+            named = self.sql(
+                "select concept_id from concepts where lower(top_label) = lower($label)",
+                label=concept_id,
+            )["concept_id"].tolist()
+            called = f"called so are {', '.join(map(str, named))}" if named else "none is called so"
+            raise UserError(f"a concept is a number, this is {concept_id!r}; {called}")
+        return concept_id_of(self._workspace.bank.k, concept_id)
 
     @cached_property
     def labels(self) -> Labels:

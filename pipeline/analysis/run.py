@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -12,6 +13,7 @@ from numpy.typing import NDArray
 
 from ..images import ImageLike, load_image
 from ..runs.workspace import Workspace
+from .arguments import Images, OneConcept, OneImage, image_id_of, image_ids_of
 from .display import ImageTable, Shown
 from .encode import RunBank
 from .explain import Explanation, explain_by
@@ -58,12 +60,30 @@ class Run:
         """
         return self._tables.table(name)
 
-    def sql(self, query: str) -> pd.DataFrame:
-        """Run a DuckDB query over the run's tables, which are its views."""
-        return self._tables.sql(query)
+    def sql(
+        self, query: str, parameters: Sequence[Any] | Mapping[str, Any] | None = None
+    ) -> pd.DataFrame:
+        """Run a DuckDB query over the run's tables, which are its views.
+
+        Parameters
+        ----------
+        query : str
+        parameters : sequence or mapping, optional
+            Values that stand for ``?``, or for ``$name``, in the query.
+
+        Raises
+        ------
+        UserError
+            The query is not possible; the text is DuckDB's.
+
+        Examples
+        --------
+        >>> run.sql("from images where label = ?", ["tench"])  # doctest: +SKIP
+        """
+        return self._tables.sql(query, parameters)
 
     def images_with(
-        self, concept_id: int, *, min_area: float = 0.0, limit: int | None = None
+        self, concept_id: OneConcept, *, min_area: float = 0.0, limit: int | None = None
     ) -> ImageTable:
         """List the images that hold a concept, the strongest first.
 
@@ -89,7 +109,7 @@ class Run:
         """
         return self._gallery.images_with(concept_id, min_area, limit)
 
-    def concept(self, concept_id: int) -> Shown:
+    def concept(self, concept_id: OneConcept) -> Shown:
         """Show a concept: its strongest images, what the head calls it, what the labels say.
 
         Returns
@@ -104,7 +124,7 @@ class Run:
         """
         return self._gallery.concept(concept_id)
 
-    def show(self, image_id: int) -> Shown:
+    def show(self, image_id: OneImage) -> Shown:
         """Show an image: beside it its concepts in colour with their legend, and their numbers.
 
         Returns
@@ -118,17 +138,17 @@ class Run:
         UserError
             No such image.
         """
-        return self._gallery.image(image_id)
+        return self._gallery.image(self._id(image_id))
 
     def heatmap(
-        self, image_id: int, concept_id: int | None = None, *, per_image: bool = False
+        self, image_id: OneImage, concept_id: OneConcept | None = None, *, per_image: bool = False
     ) -> NDArray[np.float32]:
         """Return an image's heatmaps at its original size.
 
         Parameters
         ----------
-        image_id : int
-            As in the tables.
+        image_id : int, str or Path
+            As in the tables, or the image's path within the dataset.
         concept_id : int, optional
             One concept only.
         per_image : bool
@@ -152,25 +172,25 @@ class Run:
             maps = maps / np.where(most > 0, most, np.ones_like(most))
         if concept_id is None:
             return self.upsample(maps, image_id)
-        self._tables.check_concept(concept_id)
-        one: NDArray[np.float32] = self.upsample(maps[[concept_id]], image_id)[0]
+        chosen = [self._tables.check_concept(concept_id)]
+        one: NDArray[np.float32] = self.upsample(maps[chosen], image_id)[0]
         return one
 
-    def fetch(self, image_ids: Sequence[int]) -> None:
+    def fetch(self, image_ids: Images) -> None:
         """Read the arrays of a few images together: what is asked of them next takes less time."""
-        self._maps.fetch(image_ids)
+        self._maps.fetch(image_ids_of(self.workspace, image_ids))
 
-    def grid_heatmap(self, image_id: int) -> NDArray[np.float32]:
+    def grid_heatmap(self, image_id: OneImage) -> NDArray[np.float32]:
         """Return an image's heatmaps on the layer's grid, float32 (k, h, w), gauge units."""
-        return self._maps.grid_heatmap(image_id)
+        return self._maps.grid_heatmap(self._id(image_id))
 
     def upsample(
-        self, maps: NDArray[np.float32], image_id: int, shape: tuple[int, int] | None = None
+        self, maps: NDArray[np.float32], image_id: OneImage, shape: tuple[int, int] | None = None
     ) -> NDArray[np.float32]:
         """Raise maps (n, h, w) on the layer's grid over an image, at its size or at `shape`."""
-        return self._maps.upsample(maps, image_id, shape)
+        return self._maps.upsample(maps, self._id(image_id), shape)
 
-    def residual(self, image_id: int) -> NDArray[np.float32]:
+    def residual(self, image_id: OneImage) -> NDArray[np.float32]:
         """Return how little of an image the concepts explain, at its original size.
 
         Returns
@@ -178,11 +198,11 @@ class Run:
         ndarray
             float32 (height, width), ‖v − D(W h)‖ / ‖v‖: 0 all, 1 nothing; NaN where not seen.
         """
-        return self._maps.residual(image_id)
+        return self._maps.residual(self._id(image_id))
 
     def concept_map(
         self,
-        image_id: int,
+        image_id: OneImage,
         *,
         shape: tuple[int, int] | None = None,
         most_residual: float = 1.0,
@@ -193,8 +213,8 @@ class Run:
 
         Parameters
         ----------
-        image_id : int
-            As in the tables.
+        image_id : int, str or Path
+            As in the tables, or the image's path within the dataset.
         shape : (height, width), optional
             Of the outcome, which covers the whole image; the original size by default.
         most_residual : float
@@ -211,17 +231,17 @@ class Run:
         UserError
             No such image in the run, or neither its activations nor its file can be read.
         """
-        return self._maps.concept_map(image_id, shape, most_residual)
+        return self._maps.concept_map(self._id(image_id), shape, most_residual)
 
-    def object_mask(self, image_id: int, *, refined: bool | str = True) -> NDArray[np.bool_]:
+    def object_mask(self, image_id: OneImage, *, refined: bool | str = True) -> NDArray[np.bool_]:
         """Return where the object is that an image shares with the others of its label.
 
         Without labels, with those the network takes for the same class.
 
         Parameters
         ----------
-        image_id : int
-            As in the tables.
+        image_id : int, str or Path
+            As in the tables, or the image's path within the dataset.
         refined : bool or str
             Follow the image's own edges, which needs its file and takes about 0.1 s; otherwise the
             map is only raised from its grid, as for the table ``objects``. A text names the mask
@@ -237,15 +257,15 @@ class Run:
         UserError
             No such image in the run, or its file cannot be read.
         """
-        return self._maps.object_mask(image_id, refined=refined)
+        return self._maps.object_mask(self._id(image_id), refined=refined)
 
-    def logits(self, image_id: int) -> tuple[float, float]:
+    def logits(self, image_id: OneImage) -> tuple[float, float]:
         """Return the predicted class's logit for D(0), and its logit for the image."""
-        return self._maps.logits(image_id)
+        return self._maps.logits(self._id(image_id))
 
-    def image(self, image_id: int) -> NDArray[np.uint8]:
+    def image(self, image_id: OneImage) -> NDArray[np.uint8]:
         """Return an image's original pixels, uint8 (height, width, 3), RGB, upright."""
-        return self._maps.pixels(image_id)
+        return self._maps.pixels(self._id(image_id))
 
     def explain(self, image: ImageLike) -> Explanation:
         """Explain any image by the run's fixed concepts.
@@ -265,6 +285,9 @@ class Run:
             workspace.config.resize,
             self.meaning.usual,
         )
+
+    def _id(self, image: OneImage) -> int:
+        return image_id_of(self.workspace, image)
 
     @cached_property
     def meaning(self) -> Meaning:

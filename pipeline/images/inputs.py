@@ -44,7 +44,7 @@ def load_image(image: ImageLike) -> NDArray[np.uint8]:
     if isinstance(image, Image.Image):
         try:
             check_size(*image.size)
-            return np.asarray(to_rgb(ImageOps.exif_transpose(image)))
+            return np.array(to_rgb(ImageOps.exif_transpose(image)))
         except (DecodeError, OSError) as error:
             raise UserError(f"this picture cannot be used: {error}") from error
     if not isinstance(image, str | Path):

@@ -44,16 +44,23 @@ def test_splits_sum_to_the_networks_logits(run: Run) -> None:
             for arrays in run.workspace.activations.iterate(["logits", "image_id"])
         ]
     )
-    assert found.is_exact
-    # Stored activations are float16, and the network may have run in bfloat16.
-    assert torch.allclose(found.logit, logits.max(1).values, atol=0.15)
-    of_car = run.meaning.split(image_ids, class_id=0)
-    assert torch.allclose(of_car.logit, logits[:, 0], atol=0.15)
-    mean = of_car.mean(logits.argmax(1) == 0)
-    assert mean.classes.tolist() == [0]
-    assert float(mean.logit) == pytest.approx(
-        float(logits[logits.argmax(1) == 0, 0].mean()), abs=0.1
+    assert found.exact.all()
+    assert found.image_id.tolist() == image_ids  # as asked, not as stored
+    stored = np.concatenate(
+        [arrays["image_id"] for arrays in run.workspace.activations.iterate(["image_id"])]
     )
+    logits = logits[[stored[np.isin(stored, image_ids)].tolist().index(each) for each in image_ids]]
+    # Stored activations are float16, and the network may have run in bfloat16.
+    assert found.logit.to_numpy() == pytest.approx(logits.max(1).values.numpy(), abs=0.15)
+    parts = found.filter(regex=r"^(bias|concept_\d+|residual)$")
+    assert parts.shape[1] == 2 + run.workspace.bank.k
+    assert parts.sum(axis=1).to_numpy() == pytest.approx(found.logit.to_numpy(), abs=1e-4)
+    of_car = run.meaning.split(image_ids, class_id=0)
+    assert of_car.logit.to_numpy() == pytest.approx(logits[:, 0].numpy(), abs=0.15)
+    assert set(of_car.label) == {run.workspace.class_names[0]}
+    assert run.meaning.split(image_ids[::-1]).equals(found[::-1].reset_index(drop=True))
+    with pytest.raises(UserError, match="a class is a number from 0 to 15, this is 'car'"):
+        run.meaning.split(image_ids, class_id="car")  # type: ignore[arg-type]
     with pytest.raises(UserError, match="there is no image 1 in"):
         run.meaning.split([1])
     with pytest.raises(UserError, match="no image was asked for"):
@@ -84,7 +91,7 @@ def test_the_order_of_contributions_beats_random_orders(run: Run) -> None:
     found = run.meaning.curves()
     assert stored.metric.value_counts().to_dict() == {"deletion": 11, "insertion": 11}
     assert stored[stored.metric == "deletion"].value.to_numpy() == pytest.approx(
-        found.deletion.mean(0), rel=1e-6
+        found.groupby("level").deletion.mean().to_numpy(), rel=1e-6
     )
 
 
@@ -121,10 +128,16 @@ def test_without_its_concepts_an_image_is_taken_for_something_else(run: Run) -> 
     assert nothing.class_before == nothing.class_after == images.pred_class[5]
     assert nothing.prob_before == nothing.prob_after
     split = run.meaning.split([image_id])
-    telling = split.contributions[0].argsort(descending=True)[:4].tolist()
+    parts = split.filter(regex=r"^concept_").iloc[0].to_numpy(dtype=float)
+    telling = (-parts).argsort()[:4].tolist()
     less = run.meaning.ablate(telling, [image_id]).iloc[0]
     assert less.prob_before == nothing.prob_before
     assert less.class_after != less.class_before
+    # One image and one concept need no list, and an image may go by its path.
+    one = run.meaning.ablate(telling[0], images.path[5])
+    assert one.image_id.tolist() == [image_id]
+    both = images.image_id[[7, 3]].tolist()
+    assert run.meaning.ablate(telling, both).image_id.tolist() == both
 
 
 def test_a_new_image_is_told_how_new_it_is(run: Run, capsys: pytest.CaptureFixture[str]) -> None:
@@ -192,7 +205,7 @@ def test_networks_with_tokens_are_asked_the_same(tmp_path: Path) -> None:
     assert importance.concepts.sobol_total.sum() > 0.5
     image_ids = workspace.listing.frame.image_id[:2].tolist()
     split = meaning.split(image_ids)
-    assert not split.is_exact
+    assert not split.exact.any()
     after = meaning.ablate([0, 1, 2], image_ids)
     assert (after.prob_after != after.prob_before).all()
     pixels = render_scene(99, 3, 64).image

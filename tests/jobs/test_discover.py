@@ -7,6 +7,7 @@ import re
 import shutil
 from collections.abc import Iterator
 from contextlib import AbstractContextManager
+from dataclasses import fields
 from pathlib import Path
 
 import h5py
@@ -209,12 +210,66 @@ def test_calls_of_the_contract(run: Run, sample: Path) -> None:
         (lambda run: run.heatmap(run.table("images").image_id[0], 99), "there is no concept 99"),
         (lambda run: run.explain("nowhere.jpg"), "nowhere.jpg cannot be used"),
         (lambda run: run.explain(np.zeros((3, 3))), "an image is uint8 (height, width, 3)"),
+        (lambda run: run.explain(7), "an image is a path, a PIL image or uint8"),
+        (lambda run: run.heatmap(None), "an image is an image_id or a path, this is 'None'"),
+        (lambda run: run.heatmap(1.5), "an image is an image_id or a path, this is '1.5'"),
+        (lambda run: run.heatmap([1]), "an image is an image_id or a path"),
+        (lambda run: run.heatmap(2**70), "there is no image 11805"),
+        (lambda run: run.show("cat/nowhere.jpg"), "there is no image 'cat/nowhere.jpg' in"),
+        (lambda run: run.object_mask(Path("/etc/passwd")), "there is no image '/etc/passwd' in"),
+        (lambda run: run.concept("tench"), "a concept is a number, this is 'tench'; none is"),
+        (lambda run: run.concept(None), "a concept is a number from 0 to"),
+        (lambda run: run.concept(-1), "there is no concept -1"),
+        (lambda run: run.images_with(0, min_area="much"), "min_area is a share of the image"),
+        (lambda run: run.images_with("x"), "a concept is a number, this is 'x'"),
+        (lambda run: run.sql("select nothing"), "the query cannot be answered: Binder Error"),
+        (lambda run: run.sql("select ?", []), "the query cannot be answered"),
+        (lambda run: run.meaning.split("nowhere.jpg"), "there is no image 'nowhere.jpg' in"),
+        (lambda run: run.meaning.split(None), "an image is an image_id or a path"),
+        (lambda run: run.meaning.ablate("x", 1), "a concept is a number from 0 to"),
+        (lambda run: run.meaning.blur("x"), "a concept is a number from 0 to"),
+        (lambda run: run.bank.encode("one.jpg"), "one.jpg cannot be used"),
     ],
 )
 def test_wrong_calls_are_one_sentence(run: Run, call: object, sentence: str) -> None:
     with pytest.raises(UserError) as caught:
         call(run)  # type: ignore[operator]
     assert str(caught.value).startswith(sentence)
+
+
+def test_what_plainly_means_an_image_or_a_concept_is_taken(run: Run, sample: Path) -> None:
+    image_id, path = run.sql("select image_id, path from images").iloc[3]
+    expected = run.heatmap(int(image_id))
+    file = sample / "images" / path
+    for same in (str(path), Path(path), file, str(file), np.int64(image_id)):
+        assert np.array_equal(run.heatmap(same), expected)
+    assert np.array_equal(run.heatmap(path, np.int64(2)), expected[2])
+    assert np.array_equal(run.heatmap(path, 2.0), expected[2])  # type: ignore[arg-type]
+    assert run.show(path).title == path
+    with Image.open(file) as picture:
+        explained = run.explain(picture)
+        assert np.array_equal(explained.heatmaps, run.explain(file).heatmaps)
+        one, two = run.bank.encode(picture), run.bank.encode([file])
+    assert np.array_equal(one.H, two.H)
+    label = path.split("/")[0]
+    found = run.sql("select count(*) as n from images where label = ?", [label])
+    named = run.sql("select count(*) as n from images where label = $label", {"label": label})
+    assert found["n"].iloc[0] == named["n"].iloc[0] > 0
+
+
+def test_another_number_is_fitted_as_the_runs_own_was(run: Run) -> None:
+    """One function fits: at the run's own number it gives the run's own bank, bit for bit."""
+    bank, again = run.workspace.bank, run.meaning.fitted(run.workspace.bank.k)
+    for field in fields(bank):
+        ours, theirs = getattr(bank, field.name), getattr(again, field.name)
+        if field.name != "transform":
+            assert np.array_equal(ours, theirs, equal_nan=isinstance(ours, float)) or (
+                np.array_equal(np.asarray(ours), np.asarray(theirs), equal_nan=True)
+            ), field.name
+    assert again.transform.kind == bank.transform.kind
+    other = run.meaning.fitted(5)
+    assert other.k == 5
+    assert other.error > bank.error
 
 
 def contents(folder: Path) -> dict[str, bytes]:

@@ -1,0 +1,123 @@
+"""What is meant by an image or a concept in a call: ids, and what plainly stands for one."""
+
+from __future__ import annotations
+
+import operator
+from collections.abc import Iterable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from ..errors import UserError
+from ..images import FolderSource
+
+if TYPE_CHECKING:
+    from ..runs.workspace import Workspace
+
+OneImage = int | np.integer[Any] | str | Path
+"""An image of a run: its image_id, or its path within the dataset."""
+
+OneConcept = int | np.integer[Any]
+Images = OneImage | Iterable[OneImage]
+Concepts = OneConcept | Iterable[OneConcept]
+
+
+def image_id_of(workspace: Workspace, image: object) -> int:
+    """Return the id of an image of a run.
+
+    Raises
+    ------
+    UserError
+        The run has no such image, or this is none at all.
+    """
+    if isinstance(image, str | Path):
+        return _by_path(workspace, image)
+    number = _whole(image)
+    if number is None:
+        raise UserError(f"an image is an image_id or a path, this is {_shown(image)}")
+    if not -(2**63) <= number < 2**63 or workspace.listing.places([number])[0] < 0:
+        raise UserError(f"there is no image {number} in {workspace.folder}; see the table images")
+    return number
+
+
+def image_ids_of(workspace: Workspace, images: object) -> list[int]:
+    """Return the ids of one image or several, in the order given.
+
+    Raises
+    ------
+    UserError
+        There are none, or the run has not all of them.
+    """
+    if isinstance(images, str | Path) or not isinstance(images, Iterable):
+        return [image_id_of(workspace, images)]
+    found = [image_id_of(workspace, each) for each in images]
+    if not found:
+        raise UserError("no image was asked for; image_ids are those of the table images")
+    return found
+
+
+def concept_id_of(k: int, concept: object) -> int:
+    """Return the number of a concept.
+
+    Raises
+    ------
+    UserError
+        It is none from 0 to k − 1.
+    """
+    number = _whole(concept)
+    if number is None:
+        raise UserError(f"a concept is a number from 0 to {k - 1}, this is {_shown(concept)}")
+    if not 0 <= number < k:
+        raise UserError(f"there is no concept {number}; the run has 0 to {k - 1}")
+    return number
+
+
+def concept_ids_of(k: int, concepts: object) -> list[int]:
+    """Return the numbers of one concept, several or none, in the order given."""
+    if isinstance(concepts, str) or not isinstance(concepts, Iterable):
+        return [concept_id_of(k, concepts)]
+    return [concept_id_of(k, each) for each in concepts]
+
+
+def class_id_of(n_classes: int, class_id: object) -> int:
+    """Return the number of a class of the network."""
+    number = _whole(class_id)
+    if number is None or not 0 <= number < n_classes:
+        raise UserError(
+            f"a class is a number from 0 to {n_classes - 1}, this is {_shown(class_id)}"
+        )
+    return number
+
+
+def _by_path(workspace: Workspace, path: str | Path) -> int:
+    frame = workspace.listing.frame
+    wanted, source = Path(path).as_posix(), workspace.source
+    if isinstance(source, FolderSource) and Path(path).is_absolute():
+        whole = Path(path).resolve()
+        wanted = (
+            whole.relative_to(source.root).as_posix()
+            if whole.is_relative_to(source.root)
+            else wanted
+        )
+    rows = frame.index[frame["path"] == wanted]
+    if not len(rows):
+        raise UserError(
+            f"there is no image {str(path)!r} in {workspace.folder}; paths are as in the table"
+            f" images, such as {frame['path'].iloc[0]!r}"
+        )
+    return int(frame["image_id"].loc[rows[0]])
+
+
+def _whole(value: object) -> int | None:
+    """Return a value as a whole number; None where it is none."""
+    try:
+        return operator.index(value)  # type: ignore[arg-type]
+    except TypeError:
+        if isinstance(value, float | np.floating) and float(value).is_integer():
+            return int(value)
+        return None
+
+
+def _shown(value: object) -> str:
+    return f"{str(value)[:60]!r} ({type(value).__name__})"
