@@ -80,7 +80,8 @@ bench: setup-test ## Run the benchmarks beside their peers; QUICK=1: smaller cas
 	exit $$failed
 
 notebooks: no-options setup-test ## Run the notebooks and keep what they show
-	@for notebook in notebooks/*.ipynb; do
+	@[ -z "$${RUN:-}" ] || export RUN="$$(realpath -m "$$RUN")"
+	for notebook in notebooks/*.ipynb; do
 	  $(python) -m jupyter execute --inplace "$$notebook"
 	done
 

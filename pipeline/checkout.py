@@ -38,6 +38,7 @@ def adopt(name: str) -> None:
             f" import one of the two"
         )
     sys.modules[name] = package
+    sys.modules.pop(__name__, None)  # this module, too, is that of the package from now on
     alias = _Alias(name)
     alias.adopt_loaded()
     sys.meta_path.insert(0, alias)

@@ -30,7 +30,9 @@ def test_a_notebook_runs(
     monkeypatch.delenv("MPLBACKEND", raising=False)  # pictures inline, as readers see them
     read: Callable[[Path, int], NotebookNode] = nbformat.read  # which has no types of its own
     notebook = read(path, 4)
-    NotebookClient(notebook, timeout=500, resources={"metadata": {"path": str(ROOT)}}).execute()
+    NotebookClient(
+        notebook, timeout=500, resources={"metadata": {"path": str(path.parent)}}
+    ).execute()
     outputs = [cell.outputs for cell in notebook.cells if cell.cell_type == "code"]
     assert sum(bool(each) for each in outputs) >= 6
     shown = [out.get("data", {}) for each in outputs for out in each]
