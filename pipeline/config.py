@@ -35,10 +35,11 @@ class Config(pydantic.BaseModel):
     model_config = pydantic.ConfigDict(frozen=True, extra="forbid", validate_default=True)
 
     dataset: str = pydantic.Field(
-        SAMPLE, description="folder of images, or a CSV/Parquet table with a column 'path'"
+        SAMPLE,
+        description="folder of images, CSV/Parquet table with a column 'path', or <source>:<where>",
     )
     model: str = pydantic.Field(
-        "auto", description="a torchvision classification model, or 'sample'"
+        "auto", description="a torchvision classification model, 'sample', or <source>:<name>"
     )
     weights: Path | None = pydantic.Field(
         None, description="weights file (.safetensors, .pt); without it torchvision's own"
