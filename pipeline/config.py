@@ -36,7 +36,7 @@ class Config(pydantic.BaseModel):
 
     dataset: str = pydantic.Field(
         SAMPLE,
-        description="folder of images, CSV/Parquet table with a column 'path', or <source>:<where>",
+        description="folder of images, table with a column 'path', or <source>:<where>",
     )
     model: str = pydantic.Field(
         "auto", description="a torchvision classification model, 'sample', or <source>:<name>"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import os
 import pickle
+import shutil
 import subprocess
 import sys
 import sysconfig
@@ -80,10 +81,15 @@ def test_two_copies_are_refused(tmp_path: Path) -> None:
 
 @pytest.fixture(scope="module")
 def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Build the wheel."""
-    folder = tmp_path_factory.mktemp("wheel")
+    """Build the wheel, from a copy: what earlier builds left in the checkout would come along."""
+    folder, source = (tmp_path_factory.mktemp(name) for name in ("wheel", "source"))
+    shutil.copytree(
+        ROOT / "pipeline", source / "pipeline", ignore=shutil.ignore_patterns("__pycache__")
+    )
+    for name in ("pyproject.toml", "README.md", "LICENSE"):
+        shutil.copy(ROOT / name, source)
     pip = [sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps", "--no-build-isolation"]
-    subprocess.run([*pip, "--wheel-dir", str(folder), str(ROOT)], check=True)
+    subprocess.run([*pip, "--wheel-dir", str(folder), str(source)], check=True)
     (found,) = folder.glob("*.whl")
     return found
 
