@@ -9,7 +9,8 @@ from ..config import SAMPLE, make_config
 from ..errors import UserError, option
 from ..images import ImageLike, load_image
 from ..models import choose_layer, cut, load_network
-from .explain import Explanation, explain_alone
+from .explain import explain_alone
+from .explanation import Explanation
 from .run import Run, open_run
 
 

@@ -16,7 +16,8 @@ from ..runs.workspace import Workspace
 from .arguments import Images, OneConcept, OneImage, image_id_of, image_ids_of
 from .display import ImageTable, Shown
 from .encode import RunBank
-from .explain import Explanation, explain_by
+from .explain import explain_by
+from .explanation import Explanation
 from .gallery import Gallery
 from .image_data import ImageData
 from .meaning import Meaning

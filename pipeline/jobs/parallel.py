@@ -7,7 +7,6 @@ worker did what, and when, changes nothing.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -16,6 +15,7 @@ import torch
 
 from ..config import Config
 from ..errors import UserError, option
+from ..system.processes import IMPORTABLE, python_path
 
 ShardTask = Callable[[Path, int], dict[str, int]]
 
@@ -55,7 +55,8 @@ def over_shards(
             threads_per_worker=1,
             processes=True,
             dashboard_address=None,
-            env={"OMP_NUM_THREADS": str(threads), "PYTHONPATH": os.pathsep.join(_import_path())},
+            env={"OMP_NUM_THREADS": str(threads), "PYTHONPATH": python_path()},
+            preload=[IMPORTABLE],
         ) as cluster,
         Client(cluster) as client,
     ):
@@ -76,10 +77,6 @@ def _gather(
             f"workers died over and over ({error}): where memory is short, take fewer"
             f" {option('workers')}; then give the same command again: it goes on from here"
         ) from error
-
-
-def _import_path() -> list[str]:
-    return [str(Path(__file__).parents[1])]
 
 
 def parts_of_shard(parts: Sequence[int], shard: str | None) -> list[int]:

@@ -11,18 +11,17 @@ from pathlib import Path
 
 import torch
 
-from .. import checkout, plugins
+from .. import checkout
 from ..config import OF_ONE_CALL, SAMPLE, Config, dump_toml
-from ..errors import UserError, command, option, suggest
+from ..errors import UserError, command, option
 from ..images import PREPROCESSING, Dataset, DatasetSource, FolderSource, list_dataset
 from ..images.source import FOLDER, TABLE
 from ..models import Cut, Network, choose_layer, cut, load_network
-from ..models.cut import Forward
 from ..sample import write_sample
 from ..store import FORMATS, Listing, make_listing
 from ..system import files
 from ..system.progress import say
-from ..tables import tables_with
+from .checks import check_device, check_folder, check_k, check_non_negative, check_plugins
 from .estimate import bytes_per_image, check_fits, estimate, probe
 from .identity import check_same, check_same_images
 from .label_classes import match_labels
@@ -37,7 +36,6 @@ from .record import (
     RunRecord,
     Weights,
 )
-from .stages import MEMBERS
 from .workspace import Workspace
 
 CONFIG, LISTING = "config.toml", "activations/images.parquet"
@@ -61,18 +59,18 @@ def prepare(config: Config, run: Path | None) -> Workspace:
         Dataset, network, layer, classes or output cannot be used, or `run` was made otherwise.
     """
     dataset = _find_dataset(config)
-    _check_device(config.device)
-    _check_plugins(config)
+    check_device(config.device)
+    check_plugins(config)
     network = load_network(_model(config), config.weights, image_size=config.image_size)
     matched = match_labels(config, dataset, network)
     config = _resolve(config, network, dataset)
     layer = cut(network, config.layer, aux_layers=config.aux_layers)
     n_images = min(len(dataset.images), config.limit or len(dataset.images))
-    _check_k(config, n_images, layer)
+    check_k(config, n_images, layer)
     # The first images of a listing depend on the seed alone, not on how many share a shard.
     listing = make_listing(dataset, seed=config.seed, limit=config.limit, bytes_per_image=1)
     probed = probe(dataset, listing, layer, config)
-    _check_non_negative(config, layer, probed)
+    check_non_negative(config, layer, probed)
     listing = make_listing(
         dataset,
         seed=config.seed,
@@ -82,7 +80,7 @@ def prepare(config: Config, run: Path | None) -> Workspace:
     workspace = Workspace(run or Path("runs") / _name(dataset, config), config)
     record = _new_record(config, dataset, network, layer, listing, matched)
     folder = workspace.folder
-    _check_folder(folder)
+    check_folder(folder)
     if not workspace.is_finished():
         check_fits(estimate(probed, layer, len(listing.frame), config), folder, config)
     files.check_writable(folder)
@@ -166,19 +164,6 @@ def _remembered(config: Config) -> Config:
     return config.model_copy(update=defaults)
 
 
-def _check_folder(folder: Path) -> None:
-    """Refuse a folder that holds other things than a run: they could be taken for its own."""
-    if not folder.is_dir() or (folder / "run.json").exists():
-        return
-    others = [path.name for path in folder.iterdir() if path.name not in MEMBERS]
-    others = [name for name in others if files.TEMPORARY not in name]
-    if others:
-        raise UserError(
-            f"{option('run', folder)} holds other files, such as {sorted(others)[0]!r};"
-            " name a new folder"
-        )
-
-
 def _model(config: Config) -> str:
     if config.model != "auto":
         return config.model
@@ -222,50 +207,6 @@ def _find_dataset(config: Config) -> Dataset:
         named = FolderSource(SAMPLE_FOLDER / "images", SAMPLE)
         return dataclasses.replace(listed, source=named)
     return list_dataset(config.dataset)
-
-
-def _check_plugins(config: Config) -> None:
-    """Refuse plug-ins that are not there, or whose columns do not fit the tables."""
-    known = {*plugins.names(plugins.COLUMNS), *plugins.names(plugins.PAGES)}
-    known -= {*plugins.PAGES.built_in}
-    for name in config.plugins:
-        if name not in known:
-            there = suggest(name, known) or f"installed are: {', '.join(sorted(known)) or 'none'}"
-            raise UserError(f"there is no plug-in {name!r} with table columns or pages; {there}")
-    tables_with(config.plugins_of(plugins.COLUMNS))
-
-
-def _check_device(name: str) -> None:
-    """Refuse a device that is not there."""
-    n_devices = torch.cuda.device_count()
-    known = ["auto", "cpu", "cuda", *(f"cuda:{index}" for index in range(n_devices))]
-    if name not in known or (name.startswith("cuda") and not n_devices):
-        raise UserError(
-            f"{option('device', name)} is not possible: this machine has {n_devices} CUDA devices;"
-            f" it can be auto or cpu{', cuda or cuda:<n>' if n_devices else ''}"
-        )
-
-
-def _check_k(config: Config, n_images: int, layer: Cut) -> None:
-    n_images = min(n_images, config.limit or n_images)
-    most = min(layer.channels, n_images * layer.height * layer.width)
-    asked = max(config.k) if config.k != "auto" else 1
-    if asked > most:
-        raise UserError(
-            f"{option('k', asked)} is more than the data allows: layer {layer.layer} has"
-            f" {layer.channels} channels, and {n_images} images have"
-            f" {n_images * layer.height * layer.width} positions; it can be {most} at most"
-        )
-
-
-def _check_non_negative(config: Config, layer: Cut, probed: Forward) -> None:
-    """Refuse ``TRANSFORM=none`` on a layer that is negative on the first images."""
-    least = float(probed.V.min())
-    if config.transform == "none" and least < 0:
-        raise UserError(
-            f"layer {layer.layer} has negative activations (least {least:.4g}), which"
-            f" {option('transform', 'none')} does not allow; use {option('transform', 'auto')}"
-        )
 
 
 def _new_record(

@@ -25,9 +25,7 @@ Result = TypeVar("Result")
 _PACKAGE = Path(__file__).resolve().parents[1]
 
 IMPORTABLE = _PACKAGE.name
-"""The name under which a new process imports this package from `IMPORT_PATH`."""
-
-IMPORT_PATH = str(_PACKAGE.parent)
+"""The name under which a new process imports this package, with `python_path`."""
 
 _LOOK_EVERY = 0.5  # seconds between two looks whether the parent lives
 
@@ -59,7 +57,7 @@ def in_processes(
         n_processes,
         initializer=importlib.import_module,
         initargs=(IMPORTABLE,),
-        env={"PYTHONPATH": os.pathsep.join(filter(None, (IMPORT_PATH, _inherited())))},
+        env={"PYTHONPATH": python_path()},
     )
     is_done = False
     try:
@@ -96,5 +94,7 @@ def _follow(parent: int) -> None:
     os._exit(1)
 
 
-def _inherited() -> str:
-    return os.environ.get("PYTHONPATH", "")
+def python_path() -> str:
+    """Return the PYTHONPATH of processes that need this package: ours before what there is."""
+    paths = (str(_PACKAGE.parent), os.environ.get("PYTHONPATH", ""))
+    return os.pathsep.join(path for path in paths if path)

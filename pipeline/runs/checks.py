@@ -1,0 +1,74 @@
+"""What is refused before any work: devices, plug-ins, numbers and folders that cannot be."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+
+from .. import plugins
+from ..config import Config
+from ..errors import UserError, option, suggest
+from ..models import Cut
+from ..models.cut import Forward
+from ..system import files
+from ..tables import tables_with
+from .stages import MEMBERS
+
+
+def check_folder(folder: Path) -> None:
+    """Refuse a folder that holds other things than a run: they could be taken for its own."""
+    if not folder.is_dir() or (folder / "run.json").exists():
+        return
+    others = [path.name for path in folder.iterdir() if path.name not in MEMBERS]
+    others = [name for name in others if files.TEMPORARY not in name]
+    if others:
+        raise UserError(
+            f"{option('run', folder)} holds other files, such as {sorted(others)[0]!r};"
+            " name a new folder"
+        )
+
+
+def check_plugins(config: Config) -> None:
+    """Refuse plug-ins that are not there, or whose columns do not fit the tables."""
+    known = {*plugins.names(plugins.COLUMNS), *plugins.names(plugins.PAGES)}
+    known -= {*plugins.PAGES.built_in}
+    for name in config.plugins:
+        if name not in known:
+            there = suggest(name, known) or f"installed are: {', '.join(sorted(known)) or 'none'}"
+            raise UserError(f"there is no plug-in {name!r} with table columns or pages; {there}")
+    tables_with(config.plugins_of(plugins.COLUMNS))
+
+
+def check_device(name: str) -> None:
+    """Refuse a device that is not there."""
+    n_devices = torch.cuda.device_count()
+    known = ["auto", "cpu", "cuda", *(f"cuda:{index}" for index in range(n_devices))]
+    if name not in known or (name.startswith("cuda") and not n_devices):
+        raise UserError(
+            f"{option('device', name)} is not possible: this machine has {n_devices} CUDA devices;"
+            f" it can be auto or cpu{', cuda or cuda:<n>' if n_devices else ''}"
+        )
+
+
+def check_k(config: Config, n_images: int, layer: Cut) -> None:
+    """Refuse more concepts than the layer has channels, or the images positions."""
+    n_images = min(n_images, config.limit or n_images)
+    most = min(layer.channels, n_images * layer.height * layer.width)
+    asked = max(config.k) if config.k != "auto" else 1
+    if asked > most:
+        raise UserError(
+            f"{option('k', asked)} is more than the data allows: layer {layer.layer} has"
+            f" {layer.channels} channels, and {n_images} images have"
+            f" {n_images * layer.height * layer.width} positions; it can be {most} at most"
+        )
+
+
+def check_non_negative(config: Config, layer: Cut, probed: Forward) -> None:
+    """Refuse ``TRANSFORM=none`` on a layer that is negative on the first images."""
+    least = float(probed.V.min())
+    if config.transform == "none" and least < 0:
+        raise UserError(
+            f"layer {layer.layer} has negative activations (least {least:.4g}), which"
+            f" {option('transform', 'none')} does not allow; use {option('transform', 'auto')}"
+        )
