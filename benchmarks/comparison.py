@@ -83,7 +83,7 @@ def chase(case: Case, k: int, outcomes: Sequence[Outcome]) -> None:
 
 
 def draw(outcomes: Mapping[str, list[Outcome]], axes: Axes) -> None:
-    """Draw error above our own against seconds: a colour a contender, a mark a case."""
+    """Draw error above our own against seconds: a colour per contender, a mark per case."""
     marks = dict(zip(outcomes, itertools.cycle("osD^vP"), strict=False))
     names = list(
         dict.fromkeys(each.contender.name for every in outcomes.values() for each in every)

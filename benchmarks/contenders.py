@@ -75,7 +75,7 @@ class Contender:
 
 @dataclass(frozen=True, eq=False)
 class Outcome:
-    """What one contender came to: a value a seed, and a point a smaller budget."""
+    """What one contender came to: a value per seed, and a point per smaller budget."""
 
     contender: Contender
     seconds: list[float] = field(default_factory=list)

@@ -44,7 +44,7 @@ class CueFound:
     rank : int
         Its rank by contribution on images taken for the class of the mark; 1 is the first.
     error_excess, error_q : float
-        How much oftener the network errs with it than without; see the table ``concepts``.
+        How much more often the network errs with it than without; see the table ``concepts``.
     error_rank : int
         Its rank by that among all concepts.
     n_counter : int

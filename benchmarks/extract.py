@@ -1,7 +1,7 @@
 """Benchmark of the extraction: against the bare network and decoder, and against the plain way.
 
 The limit is what this machine needs if decoding and the forward pass cost only themselves:
-1 / (1/forward + 1/decode) images a second, both on all cores, the one after the other.
+1 / (1/forward + 1/decode) images per second, both on all cores, the one after the other.
 """
 
 from __future__ import annotations
@@ -222,7 +222,7 @@ def _measure(
     Returns
     -------
     dict
-        Images a second of each.
+        Images per second of each.
     """
     runner = fastest_runner(network)
     paths = sorted(photos.iterdir())
@@ -276,7 +276,7 @@ def _extraction(network: str, runner: Runner, photos: Path, folder: Path) -> Cal
 def _plain_ways(
     runner: Runner, paths: Sequence[Path], folder: Path
 ) -> dict[str, Callable[[], object]]:
-    """Return the plain way without worker processes, and with one a core."""
+    """Return the plain way without worker processes, and with one per core."""
     network = runner.cut.network
     images = Images(paths, network.image_size, network.mean, network.std)
     target = folder / "plain.h5"
@@ -307,7 +307,7 @@ def _measure_whole_jobs(
     n_images = max(*size.memory, N_DISCOVERED)
     dataset = repeat_images(images, folder / "repeated", max(size.memory) if quick else n_images)
     options = {"dataset": str(dataset), "k": "20", "precision": "bf16"} | COMMON
-    largest = options | {"model": "squeezenet1_1"}  # of the three, the most positions an image
+    largest = options | {"model": "squeezenet1_1"}  # of the three, the most positions per image
     if quick:
         report.skipped("extract.discover_over_extract", "needs 10,000 images, run without --quick")
     elif "discover" in asked:

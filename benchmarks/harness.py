@@ -165,14 +165,14 @@ def alternate(
     Parameters
     ----------
     contenders : mapping
-        Name to the work, done once a call. Whoever needs warming up was called before.
+        Name to the work, done once per call. Whoever needs warming up was called before.
     rounds : int
         How often each is timed; every second round goes backwards.
 
     Returns
     -------
     dict
-        Name to seconds, one a round.
+        Name to seconds, one per round.
     """
     times: dict[str, list[float]] = {name: [] for name in contenders}
     names = list(contenders)

@@ -24,7 +24,7 @@ class Images(Dataset[torch.Tensor]):
     size : int
         Side of the square they are resized to, pixels.
     mean, std : sequence of float
-        Of the network's preset, one a channel.
+        Of the network's preset, one per channel.
     """
 
     def __init__(
@@ -52,7 +52,7 @@ class Images(Dataset[torch.Tensor]):
 
 @torch.inference_mode()
 def dump(images: Images, module: nn.Module, layer: str, target: Path, workers: int) -> None:
-    """Write the activations of a layer to one gzipped dataset, a chunk an image.
+    """Write the activations of a layer to one gzipped dataset, a chunk per image.
 
     Parameters
     ----------

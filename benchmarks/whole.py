@@ -37,7 +37,7 @@ def repeat_images(source: Path, target: Path, n: int) -> Path:
     target : Path
         Folder to make; the labels stay.
     n : int
-        How many images it shall have.
+        How many images it should have.
 
     Returns
     -------

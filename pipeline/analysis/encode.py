@@ -27,7 +27,7 @@ class Encoding:
     H : ndarray
         float32 (n, k, h, w), gauge units, on the layer's grid.
     residual : ndarray
-        float32 (n, h, w), ‖v − D(W h)‖ / ‖v‖ a position.
+        float32 (n, h, w), ‖v − D(W h)‖ / ‖v‖ per position.
     """
 
     H: NDArray[np.float32]

@@ -38,7 +38,7 @@ CORLOC = 0.5
 """IoU from which on a box counts as found, as in PASCAL VOC."""
 
 PART_SIDE = 96
-"""Parts are compared on maps of so many pixels a side: the same weight for every image."""
+"""Parts are compared on maps of so many pixels per side: the same weight for every image."""
 
 SHOWN, HEIGHT = 6, 160
 """Images in each row of the picture, and their height in pixels."""
@@ -65,7 +65,7 @@ class Evaluation:
     Attributes
     ----------
     images : DataFrame
-        A row an image: image_id, path, label, j, precision (NaN for boxes), corloc.
+        A row per image: image_id, path, label, j, precision (NaN for boxes), corloc.
     parts : dict
         nmi, ari (whole images), fg_nmi, fg_ari (pixels of parts alone); empty without label maps.
     picture : ndarray
@@ -105,7 +105,7 @@ def find_truth(where: Path) -> dict[str, Path | list[Box]]:
     ----------
     where : Path
         A folder of masks or label maps named as the images, or a CSV of boxes with the columns
-        path, x0, y0, x1, y1: half-open, original pixels, one row a box.
+        path, x0, y0, x1, y1: half-open, original pixels, one row per box.
 
     Raises
     ------

@@ -30,7 +30,7 @@ class Explanation:
     picture : ndarray
         uint8 (height', width', 3): the image beside its composite and legend.
     legend : DataFrame
-        A row a concept, strongest contribution first: concept_id, label, prob, max (gauge units),
+        A row per concept, strongest contribution first: concept_id, label, prob, max (gauge units),
         contribution (logits, to the class the image is taken for).
     classes : DataFrame
         The image's best classes: class_id, label, prob.

@@ -46,7 +46,7 @@ class Importance:
     Attributes
     ----------
     concepts : DataFrame
-        A row a concept, the most important first: concept_id, contribution (mean over images, to
+        A row per concept, the most important first: concept_id, contribution (mean over images, to
         the class the network gives each, logits), sobol_total (mean over images).
     rank_agreement : float
         Spearman's correlation of the sizes of the two.

@@ -102,7 +102,7 @@ def _table(run: Run, concepts: pd.DataFrame) -> str:
     lines += [_line(row, _Names(run.workspace)) for row in concepts.to_dict("records")]
     lines += [
         "",
-        "drop: of the predicted class's logit without it; errors: how much oftener the network",
+        "drop: of the predicted class's logit without it; errors: how much more often the network",
         "errs where it is, within labels (* better than chance)",
     ]
     if not concepts["top_significant"].all():

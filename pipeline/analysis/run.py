@@ -131,7 +131,7 @@ class Run:
         Returns
         -------
         Shown
-            The table has a row a concept that is present, by falling contribution: concept_id,
+            The table has a row per concept that is present, by falling contribution: concept_id,
             label, max and mean (gauge units), area (share), contribution (logits).
 
         Raises

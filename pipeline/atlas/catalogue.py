@@ -13,7 +13,7 @@ from .formats import Row, rows
 from .media import Box, ImageJob
 from .selection import Examples, Presence, among, choose
 
-N_CELLS = 8  # crops a concept
+N_CELLS = 8  # crops per concept
 N_BINS = 36  # of the histogram of a concept's strength
 
 

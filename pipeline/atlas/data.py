@@ -14,7 +14,7 @@ Floats = npt.NDArray[np.float32]
 Mask = npt.NDArray[np.bool_]
 
 LONG = ("images", "image_concepts", "regions", "objects")
-"""Tables with a row an image or more; they are asked by SQL, never read whole."""
+"""Tables with a row per image or more; they are asked by SQL, never read whole."""
 
 
 @dataclass(frozen=True)

@@ -20,7 +20,7 @@ def concept_map(vectors: npt.ArrayLike, *, aspect: float = 1.6, steps: int = 300
     Parameters
     ----------
     vectors : array_like
-        (k, channels), one row a concept.
+        (k, channels), one row per concept.
     aspect : float
         Width of the map over its height.
     steps : int

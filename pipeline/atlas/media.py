@@ -7,7 +7,7 @@ the heatmaps travel as a script, ``media/<image_id>.js``, that calls ``concordan
     tw, th      size of one map, a coarse picture of the whole image (not the network's grid)
     cols        maps in a row of the sheet
     concepts    which concepts the sheet holds, in order; all others are absent
-    scale       strength, in gauge units, of the sheet's value 255, one a concept
+    scale       strength, in gauge units, of the sheet's value 255, one per concept
     maps        the sheet, a grey PNG as data URI: value 0..255, concept i at column i % cols
     mask        the object's mask as data URI, or null
 """
@@ -31,7 +31,7 @@ from ..pictures.composites import spotlight
 from ..system import files
 from .data import AtlasData, Bytes, Floats, Mask
 
-LONG_SIDE = 448  # some 36 kB a photograph: a concept's page of thirty stays below 2 MB
+LONG_SIDE = 448  # some 36 kB per photograph: a concept's page of thirty stays below 2 MB
 SMALL_SIDE = 200  # in lists of many images
 _SMALL_ENOUGH = 256  # pictures up to this size serve in lists as well
 CELL = 256

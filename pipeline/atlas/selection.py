@@ -101,7 +101,7 @@ def choose(
     holders : dict of int to int
         How many images hold each concept.
     n : int
-        Strongest images a concept; of the other three kinds half as many, at least one.
+        Strongest images per concept; of the other three kinds half as many, at least one.
     seed : int
         Decides the random ones. All concepts draw from one shuffled order of the images: fair for
         each concept, and their draws overlap, which keeps the site small.

@@ -1,4 +1,4 @@
-"""Contact sheets for print: a PNG a concept, and all concepts as rows of one PDF."""
+"""Contact sheets for print: a PNG per concept, and all concepts as rows of one PDF."""
 
 from __future__ import annotations
 

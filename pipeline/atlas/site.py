@@ -1,9 +1,9 @@
 """Write the atlas: plan from the tables, then images, pages and sheets, several at a time.
 
 index.html  images.html          front page; all images shown
-concepts/<id>.html               one page a concept
-images/<image_id>.html           one page an image that shows a concept
-classes/<id>.html                one page a class
+concepts/<id>.html               one page per concept
+images/<image_id>.html           one page per image that shows a concept
+classes/<id>.html                one page per class
 media/                           pictures, and heatmaps as scripts
 sheets/                          contact sheets (PNG) and all concepts (PDF)
 static/                          style and scripts

@@ -7,7 +7,7 @@ head's only linear map where it has one, u_cj = ⟨A_c, L w_j⟩, o_c = b_c + �
     linear, ReLU, pool   logit_c = mean_p relu(o_c + Σ_j u_cj h_jp)
     any other head       the head itself on D(W H)
 
-The first two need k numbers a position instead of all channels: taking concepts out and putting
+The first two need k numbers per position instead of all channels: taking concepts out and putting
 them in, thousands of times, costs next to nothing.
 """
 
@@ -75,7 +75,7 @@ class Answers:
 
     @torch.inference_mode()
     def logit(self, H: torch.Tensor, classes: torch.Tensor) -> torch.Tensor:
-        """Answer to strengths H (n, h, w, k) for one class an image, int64 (n,): float32 (n,)."""
+        """Answer to strengths H (n, h, w, k) for one class per image, int64 (n,): float32 (n,)."""
         if self.cut.head_kind == "general":
             return self.logits(H).gather(1, classes[:, None])[:, 0]
         unit, nothing = self._linear

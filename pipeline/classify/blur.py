@@ -42,7 +42,7 @@ class Blurred:
     Attributes
     ----------
     classes : DataFrame
-        A row a class, the one that falls most first: class_id, prob (mean probability, nothing
+        A row per class, the one that falls most first: class_id, prob (mean probability, nothing
         blurred), drop (mean fall with the concept blurred), drop_random (with moved regions),
         difference of the two with ci_low, ci_high (95 % interval, over images).
     changed, changed_random : float

@@ -16,7 +16,7 @@ from .answers import Answers
 
 N_LEVELS = 11
 N_RANDOM = 4
-"""Random orders an image; the interval is over images, which differ far more than orders do."""
+"""Random orders per image; the interval is over images, which differ far more than orders do."""
 
 
 @dataclass(frozen=True)

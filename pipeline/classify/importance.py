@@ -19,7 +19,7 @@ from scipy.stats import qmc, spearmanr
 from .answers import Answers
 
 N_DESIGN = 32
-"""Masks a design, as CRAFT's default; N (k + 2) answers an image."""
+"""Masks per design, as CRAFT's default; N (k + 2) answers per image."""
 
 AT_ONCE = 256
 """Masks answered at once."""
@@ -44,7 +44,7 @@ def sobol_total(
     classes : Tensor
         int64 (n,), the class whose logit is looked at.
     n_design : int
-        Masks a design, a power of two.
+        Masks per design, a power of two.
     seed : int
         Of the scrambled Sobol sequence the masks are drawn from.
 

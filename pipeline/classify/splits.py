@@ -81,7 +81,7 @@ def split(
     classes: torch.Tensor,
     prefix: torch.Tensor | None = None,
 ) -> Split:
-    """Split one logit an image into bias, a part of each concept, and a residual.
+    """Split one logit per image into bias, a part of each concept, and a residual.
 
     Parameters
     ----------

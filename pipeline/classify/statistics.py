@@ -23,7 +23,7 @@ def interval(values: Floats, seed: int = 0) -> tuple[Floats, Floats, Floats]:
     Parameters
     ----------
     values : ndarray
-        float64 (n, ...), a row an image; whole rows are drawn.
+        float64 (n, ...), a row per image; whole rows are drawn.
     seed : int
         Of the draws.
 

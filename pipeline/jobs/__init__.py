@@ -1,1 +1,1 @@
-"""The jobs of a run, one module a stage: each takes a `Workspace` and returns its counts."""
+"""The jobs of a run, one module per stage: each takes a `Workspace` and returns its counts."""

@@ -75,7 +75,7 @@ def _summary(workspace: Workspace, run: Run) -> dict[str, str]:
 
 def _settings(workspace: Workspace) -> dict[str, str]:
     """The configuration as it was resolved, without what tells where things lie on this machine,
-    or how one call was carried out: that changes no concept, and shall change no page.
+    or how one call was carried out: that changes no concept, and must change no page.
     """
     hidden = {"dataset", "weights", "classes", "scheduler", *OF_ONE_CALL}
     shown = {

@@ -96,7 +96,7 @@ def _measure(sample: RunSamples) -> dict[str, Any]:
     present = seen.H.flatten(1, 2).amax(1).numpy() >= bank.thresholds
     found = effects(answers, seen.H, present)
     sobol = np.full(bank.k, np.nan)
-    if kind != "general":  # N (k + 2) passes an image through any other head: on demand only
+    if kind != "general":  # N (k + 2) passes per image through any other head: on demand only
         rows += curve_rows(seen, answers, workspace.config.seed)
         sobol = sobol_total(answers, seen.H, seen.top, seed=workspace.config.seed).mean(0)
     return {

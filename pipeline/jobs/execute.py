@@ -1,4 +1,4 @@
-"""Carrying out stages: one writer a run, damaged files found first, only what is missing made."""
+"""Carrying out stages: one writer per run, damaged files found first, only what is missing made."""
 
 from __future__ import annotations
 
@@ -91,7 +91,9 @@ def _execute_stage(workspace: Workspace, stage: str, parts: list[int]) -> None:
         )
     left = set(to_make(workspace).get(stage, ())) & set(parts)
     if left:
-        raise RuntimeError(f"{stage} has ended, but its parts {sorted(left)} are not as they shall")
+        raise RuntimeError(
+            f"{stage} has ended, but its parts {sorted(left)} are not as they should be"
+        )
 
 
 def _settle(workspace: Workspace, stages: tuple[str, ...]) -> None:

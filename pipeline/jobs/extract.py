@@ -111,7 +111,7 @@ def extract_shard(folder: Path, index: int) -> dict[str, int]:
 def choose_runner(workspace: Workspace) -> Runner:
     """Compile the network for the run's device and precision.
 
-    What ``PRECISION=auto`` comes to is decided once a run, by timing and agreement on its first
+    What ``PRECISION=auto`` comes to is decided once per run, by timing and agreement on its first
     images, and recorded: workers and resumed runs must compute as the first shards were.
     """
     if workspace.record.forward is None:

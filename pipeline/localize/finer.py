@@ -102,7 +102,7 @@ def stack_layers(
     Parameters
     ----------
     maps : sequence of ndarray
-        float32 (n, h, w, channels), one a layer.
+        float32 (n, h, w, channels), one per layer.
     grids : sequence of Grid
         Where their cells are.
 

@@ -26,7 +26,7 @@ from numpy.typing import NDArray
 from skimage.filters import threshold_otsu
 
 BORDER = 14
-"""The border is a fourteenth of the grid a side, and one cell at least."""
+"""The border is a fourteenth of the grid on each side, and one cell at least."""
 
 PRIOR_IMAGES = 16
 """A group's border statistics count as much as the whole dataset's once it has so many images."""

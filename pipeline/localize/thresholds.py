@@ -1,4 +1,4 @@
-"""Where a concept counts as present: one threshold a concept for the whole dataset.
+"""Where a concept counts as present: one threshold per concept for the whole dataset.
 
 Notation: H positions × k in gauge units, h = 1 being a concept's typical strength.
 """

@@ -1,7 +1,7 @@
 """Replays a network's forward pass on a graphics card as one launch, whoever calls it.
 
 Lanes launch operators from many threads at once, and each launch needs the interpreter: sixteen
-lanes ran MobileNetV2 eagerly at 162 images a second on an H200, one alone at 19,000. Captured
+lanes ran MobileNetV2 eagerly at 162 images per second on an H200, one alone at 19,000. Captured
 once as a CUDA graph, a pass is one launch, made by one lane at a time; the kernels are the same.
 """
 

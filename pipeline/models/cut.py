@@ -26,7 +26,7 @@ class Forward:
     Attributes
     ----------
     V : Tensor (batch, h, w, channels)
-        Activations of the layer, one row a position, positions row by row.
+        Activations of the layer, one row per position, positions row by row.
     prefix : Tensor (batch, tokens, channels) or None
         Class and register tokens beside the positions.
     logits : Tensor (batch, classes), float32
@@ -191,7 +191,7 @@ def cut(network: Network, layer: str, *, aux_layers: Sequence[str] = ()) -> Cut:
     layer : str
         Any name of a usable layer, or ``auto``.
     aux_layers : sequence of str
-        Further layers whose maps each forward pass shall give; they need not be usable.
+        Further layers whose maps each forward pass should give; they need not be usable.
 
     Returns
     -------

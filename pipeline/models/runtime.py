@@ -49,7 +49,7 @@ COMPILED_GAIN = 1.2
 """How much faster compiling is expected to make a network; measured from nothing to 2.5."""
 
 COMPILE_SECONDS = (18.0, 0.02)
-"""What compiling takes: so long, and so long an operation of the graph. Measured 11 to 26 s, and 4
+"""What compiling takes: so long, and so long per operation of the graph. Measured 11 to 26 s, and 4
 to 9 s where torch has compiled the same before."""
 
 

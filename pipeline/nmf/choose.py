@@ -36,7 +36,7 @@ from .splits import Images, Split, bi_cv_error, channel_folds, halves, shuffle_c
 from .stats import relative_error
 from .work import Tally, Work
 
-TOL = 3e-5  # of the relative error a step: a tenth of the differences between neighbouring k
+TOL = 3e-5  # of the relative error per step: a tenth of the differences between neighbouring k
 TRIALS = 2  # starts of a fit: four take longer and find hardly more
 CLEARLY = 0.05  # of the energy: of one set, two shuffles differed by 0.035
 FOLDS = 4  # of the channels; two cut narrow concepts in two, and the error then says where
@@ -55,10 +55,10 @@ class KChoice:
         No stable k: no candidate within one standard error of the best passed the control, and the
         choice is the least bi-cross-validated error alone.
     rows : list of dict
-        One a candidate and replicate: k, seed, error, heldout_error, bicv_error, seed_stability,
+        One per candidate and replicate: k, seed, error, heldout_error, bicv_error, seed_stability,
         split_stability, svd_error, chosen; NaN where the images were too few to split.
     control : list of dict
-        Of the shuffled data, k, seed, bicv_error, split_stability: one a candidate near the best;
+        Of the shuffled data, k, seed, bicv_error, split_stability: one per candidate near the best;
         the others cannot be chosen whatever chance does. One split is enough, for what is the same
         at every position differs little between splits.
     W : Tensor
@@ -257,7 +257,7 @@ Halves = list[tuple[Fit, ...] | None]
 def _fit_all(
     V: Tensor, splits: Sequence[Split | None], k: int, seed: int, work: Tally
 ) -> tuple[list[Fit], Halves]:
-    """Fit all images, a replicate a split, and the disjoint halves of each split."""
+    """Fit all images, a replicate per split, and the disjoint halves of each split."""
     starts = [Start(k, seed + r, trials=TRIALS) for r in range(len(splits))]
     fits: list[Callable[[], list[Fit]]] = [partial(_fit_counted, V, starts, work)]
     fits += [
@@ -310,7 +310,7 @@ def _judged(
     k: int,
     seed: int,
 ) -> list[Row]:
-    """Judge the fits of halves each by the other half: a row a split."""
+    """Judge the fits of halves each by the other half: a row per split."""
     rows: list[Row] = []
     for r, (split, pair) in enumerate(zip(splits, fits, strict=True)):
         values = [float("nan")] * 3

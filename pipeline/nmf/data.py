@@ -1,4 +1,4 @@
-"""Where the engine takes its data from: blocks of positions, gone through once a pass.
+"""Where the engine takes its data from: blocks of positions, gone through once per pass.
 
 Notation: V (positions × channels) activations, rows in memory.
 """

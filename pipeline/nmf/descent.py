@@ -24,7 +24,7 @@ from .initialise import unit_columns
 from .solve import Encoder, hals
 from .stats import Stats, by_concept, relative_error
 
-W_SWEEPS = 2  # HALS sweeps over W a step; with four, ends are no better
+W_SWEEPS = 2  # HALS sweeps over W per step; with four, ends are no better
 REVIVALS = 3  # rounds of reseeding dead concepts; k above the rank of the data has no remedy
 DEAD = 1e-10  # share of the strongest concept's ‖w‖² Σh² below which a concept is dead
 

@@ -25,10 +25,10 @@ from .sampling import Start, fit_samples
 from .solve import H_TOL
 from .stats import Stats
 
-TOL = 2e-4  # of the relative error a pass: a quarter of how far the ends of single starts are apart
-SAMPLE_TOL = 3e-5  # a step, and several make up for a pass
+TOL = 2e-4  # of the relative error per pass: a quarter of how far ends of single starts are apart
+SAMPLE_TOL = 3e-5  # per step, and several make up for a pass
 SAMPLE = 12_000
-SAMPLE_EACH = 800  # a concept
+SAMPLE_EACH = 800  # per concept
 
 
 def sample_size(k: int) -> int:

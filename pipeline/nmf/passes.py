@@ -80,7 +80,7 @@ def sweep_many(
     blocks : iterable of Tensor
         (rows, channels) float32 or float16 each.
     encoders : sequence of Encoder
-        One a set of concepts.
+        One per set of concepts.
     v_sq : float, optional
         ‖V‖² if known.
     totals : sequence of Stats, optional
@@ -97,7 +97,7 @@ def sweep_many(
     Returns
     -------
     list of Stats
-        One an encoder.
+        One per encoder.
     """
     sums = list(totals or [Stats.zeros(*encoder.lift.shape) for encoder in encoders])
     start = 0
@@ -127,7 +127,7 @@ def block_stats(
     V : Tensor
         (rows, channels) float32 or float16.
     encoders : sequence of Encoder
-        One a set of concepts; V is worked on where they are.
+        One per set of concepts; V is worked on where they are.
     index : int, optional
         Number of the block, for messages. Without it the block is known to be sound: it is not
         checked, and ‖V‖² is left 0.
@@ -136,12 +136,12 @@ def block_stats(
     signed : bool
         Whether negative values are sound.
     ends : sequence of Ends, optional
-        One an encoder: where to start from, if known, and to keep where H ended.
+        One per encoder: where to start from, if known, and to keep where H ended.
 
     Returns
     -------
     list of Stats
-        One an encoder.
+        One per encoder.
 
     Raises
     ------

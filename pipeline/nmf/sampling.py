@@ -40,7 +40,7 @@ TRIAL_STEPS = 10
 CONTEST_STEPS = 3  # on the part, after the merger: enough to tell which start ends best
 SPARE = 4  # concepts more to start with; two miss more, many more take the rare ones' place
 TRIAL_POSITIONS = 1_200  # drawn by energy; more for k above 20, see the next
-TRIAL_POSITIONS_EACH = 60  # a concept
+TRIAL_POSITIONS_EACH = 60  # per concept
 
 
 @dataclass(frozen=True, eq=False)
@@ -118,7 +118,7 @@ def fit_samples(
     sample : Tensor
         (positions, channels) float32.
     starts : sequence of Start
-        One a fit.
+        One per fit.
     penalty, tol, max_steps, progress
         As for `fit`; `progress` is not told of trials that are given up.
     rough : bool
@@ -127,7 +127,7 @@ def fit_samples(
     Returns
     -------
     list of Fit
-        One a start; the same as from `fit_sample`, beyond rounding.
+        One per start; the same as from `fit_sample`, beyond rounding.
     """
     flush_denormals()  # in all threads, hence before there is but one
     check(sample, "the sample to factorize")

@@ -10,7 +10,7 @@ non-negative and never positive together, the optimum is the fixed point of
 
 (modulus iteration: van Bokhoven 1981; Bai, Numer. Linear Algebra Appl. 17, 2010). |·| does not
 stretch, and the matrix shrinks by q = (√κ − 1) / (√κ + 1) for ρ = √(λ_min λ_max), κ = λ_max / λ_min
-of G. So the error falls by q an iteration whatever the data: the number of iterations follows from
+of G. So the error falls by q per iteration whatever the data: the number of iterations follows from
 W and the tolerance alone, no position depends on the others of its block, and an iteration is one
 k × k product. (ρI + G)⁻¹ b = V W (ρI + G)⁻¹ costs nothing beyond the product V W.
 
@@ -36,12 +36,12 @@ from .stats import rows_at_once
 AGAIN = 0.1  # by how much iterations from a known end shorten the way to the next
 MAX_ITERATIONS = 400  # reach 1e-3 for κ up to 9,000; networks' concepts have κ of 3 to 100
 H_TOL = 1e-3  # of H that users see
-FEW = 256  # positions a block at least: of so few, each takes 1.2 to 1.5 times as long already
+FEW = 256  # positions per block at least: of so few, each takes 1.2 to 1.5 times as long already
 
 
 @dataclass(frozen=True, eq=False)
 class Encoder:
-    """What `encode` computes from W once: V ↦ H is then two products a block and k × k ones.
+    """What `encode` computes from W once: V ↦ H is then two products per block and k × k ones.
 
     Attributes
     ----------
@@ -139,7 +139,7 @@ class Ends:
     """Where the fixed points of positions ended for some concepts; those for the next are near.
 
     Steps of a fit move concepts less and less: the way left shrinks with them, and a few iterations
-    a step are as good as many from nothing.
+    per step are as good as many from nothing.
 
     Attributes
     ----------
@@ -155,7 +155,7 @@ class Ends:
 
     @property
     def rows(self) -> int:
-        """Positions a block."""
+        """Positions per block."""
         return self.Y.shape[2]
 
     @classmethod
@@ -186,7 +186,7 @@ def strengths(
     Parameters
     ----------
     encoders : sequence of Encoder
-        One a set of concepts; V meets them in one product.
+        One per set of concepts; V meets them in one product.
     V : Tensor
         (positions, channels) float32, on the device of the encoders; float16, raised to float32
         block by block; or bfloat16 where rounding does not matter, multiplied as it is.
@@ -194,7 +194,7 @@ def strengths(
         Positions computed at once, by default as many as for the `ends`, or `rows_at_once`; the
         last ones are padded to as many with zeros.
     ends : sequence of Ends, optional
-        One an encoder, of the same positions: to start from where they are known, and to keep.
+        One per encoder, of the same positions: to start from where they are known, and to keep.
 
     Yields
     ------
@@ -211,7 +211,7 @@ def strengths(
     widths = [len(encoder.fold) for encoder in encoders]
     constant, H, room = (offset.new_empty(len(offset), block) for _ in range(3))
     constants, results, own = (torch.split(each, widths) for each in (constant, H, room))
-    raised = offset.new_empty(block, V.shape[1], dtype=dtype)  # new memory a block costs as much
+    raised = offset.new_empty(block, V.shape[1], dtype=dtype)  # new memory per block costs as much
     for index, part in enumerate(torch.split(V, block)):
         check_stop()
         whole = v = part
@@ -257,7 +257,7 @@ def encode(
         reached on activations of networks is 100 times better. Of nearly dependent concepts
         (κ > 9,000) only the objective converges.
     block : int, optional
-        Positions a block, see `rows_at_once`; changing it changes the last bits of H.
+        Positions per block, see `rows_at_once`; changing it changes the last bits of H.
     l1, l2 : float
         Penalties l1 Σh + ½ l2 Σh² added to ½ ‖V − H Wᵀ‖².
     out : Tensor, optional

@@ -155,7 +155,7 @@ class Sums:
         self._v_sq += torch.linalg.vector_norm(v, dim=1).double().square().sum()
 
     def stats(self) -> list[Stats]:
-        """Give the sums over the positions added, one a set of concepts."""
+        """Give the sums over the positions added, one per set of concepts."""
         v_sq = float(self._v_sq)
         parts = zip(
             self._HHt,

@@ -1,4 +1,4 @@
-"""One colour a concept: apart for every kind of colour vision, and visible on photographs."""
+"""One colour per concept: apart for every kind of colour vision, and visible on photographs."""
 
 from __future__ import annotations
 

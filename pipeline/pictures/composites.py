@@ -92,7 +92,7 @@ def spotlight(image: Bytes, heatmap: Floats, *, dark: float = 0.72) -> Bytes:
 
 
 def with_legend(picture: Bytes, entries: Sequence[Entry]) -> Bytes:
-    """Set a legend beside a picture: one entry a concept, its colour and lines of text.
+    """Set a legend beside a picture: one entry per concept, its colour and lines of text.
 
     Parameters
     ----------

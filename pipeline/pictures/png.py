@@ -27,7 +27,7 @@ def encode(pixels: npt.NDArray[np.uint8] | npt.NDArray[np.bool_], dpi: int | Non
     ----------
     pixels : numpy.ndarray
         uint8 (height, width) or (height, width, 3): grey or RGB; or bool (height, width), which
-        becomes black and white, one bit a pixel.
+        becomes black and white, one bit per pixel.
     dpi : int, optional
         Pixels per inch to print it with.
 

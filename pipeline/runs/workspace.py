@@ -258,7 +258,7 @@ class Workspace:
         files.append_line(self.folder / "logs" / "run.log", line)
 
     def tell(self, line: str) -> None:
-        """Say something that the run's log shall remember."""
+        """Say something that the run's log should remember."""
         say(line)
         self.log(line)
 

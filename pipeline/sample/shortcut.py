@@ -36,7 +36,7 @@ def train_shortcut(weights: Path, recipe: Recipe = RECIPE, log: Log = print) -> 
     recipe : Recipe
         What the training is made of.
     log : callable
-        Takes one line an epoch.
+        Takes one line per epoch.
 
     Returns
     -------

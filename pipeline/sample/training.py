@@ -113,7 +113,7 @@ def train(
     recipe : Recipe
         What to do.
     log : callable
-        Takes one line an epoch.
+        Takes one line per epoch.
     scenes : SceneSet, optional
         What to train on; by default it is rendered from the recipe's seed.
     start : SampleNet, optional

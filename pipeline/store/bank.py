@@ -86,7 +86,7 @@ class Bank:
         H : Tensor
             float32 (n, height, width, k), gauge units.
         residual : Tensor
-            float32 (n, height, width), ‖v − D(W h)‖ / ‖v‖ a position; 0 where v is 0.
+            float32 (n, height, width), ‖v − D(W h)‖ / ‖v‖ per position; 0 where v is 0.
         """
         V = maps.float().reshape(-1, maps.shape[-1])
         W = torch.from_numpy(self.W).to(V.device)

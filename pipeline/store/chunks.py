@@ -1,4 +1,4 @@
-"""Arrays as they lie in files: compressed one chunk an image, in whatever thread has made them.
+"""Arrays as they lie in files: compressed one chunk per image, in whatever thread has made them.
 
 HDF5 compresses under a lock of its own, one array at a time. A chunk compressed beforehand is the
 same bytes, the file is the same file, and the cores share the work. Plain zstd: sparse activations
@@ -37,7 +37,7 @@ class Chunks:
     shape : tuple of int
         Of one image's entry.
     data : tuple of bytes
-        A zstd frame an image.
+        A zstd frame per image.
     """
 
     dtype: np.dtype[Any]
@@ -124,7 +124,7 @@ def _own_pages(shape: tuple[int, ...], dtype: np.dtype[Any]) -> NDArray[Any]:
 
 
 def _is_ours(dataset: h5py.Dataset) -> bool:
-    """Say whether a dataset has a chunk a row, compressed by zstd alone."""
+    """Say whether a dataset has a chunk per row, compressed by zstd alone."""
     filters = dataset.id.get_create_plist()
     return bool(
         dataset.chunks == (1, *dataset.shape[1:])

@@ -157,7 +157,7 @@ def make_listing(
     limit : int or None
         Keep only so many, the first in working order: a random sample.
     bytes_per_image : int
-        Uncompressed size of one image's activations; decides the images a shard.
+        Uncompressed size of one image's activations; decides the images per shard.
     """
     ordered = sorted(
         dataset.images, key=lambda image: (unit_hash(image.image_id, seed, "order"), image.path)

@@ -1,6 +1,6 @@
 """Reading activations for the factorization: shards as blocks of positions, and seeded samples.
 
-Notation: V positions × channels, one row a position; rows of one image are contiguous.
+Notation: V positions × channels, one row per position; rows of one image are contiguous.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from .shards import Arrays, ShardStore
 
 @dataclass(frozen=True)
 class PositionBlocks:
-    """The positions of some images, one block a shard, in a fixed order; iterable many times.
+    """The positions of some images, one block per shard, in a fixed order; iterable many times.
 
     Parameters
     ----------
@@ -57,7 +57,7 @@ class PositionBlocks:
         return self.transform.n_channels_out(self.store.shape(0, "V")[-1])
 
     def __iter__(self) -> Iterator[torch.Tensor]:
-        """Yield (positions, channels), one block a shard, as stored where that can be: float16 is
+        """Yield (positions, channels), one block per shard, as stored where that can be: float16 is
         half the memory, and is raised to float32 a few rows at a time.
         """
         for arrays in self.store.iterate(["V", "image_id"], self.image_ids):

@@ -1,4 +1,4 @@
-"""Records: what the files of a product shall hold, by size and SHA-256, and what it was made from.
+"""Records: what the files of a product must hold, by size and SHA-256, and what it was made from.
 
 A product is a few files that are made in one go: one shard, the bank, all tables, the atlas. Its
 record is written once all of them are durable, so that nothing counts as done which is not whole.

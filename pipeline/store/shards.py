@@ -2,7 +2,7 @@
 
 A shard counts as complete once its record (``shard-00007.json``) stands beside it; the record is
 written after the shard is durable, so a killed writer leaves no half-done claim.
-Arrays have one compressed chunk an image, so that every image can be read alone.
+Arrays have one compressed chunk per image, so that every image can be read alone.
 """
 
 from __future__ import annotations
@@ -108,7 +108,7 @@ class ShardStore:
     ) -> Arrays:
         """Read arrays of a shard, all of them or those named; of all its images or of those given.
 
-        With `image_ids`, every array named has a row an image.
+        With `image_ids`, every array named has a row per image.
         """
         with self.open(index) as file:
             rows = None

@@ -46,7 +46,7 @@ def publish(path: Path, *, durable: bool = True) -> Iterator[Path]:
     Parameters
     ----------
     path : Path
-        Where the finished file shall be; its folder is made where missing.
+        Where the finished file should be; its folder is made where missing.
     durable : bool
         False for one of many small files: it appears whole, but survives a loss of power only
         once `flush` has returned.

@@ -1,4 +1,4 @@
-"""Lanes: one thread a core, each carrying whole batches through all their steps alone.
+"""Lanes: one thread per core, each carrying whole batches through all their steps alone.
 
 Splitting every operator among threads makes all of them wait at every step for the slowest, and
 for whatever else the machine does. Lanes wait for nothing but their next batch; what a batch comes
@@ -21,7 +21,7 @@ Item = TypeVar("Item")
 Result = TypeVar("Result")
 
 AHEAD = 2
-"""Batches begun or waiting a lane: the lanes never stand idle while results are taken up."""
+"""Batches begun or waiting per lane: the lanes never stand idle while results are taken up."""
 
 
 @contextmanager

@@ -6,7 +6,6 @@ there at once and suit all work whose libraries release Python's lock.
 
 from __future__ import annotations
 
-import importlib
 import os
 import signal
 import threading
@@ -53,12 +52,7 @@ def in_processes(
     if n_processes < 2:
         yield from map(work, items)
         return
-    pool = loky.ProcessPoolExecutor(
-        n_processes,
-        initializer=importlib.import_module,
-        initargs=(IMPORTABLE,),
-        env={"PYTHONPATH": python_path()},
-    )
+    pool = loky.ProcessPoolExecutor(n_processes, initializer=_importing())
     is_done = False
     try:
         work_on = _Prepared(work, os.getpid())
@@ -70,6 +64,24 @@ def in_processes(
         ) from error
     finally:
         pool.shutdown(wait=is_done, kill_workers=not is_done)
+
+
+def _importing() -> Callable[[], None]:
+    """Return what lets a new process import this package, installed or not, whatever its folder.
+
+    It travels as code, for a function of a module would need the package to be found already.
+    """
+    folder, name = str(_PACKAGE.parent), IMPORTABLE
+
+    def prepare() -> None:
+        import importlib
+        import sys
+
+        if folder not in sys.path:
+            sys.path.append(folder)
+        importlib.import_module(name)
+
+    return prepare
 
 
 class _Prepared(Generic[Item, Result]):

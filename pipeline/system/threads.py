@@ -81,7 +81,7 @@ def all_threads() -> Iterator[None]:
 
 
 def side_by_side(work: Callable[[slice], Result], V: Tensor, rows: int) -> list[Result]:
-    """Do the work on spans of the rows of V, one a thread, and give the results in their order.
+    """Do the work on spans of the rows of V, one per thread, and give the results in their order.
 
     Parameters
     ----------
@@ -95,7 +95,7 @@ def side_by_side(work: Callable[[slice], Result], V: Tensor, rows: int) -> list[
     Returns
     -------
     list
-        One a span: as many as torch has threads, at most one a `rows`; one on an accelerator.
+        One per span: as many as torch has threads, at most one per `rows`; one on an accelerator.
     """
     with one_thread() as n_threads:
         n_blocks = -(-len(V) // rows)

@@ -132,7 +132,7 @@ def best_labels(rows: pd.DataFrame, k: int) -> pd.DataFrame:
 
 
 def error_rows(holds: NDArray[np.bool_], labels: pd.Series, wrong: Floats) -> pd.DataFrame:
-    """Say by concept how much oftener the network errs where it is, label for label.
+    """Say by concept how much more often the network errs where it is, label for label.
 
     Labels differ in difficulty, and concepts in the labels they go with: the difference of the
     error rates is taken within labels (Mantel and Haenszel), so that a concept is not blamed for

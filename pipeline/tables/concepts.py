@@ -194,7 +194,7 @@ CONCEPTS = Table(
         Column(
             "error_excess",
             FLOAT,
-            "how much oftener the network errs with it than without, within labels",
+            "how much more often the network errs with it than without, within labels",
             "difference of shares",
             lambda of: of.errors["error_excess"],
         ),

@@ -15,7 +15,7 @@ from ..localize import Foreground, find_regions
 from .column import BOX, CONCEPT_ID, FLOAT32, IMAGE_ID, INT32, INTS, TEXT, Column, Table
 
 FINER, MOST = 4, 64
-"""Regions are found on maps raised to four times the grid, or to about 64 cells a side where that
+"""Regions are found on maps raised to four times the grid, or to about 64 cells per side where that
 is less: boxes finer than a cell, at a cost that fine grids do not drive up."""
 
 MOSTLY = 0.5

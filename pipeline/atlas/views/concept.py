@@ -133,7 +133,7 @@ def _in_words(book: Catalogue, concept: Row) -> list[str]:
         q_value = p_value(concept["error_q"])
         said.append(
             f"Within labels, the network errs {points(concept['error_excess'])} percentage points"
-            f" oftener where it is present than where it is not (95 % interval {low} to {high},"
+            f" more often where it is present than where it is not (95 % interval {low} to {high},"
             f" q {q_value if q_value.startswith('<') else '= ' + q_value})."
         )
     return said

@@ -1,4 +1,4 @@
-"""The front page: a card a concept, their map, and how the run went."""
+"""The front page: a card per concept, their map, and how the run went."""
 
 from __future__ import annotations
 
