@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
 import sys
 import textwrap
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from importlib import import_module
 
 from ..errors import UserError, Words, command, speak_as, suggest
@@ -80,10 +81,10 @@ def run(name: str, argv: Sequence[str], words: Words) -> int:
     chosen = (COMMANDS | STAGES)[name]
     try:
         options = parse(command(name), _describe(chosen), chosen.options, argv)
-        _log_to_stderr()
-        # Loaded now and not before, with torch and all that takes seconds.
-        action = getattr(import_module("..actions", __name__), chosen.action)
-        code = action(options) if chosen.action != "stage" else action(name, options)
+        with _log_on_stderr():
+            # Loaded now and not before, with torch and all that takes seconds.
+            action = getattr(import_module("..actions", __name__), chosen.action)
+            code = action(options) if chosen.action != "stage" else action(name, options)
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         return USER_ERROR
@@ -124,11 +125,18 @@ def _describe(chosen: Command) -> str:
     return "\n\n".join(part for part in parts if part)
 
 
-def _log_to_stderr() -> None:
+@contextlib.contextmanager
+def _log_on_stderr() -> Iterator[None]:
     """Show what the library says, each line by itself, without breaking a bar."""
     from ..system.progress import LOG, LineHandler
 
-    if not any(isinstance(each, LineHandler) for each in LOG.handlers):
-        LOG.addHandler(LineHandler())
+    handler, level, propagates = LineHandler(), LOG.level, LOG.propagate
+    LOG.addHandler(handler)
     LOG.setLevel(logging.INFO)
     LOG.propagate = False
+    try:
+        yield
+    finally:
+        LOG.removeHandler(handler)
+        LOG.setLevel(level)
+        LOG.propagate = propagates

@@ -103,7 +103,9 @@ def decode_contents(contents: bytes | NDArray[np.uint8]) -> torch.Tensor:
             f"pixels are uint8 (height, width, 3), these are {contents.dtype} {contents.shape}"
         )
     check_size(contents.shape[1], contents.shape[0])
-    return torch.from_numpy(np.ascontiguousarray(contents)).permute(2, 0, 1).contiguous()
+    return (
+        torch.from_numpy(np.require(contents, np.uint8, ["C", "W"])).permute(2, 0, 1).contiguous()
+    )
 
 
 def decode_bytes(data: bytes) -> torch.Tensor:

@@ -107,5 +107,7 @@ def network_input(
         From the image's pixels to the input's.
     """
     if isinstance(image, np.ndarray):
-        image = torch.from_numpy(np.ascontiguousarray(image)).permute(2, 0, 1).contiguous()
+        image = (
+            torch.from_numpy(np.require(image, np.uint8, ["C", "W"])).permute(2, 0, 1).contiguous()
+        )
     return fit_to_square(image, size, resize)

@@ -7,22 +7,25 @@ from pathlib import Path
 from typing import Any
 
 from ..analysis.run import Run
-from ..config import SAMPLE, Config
+from ..config import Config
 from ..runs.find import find_run
 from ..runs.workspace import Workspace
 from ..system.progress import say
 from .execute import ALL, execute
 
 
-def discover(dataset: str | Path = SAMPLE, *, run: str | Path | None = None, **options: Any) -> Run:
+def discover(
+    dataset: str | Path | None = None, *, run: str | Path | None = None, **options: Any
+) -> Run:
     """Find the concepts a network uses over a whole image dataset.
 
     All stages in order; what an earlier call has made already is not made again.
 
     Parameters
     ----------
-    dataset : str or Path
-        As the option of that name; the bundled sample by default.
+    dataset : str or Path, optional
+        As the option of that name; by default that of `run` where there is one, else the bundled
+        sample.
     run : str or Path, optional
         The run's folder; named after its contents under ``runs/`` where not given.
     **options
@@ -45,11 +48,8 @@ def discover(dataset: str | Path = SAMPLE, *, run: str | Path | None = None, **o
     >>> run = discover("photos/", model="resnet50", run="runs/pets")  # doctest: +SKIP
     >>> run.sql("from concepts order by energy desc")  # doctest: +SKIP
     """
-    given = {**options, "run": run}
-    # An existing run knows its own dataset; its name alone is enough to go on with it.
-    if dataset != SAMPLE or run is None:
-        given["dataset"] = str(dataset)
-    return discover_run(find_run(given))
+    where = None if dataset is None else str(dataset)
+    return discover_run(find_run({**options, "dataset": where, "run": run}))
 
 
 def discover_run(workspace: Workspace) -> Run:

@@ -1,0 +1,126 @@
+"""Everything a command does is one call in Python, which speaks as Python does."""
+
+from __future__ import annotations
+
+import inspect
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+import pipeline
+from pipeline import Config, Run, UserError
+from pipeline.sample import write_sample
+
+
+@pytest.fixture(scope="module")
+def sample(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder: Path = tmp_path_factory.mktemp("api") / "sample"
+    write_sample(folder, n_images=48, size=64)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def run(sample: Path) -> Run:
+    return pipeline.discover(
+        sample / "images", model="sample", k=3, image_size=64, run=sample.parent / "run"
+    )
+
+
+def test_a_call_gives_the_finished_run(run: Run) -> None:
+    assert isinstance(run, Run)
+    assert len(run.table("concepts")) == 3
+    assert pipeline.status(run.folder).is_finished
+    assert pipeline.verify(run.folder).is_whole
+
+
+def test_it_prints_nothing_on_stdout(run: Run, capsys: pytest.CaptureFixture[str]) -> None:
+    again = pipeline.discover(run=run.folder)
+    assert again.folder == run.folder
+    assert capsys.readouterr().out == ""
+
+
+def test_its_options_are_those_of_the_configuration() -> None:
+    parameters = inspect.signature(pipeline.discover).parameters
+    assert set(Config.model_fields) | {"run", "config"} == set(parameters)
+    assert parameters["resize"].default == "squash"
+
+
+def test_another_dataset_does_not_go_on_with_a_run(run: Run, sample: Path) -> None:
+    with pytest.raises(UserError, match=r"was made with .*; pass another run, or start over after"):
+        pipeline.discover("sample", run=run.folder)
+
+
+@pytest.mark.parametrize(
+    ("options", "sentence"),
+    [
+        ({"kay": 3}, "unknown option kay; did you mean"),
+        ({"k": 0}, "k=0 is not possible"),
+        ({"resize": "stretch"}, "resize='stretch' is not possible"),
+        ({"model": "resnet51"}, "there is no model 'resnet51'"),
+        ({"device": "cuda:99"}, "device='cuda:99' is not possible"),
+        ({"plugins": "none"}, "there is no plug-in 'none'"),
+    ],
+)
+def test_what_is_wrong_is_said_in_pythons_words(
+    sample: Path, tmp_path: Path, options: dict[str, object], sentence: str
+) -> None:
+    with pytest.raises(UserError) as caught:
+        given = {"model": "sample", **options}
+        pipeline.discover(sample / "images", run=tmp_path / "run", **given)
+    assert str(caught.value).startswith(sentence)
+    assert "make " not in str(caught.value)
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_lost_file_is_told_with_a_call(run: Run) -> None:
+    path = run.folder / "bank" / "bank.h5"
+    aside = path.with_suffix(".aside")
+    path.rename(aside)
+    try:
+        with pytest.raises(UserError, match=r"bank\.h5 is missing; discover\(run='.*'\) makes it"):
+            pipeline.open_run(run.folder).bank.W  # noqa: B018
+    finally:
+        aside.rename(path)
+
+
+def test_an_image_is_explained_by_a_run_or_by_itself(
+    run: Run, sample: Path, tmp_path: Path
+) -> None:
+    image = next((sample / "images").rglob("*.jpg"))
+    with Image.open(image) as picture:
+        found = pipeline.explain(picture, run.folder)
+        alone = pipeline.explain(np.asarray(picture), k=2, image_size=64)
+    assert np.array_equal(found.heatmaps, pipeline.explain(image, run).heatmaps)
+    assert len(alone.heatmaps) == 2
+    assert "the network sees:" in found.describe()
+    assert "data:image/jpeg" in found._repr_html_()
+    found.save(tmp_path / "explained.png")
+    with Image.open(tmp_path / "explained.png") as saved:
+        assert saved.size == found.picture.shape[1::-1]
+    with pytest.raises(UserError, match=r"k='many' is not possible"):
+        pipeline.explain(image, k="many")  # type: ignore[arg-type]
+
+
+def test_runs_are_evaluated_and_compared(run: Run, sample: Path) -> None:
+    found = pipeline.evaluate(run, sample / "objects")
+    assert len(found.images) == 48
+    assert found.by_label()["label"].iloc[-1] == "all"
+    assert found.picture.dtype == np.uint8
+    plain = pipeline.evaluate(run.folder, sample / "objects", refiner=None)
+    assert not plain.images["j"].equals(found.images["j"])
+    same = pipeline.compare(run, run.folder)
+    assert same.pairs["cosine"].to_numpy() == pytest.approx(1)
+    assert same.only_a == same.only_b == ()
+
+
+def test_a_run_is_removed_but_not_what_is_beside_it(run: Run, tmp_path: Path) -> None:
+    copy = tmp_path / "copy"
+    (copy / "bank").mkdir(parents=True)
+    (copy / "run.json").write_bytes((run.folder / "run.json").read_bytes())
+    (copy / "notes.txt").write_text("mine")
+    assert pipeline.clean(copy) is False
+    assert [path.name for path in copy.iterdir()] == ["notes.txt"]
+    with pytest.raises(UserError, match="is not a run"):
+        pipeline.clean(copy)
