@@ -181,7 +181,12 @@ def _kind_of(where: str) -> tuple[str, str]:
         return name, rest
     beside = [entry.name for entry in path.parent.iterdir()] if path.parent.is_dir() else []
     near = suggest(path.name, beside)
-    raise UserError(f"{option('dataset', where)} does not exist{'; ' + near if near else ''}")
+    source = ""
+    if colon and name.isidentifier() and len(name) > 1:  # not a drive of Windows
+        known = plugins.names(plugins.DATASETS)
+        source = f", and there is no dataset source {name!r}, only {' and '.join(known)}"
+    near = f"; {near}" if near else ""
+    raise UserError(f"{option('dataset', where)} does not exist{source}{near}")
 
 
 def _check_ids(images: Iterable[ImageRecord]) -> None:
