@@ -16,7 +16,6 @@ from ..classify import (
     Blurred,
     Curves,
     Quantiles,
-    Split,
     blur_concept,
     curves,
     fidelity,
@@ -32,6 +31,7 @@ from ..runs.workspace import Workspace
 from ..store import Bank, read_classification
 from .arguments import Concepts, class_id_of, concept_id_of, concept_ids_of, image_ids_of
 from .arguments import Images as ImageIds
+from .frames import as_asked, curve_rows, split_rows
 from .image_data import ImageData
 from .samples import Images, RunSamples, Seen, StandIn, true_classes
 
@@ -106,8 +106,8 @@ class Meaning:
             else:
                 classes = torch.full((len(H),), class_id)
             found = split(workspace.cut, workspace.bank, images.V, H, classes, images.prefix)
-            parts.append(_split_rows(images.image_id, found, workspace.class_names))
-        return _as_asked(pd.concat(parts, ignore_index=True), wanted)
+            parts.append(split_rows(images.image_id, found, workspace.class_names))
+        return as_asked(pd.concat(parts, ignore_index=True), wanted)
 
     def fidelity(
         self,
@@ -161,17 +161,7 @@ class Meaning:
         """
         seen = self._seen(n_images)
         found = self._curves(seen)
-        n, n_levels = found.deletion.shape
-        return pd.DataFrame(
-            {
-                "image_id": np.repeat(seen.image_id, n_levels),
-                "level": np.tile(found.levels, n),
-                **{
-                    name: getattr(found, name).ravel()
-                    for name in ("deletion", "insertion", "random")
-                },
-            }
-        )
+        return curve_rows(seen.image_id, found)
 
     def areas(self, n_images: int = 256) -> pd.DataFrame:
         """Return what the curves gain over random orders: gain, ci_low, ci_high, n by curve."""
@@ -294,7 +284,7 @@ class Meaning:
                     }
                 )
             )
-        return _as_asked(pd.concat(parts, ignore_index=True), wanted)
+        return as_asked(pd.concat(parts, ignore_index=True), wanted)
 
     def _curves(self, seen: Seen) -> Curves:
         seed = self._workspace.config.seed
@@ -328,35 +318,6 @@ class Meaning:
                 n_found += 1
                 if n_found == n_images:
                     return
-
-
-def _split_rows(image_ids: NDArray[np.int64], found: Split, names: Sequence[str]) -> pd.DataFrame:
-    classes, contributions = found.classes.tolist(), found.contributions.numpy()
-    return pd.DataFrame(
-        {
-            "image_id": image_ids,
-            "class_id": classes,
-            "label": [names[each] for each in classes],
-            "logit": found.logit.numpy(),
-            "bias": found.bias.numpy(),
-            **{f"concept_{each}": column for each, column in enumerate(contributions.T)},
-            "residual": found.residual.numpy(),
-            "exact": found.is_exact,
-        }
-    )
-
-
-def _as_asked(rows: pd.DataFrame, image_ids: Sequence[int]) -> pd.DataFrame:
-    """Bring rows, one per image, into the order that was asked for.
-
-    Raises
-    ------
-    UserError
-        An image was refused when it was read, and is in no row.
-    """
-    if lacking := set(image_ids) - set(rows["image_id"]):
-        raise UserError(f"image {min(lacking)} was refused; see the table rejected")
-    return rows.set_index("image_id").loc[list(image_ids)].reset_index()
 
 
 def _concepts_alone(bank: Bank) -> StandIn:
