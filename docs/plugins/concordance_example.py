@@ -120,7 +120,7 @@ SOURCE = """
 {% extends "base.html" %}
 {% block title %}Confusions{% endblock %}
 {% block main %}
-<h1>What is taken for what</h1>
+<div class="page-head"><h1>What is taken for what</h1></div>
 <table>
   <tr><th>label</th><th>taken for</th><th>images</th></tr>
   {% for row in page %}<tr><td>{{ row.label }}</td><td>{{ row.pred_label }}</td>
