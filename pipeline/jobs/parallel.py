@@ -56,7 +56,7 @@ def over_shards(
             processes=True,
             dashboard_address=None,
             env={"OMP_NUM_THREADS": str(threads), "PYTHONPATH": python_path()},
-            preload=[IMPORTABLE],
+            preload=[f"{IMPORTABLE}.jobs.worker"],
         ) as cluster,
         Client(cluster) as client,
     ):
