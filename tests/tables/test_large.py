@@ -26,7 +26,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import resource
-from pipeline import files
+from pipeline.system import files
 from pipeline.tables import TableWriter
 
 n, k, folder = int(sys.argv[1]), int(sys.argv[2]), Path(sys.argv[3])
