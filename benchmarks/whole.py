@@ -20,6 +20,9 @@ from pipeline.system import files
 STAGE_NAMES = tuple(stage.name for stage in STAGES)
 """In the order in which they work."""
 
+LOADS = "import pipeline.runs.find; from pipeline.jobs.execute import body_of; body_of('{}')"
+"""Code that loads what the command of a stage does: commands themselves load nothing before."""
+
 REST = "start-up and summary"
 """What a job does beside its stages."""
 
@@ -84,7 +87,7 @@ def memory_of_stages(
     growth : float
         The largest ratio between the peaks of the large and the small run of one stage.
     """
-    bare = {stage: watch(["-c", f"import stages.{stage}"]).peak for stage in stages}
+    bare = {stage: watch(["-c", LOADS.format(stage)]).peak for stage in stages}
     peaks: list[dict[str, float]] = []
     for size in sizes:
         run, found = folder / f"memory-{size}", []

@@ -135,7 +135,9 @@ class Config(pydantic.BaseModel):
         """Return the most bytes the run may take; infinite where nothing was said."""
         if self.max_disk is None:
             return math.inf
-        number, unit = re.match(r"([\d.]+)\s*([kmgt]?)", self.max_disk.lower()).groups()  # type: ignore[union-attr]
+        found = re.match(r"([\d.]+)\s*([kmgt]?)", self.max_disk.lower())
+        assert found is not None  # it was checked when the configuration was made
+        number, unit = found.groups()
         return float(number) * 1000.0 ** ("kmgt".index(unit) + 1 if unit else 0)
 
 
@@ -143,6 +145,9 @@ CARRIED_OUT = (
     "workers", "scheduler", "shard", "machine", "max_rejects", "keep", "max_disk", "device",
 )  # fmt: skip
 """Options that say how the work is done; the outcome does not depend on them."""
+
+OF_AN_IMAGE = ("model", "weights", "layer", "k", "seed", "image_size", "resize")
+"""Options of an image that is explained by itself."""
 
 OF_ONE_CALL = ("workers", "scheduler", "shard", "machine")
 """Of these, the ones that a run does not remember: another call may come from another place."""

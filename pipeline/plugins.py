@@ -101,5 +101,7 @@ def load(kind: Kind, name: str) -> Any:
         raise UserError(f"the {kind.what} {name!r} is in several packages: {packages}; keep one")
     try:
         return found[0].load()
-    except (ImportError, AttributeError) as error:
-        raise UserError(f"the {kind.what} {name!r} cannot be imported: {error}") from error
+    except Exception as error:  # what is wrong in others' modules is of every kind
+        raise UserError(
+            f"the {kind.what} {name!r} cannot be imported: {type(error).__name__}: {error}"
+        ) from error

@@ -5,12 +5,13 @@ from __future__ import annotations
 import operator
 from collections.abc import Iterable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, SupportsIndex, cast
 
 import numpy as np
 
 from ..errors import UserError
 from ..images import FolderSource
+from ..images.folder import escape
 
 if TYPE_CHECKING:
     from ..runs.workspace import Workspace
@@ -92,27 +93,31 @@ def class_id_of(n_classes: int, class_id: object) -> int:
 
 def _by_path(workspace: Workspace, path: str | Path) -> int:
     frame = workspace.listing.frame
-    wanted, source = Path(path).as_posix(), workspace.source
-    if isinstance(source, FolderSource) and Path(path).is_absolute():
-        whole = Path(path).resolve()
-        wanted = (
-            whole.relative_to(source.root).as_posix()
-            if whole.is_relative_to(source.root)
-            else wanted
-        )
-    rows = frame.index[frame["path"] == wanted]
-    if not len(rows):
-        raise UserError(
-            f"there is no image {str(path)!r} in {workspace.folder}; paths are as in the table"
-            f" images, such as {frame['path'].iloc[0]!r}"
-        )
-    return int(frame["image_id"].loc[rows[0]])
+    plain = Path(path).as_posix()
+    meant = [plain, escape(plain)]
+    if isinstance(workspace.source, FolderSource):
+        meant += _below(workspace.source.root, Path(path))
+    for each in meant:
+        found = frame["image_id"][frame["path"] == each]
+        if len(found):
+            return int(found.iloc[0])
+    raise UserError(
+        f"there is no image {plain!r} in {workspace.folder}; paths are as in the table images,"
+        f" such as {frame['path'].iloc[0]!r}"
+    )
+
+
+def _below(root: Path, path: Path) -> list[str]:
+    """Return the path within a dataset of a file of it; links on the way down stay as they are."""
+    whole = path.absolute()  # not resolved: an image may be a link itself
+    above = [each for each in whole.parents if each.resolve() == root]
+    return [escape(whole.relative_to(each).as_posix()) for each in above[:1]]
 
 
 def _whole(value: object) -> int | None:
     """Return a value as a whole number; None where it is none."""
     try:
-        return operator.index(value)  # type: ignore[arg-type]
+        return operator.index(cast(SupportsIndex, value))
     except TypeError:
         if isinstance(value, float | np.floating) and float(value).is_integer():
             return int(value)

@@ -87,10 +87,10 @@ class ImageTable(pd.DataFrame):
 
     def _repr_html_(self) -> str:
         """Write picture and rows as HTML; all text is escaped."""
-        rows = pd.DataFrame(self)._repr_html_()  # type: ignore[operator]
+        rows = str(pd.DataFrame(self)._repr_html_())  # type: ignore[operator]  # not in pandas' types
         if self.draw is None or not len(self):
-            return str(rows)
-        return _image(self.draw(), "the first of these images") + str(rows)
+            return rows
+        return _image(self.draw(), "the first of these images") + rows
 
 
 def shrink(picture: Bytes, height: int) -> Bytes:

@@ -11,6 +11,7 @@ import torch
 from numpy.typing import NDArray
 from PIL import Image
 
+from ..errors import UserError
 from ..images import ImageLike, load_image, network_input
 from ..runs.workspace import Workspace
 
@@ -56,14 +57,12 @@ class RunBank:
         Raises
         ------
         UserError
-            An image cannot be read.
+            An image cannot be read, or there is none.
         """
         workspace = self._workspace
         config = workspace.config
-        if isinstance(images, str | Path | Image.Image) or getattr(images, "ndim", 0) == 3:
-            images = [images]  # type: ignore[list-item]
         squares = []
-        for image in images:
+        for image in _as_list(images):
             size = workspace.cut.network.image_size
             squares.append(network_input(load_image(image), size, config.resize)[0])
         maps = [
@@ -72,3 +71,15 @@ class RunBank:
         ]
         H, residual = workspace.bank.encode(torch.cat(maps))
         return Encoding(H.permute(0, 3, 1, 2).contiguous().numpy(), residual.numpy())
+
+
+def _as_list(images: ImageLike | Sequence[ImageLike]) -> list[ImageLike]:
+    """Return images as a list of them; an array of four axes holds several."""
+    if isinstance(images, str | Path | Image.Image):
+        return [images]
+    if isinstance(images, np.ndarray) and images.ndim == 3:
+        return [images]
+    found = list(images)
+    if not found:
+        raise UserError("no image was given")
+    return found

@@ -54,7 +54,7 @@ def layers(options: Options) -> None:
     """List a network's layers, or the networks there are."""
     from ..models import describe_layers, list_models
 
-    if "model" not in options:
+    if not options:
         print("\n".join(list_models()))
         return
     config = make_config(dict(options))

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from ..config import OF_AN_IMAGE
 from .options import CONFIG, OF_A_RUN, RUN, Option
 
 
@@ -34,8 +35,6 @@ class Command:
     more: str = ""
 
 
-_IMAGE_OPTIONS = ("model", "weights", "layer", "k", "seed", "image_size", "resize")
-
 _LIST = (
     Command(
         "discover",
@@ -53,7 +52,7 @@ _LIST = (
             "run": Option("explain by the concepts of this run; without it the image alone"),
             "out": Option("where the picture goes (PNG)", "explain-<name>.png, in the run if any"),
         }
-        | {name: CONFIG[name] for name in _IMAGE_OPTIONS}
+        | {name: CONFIG[name] for name in OF_AN_IMAGE}
         | {"k": Option("number of concepts of an image by itself", "5")},
         {"image": "cat.jpg", "run": "runs/pets"},
         "explain",

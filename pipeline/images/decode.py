@@ -98,14 +98,13 @@ def decode_contents(contents: bytes | NDArray[np.uint8]) -> torch.Tensor:
     """
     if isinstance(contents, bytes):
         return decode_bytes(contents)
-    if contents.dtype != np.uint8 or contents.ndim != 3 or contents.shape[2] != 3:
-        raise DecodeError(
-            f"pixels are uint8 (height, width, 3), these are {contents.dtype} {contents.shape}"
-        )
-    check_size(contents.shape[1], contents.shape[0])
-    return (
-        torch.from_numpy(np.require(contents, np.uint8, ["C", "W"])).permute(2, 0, 1).contiguous()
-    )
+    check_pixels(contents)
+    return as_tensor(contents)
+
+
+def as_tensor(pixels: NDArray[np.uint8]) -> torch.Tensor:
+    """Bring pixels, uint8 (height, width, 3), to a tensor (3, height, width) of its own."""
+    return torch.from_numpy(np.require(pixels, np.uint8, ["C", "W"])).permute(2, 0, 1).contiguous()
 
 
 def decode_bytes(data: bytes) -> torch.Tensor:
@@ -151,7 +150,16 @@ def _decode(data: bytes) -> torch.Tensor:
             )
             return pixels
         upright = ImageOps.exif_transpose(image)
-        return torch.from_numpy(np.array(to_rgb(upright))).permute(2, 0, 1).contiguous()
+        return as_tensor(np.array(to_rgb(upright)))
+
+
+def check_pixels(pixels: NDArray[np.uint8]) -> None:
+    """Raise `DecodeError` for an array that is no image, or one of an impossible size."""
+    if pixels.dtype != np.uint8 or pixels.ndim != 3 or pixels.shape[2] != 3:
+        raise DecodeError(
+            f"an image is uint8 (height, width, 3), this is {pixels.dtype} {pixels.shape}"
+        )
+    check_size(pixels.shape[1], pixels.shape[0])
 
 
 def check_size(width: int, height: int) -> None:

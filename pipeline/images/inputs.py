@@ -10,7 +10,16 @@ from numpy.typing import NDArray
 from PIL import Image, ImageOps
 
 from ..errors import UserError
-from .decode import DecodeError, check_size, content_digest, decode_contents, read_original, to_rgb
+from .decode import (
+    DecodeError,
+    as_tensor,
+    check_pixels,
+    check_size,
+    content_digest,
+    decode_contents,
+    read_original,
+    to_rgb,
+)
 from .geometry import Affine, Resize, fit_to_square
 from .source import DatasetSource, ImageRecord
 
@@ -35,27 +44,22 @@ def load_image(image: ImageLike) -> NDArray[np.uint8]:
     UserError
         The file cannot be read, or it is no such image.
     """
-    if isinstance(image, np.ndarray):
-        if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3:
-            raise UserError(
-                f"an image is uint8 (height, width, 3), this is {image.dtype} {image.shape}"
-            )
-        return np.ascontiguousarray(image)
-    if isinstance(image, Image.Image):
-        try:
+    called = image if isinstance(image, str | Path) else "this picture"
+    try:
+        if isinstance(image, np.ndarray):
+            check_pixels(image)
+            return np.ascontiguousarray(image)
+        if isinstance(image, Image.Image):
             check_size(*image.size)
             return np.array(to_rgb(ImageOps.exif_transpose(image)))
-        except (DecodeError, OSError) as error:
-            raise UserError(f"this picture cannot be used: {error}") from error
-    if not isinstance(image, str | Path):
-        raise UserError(
-            f"an image is a path, a PIL image or uint8 (height, width, 3), this is a"
-            f" {type(image).__name__}"
-        )
-    try:
-        return read_original(Path(image))
-    except DecodeError as error:
-        raise UserError(f"{image} cannot be used: {error}") from error
+        if isinstance(image, str | Path):
+            return read_original(Path(image))
+    except (DecodeError, OSError) as error:
+        raise UserError(f"{called} cannot be used: {error}") from error
+    raise UserError(
+        "an image is a path, a PIL image or uint8 (height, width, 3), this is a"
+        f" {type(image).__name__}"
+    )
 
 
 def read_image(source: DatasetSource, image: ImageRecord) -> tuple[torch.Tensor, str]:
@@ -107,7 +111,5 @@ def network_input(
         From the image's pixels to the input's.
     """
     if isinstance(image, np.ndarray):
-        image = (
-            torch.from_numpy(np.require(image, np.uint8, ["C", "W"])).permute(2, 0, 1).contiguous()
-        )
+        image = as_tensor(image)
     return fit_to_square(image, size, resize)

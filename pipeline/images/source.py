@@ -192,6 +192,9 @@ def _kind_of(where: str) -> tuple[str, str]:
 def _check_ids(images: Iterable[ImageRecord]) -> None:
     by_id: dict[int, str] = {}
     for image in images:
-        other = by_id.setdefault(image.image_id, image.path)
-        if other != image.path:
+        other = by_id.get(image.image_id)
+        if other == image.path:
+            raise UserError(f"the dataset lists the image {other} more than once")
+        if other is not None:
             raise UserError(f"{other} and {image.path} have the same image_id; rename one")
+        by_id[image.image_id] = image.path

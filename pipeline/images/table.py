@@ -65,7 +65,8 @@ def _look_up(root: Path, rows: list[tuple[str, str | None]]) -> tuple[list[Rejec
 def _read_table(where: Path) -> list[tuple[str, str | None]]:
     try:
         if where.suffix.lower() == ".parquet":
-            table = pd.read_parquet(where)
+            # Labels that are numbers stay whole beside missing ones.
+            table = pd.read_parquet(where, dtype_backend="numpy_nullable")
         else:
             separator = "\t" if where.suffix.lower() == ".tsv" else ","
             table = pd.read_csv(where, sep=separator, dtype=str, keep_default_na=False)
@@ -81,5 +82,5 @@ def _read_table(where: Path) -> list[tuple[str, str | None]]:
 def _rows(table: pd.DataFrame) -> Iterator[tuple[str, str | None]]:
     labels = table["label"] if "label" in table else [None] * len(table)
     for path, label in zip(table["path"], labels, strict=True):
-        missing = label is None or label == "" or label != label
-        yield str(path), None if missing else str(label)
+        is_missing = pd.isna(label) or label == ""
+        yield str(path), None if is_missing else str(label)

@@ -53,7 +53,6 @@ def check_device(name: str) -> None:
 
 def check_k(config: Config, n_images: int, layer: Cut) -> None:
     """Refuse more concepts than the layer has channels, or the images positions."""
-    n_images = min(n_images, config.limit or n_images)
     most = min(layer.channels, n_images * layer.height * layer.width)
     asked = max(config.k) if config.k != "auto" else 1
     if asked > most:

@@ -29,7 +29,7 @@ def find_run(options: Mapping[str, Any]) -> Workspace:
         An option is not possible, the dataset or network cannot be used, or the run was made
         otherwise.
     """
-    given = {name: value for name, value in options.items() if value not in (None, "")}
+    given = {name: value for name, value in options.items() if not _is_empty(value)}
     run = Path(given.pop("run")) if "run" in given else None
     if "config" in given:
         given = read_options(Path(given.pop("config"))) | given
@@ -37,3 +37,7 @@ def find_run(options: Mapping[str, Any]) -> Workspace:
         made = Workspace.open(run).config
         return prepare(make_config(made.model_dump() | given), run)
     return prepare(make_config(given), run)
+
+
+def _is_empty(value: object) -> bool:
+    return value is None or (isinstance(value, str) and not value)

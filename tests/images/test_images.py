@@ -7,6 +7,9 @@ import os
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 import torch
 from hypothesis import given
@@ -23,6 +26,7 @@ from pipeline.images import (
     fit_to_square,
     list_dataset,
     make_image_id,
+    make_record,
     unit_hash,
 )
 
@@ -107,6 +111,34 @@ def test_tables_name_images_and_labels(tmp_path: Path) -> None:
     ]
     assert isinstance(found.source, FolderSource)
     assert found.source.root == tmp_path.resolve()
+
+
+@pytest.mark.parametrize("type_", ["string", "Int64", "category", "plain"])
+def test_missing_labels_of_a_table_are_none_and_numbers_stay_whole(
+    tmp_path: Path, type_: str
+) -> None:
+    names = [f"{index}.png" for index in range(3)]
+    for name in names:
+        (tmp_path / name).write_bytes(b"12345")
+    labels = pd.array([7, None, 8], dtype="Int64")
+    table = pd.DataFrame({"path": names, "label": labels})
+    if type_ == "plain":  # as other writers leave it: whole numbers, and nothing of pandas
+        pq.write_table(
+            pa.table({"path": names, "label": pa.array([7, None, 8], pa.int64())}),
+            tmp_path / "list.parquet",
+        )
+    else:
+        table.astype({"label": type_}).to_parquet(tmp_path / "list.parquet")
+    found = list_dataset(tmp_path / "list.parquet")
+    assert [image.label for image in found.images] == ["7", None, "8"]
+
+
+def test_an_image_listed_twice_is_refused(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """A source of somebody else's may list what it likes."""
+    (tmp_path / "a.png").write_bytes(b"12345")
+    monkeypatch.setattr(FolderSource, "images", lambda self: [make_record("a.png")] * 2)
+    with pytest.raises(UserError, match=r"lists the image a\.png more than once"):
+        list_dataset(tmp_path)
 
 
 @pytest.mark.parametrize(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -101,6 +102,24 @@ def test_an_image_is_explained_by_a_run_or_by_itself(
         assert saved.size == found.picture.shape[1::-1]
     with pytest.raises(UserError, match=r"k='many' is not possible"):
         pipeline.explain(image, k="many")  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("options", "sentence"),
+    [
+        ({"k": 5}, r"k is for an image by itself; a run's concepts are fixed"),
+        ({"model": "resnet50"}, r"model is for an image by itself"),
+        ({"layr": "features"}, r"layr is no option of an image; did you mean 'layer'"),
+    ],
+)
+def test_options_that_would_change_nothing_are_refused(
+    run: Run, sample: Path, options: dict[str, Any], sentence: str
+) -> None:
+    image = next((sample / "images").rglob("*.jpg"))
+    with pytest.raises(UserError, match=sentence):
+        pipeline.explain(image, run, **options)
+    with pytest.raises(UserError, match="balance is no option of an image"):
+        pipeline.explain(image, balance="class")
 
 
 def test_runs_are_evaluated_and_compared(run: Run, sample: Path) -> None:

@@ -209,7 +209,14 @@ def test_calls_of_the_contract(run: Run, sample: Path) -> None:
         (lambda run: run.heatmap(1), "there is no image 1 in"),
         (lambda run: run.heatmap(run.table("images").image_id[0], 99), "there is no concept 99"),
         (lambda run: run.explain("nowhere.jpg"), "nowhere.jpg cannot be used"),
-        (lambda run: run.explain(np.zeros((3, 3))), "an image is uint8 (height, width, 3)"),
+        (
+            lambda run: run.explain(np.zeros((3, 3))),
+            "this picture cannot be used: an image is uint8 (height, width, 3)",
+        ),
+        (
+            lambda run: run.explain(np.zeros((0, 9, 3), np.uint8)),
+            "this picture cannot be used: too small: 9 × 0 pixels",
+        ),
         (lambda run: run.explain(7), "an image is a path, a PIL image or uint8"),
         (lambda run: run.heatmap(None), "an image is an image_id or a path, this is 'None'"),
         (lambda run: run.heatmap(1.5), "an image is an image_id or a path, this is '1.5'"),
@@ -229,6 +236,8 @@ def test_calls_of_the_contract(run: Run, sample: Path) -> None:
         (lambda run: run.meaning.ablate("x", 1), "a concept is a number from 0 to"),
         (lambda run: run.meaning.blur("x"), "a concept is a number from 0 to"),
         (lambda run: run.bank.encode("one.jpg"), "one.jpg cannot be used"),
+        (lambda run: run.bank.encode([]), "no image was given"),
+        (lambda run: run.heatmap(np.arange(3)), "an image is an image_id or a path"),
     ],
 )
 def test_wrong_calls_are_one_sentence(run: Run, call: object, sentence: str) -> None:
@@ -255,6 +264,22 @@ def test_what_plainly_means_an_image_or_a_concept_is_taken(run: Run, sample: Pat
     found = run.sql("select count(*) as n from images where label = ?", [label])
     named = run.sql("select count(*) as n from images where label = $label", {"label": label})
     assert found["n"].iloc[0] == named["n"].iloc[0] > 0
+
+
+def test_a_file_of_the_dataset_is_found_from_any_folder_and_through_links(
+    run: Run, sample: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    image_id, path = run.sql("select image_id, path from images").iloc[3]
+    expected = run.heatmap(int(image_id))
+    (tmp_path / "link").symlink_to(sample / "images")
+    for same in (tmp_path / "link" / path, sample / "images" / "nowhere" / ".." / path):
+        assert np.array_equal(run.heatmap(same), expected)
+    monkeypatch.chdir(sample)
+    assert np.array_equal(run.heatmap(Path("images") / path), expected)
+    monkeypatch.chdir((sample / "images" / path).parent)
+    assert np.array_equal(run.heatmap(Path(path).name), expected)
+    with pytest.raises(UserError, match="there is no image"):
+        run.heatmap(tmp_path / Path(path).name)
 
 
 def test_another_number_is_fitted_as_the_runs_own_was(run: Run) -> None:

@@ -7,6 +7,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Callable
+from importlib.metadata import EntryPoint
 from pathlib import Path
 
 import numpy as np
@@ -144,6 +145,17 @@ def test_our_own_are_found_by_the_same_door() -> None:
 def test_a_plug_in_that_is_not_there_is_named() -> None:
     with pytest.raises(UserError, match=r"no mask refiner 'edgs'; did you mean 'edges'"):
         plugins.load(plugins.REFINERS, "edgs")
+
+
+def test_a_plug_in_that_fails_when_imported_is_named(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    (tmp_path / "broken_refiner.py").write_text("def refine(:\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    entry = EntryPoint("broken", "broken_refiner:refine", plugins.REFINERS.group)
+    monkeypatch.setattr(plugins, "entry_points", lambda **_: [entry])
+    with pytest.raises(UserError, match="'broken' cannot be imported: SyntaxError: invalid syntax"):
+        plugins.load(plugins.REFINERS, "broken")
 
 
 def test_nothing_is_imported_that_was_not_named(installed: Path) -> None:
