@@ -299,10 +299,10 @@ def _memory_growth(bench: Bench, _: Case, store: ShardStore) -> None:
             watched = watch(["-m", "benchmarks.from_store", *arguments])
         n, passes, fit, encode = map(float, watched.output.split()[:4])
         peaks.append(watched.peak)
-        each = (fit + encode) / (passes + 1) / n * 1e6
+        each = encode / n * 1e6
         gigabytes = (watched.peak, watched.peak - bare)
         rows.append([f"{int(n):,}", int(passes), fit, encode, each, *gigabytes])
-    header = ["positions", "passes", "seconds to W", "to all of H", "µs a position and pass"]
+    header = ["positions", "passes", "seconds to W", "to all of H", "µs per position of that"]
     show(f"from disk, k = {k}", [*header, "peak GB", "above imports"], rows)
     bench.report.measured("factorize.memory_growth", peaks[1] / peaks[0])
 

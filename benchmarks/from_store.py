@@ -6,6 +6,11 @@ strengths, all rows in memory; V ≈ H Wᵀ.
 
 from __future__ import annotations
 
+from pipeline.system.heap import share_heap
+
+if __name__ == "__main__":
+    share_heap()
+
 import argparse
 import shutil
 import time
@@ -18,12 +23,11 @@ import numpy as np
 from pipeline import nmf
 from pipeline.runs.fit import FitData, fit_concepts
 from pipeline.store import ACTIVATIONS, ShardStore
-from pipeline.system.heap import share_heap
 
 
 @dataclass(frozen=True)
 class Timing:
-    """Seconds of the sample, of the passes until W stands, and of encoding all of H after them."""
+    """Seconds until W stands, the evidence of its stability included; of encoding all of H then."""
 
     n_positions: int
     n_passes: int
@@ -74,7 +78,6 @@ def repeat_shards(store: ShardStore, target: Path, times: int) -> ShardStore:
 
 def main(argv: Sequence[str] | None = None) -> None:
     """Factorize the shards of a folder and print the timing; without shards, only import."""
-    share_heap()
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("folder", type=Path)
     parser.add_argument("n_shards", type=int)

@@ -12,8 +12,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.analysis.evaluate import read_truth
 from pipeline.analysis.image_data import ImageData
+from pipeline.analysis.truth import read_truth
 from pipeline.images import Affine, upsample
 from pipeline.runs.workspace import Workspace
 

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import operator
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, SupportsIndex, cast
 
 import numpy as np
 
-from ..errors import UserError
+from ..errors import UserError, option
 from ..images import FolderSource
 from ..images.folder import escape
 
@@ -91,20 +91,44 @@ def class_id_of(n_classes: int, class_id: object) -> int:
     return number
 
 
+def count_of(name: str, value: object) -> int:
+    """Return how many of something are asked for, as `n_images`.
+
+    Raises
+    ------
+    UserError
+        It is no whole number from 1 upward.
+    """
+    number = _whole(value)
+    if number is None or number < 1:
+        raise UserError(f"{option(name)} is a whole number from 1 upward, this is {_shown(value)}")
+    return number
+
+
+def counts_of(name: str, values: object) -> list[int]:
+    """Return one count or several, in the order given; see `count_of`."""
+    several = values if isinstance(values, Iterable) and not isinstance(values, str) else [values]
+    return [count_of(name, each) for each in several]
+
+
 def _by_path(workspace: Workspace, path: str | Path) -> int:
     frame = workspace.listing.frame
-    plain = Path(path).as_posix()
-    meant = [plain, escape(plain)]
-    if isinstance(workspace.source, FolderSource):
-        meant += _below(workspace.source.root, Path(path))
-    for each in meant:
+    for each in _meant(workspace, path):
         found = frame["image_id"][frame["path"] == each]
         if len(found):
             return int(found.iloc[0])
     raise UserError(
-        f"there is no image {plain!r} in {workspace.folder}; paths are as in the table images,"
+        f"there is no image {str(path)!r} in {workspace.folder}; paths are as in the table images,"
         f" such as {frame['path'].iloc[0]!r}"
     )
+
+
+def _meant(workspace: Workspace, path: str | Path) -> Iterator[str]:
+    """Give what a path may be within the dataset, the plainest first."""
+    yield str(path)
+    yield escape(Path(path).as_posix())
+    if isinstance(workspace.source, FolderSource):
+        yield from _below(workspace.source.root, Path(path))
 
 
 def _below(root: Path, path: Path) -> list[str]:

@@ -17,11 +17,10 @@ from typing import Any
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
-from PIL import Image, UnidentifiedImageError
+from PIL import Image
 
 from ..errors import UserError, option
 from ..localize.scores import (
-    Box,
     adjusted_rand_index,
     box_iou,
     box_of,
@@ -33,6 +32,7 @@ from ..pictures.outlines import grid, outlines
 from ..system import files
 from ..system.progress import bar
 from .run import Run, open_run
+from .truth import Entry, Truth, find_truth, match_truth, read_truth
 
 CORLOC = 0.5
 """IoU from which on a box counts as found, as in PASCAL VOC."""
@@ -45,17 +45,6 @@ SHOWN, HEIGHT = 6, 160
 
 FOUND, TRUE = (255, 120, 0), (0, 200, 255)
 """Colours of what was found and of what is true."""
-
-MASK_MODES = ("1", "L", "P", "I", "I;16")
-"""Modes of pictures whose values are labels; of others brightness counts."""
-
-
-@dataclass(frozen=True)
-class Truth:
-    """What is known of one image: labels integer (height, width), 0 nothing; or boxes."""
-
-    labels: NDArray[np.int64] | None
-    boxes: list[Box] = field(default_factory=list)
 
 
 @dataclass(frozen=True)
@@ -98,70 +87,6 @@ class Evaluation:
         return scores, picture
 
 
-def find_truth(where: Path) -> dict[str, Path | list[Box]]:
-    """List what is known, by image path without its ending.
-
-    Parameters
-    ----------
-    where : Path
-        A folder of masks or label maps named as the images, or a CSV of boxes with the columns
-        path, x0, y0, x1, y1: half-open, original pixels, one row per box.
-
-    Raises
-    ------
-    UserError
-        It is neither.
-    """
-    if where.is_dir():
-        return {
-            str(path.relative_to(where).with_suffix("")): path
-            for path in sorted(where.rglob("*"))
-            if path.is_file()
-        }
-    columns = ["path", "x0", "y0", "x1", "y1"]
-    try:
-        frame = pd.read_csv(where, usecols=columns, dtype={"path": str})
-        frame[columns[1:]] = frame[columns[1:]].astype(np.int64)
-    except (OSError, ValueError) as error:
-        raise UserError(
-            f"{option('masks', where)} is neither a folder of masks nor a CSV with"
-            f" {', '.join(columns)}: {error}"
-        ) from error
-    found: dict[str, Path | list[Box]] = {}
-    for path, x0, y0, x1, y1 in frame[columns].itertuples(index=False):
-        boxes = found.setdefault(_key(path), [])
-        assert isinstance(boxes, list)
-        boxes.append((int(x0), int(y0), int(x1), int(y1)))
-    return found
-
-
-def read_truth(entry: Path | list[Box], size: tuple[int, int]) -> Truth:
-    """Read what is known of one image of `size` (width, height).
-
-    Raises
-    ------
-    UserError
-        The file is no picture, or its size is not the image's.
-    """
-    if isinstance(entry, list):
-        return Truth(None, entry)
-    try:
-        with Image.open(entry) as picture:
-            if picture.mode in MASK_MODES and picture.format != "JPEG":
-                labels = np.asarray(picture).astype(np.int64)
-            else:
-                labels = (np.asarray(picture.convert("L")) >= 128).astype(np.int64)
-    except (UnidentifiedImageError, OSError) as error:
-        raise UserError(f"{entry} cannot be read as a mask: {error}") from error
-    if labels.shape != size[::-1]:
-        raise UserError(
-            f"{entry} is {labels.shape[1]} × {labels.shape[0]} pixels, its image is"
-            f" {size[0]} × {size[1]}"
-        )
-    box = box_of(labels > 0)
-    return Truth(labels, [] if box is None else [_whole_box(labels > 0)])
-
-
 def evaluate(
     run: Run | str | Path, masks: str | Path, *, refiner: str | None = "edges"
 ) -> Evaluation:
@@ -182,9 +107,15 @@ def evaluate(
     """
     run = run if isinstance(run, Run) else open_run(run)
     where = Path(masks)
-    known = find_truth(where)
+    images = run.table("images")
+    known = match_truth(find_truth(where), images["path"])
+    if not known:
+        raise UserError(
+            f"{option('masks', where)} says nothing of any image of {run.folder}; masks are named"
+            f" as the images, such as {images['path'].iloc[0] if len(images) else 'none'}"
+        )
     rows, tables = [], []
-    for row, truth in _pairs(run, known, where):
+    for row, truth in _pairs(images, known):
         image_id = int(row["image_id"])
         mask = run.object_mask(image_id, refined=refiner or False)
         rows.append(
@@ -193,8 +124,8 @@ def evaluate(
         if truth.labels is not None:
             concepts = run.concept_map(image_id, shape=(PART_SIDE, PART_SIDE))
             tables.append((concepts.astype(np.int64) + 1, _small(truth.labels)))
-    images = pd.DataFrame(rows)
-    return Evaluation(images, part_scores(tables), _picture(run, images, known, refiner or False))
+    scored = pd.DataFrame(rows)
+    return Evaluation(scored, part_scores(tables), _picture(run, scored, known, refiner or False))
 
 
 def score(mask: NDArray[np.bool_], truth: Truth) -> dict[str, float]:
@@ -240,27 +171,16 @@ def part_scores(
 
 
 def _pairs(
-    run: Run, known: Mapping[str, Path | list[Box]], where: Path
+    images: pd.DataFrame, known: Mapping[str, Entry]
 ) -> Iterator[tuple[dict[str, Any], Truth]]:
-    images = run.table("images")
-    keys = [_key(path) for path in images["path"]]
-    chosen = images[[key in known for key in keys]]
-    if chosen.empty:
-        raise UserError(
-            f"{option('masks', where)} says nothing of any image of {run.folder}; masks are named"
-            f" as the images, such as {images['path'].iloc[0] if len(images) else 'none'}"
-        )
+    """Give the rows of images of which something is known, and that."""
+    chosen = images[images["path"].isin(known)]
     with bar("evaluate", len(chosen), "images") as shown:
         for row in chosen.to_dict("records"):
             size = (int(row["width"]), int(row["height"]))
-            truth = read_truth(known[_key(row["path"])], size)
+            truth = read_truth(known[row["path"]], size)
             yield {str(name): value for name, value in row.items()}, truth
             shown.update()
-
-
-def _whole_box(mask: NDArray[np.bool_]) -> Box:
-    rows, columns = np.flatnonzero(mask.any(1)), np.flatnonzero(mask.any(0))
-    return int(columns[0]), int(rows[0]), int(columns[-1]) + 1, int(rows[-1]) + 1
 
 
 def _small(labels: NDArray[np.int64]) -> NDArray[np.int64]:
@@ -273,7 +193,7 @@ def _small(labels: NDArray[np.int64]) -> NDArray[np.int64]:
 
 
 def _picture(
-    run: Run, images: pd.DataFrame, known: Mapping[str, Path | list[Box]], refined: str | bool
+    run: Run, images: pd.DataFrame, known: Mapping[str, Entry], refined: str | bool
 ) -> NDArray[np.uint8]:
     """Put the best, the middle and the worst images into rows."""
     by = "j" if images["j"].notna().any() else "corloc"
@@ -282,18 +202,13 @@ def _picture(
     rows = [ordered.iloc[:SHOWN], ordered.iloc[middle : middle + SHOWN], ordered.iloc[-SHOWN:]]
     return grid(
         [
-            [
-                _outlined(run, int(row["image_id"]), known[_key(row["path"])], refined)
-                for row in part
-            ]
+            [_outlined(run, int(row["image_id"]), known[row["path"]], refined) for row in part]
             for part in (each.to_dict("records") for each in rows)
         ]
     )
 
 
-def _outlined(
-    run: Run, image_id: int, entry: Path | list[Box], refined: str | bool
-) -> NDArray[np.uint8]:
+def _outlined(run: Run, image_id: int, entry: Entry, refined: str | bool) -> NDArray[np.uint8]:
     pixels = run.image(image_id)
     truth = read_truth(entry, (pixels.shape[1], pixels.shape[0]))
     masks = [(run.object_mask(image_id, refined=refined), FOUND)]
@@ -301,8 +216,3 @@ def _outlined(
         masks.append((truth.labels > 0, TRUE))
     boxes = [(box, TRUE) for box in truth.boxes] if truth.labels is None else []
     return outlines(pixels, masks, boxes, HEIGHT)
-
-
-def _key(path: object) -> str:
-    """Name an image without its ending, as masks are named."""
-    return str(Path(str(path)).with_suffix(""))

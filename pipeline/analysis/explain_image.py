@@ -48,7 +48,7 @@ def explain(
     if config.k == "auto" or len(config.k) != 1:
         raise UserError(f"{option('k', k)} is not possible for one image; pass one number")
     model = SAMPLE if config.model == "auto" else config.model
-    network = load_network(model, config.weights, image_size=config.image_size)
+    network = load_network(model, config.weights, image_size=config.image_size, seed=config.seed)
     layer = cut(network, choose_layer(network, config.layer))
     return explain_alone(layer, network.classes, pixels, config.k[0], config.resize, config.seed)
 

@@ -41,14 +41,15 @@ def split_rows(image_ids: NDArray[np.int64], found: Split, names: Sequence[str])
     )
 
 
-def as_asked(rows: pd.DataFrame, image_ids: Sequence[int]) -> pd.DataFrame:
-    """Bring rows, one per image, into the order that was asked for.
+def as_asked(parts: Sequence[pd.DataFrame], image_ids: Sequence[int]) -> pd.DataFrame:
+    """Join rows, one per image, in the order that was asked for.
 
     Raises
     ------
     UserError
         An image was refused when it was read, and is in no row.
     """
-    if lacking := set(image_ids) - set(rows["image_id"]):
+    if lacking := set(image_ids) - {each for part in parts for each in part["image_id"]}:
         raise UserError(f"image {min(lacking)} was refused; see the table rejected")
+    rows = pd.concat(parts, ignore_index=True)
     return rows.set_index("image_id").loc[list(image_ids)].reset_index()

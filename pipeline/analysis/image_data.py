@@ -123,6 +123,8 @@ class ImageData:
 
     def object_mask(self, image_id: int, *, refined: bool | str = True) -> NDArray[np.bool_]:
         """Return where an image's co-localized object is; see `Run.object_mask`."""
+        if not isinstance(refined, bool | str):
+            raise UserError(f"refined is True, False or a mask refiner's name, this is {refined!r}")
         width, height = self.entry(int(image_id))["size"].tolist()
         if not refined:
             mask: NDArray[np.bool_] = self.object_evidence(image_id, (height, width)) >= 0

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
 
@@ -29,11 +29,19 @@ from ..images import Affine, network_input, upsample
 from ..runs.fit import fit_run
 from ..runs.workspace import Workspace
 from ..store import Bank, read_classification
-from .arguments import Concepts, class_id_of, concept_id_of, concept_ids_of, image_ids_of
+from .arguments import (
+    Concepts,
+    class_id_of,
+    concept_id_of,
+    concept_ids_of,
+    count_of,
+    counts_of,
+    image_ids_of,
+)
 from .arguments import Images as ImageIds
 from .frames import as_asked, curve_rows, split_rows
 from .image_data import ImageData
-from .samples import Images, RunSamples, Seen, StandIn, true_classes
+from .samples import Images, RunSamples, Seen, check_banks, concepts_alone, true_classes
 
 BATCH = 32
 """Images that go through the whole network at once."""
@@ -107,11 +115,11 @@ class Meaning:
                 classes = torch.full((len(H),), class_id)
             found = split(workspace.cut, workspace.bank, images.V, H, classes, images.prefix)
             parts.append(split_rows(images.image_id, found, workspace.class_names))
-        return as_asked(pd.concat(parts, ignore_index=True), wanted)
+        return as_asked(parts, wanted)
 
     def fidelity(
         self,
-        ks: Sequence[int] | None = None,
+        ks: int | Iterable[int] | None = None,
         *,
         n_images: int = 1_000,
         banks: Mapping[str, NDArray[np.float32]] | None = None,
@@ -120,7 +128,7 @@ class Meaning:
 
         Parameters
         ----------
-        ks : sequence of int, optional
+        ks : int or several, optional
             Numbers of concepts; each but the run's own is fitted anew, as the run's was.
         n_images : int
             Held-out images measured at most.
@@ -131,15 +139,23 @@ class Meaning:
         -------
         DataFrame
             Rows of the table ``fidelity``.
+
+        Raises
+        ------
+        UserError
+            A number is none, or a bank has a name of ours, other channels or a k not measured.
         """
         workspace, samples = self._workspace, self._samples
-        image_ids, frames = samples.image_ids(n_images, samples.split), []
-        for k in ks or [workspace.bank.k]:
+        image_ids, frames = samples.image_ids(count_of("n_images", n_images), samples.split), []
+        wanted = [workspace.bank.k] if ks is None else counts_of("ks", ks)
+        others = banks or {}
+        check_banks(others, workspace.bank, wanted)
+        for k in wanted:
             bank = workspace.bank if k == workspace.bank.k else self.fitted(k)
             stand_ins = samples.stand_ins(bank)
-            for name, W in (banks or {}).items():
+            for name, W in others.items():
                 if W.shape[1] == k:
-                    stand_ins[name] = _concepts_alone(replace(bank, W=W))
+                    stand_ins[name] = concepts_alone(replace(bank, W=W))
             seen = samples.see(image_ids, bank, stand_ins)
             classes = true_classes(workspace, seen.image_id)
             rows = fidelity(seen.truth, seen.answers, classes)
@@ -148,7 +164,7 @@ class Meaning:
 
     def fitted(self, k: int) -> Bank:
         """Return a bank of another number of concepts, fitted as the run's own was."""
-        return fit_run(self._workspace, (k,)).bank
+        return fit_run(self._workspace, (count_of("k", k),)).bank
 
     def curves(self, n_images: int = 256) -> pd.DataFrame:
         """Put concepts in and take them out by contribution, beside random orders.
@@ -193,8 +209,10 @@ class Meaning:
         Raises
         ------
         UserError
-            None of the images is given this class.
+            There is no such class, or none of the images is given it.
         """
+        if class_id is not None:
+            class_id = class_id_of(len(self._workspace.class_names), class_id)
         seen = self._seen(n_images)
         rows = torch.arange(len(seen.H)) if class_id is None else (seen.top == class_id).nonzero()
         rows = rows.flatten()
@@ -232,14 +250,14 @@ class Meaning:
         """
         workspace = self._workspace
         concept_id = concept_id_of(workspace.bank.k, concept_id)
-        found = list(self._holders(concept_id, n_images))
+        found = list(self._holders(concept_id, count_of("n_images", n_images)))
         if not found:
             raise UserError(f"no image of {workspace.folder} holds concept {concept_id}")
         images = torch.stack([pixels for pixels, _ in found])
         masks = np.stack([mask for _, mask in found])
         try:
             blurred = blur_concept(self._network, images, masks, workspace.config.seed)
-        except ValueError as error:
+        except UserError as error:
             raise UserError(f"concept {concept_id} cannot be blurred: {error}") from error
         names = workspace.class_names
         labels = [names[class_id] for class_id in blurred.classes["class_id"]]
@@ -284,14 +302,15 @@ class Meaning:
                     }
                 )
             )
-        return as_asked(pd.concat(parts, ignore_index=True), wanted)
+        return as_asked(parts, wanted)
 
     def _curves(self, seen: Seen) -> Curves:
         seed = self._workspace.config.seed
         return curves(self._answers(seen), seen.H, seen.top, seen.contributions, seed)
 
     def _seen(self, n_images: int) -> Seen:
-        return self._samples.see(self._samples.image_ids(n_images, self._samples.split))
+        n = count_of("n_images", n_images)
+        return self._samples.see(self._samples.image_ids(n, self._samples.split))
 
     def _answers(self, seen: Seen | Images) -> Answers:
         return Answers(self._workspace.cut, self._workspace.bank, seen.prefix)
@@ -318,7 +337,3 @@ class Meaning:
                 n_found += 1
                 if n_found == n_images:
                     return
-
-
-def _concepts_alone(bank: Bank) -> StandIn:
-    return lambda V: bank.decode(bank.encode(V)[0])

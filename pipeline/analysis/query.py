@@ -4,14 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from functools import cached_property
+from numbers import Real
 from typing import Any
 
 import duckdb
+import numpy as np
 import pandas as pd
 
 from ..errors import UserError, command, suggest
 from ..runs.workspace import Workspace
 from ..tables import TABLES, open_database, view_statements
+from ..tables.views import IMAGES_WITH
 from .arguments import concept_id_of
 from .explain import Labels
 
@@ -29,7 +32,7 @@ class RunTables:
         # A cursor of its own for each call: several threads may ask at once.
         with self._database.cursor() as cursor:
             try:
-                return cursor.execute(query, parameters or values or None).df()
+                return cursor.execute(query, _plain(parameters or values) or None).df()
             except duckdb.Error as error:
                 raise UserError(f"the query cannot be answered: {error}") from error
 
@@ -49,16 +52,16 @@ class RunTables:
     def images_with(self, concept_id: int, min_area: float, limit: int | None) -> pd.DataFrame:
         """List the images that hold a concept, strongest first; see `Run.images_with`."""
         concept_id = self.check_concept(concept_id)
-        if not isinstance(min_area, int | float) or not 0 <= min_area <= 1:
+        if not isinstance(min_area, Real) or not 0 <= min_area <= 1:
             raise UserError(f"min_area is a share of the image from 0 to 1, this is {min_area}")
         # Limited before it is joined, so that little of a long table is read.
         return self.sql(
             "with held as (select * from image_concepts"
             " where concept_id = $concept and area > 0 and area >= $area"
             " order by max desc, image_id limit $limit)"
-            " select image_id, path, label, pred_label, pred_prob, max, mean, area, peak_x, peak_y,"
-            " contribution from held join images using (image_id) order by max desc, image_id",
-            concept=int(concept_id), area=min_area, limit=2**62 if limit is None else limit,
+            f" select {IMAGES_WITH} from held join images using (image_id)"
+            " order by held.max desc, image_id",
+            concept=int(concept_id), area=float(min_area), limit=2**62 if limit is None else limit,
         )  # fmt: skip
 
     def check_concept(self, concept_id: object) -> int:
@@ -76,9 +79,9 @@ class RunTables:
     def labels(self) -> Labels:
         """What the head calls each concept, and whether that is better than chance."""
         frame = self.sql(
-            "select concept_id, label, prob, top_significant from concept_classes"
-            " join concepts using (concept_id)"
-            " where source = 'context' and rank <= 2 order by concept_id, rank"
+            "select concept_id, said.label, said.prob, concepts.top_significant"
+            " from concept_classes said join concepts using (concept_id)"
+            " where said.source = 'context' and said.rank <= 2 order by concept_id, said.rank"
         )
         groups = [group for _, group in frame.groupby("concept_id", sort=True)]
         return Labels(
@@ -96,5 +99,27 @@ class RunTables:
                     f"{path} is missing; {command('discover', run=self._workspace.folder)} makes it"
                 )
         database = open_database()
-        database.execute(view_statements(self._workspace.table_path("images").parent))
+        try:
+            database.execute(view_statements(self._workspace.table_path("images").parent))
+        except duckdb.Error as error:
+            again = command("discover", run=self._workspace.folder)
+            raise UserError(
+                f"the tables of {self._workspace.folder} cannot be read ({error}); {again} makes"
+                " damaged ones again"
+            ) from error
         return database
+
+
+def _plain(
+    parameters: Sequence[Any] | Mapping[str, Any],
+) -> Sequence[Any] | Mapping[str, Any]:
+    """Return parameters without numpy's numbers, as which tables give theirs: DuckDB takes none."""
+    if isinstance(parameters, Mapping):
+        return {name: _plain_value(value) for name, value in parameters.items()}
+    if isinstance(parameters, str):
+        return parameters  # and let DuckDB say what is wrong
+    return [_plain_value(value) for value in parameters]
+
+
+def _plain_value(value: Any) -> Any:
+    return value.item() if isinstance(value, np.generic) else value

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from scipy.linalg import eigh
 
 from ..classify import Answers, contributions
-from ..errors import UserError
+from ..errors import UserError, option
 from ..runs.workspace import Workspace
 from ..store import Bank, sample_positions
 
@@ -24,6 +24,9 @@ N_POSITIONS_GENERAL = 4_000
 
 AT_ONCE = 32
 """Images held in memory at once, float32."""
+
+STAND_INS = ("nmf", "svd", "mean")
+"""Names of our own stand-ins; see `RunSamples.stand_ins`."""
 
 StandIn = Callable[[torch.Tensor], torch.Tensor]
 """From V float32 (n, h, w, channels) to what takes its place, of the same shape."""
@@ -83,17 +86,6 @@ class Seen:
         """The class the network gives each image, int64 (n,)."""
         return self.truth.argmax(1)
 
-    def first(self, n: int) -> Seen:
-        """Return the first n images."""
-        return Seen(
-            self.image_id[:n],
-            self.H[:n],
-            self.truth[:n],
-            self.contributions[:n],
-            None if self.prefix is None else self.prefix[:n],
-            {name: answer[:n] for name, answer in self.answers.items()},
-        )
-
     @staticmethod
     def join(parts: list[Seen]) -> Seen:
         """Put batches of images together."""
@@ -149,16 +141,14 @@ class RunSamples:
         """Read images, `AT_ONCE` at most at a time; rejected ones are not there."""
         store, wanted = self.workspace.activations, np.array(image_ids, dtype=np.int64)
         names = ["V", "logits", "image_id", *(["prefix"] if self.workspace.cut.n_prefix else [])]
-        frame = self.workspace.listing.frame
-        last = int(np.flatnonzero(np.isin(frame.image_id, wanted)).max(initial=-1))
-        per_shard = self.workspace.listing.images_per_shard
-        for shard in range(last // per_shard + 1):
-            arrays = store.read(shard, names)
-            rows = np.flatnonzero(np.isin(arrays["image_id"], wanted))
-            for start in range(0, len(rows), AT_ONCE):
-                chosen = rows[start : start + AT_ONCE]
+        listing, asked = self.workspace.listing, frozenset(image_ids)
+        places = listing.places(wanted)
+        for shard in np.unique(places[places >= 0] // listing.images_per_shard).tolist():
+            arrays = store.read(shard, names, asked)
+            for start in range(0, len(arrays["image_id"]), AT_ONCE):
+                chosen = slice(start, start + AT_ONCE)
                 prefix = arrays.get("prefix")
-                self.tick(len(chosen))
+                self.tick(len(arrays["image_id"][chosen]))
                 yield Images(
                     arrays["image_id"][chosen],
                     torch.from_numpy(arrays["V"][chosen]).float(),
@@ -217,11 +207,12 @@ class RunSamples:
             flat = transform.forward(V.reshape(-1, V.shape[-1]))
             return transform.decode(flat @ basis @ basis.T).reshape(V.shape)
 
-        return {
-            "nmf": lambda V: bank.decode(bank.encode(V)[0]),
-            "svd": svd,
-            "mean": lambda V: mean.expand(V.shape).contiguous(),
-        }
+        ours: list[StandIn] = [
+            concepts_alone(bank),
+            svd,
+            lambda V: mean.expand(V.shape).contiguous(),
+        ]
+        return dict(zip(STAND_INS, ours, strict=True))
 
     def _basis(self, k: int) -> torch.Tensor:
         """Return the first k right singular vectors of the positions, float32 (channels, k)."""
@@ -242,3 +233,40 @@ def true_classes(workspace: Workspace, image_ids: NDArray[np.int64]) -> NDArray[
     listing = workspace.listing
     labels = listing.labels[listing.places(image_ids)]
     return np.array([workspace.class_of_label.get(label, -1) for label in labels], dtype=np.int64)
+
+
+def check_banks(banks: Mapping[str, NDArray[np.float32]], own: Bank, ks: Sequence[int]) -> None:
+    """Refuse banks that could not be measured, or whose rows would be taken for others.
+
+    Parameters
+    ----------
+    banks : mapping
+        Names to W (channels after the transform, k).
+    own : Bank
+        The run's.
+    ks : sequence of int
+        The numbers of concepts measured.
+
+    Raises
+    ------
+    UserError
+        A bank has a name of `STAND_INS`, other channels, or a number of concepts not measured.
+    """
+    for name, W in banks.items():
+        if name in STAND_INS:
+            raise UserError(f"a bank cannot be called {name!r}: {', '.join(STAND_INS)} are ours")
+        if np.ndim(W) != 2 or len(W) != len(own.W):
+            raise UserError(
+                f"the bank {name!r} is {np.shape(W)}; a W is (channels, k), with {len(own.W)}"
+                " channels here"
+            )
+        if W.shape[1] not in ks:
+            raise UserError(
+                f"the bank {name!r} has {W.shape[1]} concepts, and none of {option('ks', ks)} is"
+                " as many"
+            )
+
+
+def concepts_alone(bank: Bank) -> StandIn:
+    """Return what puts a bank's concepts, and nothing else, in the place of V."""
+    return lambda V: bank.decode(bank.encode(V)[0])

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from scipy import ndimage
 from torchvision.transforms.functional import gaussian_blur
 
+from ..errors import UserError
 from .statistics import interval
 
 SIGMA = 1 / 24
@@ -74,14 +75,14 @@ def blur_concept(network: Network, images: torch.Tensor, masks: Mask, seed: int 
 
     Raises
     ------
-    ValueError
+    UserError
         No image has a region that can be moved.
     """
     rng = np.random.default_rng(seed)
     moved = [[moved_region(mask, rng) for _ in range(N_CONTROLS)] for mask in masks]
     kept = [i for i, found in enumerate(moved) if all(each is not None for each in found)]
     if not kept:
-        raise ValueError(f"none of the {len(masks)} regions fits elsewhere in its image")
+        raise UserError(f"none of the {len(masks)} regions fits elsewhere in its image")
     images = images[kept]
     soft = blurred(images)
     before = network(images).double().softmax(1)

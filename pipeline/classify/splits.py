@@ -13,7 +13,6 @@ the split is of. With D the bank's decoder and L its linear part, r_p = v_p − 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -50,26 +49,6 @@ class Split:
     def logit(self) -> torch.Tensor:
         """The sum of all parts, float32 (n,): the network's own logit."""
         return self.bias + self.contributions.sum(1) + self.residual
-
-    @staticmethod
-    def join(parts: Sequence[Split]) -> Split:
-        """Put splits of several batches together."""
-        return Split(
-            torch.cat([part.classes for part in parts]),
-            torch.cat([part.bias for part in parts]),
-            torch.cat([part.contributions for part in parts]),
-            torch.cat([part.residual for part in parts]),
-            all(part.is_exact for part in parts),
-        )
-
-    def mean(self, of: torch.Tensor | None = None) -> Split:
-        """Average the parts over images, all or bool (n,): they still sum to the mean logit."""
-        chosen = torch.ones_like(self.classes, dtype=torch.bool) if of is None else of
-        parts = (self.bias, self.contributions, self.residual)
-        bias, contributions, residual = (part[chosen].mean(0, keepdim=True) for part in parts)
-        classes = self.classes[chosen].unique()
-        common = classes if len(classes) == 1 else torch.tensor([-1])
-        return Split(common, bias, contributions, residual, self.is_exact)
 
 
 @torch.inference_mode()

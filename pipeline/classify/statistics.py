@@ -49,15 +49,16 @@ def benjamini_hochberg(p: NDArray[np.float64]) -> NDArray[np.float64]:
 
 
 def mantel_haenszel(
-    a: Counts, n1: Counts, c: Counts, n0: Counts
+    a: Counts | Floats, n1: Counts | Floats, c: Counts | Floats, n0: Counts | Floats
 ) -> tuple[float, float, float, float]:
-    """Pool the difference a/n1 − c/n0 over strata: value, 95 % interval, p; all int64 (strata,).
+    """Pool the difference a/n1 − c/n0 over strata: value, 95 % interval, p; all counts (strata,).
 
     The p-value is of the Cochran-Mantel-Haenszel test with continuity correction. NaN without a
     stratum that has both groups.
     """
     kept = (n1 > 0) & (n0 > 0)
-    a, n1, c, n0 = (part[kept] for part in (a, n1, c, n0))
+    # In floating point: products of four counts pass what integers hold.
+    a, n1, c, n0 = (part[kept].astype(np.float64) for part in (a, n1, c, n0))
     n, m = n1 + n0, a + c
     weight = float((n1 * n0 / n).sum())
     if not weight:

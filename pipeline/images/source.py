@@ -26,7 +26,7 @@ FOLDER, TABLE = "folder", "table"
 """Sources that need no name before the path: what lies there says which it is."""
 
 
-@dataclass(frozen=True, order=True)
+@dataclass(frozen=True)
 class ImageRecord:
     """One image of a dataset: its relative path (escaped), id and label (or None).
 
@@ -131,7 +131,8 @@ def list_dataset(where: str | Path) -> Dataset:
     source = open_dataset(kind, rest)
     found = list(source.images())
     rejected = [each for each in found if isinstance(each, Rejected)]
-    images = sorted(each for each in found if isinstance(each, ImageRecord))
+    images = [each for each in found if isinstance(each, ImageRecord)]
+    images.sort(key=lambda each: each.path)
     if not images:
         first = f"; the first refused: {rejected[0].path}: {rejected[0].reason}" if rejected else ""
         raise UserError(f"{option('dataset', where)} holds no image{first}")

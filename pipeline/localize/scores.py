@@ -19,17 +19,14 @@ Box = tuple[int, int, int, int]
 
 @dataclass(frozen=True)
 class Matching:
-    """Which concept is which part, and how well they agree.
+    """How well concepts agree with parts, matched one to one.
 
     Parameters
     ----------
-    part_of_concept : dict
-        Concept number to part number, one to one.
     ious : dict
         Part number to the IoU of its concept, pooled over images; 0 for a part without concept.
     """
 
-    part_of_concept: dict[int, int]
     ious: dict[int, float]
 
     @property
@@ -130,12 +127,11 @@ def match_parts(
     """
     table = _pooled_iou(concepts[choose], parts[choose], part_ids)
     rows, columns = linear_sum_assignment(-table)
-    pairs = {int(row): part_ids[column] for row, column in zip(rows, columns, strict=True)}
     scored = _pooled_iou(concepts[~choose], parts[~choose], part_ids)
     ious = dict.fromkeys(part_ids, 0.0)
     for row, column in zip(rows, columns, strict=True):
         ious[part_ids[column]] = float(scored[row, column])
-    return Matching(pairs, ious)
+    return Matching(ious)
 
 
 def strongest(maps: NDArray[np.float32]) -> NDArray[np.bool_]:

@@ -25,7 +25,6 @@ Entry = tuple[str, npt.ArrayLike]
 _LUMA = np.array([0.2126, 0.7152, 0.0722], np.float32)
 _PAPER = (255, 255, 255)
 _MUTED = (96, 96, 104)
-_RULE = (226, 226, 230)
 
 
 def composite(image: Bytes, heatmaps: Floats, colours: Bytes, *, weight: float = 0.6) -> Bytes:

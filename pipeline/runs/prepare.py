@@ -61,7 +61,9 @@ def prepare(config: Config, run: Path | None) -> Workspace:
     dataset = _find_dataset(config)
     check_device(config.device)
     check_plugins(config)
-    network = load_network(_model(config), config.weights, image_size=config.image_size)
+    network = load_network(
+        _model(config), config.weights, image_size=config.image_size, seed=config.seed
+    )
     matched = match_labels(config, dataset, network)
     config = _resolve(config, network, dataset)
     layer = cut(network, config.layer, aux_layers=config.aux_layers)

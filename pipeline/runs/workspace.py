@@ -128,7 +128,9 @@ class Workspace:
     def network(self) -> Network:
         """The network with its weights."""
         config = self.config
-        return load_network(config.model, config.weights, image_size=config.image_size)
+        return load_network(
+            config.model, config.weights, image_size=config.image_size, seed=config.seed
+        )
 
     @cached_property
     def cut(self) -> Cut:

@@ -107,6 +107,8 @@ def open_hdf5(path: Path, encoding: Encoding, mend: str = "") -> Iterator[h5py.F
             yield file
     except FileNotFoundError as error:
         raise UserError(f"{path} is missing{after}") from error
+    except PermissionError as error:
+        raise UserError(f"{path} cannot be read: {error.strerror}") from error
     except OSError as error:
         raise UserError(f"{path} is damaged ({error}){after}") from error
 

@@ -135,7 +135,8 @@ class Listing:
         except (OSError, ValueError) as error:
             again = command("discover", run=path.parents[1])
             raise UserError(f"{path} is missing or damaged ({error}); {again} mends it") from error
-        says = {key.decode(): value.decode() for key, value in table.schema.metadata.items()}
+        metadata = table.schema.metadata or {}
+        says = {key.decode(): value.decode() for key, value in metadata.items()}
         LISTING.check(says, path)
         per_shard = int(says["images_per_shard"])
         frame = table.to_pandas()

@@ -116,22 +116,11 @@ class ShardStore:
                 rows = np.flatnonzero([each in image_ids for each in file["image_id"][()].tolist()])
             return {name: chunks.read(file[name], rows) for name in names or _array_names(file)}
 
-    def read_image(self, index: int, name: str, row: int) -> NDArray[Any]:
-        """Read one image's entry of one array; nothing else is decompressed."""
-        with self.open(index) as file:
-            entry: NDArray[Any] = file[name][row]
-            return entry
-
     def shape(self, index: int, name: str) -> tuple[int, ...]:
         """Read the shape of an array of a shard."""
         with self.open(index) as file:
             shape: tuple[int, ...] = file[name].shape
             return shape
-
-    def attributes(self, index: int) -> dict[str, Any]:
-        """Read the attributes of a shard."""
-        with self.open(index) as file:
-            return dict(file.attrs)
 
     def iterate(
         self, names: Sequence[str] | None = None, image_ids: frozenset[int] | None = None

@@ -6,9 +6,12 @@ network, m = a + c, n = n1 + n0.
 
 from __future__ import annotations
 
+from typing import TypeAlias
+
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
+from scipy.sparse import csr_array
 from scipy.stats import hypergeom
 
 from ..classify.statistics import benjamini_hochberg, fisher, mantel_haenszel, newcombe
@@ -61,6 +64,7 @@ CONCEPT_LABELS = Table(
 )
 
 Counts = NDArray[np.int64]
+Sparse: TypeAlias = csr_array
 Floats = NDArray[np.float64]
 
 
@@ -77,15 +81,13 @@ def label_rows(holds: NDArray[np.bool_], labels: pd.Series, wrong: Floats) -> pd
         float64 (images,), 1 where the network erred, 0 where not, NaN where nobody knows.
     """
     names, member, held = _members(holds, labels)
-    n_held = held.sum(0)  # (k,)
-    of_label = member.sum(0)  # (labels,)
-    both = held.T @ member  # (k, labels)
+    both, of_label = _count(held, member)
     concept, label = np.nonzero(both)
     n = both[concept, label]
-    size, total = of_label[label], max(1, len(held))
-    carriers = n_held[concept]
+    size, total = of_label[label], max(1, held.shape[0])
+    carriers = held.sum(0)[concept]
     chance = hypergeom.sf(n - 1, total, size, carriers)
-    spread = np.sqrt(carriers * (total - carriers) * size * (total - size).astype(np.float64))
+    spread = np.sqrt(carriers * (total - carriers) * (size * (total - size)).astype(np.float64))
     frame = pd.DataFrame(
         {
             "concept_id": concept,
@@ -162,23 +164,30 @@ def error_rows(holds: NDArray[np.bool_], labels: pd.Series, wrong: Floats) -> pd
     return frame
 
 
-def _members(holds: NDArray[np.bool_], labels: pd.Series) -> tuple[list[str], Counts, Counts]:
-    """Return labels by name, and of labelled images int64 (n, labels) and (n, k) of 0 and 1."""
+def _members(holds: NDArray[np.bool_], labels: pd.Series) -> tuple[list[str], Sparse, Sparse]:
+    """Return labels by name, and of labelled images int64 (n, labels) and (n, k) of 0 and 1.
+
+    Sparse, for there may be as many labels as images.
+    """
     known = labels.notna().to_numpy()
     codes, names = pd.factorize(labels[known], sort=True)
-    member = np.zeros((len(codes), len(names)), dtype=np.int64)
-    member[np.arange(len(codes)), codes] = 1
-    return [str(name) for name in names], member, holds[known].astype(np.int64)
+    ones, shape = np.ones(len(codes), dtype=np.int64), (len(codes), len(names))
+    member = csr_array((ones, (np.arange(len(codes)), codes)), shape=shape)
+    return [str(name) for name in names], member, csr_array(holds[known]).astype(np.int64)
+
+
+def _count(held: Sparse, member: Sparse) -> tuple[Counts, Counts]:
+    """Return how many images hold a concept and have a label, int64 (k, labels); have it at all."""
+    return (held.T @ member).toarray(), member.sum(0)
 
 
 def _error_tables(
-    held: Counts, member: Counts, wrong: Floats
+    held: Sparse, member: Sparse, wrong: Floats
 ) -> tuple[Counts, Counts, Counts, Counts]:
     """Return a, n1, c, n0, each int64 (k, labels), of the images whose errors are known."""
-    known = ~np.isnan(wrong)
-    held, member, erred = held[known], member[known], wrong[known].astype(np.int64)
-    n1, a = held.T @ member, held.T @ (member * erred[:, None])
-    n, m = member.sum(0), erred @ member
+    known, erred = np.flatnonzero(~np.isnan(wrong)), np.flatnonzero(wrong == 1)
+    n1, n = _count(held[known], member[known])
+    a, m = _count(held[erred], member[erred])
     return a, n1, m - a, n - n1
 
 

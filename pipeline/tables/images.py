@@ -183,10 +183,10 @@ def _concept_rows(
 ) -> pd.DataFrame:
     peaks = H.max(axis=(1, 2))
     image, concept = np.nonzero(peaks > 0)
-    planes = raised[image, concept].reshape(len(image), -1)
-    planes[np.isnan(planes)] = -1
     height, width = raised.shape[2:]
-    row, column = np.divmod(planes.argmax(1) if len(image) else np.zeros(0, int), width)
+    planes = raised[image, concept].reshape(len(image), height * width)
+    planes[np.isnan(planes)] = -1
+    row, column = np.divmod(planes.argmax(1), width)
     size = arrays["size"][image]
     return pd.DataFrame(
         {

@@ -15,12 +15,18 @@ _USAGE = """\
 --   from images_with(7, min_area := 0.1) limit 50;
 """
 
-_IMAGES_WITH = """\
+IMAGES_WITH = (
+    "image_id, images.path, images.label, images.pred_label, images.pred_prob, held.max, held.mean,"
+    " held.area, held.peak_x, held.peak_y, held.contribution"
+)
+"""Columns of an image that holds a concept; each with its table, for plug-ins add others."""
+
+_MACRO = f"""\
 create or replace macro images_with(concept, min_area := 0.0) as table
-  select image_id, path, label, pred_label, pred_prob, max, mean, area, peak_x, peak_y, contribution
-  from image_concepts join images using (image_id)
-  where concept_id = concept and area > 0 and area >= min_area
-  order by max desc, image_id;
+  select {IMAGES_WITH}
+  from image_concepts held join images using (image_id)
+  where held.concept_id = concept and held.area > 0 and held.area >= min_area
+  order by held.max desc, image_id;
 """
 
 
@@ -37,7 +43,7 @@ def view_statements(folder: Path | None = None) -> str:
         path = f"{name}.parquet" if folder is None else str(folder / f"{name}.parquet")
         quoted = path.replace("'", "''")
         lines.append(f"create or replace view {name} as select * from read_parquet('{quoted}');\n")
-    return "".join(lines) + _IMAGES_WITH
+    return "".join(lines) + _MACRO
 
 
 def views_file() -> str:

@@ -80,7 +80,8 @@ class TableWriter:
         added = self._tables[name].columns[len(TABLES[name].columns) :]
         if not added or self._facts is None:
             return rows
-        facts = replace(self._facts, rows=rows)
+        # Of the table's own types, whatever the rows came as.
+        facts = replace(self._facts, rows=to_arrow(TABLES[name], rows).to_pandas())
         return rows.assign(**{each.name: each.of(facts) for each in added if each.of is not None})
 
     def _put_aside(self, name: str) -> None:

@@ -17,6 +17,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 import pytest
+import torch
 from PIL import Image
 
 from pipeline.atlas import AtlasData, build_atlas
@@ -259,10 +260,16 @@ def test_a_concept_page_says_what_the_tables_say(pages: dict[str, Page], data: A
     assert best.label in text
 
 
-def test_the_same_input_makes_the_same_bytes_whatever_the_workers(
-    data: AtlasData, site: Path, tmp_path: Path
+@pytest.mark.parametrize("n_threads", [1, 3])
+def test_the_same_input_makes_the_same_bytes_whatever_the_threads(
+    data: AtlasData, site: Path, tmp_path: Path, n_threads: int
 ) -> None:
-    build_atlas(data, tmp_path, n_examples=4)
+    before = torch.get_num_threads()
+    torch.set_num_threads(n_threads)
+    try:
+        build_atlas(data, tmp_path, n_examples=4)
+    finally:
+        torch.set_num_threads(before)
     assert files_of(tmp_path) == files_of(site)
 
 

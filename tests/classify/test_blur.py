@@ -11,6 +11,7 @@ from scipy import ndimage
 
 from pipeline.classify import blur_concept, moved_region, novelty, quantiles, unexplained
 from pipeline.classify.novelty import EVERY
+from pipeline.errors import UserError
 
 EIGHT = np.ones((3, 3), dtype=int)
 
@@ -72,7 +73,7 @@ def test_images_whose_region_fits_nowhere_else_are_counted() -> None:
     masks[0, :4, :4] = True
     found = blur_concept(detector, pixels, masks)
     assert (found.n_images, found.n_unmatched) == (1, 1)
-    with pytest.raises(ValueError, match="none of the 1 regions fits elsewhere"):
+    with pytest.raises(UserError, match="none of the 1 regions fits elsewhere"):
         blur_concept(detector, pixels[1:], masks[1:])
 
 

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import tracemalloc
+from fractions import Fraction
+
 import numpy as np
 import pandas as pd
 import pytest
-from scipy.stats import fisher_exact
+from scipy.stats import chi2, fisher_exact
 
 from pipeline.classify.statistics import fisher, mantel_haenszel, newcombe
 from pipeline.tables import best_labels, error_rows, label_rows
@@ -73,6 +76,37 @@ def test_one_stratum_is_the_plain_difference() -> None:
     assert 0.001 < p < 0.02
     nothing = mantel_haenszel(*(np.array([each]) for each in (5, 10, 0, 0)))
     assert np.isnan(nothing).all()
+
+
+@pytest.mark.parametrize("times", [1, 100, 100_000])
+def test_strata_of_any_size_are_pooled_exactly(times: int) -> None:
+    """Against the formula in fractions: products of four counts pass what integers hold."""
+    tables = [tuple(times * n for n in each) for each in ((34, 60, 36, 80), (9, 20, 36, 100))]
+    off, spread = Fraction(0), Fraction(0)
+    for a, n1, c, n0 in tables:
+        n, m = n1 + n0, a + c
+        off += a - Fraction(n1 * m, n)
+        spread += Fraction(n1 * n0 * m * (n - m), n * n * (n - 1))
+    expected = chi2.sf(float((abs(off) - Fraction(1, 2)) ** 2 / spread), 1)
+    value, low, high, p = mantel_haenszel(*(np.array(part) for part in zip(*tables, strict=True)))
+    assert p == pytest.approx(expected, rel=1e-6, abs=1e-300)
+    assert low < value < high
+    of_one = mantel_haenszel(*(np.array(part) // times for part in zip(*tables, strict=True)))
+    assert value == pytest.approx(of_one[0])
+    assert high - low == pytest.approx((of_one[2] - of_one[1]) / np.sqrt(times))
+
+
+def test_as_many_labels_as_images_take_no_table_of_both() -> None:
+    rng = np.random.default_rng(0)
+    holds, labels = rng.random((20_000, 4)) < 0.1, pd.Series(np.arange(20_000).astype(str))
+    tracemalloc.start()
+    rows = label_rows(holds, labels, np.zeros(20_000))
+    error_rows(holds, labels, np.zeros(20_000))
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert len(rows) == holds.sum()
+    assert (rows["n"] == 1).all()
+    assert peak < 200e6  # the table in bytes of one bit each would be 400 MB
 
 
 def test_the_label_that_goes_with_a_concept_is_named_and_chance_is_not() -> None:

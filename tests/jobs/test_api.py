@@ -36,10 +36,15 @@ def test_a_call_gives_the_finished_run(run: Run) -> None:
     assert pipeline.verify(run.folder).is_whole
 
 
-def test_it_prints_nothing_on_stdout(run: Run, capsys: pytest.CaptureFixture[str]) -> None:
-    again = pipeline.discover(run=run.folder)
-    assert again.folder == run.folder
-    assert capsys.readouterr().out == ""
+def test_it_prints_nothing_on_stdout(
+    sample: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    made = pipeline.discover(
+        sample / "images", model="sample", k=2, image_size=64, limit=24, run=tmp_path / "run"
+    )
+    again = pipeline.discover(run=made.folder)
+    assert again.folder == made.folder
+    assert capfd.readouterr().out == ""
 
 
 def test_its_options_are_those_of_the_configuration() -> None:

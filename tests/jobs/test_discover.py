@@ -235,6 +235,26 @@ def test_calls_of_the_contract(run: Run, sample: Path) -> None:
         (lambda run: run.meaning.split(None), "an image is an image_id or a path"),
         (lambda run: run.meaning.ablate("x", 1), "a concept is a number from 0 to"),
         (lambda run: run.meaning.blur("x"), "a concept is a number from 0 to"),
+        (lambda run: run.meaning.importance("tench"), "a class is a number from 0 to"),
+        (lambda run: run.meaning.fidelity("x"), "ks is a whole number from 1 upward, this is 'x'"),
+        (lambda run: run.meaning.curves(0), "n_images is a whole number from 1 upward"),
+        (lambda run: run.meaning.blur(0, n_images=-1), "n_images is a whole number from 1 upward"),
+        (
+            lambda run: run.meaning.fidelity(banks={"svd": run.bank.W}),
+            "a bank cannot be called 'svd': nmf, svd, mean are ours",
+        ),
+        (
+            lambda run: run.meaning.fidelity(banks={"mine": run.bank.W[:, :1]}),
+            "the bank 'mine' has 1 concepts, and none of",
+        ),
+        (
+            lambda run: run.meaning.fidelity(banks={"mine": run.bank.W[1:]}),
+            "the bank 'mine' is (",
+        ),
+        (
+            lambda run: run.object_mask(run.table("images").image_id[0], refined=1),
+            "refined is True, False or a mask refiner's",
+        ),
         (lambda run: run.bank.encode("one.jpg"), "one.jpg cannot be used"),
         (lambda run: run.bank.encode([]), "no image was given"),
         (lambda run: run.heatmap(np.arange(3)), "an image is an image_id or a path"),
@@ -264,6 +284,11 @@ def test_what_plainly_means_an_image_or_a_concept_is_taken(run: Run, sample: Pat
     found = run.sql("select count(*) as n from images where label = ?", [label])
     named = run.sql("select count(*) as n from images where label = $label", {"label": label})
     assert found["n"].iloc[0] == named["n"].iloc[0] > 0
+    by_id = run.sql("select path from images where image_id = ?", [np.int64(image_id)])
+    assert by_id["path"].tolist() == [path]
+    share, n = np.float32(0.05), np.int64(3)
+    holding = run.images_with(np.int64(0), min_area=share, limit=n)  # type: ignore[arg-type]
+    assert len(holding) == 3
 
 
 def test_a_file_of_the_dataset_is_found_from_any_folder_and_through_links(

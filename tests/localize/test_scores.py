@@ -13,7 +13,8 @@ from PIL import Image
 from sklearn.metrics import adjusted_rand_score, normalized_mutual_info_score
 
 from benchmarks import partitions
-from pipeline.analysis.evaluate import Evaluation, Truth, find_truth, part_scores, read_truth, score
+from pipeline.analysis.evaluate import Evaluation, part_scores, score
+from pipeline.analysis.truth import Truth, find_truth, match_truth, read_truth
 from pipeline.errors import UserError
 from pipeline.localize.scores import (
     adjusted_rand_index,
@@ -97,12 +98,64 @@ def test_truth_is_read_as_masks_labels_or_boxes(tmp_path: Path) -> None:
         read_truth(known["some/d"], (8, 6))
     boxes = tmp_path / "boxes.csv"
     boxes.write_text("path,x0,y0,x1,y1\nsome/a.jpg,1,2,3,4\nsome/a.jpg,5,6,7,8\n")
-    assert find_truth(boxes) == {"some/a": [(1, 2, 3, 4), (5, 6, 7, 8)]}
+    both = [(1, 2, 3, 4), (5, 6, 7, 8)]
+    assert find_truth(boxes) == {"some/a": both, "some/a.jpg": both}
     boxes.write_text("path,x0,y0,x1\nsome/a.jpg,1,2,3\n")
     with pytest.raises(UserError, match="neither a folder of masks nor a CSV"):
         find_truth(boxes)
     with pytest.raises(UserError, match="neither a folder of masks nor a CSV"):
         find_truth(tmp_path / "missing")
+
+
+@pytest.mark.parametrize(
+    "row",
+    [
+        "a.jpg,5,2,5,8",  # no width
+        "a.jpg,1,8,3,2",  # upside down
+        "a.jpg,-1,2,3,4",
+        "a.jpg,1.5,2,3,4",
+        "a.jpg,1,,3,4",
+        "a.jpg,1,2,inf,4",
+        ",1,2,3,4",
+        ".,1,2,3,4",
+    ],
+)
+def test_what_is_no_box_is_refused_with_its_line(tmp_path: Path, row: str) -> None:
+    boxes = tmp_path / "boxes.csv"
+    boxes.write_text(f"path,x0,y0,x1,y1\nsome/a.jpg,0,0,3,4\n{row}\n")
+    with pytest.raises(UserError, match=r"line 3: .* is no box"):
+        find_truth(boxes)
+
+
+def test_a_mask_is_that_of_one_image(tmp_path: Path) -> None:
+    mask = Image.fromarray(np.ones((4, 4), np.uint8))
+    (tmp_path / "scene").mkdir()
+    for name in ("scene/1.0.png", "scene/1.1.png", "whole.png"):
+        mask.save(tmp_path / name)
+    known = find_truth(tmp_path)
+    images = ["scene/1.0.jpg", "scene/1.1.jpg", "other.jpg", "whole.webp"]
+    assert {image: Path(str(mask)).name for image, mask in match_truth(known, images).items()} == {
+        "scene/1.0.jpg": "1.0.png",
+        "scene/1.1.jpg": "1.1.png",
+        "whole.webp": "whole.png",
+    }
+    with pytest.raises(UserError, match=r"whole\.png is named as two images, whole\.jpg and whole"):
+        match_truth(known, ["whole.jpg", "whole.png"])
+    (tmp_path / "whole.json").write_text("{}")  # lies there too, and is no mask
+    assert find_truth(tmp_path) == known
+    mask.save(tmp_path / "whole.tif")
+    with pytest.raises(UserError, match="are named as the same image; keep one"):
+        find_truth(tmp_path)
+
+
+def test_boxes_are_of_the_path_they_name_before_that_without_its_ending(tmp_path: Path) -> None:
+    boxes = tmp_path / "boxes.csv"
+    boxes.write_text("path,x0,y0,x1,y1\na.jpg,0,0,1,1\na.png,0,0,2,2\nb,0,0,3,3\n")
+    found = match_truth(find_truth(boxes), ["a.png", "a.jpg", "a.webp", "b.gif", "c.gif"])
+    assert found["a.png"] == [(0, 0, 2, 2)]
+    assert found["a.jpg"] == [(0, 0, 1, 1)]
+    assert found["b.gif"] == [(0, 0, 3, 3)]
+    assert "c.gif" not in found
 
 
 def test_scores_are_summed_up_by_label() -> None:

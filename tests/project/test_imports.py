@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from pipeline import checkout
 from tests.sources import MODULES, PACKAGE, ROOT, SOURCES
 
 ORDER = (
@@ -74,7 +75,10 @@ def upward(sources: dict[str, ast.Module]) -> list[str]:
         if part not in RANK:
             wrong.append(f"{name} has no place in the order")
             continue
-        needs = {part_of(each) for each in imports_of(name, tree)} - {None, part}
+        imported = set(imports_of(name, tree))
+        if PACKAGE in imported:  # which gives all there is: it could not be ranked
+            wrong.append(f"{name} imports from {PACKAGE} itself")
+        needs = {part_of(each) for each in imported} - {None, part}
         wrong += [
             f"{name} imports {PACKAGE}.{need}, which comes after it"
             for need in sorted(each for each in needs if each is not None)
@@ -99,6 +103,7 @@ def test_every_part_of_the_order_is_there() -> None:
         ("errors", "from .config import Config", "which comes after it"),
         ("store.bank", "def f():\n    from ..analysis.run import Run", "which comes after it"),
         ("models.cut", "from .. import jobs", "which comes after it"),
+        ("models.cut", "from .. import discover", "from pipeline itself"),
     ],
 )
 def test_what_is_wrong_is_found(name: str, source: str, wrong: str) -> None:
@@ -142,9 +147,23 @@ def test_library_imports_itself_by_relative_names_and_knows_nothing_around_it() 
             named = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
             if isinstance(node, ast.ImportFrom) and not node.level:
                 named = [str(node.module)]
-            outside = {PACKAGE, "stages", "benchmarks", "tests"}
+            outside = {PACKAGE, checkout.PACKAGE, "stages", "benchmarks", "tests"}
             wrong += [f"{name} imports {each}" for each in named if each.split(".")[0] in outside]
     assert not wrong
+
+
+def test_modules_are_imported_by_their_text_in_few_places() -> None:
+    """What no one can rank: the door of plug-ins, and what is loaded late to keep help light."""
+    found = {
+        name
+        for name, tree in SOURCES.items()
+        if part_of(name) is not None or name == PACKAGE
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Name | ast.Attribute)
+        and ast.unparse(node).rpartition(".")[2] in ("import_module", "__import__")
+    }
+    late = ("", ".checkout", ".cli.main", ".jobs.execute", ".plugins", ".system.processes")
+    assert found == {f"{PACKAGE}{name}" for name in late}
 
 
 def test_nmf_is_pure() -> None:

@@ -115,6 +115,50 @@ def test_a_run_without_its_plug_in_says_what_is_missing(run: Path) -> None:
     assert "Traceback" not in done.stderr
 
 
+CLASHING = """
+import pyarrow as pa
+from concordance.tables import Column
+
+SIZE = Column("area", pa.int64(), "pixels of the image", "pixels", table="images",
+              of=lambda facts: facts.rows["width"] * facts.rows["height"])
+LABEL = Column("max", pa.string(), "the label again", table="images",
+               of=lambda facts: facts.rows["label"].str.upper())
+DOUBLED = Column("doubled", pa.int64(), "twice k", table="k_metrics",
+                 of=lambda facts: 2 * facts.rows["k"])
+"""
+ENTRIES = "[concordance.columns]\nsize=clashing:SIZE\nup=clashing:LABEL\ntwo=clashing:DOUBLED\n"
+ASKED = """
+import sys
+from concordance import open_run
+run = open_run(sys.argv[1])
+held = run.images_with(0)
+known = run.sql("select area as size, max as label from images")
+print(len(held), float(held["area"].max()) <= 1, set(known["size"]), sorted(set(known["label"])))
+print(run.table("k_metrics").eval("doubled == 2 * k").all(), run.table("k_metrics")["k"].dtype)
+print(run.sql("select count(*) as n from images_with(0)")["n"].iloc[0] == len(held))
+"""
+
+
+def test_a_column_may_be_called_as_one_of_another_table(installed: Path, tmp_path: Path) -> None:
+    """Queries over several tables say which table's column they mean."""
+    (tmp_path / "clashing.py").write_text(CLASHING)
+    about = tmp_path / "clashing-1.0.dist-info"
+    about.mkdir()
+    (about / "METADATA").write_text("Metadata-Version: 2.1\nName: clashing\nVersion: 1.0\n")
+    (about / "entry_points.txt").write_text(ENTRIES)
+    given = {
+        "dataset": "shapes:40", "model": "example:stripes", "k": "2,3", "run": str(tmp_path / "r"),
+        "plugins": "size,up,two", "image-size": "64",
+    }  # fmt: skip
+    path = {"PYTHONPATH": os.pathsep.join([str(tmp_path), str(installed)])}
+    argv = [f"--{name}={value}" for name, value in given.items()]
+    done = python(installed, "-m", "stages.discover", *argv, **path)
+    assert done.returncode == 0, done.stderr
+    asked = python(installed, "-c", ASKED, given["run"], **path)
+    assert asked.returncode == 0, asked.stderr
+    assert asked.stdout.splitlines() == ["40 True {4096} ['DISC', 'SQUARE']", "True int64", "True"]
+
+
 @pytest.mark.parametrize(
     ("options", "sentence"),
     [

@@ -147,6 +147,7 @@ def test_an_index_gives_torch_and_keeps_its_libraries_away(
         "<a href='torch-3.0-py3-none-any.whl'>torch-3.0-py3-none-any.whl</a>"
     )
     settings = {name: value for name, value in settings.items() if name != "PIP_NO_INDEX"}
+    settings["PIP_INDEX_URL"] = index.as_uri()  # nothing is asked of any other
     first = make(folder, "setup", f"INDEX={index.as_uri()}", **settings)
     assert first.returncode == 0, first.stdout + first.stderr
     assert f"torch==3.0 from {index.as_uri()}: unhashed" in first.stdout

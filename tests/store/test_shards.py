@@ -58,8 +58,8 @@ def test_arrays_come_back_as_they_went_in(tmp_path: Path) -> None:
         assert found[name].dtype == arrays[name].dtype
         assert np.array_equal(found[name], arrays[name])
     assert [text.decode() for text in found["text"]] == ["ä", "b\n"]
-    assert store.attributes(0)["layer"] == "features"
-    assert np.array_equal(store.read_image(0, "V", 1), arrays["V"][1])
+    with store.open(0) as file:
+        assert file.attrs["layer"] == "features"
 
 
 def test_images_are_read_alone(tmp_path: Path) -> None:

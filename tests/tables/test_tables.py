@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import getpass
 import html.parser
+import shutil
 import socket
 from pathlib import Path
 
@@ -225,3 +226,12 @@ def test_a_table_does_not_depend_on_how_its_rows_came(
 def test_nothing_of_the_scratch_is_left(run: Run) -> None:
     names = {path.name for path in (run.folder / "tables").iterdir()}
     assert names == {f"{name}.parquet" for name in TABLES} | {"views.sql", "tables.json"}
+
+
+def test_a_table_that_was_cut_off_is_named(run: Run, tmp_path: Path) -> None:
+    copy = tmp_path / "cut"
+    shutil.copytree(run.folder, copy)
+    path = copy / "tables" / "images.parquet"
+    path.write_bytes(path.read_bytes()[:-100])
+    with pytest.raises(UserError, match=r"images\.parquet"):
+        open_run(copy).table("images")
