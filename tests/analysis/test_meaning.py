@@ -69,13 +69,14 @@ def test_splits_sum_to_the_networks_logits(run: Run) -> None:
 
 def test_fidelity_grows_with_the_number_of_concepts(run: Run) -> None:
     W = run.bank.W
-    rows = run.meaning.fidelity([2, 12], banks={"halved": W, "other": W[:, :5]})
+    rows = run.meaning.fidelity([2, 12], banks={"halved": W})
     whole = rows[rows.class_id.isna()].set_index(["k", "metric"]).value
     assert whole[2, "agreement"] < whole[12, "agreement"]
     assert whole[2, "kl"] > whole[12, "kl"] > 0
     assert whole[12, "kl_halved"] == pytest.approx(whole[12, "kl"], rel=1e-6)
     assert (2, "kl_halved") not in whole.index
-    assert not any("other" in metric for _, metric in whole.index)
+    with pytest.raises(UserError, match=r"'other' has 5 concepts, and none of ks=\[2, 12\]"):
+        run.meaning.fidelity([2, 12], banks={"other": W[:, :5]})
     assert whole[12, "kl_mean"] > whole[12, "kl"]
     stored = run.sql("select value from fidelity where metric = 'kl' and class_id is null")
     assert stored.value[0] == pytest.approx(whole[12, "kl"], rel=1e-6)
@@ -105,7 +106,10 @@ def test_importance_of_a_class_is_that_of_its_images(run: Run) -> None:
     top = int(run.table("images").pred_class.mode()[0])
     found = run.meaning.importance(top, n_images=160)
     assert 0 < found.n < 30
-    with pytest.raises(UserError, match="is given class"):
+    with pytest.raises(UserError, match="none of the 1 images measured is given class"):
+        for class_id in (top, (top + 1) % len(CLASSES)):  # one image is not of both
+            run.meaning.importance(class_id, n_images=1)
+    with pytest.raises(UserError, match="a class is a number from 0 to"):
         run.meaning.importance(99)
 
 

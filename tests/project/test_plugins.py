@@ -156,7 +156,7 @@ def test_a_column_may_be_called_as_one_of_another_table(installed: Path, tmp_pat
     assert done.returncode == 0, done.stderr
     asked = python(installed, "-c", ASKED, given["run"], **path)
     assert asked.returncode == 0, asked.stderr
-    assert asked.stdout.splitlines() == ["40 True {4096} ['DISC', 'SQUARE']", "True int64", "True"]
+    assert asked.stdout.splitlines() == ["40 True {4096} ['DISC', 'SQUARE']", "True int32", "True"]
 
 
 @pytest.mark.parametrize(
