@@ -46,30 +46,16 @@ def score_vectors(
     return torch.cat(parts)
 
 
-def unit_logits(
-    cut: Cut, transform: Transform, W: torch.Tensor, prefix: torch.Tensor | None = None
-) -> torch.Tensor:
-    """Tell what a unit of each concept adds to each logit: ⟨head_c, L w_j⟩.
+def unit_logits(weight: torch.Tensor, transform: Transform, W: torch.Tensor) -> torch.Tensor:
+    """Tell what a unit of each concept adds to each logit: ⟨head_c, L w_j⟩, float32 (classes, k).
 
     Parameters
     ----------
-    cut : Cut
-        The network cut at the layer.
+    weight : Tensor
+        float32 (classes, channels), the head's linear map.
     transform : Transform
         The bank's; its linear part L is used.
     W : Tensor
         float32 (channels after the transform, k).
-    prefix : Tensor, optional
-        float32 (prefix tokens, channels) to stand beside the positions, for heads that need them.
-
-    Returns
-    -------
-    Tensor
-        float32 (classes, k). Exact for heads with one linear map; for any other head the
-        difference of the head's answers to D(w_j) and to D(0).
     """
-    if cut.linear is not None:
-        return cut.linear[0] @ transform.linear(W.T).T
-    both = torch.cat([W.T, torch.zeros(1, len(W))])
-    logits = score_vectors(cut, transform.decode(both), prefix)
-    return (logits[:-1] - logits[-1:]).T.contiguous()
+    return weight @ transform.linear(W.T).T

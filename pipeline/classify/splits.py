@@ -138,7 +138,8 @@ def _gates(cut: Cut, V: torch.Tensor, classes: torch.Tensor) -> torch.Tensor:
 def _gated(
     cut: Cut, bank: Bank, H: torch.Tensor, gates: torch.Tensor, classes: torch.Tensor
 ) -> torch.Tensor:
-    unit = unit_logits(cut, bank.transform, torch.from_numpy(bank.W))[classes]
+    assert cut.linear is not None
+    unit = unit_logits(cut.linear[0], bank.transform, torch.from_numpy(bank.W))[classes]
     return torch.einsum("nhwk,nhw->nk", H, gates) / (H.shape[1] * H.shape[2]) * unit
 
 

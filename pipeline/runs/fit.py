@@ -8,6 +8,7 @@ there W is fitted to all positions of the fit images, and its gauge fixed.
 from __future__ import annotations
 
 import math
+from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Never
@@ -214,20 +215,23 @@ def image_weights(workspace: Workspace) -> dict[int, float] | None:
     balance, frame = workspace.config.balance, workspace.listing.frame
     if balance == "none":
         return None
-    if balance == "class":
-        counts = frame["label"].map(frame["label"].value_counts())
-        if counts.isna().any():
-            raise UserError(
-                f"{option('balance', 'class')} needs a label for every image;"
-                f" use {option('balance', 'image')}"
-            )
-        factors = np.sqrt(counts.mean() / counts.to_numpy(dtype=np.float64))
-        return dict(zip(frame["image_id"].tolist(), factors.tolist(), strict=True))
-    norms: dict[int, float] = {}
-    for arrays in workspace.activations.iterate(["image_id", "norm"]):
-        norms.update(zip(arrays["image_id"].tolist(), arrays["norm"].tolist(), strict=True))
-    typical = math.sqrt(sum(norm * norm for norm in norms.values()) / max(1, len(norms)))
-    return {key: typical / norm if norm > 0 else 0.0 for key, norm in norms.items()}
+    if balance == "class" and frame["label"].isna().any():
+        raise UserError(
+            f"{option('balance', 'class')} needs a label for every image;"
+            f" use {option('balance', 'image')}"
+        )
+    label_of = dict(zip(frame["image_id"].tolist(), frame["label"].tolist(), strict=True))
+    group_of: dict[int, object] = {}
+    energy: dict[object, float] = defaultdict(float)
+    for arrays in workspace.activations.iterate(["image_id", "norm"], workspace.listing.fit_ids):
+        for image_id, norm in zip(
+            arrays["image_id"].tolist(), arrays["norm"].tolist(), strict=True
+        ):
+            group_of[image_id] = label_of[image_id] if balance == "class" else image_id
+            energy[group_of[image_id]] += norm * norm
+    share = sum(energy.values()) / max(1, len(energy))
+    factor = {group: math.sqrt(share / sum_) if sum_ else 0.0 for group, sum_ in energy.items()}
+    return {image_id: factor[group] for image_id, group in group_of.items()}
 
 
 def _minimum(data: FitData, sample: torch.Tensor) -> torch.Tensor:

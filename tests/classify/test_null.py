@@ -127,7 +127,7 @@ def test_unit_logits_go_through_the_linear_part_of_the_decoder() -> None:
     positive, negative = W.chunk(2)
     assert layer.linear is not None
     expected = layer.linear[0] @ (positive - negative)
-    assert torch.allclose(unit_logits(layer, bank.transform, W), expected, atol=1e-5)
+    assert torch.allclose(unit_logits(layer.linear[0], bank.transform, W), expected, atol=1e-5)
 
 
 def planted(

@@ -13,6 +13,7 @@ import h5py
 import numpy as np
 import pytest
 import torch
+from sklearn.decomposition import NMF
 
 from pipeline import nmf
 from pipeline.config import make_config
@@ -195,3 +196,40 @@ def test_offsets_of_shift_are_the_minima_of_all_fit_images(extracted: Path, tmp_
     shifted = replace(data, transform="shift")
     assert torch.equal(fitting._minimum(shifted, few), V.amin(0))
     assert not torch.equal(few.amin(0), V.amin(0))
+
+
+def test_images_or_labels_of_any_size_weigh_the_same(tmp_path: Path) -> None:
+    """``BALANCE``: shares of what is fitted, and what a weighted fit is better at."""
+    write_sample(tmp_path / "sample", n_images=40)
+    images = tmp_path / "sample" / "images"
+    of_label = sorted(images.iterdir())
+    for path in list(of_label[0].iterdir())[1:]:
+        path.unlink()  # one label has a single image now
+    positions, fits = {}, {}
+    for balance in ("none", "image", "class"):
+        options = {"dataset": str(images), "model": "sample", "k": "3", "balance": balance}
+        workspace = prepare(make_config(options), tmp_path / balance)
+        extract(workspace)
+        factorize(workspace)
+        fits[balance] = torch.from_numpy(workspace.bank.W)
+        weights = fitting.image_weights(workspace)
+        labels = workspace.listing.frame.set_index("image_id").label
+        fit_ids, energy, parts = workspace.listing.fit_ids, dict[object, float](), []
+        for arrays in workspace.activations.iterate(["V", "image_id"], fit_ids):
+            for V, image_id in zip(arrays["V"], arrays["image_id"].tolist(), strict=True):
+                factor = 1.0 if weights is None else weights[image_id]
+                parts.append(factor * torch.from_numpy(V).float().flatten(0, 1))
+                group = {"none": "", "image": image_id, "class": labels[image_id]}[balance]
+                energy[group] = energy.get(group, 0) + float(parts[-1].square().sum())
+        assert len(energy) == {"none": 1, "image": len(fit_ids), "class": labels.nunique()}[balance]
+        shares = np.array(list(energy.values()))
+        assert shares == pytest.approx(np.full(len(shares), shares.mean()), rel=1e-3)
+        positions[balance] = torch.cat(parts)
+    for balance, V in positions.items():
+        left = {
+            name: float((V - nmf.encode(V, W, tol=1e-6) @ W.T).double().norm())
+            for name, W in fits.items()
+        }
+        assert left[balance] == min(left.values()), (balance, left)
+        theirs = NMF(3, init="nndsvda", max_iter=500, tol=1e-5).fit(V.double().numpy())
+        assert left[balance] <= 1.005 * theirs.reconstruction_err_
