@@ -21,7 +21,8 @@ override index := $(if $(filter INDEX,$(given)),--index="$$INDEX")
 .DEFAULT_GOAL := help
 
 STAGES := discover explain layers evaluate compare concepts status verify clean sample-model doctor
-.PHONY: $(STAGES) setup setup-test test slow bench notebooks docs lint coverage help no-options
+.PHONY: $(STAGES) setup setup-test test slow bench notebooks docs third-party sbom fuzz lint coverage \
+  help no-options
 
 discover: ## Find the concepts of DATASET= (default: the bundled sample) and make their atlas
 explain: ## Show the concepts in IMAGE=: those of RUN=, or K= of its own for MODEL=
@@ -66,7 +67,7 @@ test: no-options setup-test ## Run the tests, all but the slow ones
 	@OMP_NUM_THREADS=1 $(python) -m pytest -m "not slow" -n auto --maxprocesses=8 --dist=loadfile
 
 slow: no-options setup-test ## Run the slow tests, alone and on all cores
-	@OMP_NUM_THREADS=$$(nproc) $(python) -m pytest -m slow
+	@OMP_NUM_THREADS=$$(getconf _NPROCESSORS_ONLN) $(python) -m pytest -m slow
 
 coverage: no-options setup-test ## Run the tests and list the lines of the library none of them runs
 	@OMP_NUM_THREADS=1 $(python) -m pytest -m "not slow" -n auto --maxprocesses=8 --dist=loadfile \
@@ -80,13 +81,26 @@ bench: setup-test ## Run the benchmarks beside their peers; QUICK=1: smaller cas
 	exit $$failed
 
 notebooks: no-options setup-test ## Run the notebooks and keep what they show
-	@[ -z "$${RUN:-}" ] || export RUN="$$(realpath -m "$$RUN")"
+	@[ -z "$${RUN:-}" ] || export RUN="$$($(python) -c 'import os; print(os.path.abspath(os.environ["RUN"]))')"
 	for notebook in notebooks/*.ipynb; do
 	  $(python) -m jupyter execute --inplace "$$notebook"
 	done
 
 docs: no-options setup ## Write the tables of commands and options in README.md anew
 	@exec $(python) -m stages.docs
+
+third-party: no-options setup ## Write THIRD_PARTY.md anew: the packages of requirements.lock and their licences
+	@exec $(python) -m stages.third_party
+
+sbom: no-options setup-test ## Write a bill of materials (CycloneDX) of requirements.lock to dist/
+	@mkdir -p dist
+	# The dependencies among packages are not in a lock, as the tool would warn.
+	$(python) -W ignore::UserWarning -m cyclonedx_py requirements --pyproject pyproject.toml \
+	  --output-reproducible --output-file dist/concordance.cdx.json requirements.lock
+	echo "dist/concordance.cdx.json lists $$(grep -c '"purl"' dist/concordance.cdx.json) packages"
+
+fuzz: setup-test ## Feed damaged files to all that reads files, for MINUTES= (default: 15)
+	@FUZZ_MINUTES="$${MINUTES:-15}" $(python) -m pytest tests/fuzz -n 0 --timeout=0 -s
 
 lint: no-options setup-test ## Check style, formatting and types
 	@$(python) -m ruff check .

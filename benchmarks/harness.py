@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import os
 import platform
 import re
@@ -272,6 +273,10 @@ def _memory(pid: int) -> int:
         return 0
     total = 0
     for process in family:
+        if not Path("/proc/self/smaps_rollup").exists():  # not Linux: what is shared counts twice
+            with contextlib.suppress(psutil.Error):
+                total += process.memory_info().rss // 1024
+            continue
         try:
             text = Path(f"/proc/{process.pid}/smaps_rollup").read_text(encoding="ascii")
         except (FileNotFoundError, ProcessLookupError):

@@ -1,6 +1,6 @@
 """Benchmark of workers: the same shards by two processes and by one, on the same cores.
 
-Both are workers of a Dask cluster that share the cores evenly, so what is compared is what it costs
+Both are workers that share the cores evenly, so what is compared is what it costs
 to spread work over processes: 1 means nothing.
 """
 

@@ -7,6 +7,7 @@ import json
 import math
 import re
 import tomllib
+import urllib.parse
 from pathlib import Path
 from typing import Any, Literal
 
@@ -17,9 +18,12 @@ from .plugins import Kind, names
 
 Positive = pydantic.PositiveInt
 Keep = Literal["all", "heatmaps", "none"]
+AtlasImages = Literal["copy", "blur", "none"]
 
 SAMPLE = "sample"
 """Name of the bundled dataset and of the network trained on it."""
+
+SIZE = r"(?i)^\d+(\.\d+)?\s*[kmgt]?i?b?$"
 
 K_AUTO = (4, 6, 8, 12, 16, 24, 32)
 """The numbers of concepts that ``K=auto`` weighs; those the data cannot hold are left out."""
@@ -75,10 +79,10 @@ class Config(pydantic.BaseModel):
         (), description="installed plug-ins that add table columns and atlas pages; comma-separated"
     )
     workers: int = pydantic.Field(
-        0, ge=0, description="processes of a local Dask cluster; 0: this process alone"
+        0, ge=0, description="processes of this machine that share the work; 0: this one alone"
     )
     scheduler: str | None = pydantic.Field(
-        None, description="address of a running Dask scheduler, tcp://host:port"
+        None, description="address of a running Dask scheduler, tls://host:port or tcp://host:port"
     )
     shard: str | None = pydantic.Field(
         None, pattern=r"^\d+/\d+$", description="extract only part i of n, as i/n (from 0)"
@@ -90,11 +94,18 @@ class Config(pydantic.BaseModel):
     keep: Keep = pydantic.Field(
         "all", description="what stays on disk: all, heatmaps (no activations), none (tables only)"
     )
+    atlas_images: AtlasImages = pydantic.Field(
+        "copy",
+        description="pictures in the atlas: copy (of the images shown), blur, or none (heatmaps)",
+    )
     machine: Literal["same", "any"] = pydantic.Field(
         "same", description="resume on a machine that computes alike only, or on any"
     )
     max_disk: str | None = pydantic.Field(
-        None, pattern=r"(?i)^\d+(\.\d+)?\s*[kmgt]?i?b?$", description="most disk to use, as 20GB"
+        None, pattern=SIZE, description="most disk to use, as 20GB"
+    )
+    max_memory: str | None = pydantic.Field(
+        None, pattern=SIZE, description="most memory to use, as 8GB; default: what is free"
     )
 
     @pydantic.field_validator("k", mode="before")
@@ -111,6 +122,13 @@ class Config(pydantic.BaseModel):
     def _split_names(cls, value: Any) -> Any:
         if isinstance(value, str):
             return tuple(part.strip() for part in value.split(",") if part.strip())
+        return value
+
+    @pydantic.field_validator("scheduler")
+    @classmethod
+    def _check_address(cls, value: str | None) -> str | None:
+        if value is not None and not _is_address(value):
+            raise ValueError("it is not the address of a scheduler")
         return value
 
     @pydantic.field_validator("shard")
@@ -133,16 +151,25 @@ class Config(pydantic.BaseModel):
 
     def max_disk_bytes(self) -> float:
         """Return the most bytes the run may take; infinite where nothing was said."""
-        if self.max_disk is None:
-            return math.inf
-        found = re.match(r"([\d.]+)\s*([kmgt]?)", self.max_disk.lower())
-        assert found is not None  # it was checked when the configuration was made
-        number, unit = found.groups()
-        return float(number) * 1000.0 ** ("kmgt".index(unit) + 1 if unit else 0)
+        return _bytes(self.max_disk)
+
+    def max_memory_bytes(self) -> float:
+        """Return the most bytes of memory the job may take; infinite where nothing was said."""
+        return _bytes(self.max_memory)
+
+
+def _bytes(size: str | None) -> float:
+    if size is None:
+        return math.inf
+    found = re.match(r"([\d.]+)\s*([kmgt]?)", size.lower())
+    assert found is not None  # it was checked when the configuration was made
+    number, unit = found.groups()
+    return float(number) * 1000.0 ** ("kmgt".index(unit) + 1 if unit else 0)
 
 
 CARRIED_OUT = (
-    "workers", "scheduler", "shard", "machine", "max_rejects", "keep", "max_disk", "device",
+    "workers", "scheduler", "shard", "machine", "max_rejects", "keep", "max_disk", "max_memory",
+    "device", "atlas_images",
 )  # fmt: skip
 """Options that say how the work is done; the outcome does not depend on them."""
 
@@ -151,6 +178,8 @@ OF_AN_IMAGE = ("model", "weights", "layer", "k", "seed", "image_size", "resize")
 
 OF_ONE_CALL = ("workers", "scheduler", "shard", "machine")
 """Of these, the ones that a run does not remember: another call may come from another place."""
+
+SCHEMES = ("tls", "tcp")
 
 ENCODING = {"encoding-type": "concordance.config", "encoding-version": "1.0"}
 
@@ -191,6 +220,16 @@ def make_config(options: dict[str, Any]) -> Config:
         ) from error
 
 
+def _is_address(text: str) -> bool:
+    """Say whether a text is a scheduler's address: a scheme, a host and a port, nothing else."""
+    try:
+        parts = urllib.parse.urlsplit(text)
+        found = (parts.scheme in SCHEMES, parts.hostname, parts.port)
+    except ValueError:  # a port that is none
+        return False
+    return all(found) and text == f"{parts.scheme}://{parts.netloc}" and "@" not in text
+
+
 def dump_toml(config: Config) -> str:
     """Write a configuration as TOML; `load_toml` reads it back equal."""
     lines = []
@@ -223,6 +262,8 @@ def read_options(path: Path) -> dict[str, Any]:
     UserError
         The file cannot be read, is no TOML, or says that it is of another kind or version.
     """
+    if path.exists() and not path.is_file():
+        raise UserError(f"{path} is no regular file")
     try:
         options = tomllib.loads(path.read_text(encoding="utf-8"))
     except OSError as error:

@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import difflib
 import os
-import shlex
 from collections.abc import Iterable
 from typing import Literal
+
+from .escape import shell_word, visible_lines
 
 Words = Literal["python", "make", "concordance", "stages"]
 
@@ -26,7 +27,15 @@ class UserError(Exception):
     """A problem the user can mend; its text says what is wrong, where, and what to do next.
 
     Commands print it as one sentence on stderr and exit with code 2; no traceback is shown.
+
+    Parameters
+    ----------
+    sentence : str
+        Names in it may hold anything; what a terminal would obey is made visible.
     """
+
+    def __init__(self, sentence: str) -> None:
+        super().__init__(visible_lines(sentence))
 
 
 def speak_as(words: Words) -> None:
@@ -81,7 +90,7 @@ def command(name: str, **options: object) -> str:
         return f"{name}({', '.join(f'{key}={_python(value)}' for key, value in options.items())})"
     start = {"make": f"make {name}", "stages": f"python -m stages.{name}"}
     parts = [start.get(words, f"concordance {name}")]
-    parts += [f"{_spelt(key)}={shlex.quote(str(value))}" for key, value in options.items()]
+    parts += [f"{_spelt(key)}={shell_word(str(value))}" for key, value in options.items()]
     return " ".join(parts)
 
 

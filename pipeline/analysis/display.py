@@ -13,6 +13,8 @@ import pandas as pd
 from numpy.typing import NDArray
 from PIL import Image
 
+from ..escape import visible, visible_lines
+
 Bytes = NDArray[np.uint8]
 
 TILE = 168
@@ -48,23 +50,22 @@ class Shown:
     def __repr__(self) -> str:
         """Write title, facts and tables as text."""
         facts = ", ".join(f"{name} {value}" for name, value in self.facts.items())
-        parts = [self.title, facts, self.table.to_string(index=False)]
+        parts = [visible(self.title), visible(facts), self.table.to_string(index=False)]
         for name, table in self.more.items():
             parts += ["", name, table.to_string(index=False)]
-        return "\n".join(part for part in parts if part or part == "")
+        return visible_lines("\n".join(part for part in parts if part or part == ""))
 
     def _repr_html_(self) -> str:
         """Write title, picture, facts and tables as HTML; all text is escaped."""
         facts = "".join(
-            f"<span>{html.escape(name)} <b>{html.escape(value)}</b></span>"
+            f"<span>{_text(name)} <b>{_text(value)}</b></span>"
             for name, value in self.facts.items()
         )
         tables = "".join(
-            f"<div><p>{html.escape(name)}</p>{_table(table)}</div>"
-            for name, table in self.more.items()
+            f"<div><p>{_text(name)}</p>{_table(table)}</div>" for name, table in self.more.items()
         )
         return (
-            f"<h3>{html.escape(self.title)}</h3><div style='{_STYLE}'>{facts}</div>"
+            f"<h3>{_text(self.title)}</h3><div style='{_STYLE}'>{facts}</div>"
             f"{_image(self.picture, self.title)}"
             f"<div style='{_STYLE}'><div>{_table(self.table)}</div>{tables}</div>"
         )
@@ -85,9 +86,13 @@ class ImageTable(pd.DataFrame):
         object.__setattr__(table, "draw", draw)
         return table
 
+    def __repr__(self) -> str:
+        """Write the rows as text."""
+        return visible_lines(repr(pd.DataFrame(self)))
+
     def _repr_html_(self) -> str:
         """Write picture and rows as HTML; all text is escaped."""
-        rows = str(pd.DataFrame(self)._repr_html_())  # type: ignore[operator]  # not in pandas' types
+        rows = visible_lines(str(pd.DataFrame(self)._repr_html_()))  # type: ignore[operator]  # not in pandas' types
         if self.draw is None or not len(self):
             return rows
         return _image(self.draw(), "the first of these images") + rows
@@ -119,8 +124,14 @@ def _image(picture: Bytes, words: str) -> str:
     buffer = io.BytesIO()
     Image.fromarray(picture).save(buffer, "JPEG", quality=88)
     data = base64.b64encode(buffer.getvalue()).decode("ascii")
-    return f"<img alt='{html.escape(words)}' src='data:image/jpeg;base64,{data}'>"
+    return f"<img alt='{html.escape(visible(words))}' src='data:image/jpeg;base64,{data}'>"
 
 
 def _table(table: pd.DataFrame) -> str:
-    return table.to_html(index=False, border=0, float_format="{:.3g}".format, max_rows=20)
+    rows = table.to_html(index=False, border=0, float_format="{:.3g}".format, max_rows=20)
+    return visible_lines(rows)
+
+
+def _text(text: str) -> str:
+    """A name in HTML: a part of its own, whichever way it runs."""
+    return f"<bdi>{html.escape(visible(text))}</bdi>"

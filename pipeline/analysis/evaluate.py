@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from ..errors import UserError, option
+from ..escape import csv_cell
 from ..localize.scores import (
     adjusted_rand_index,
     box_iou,
@@ -29,6 +30,8 @@ from ..localize.scores import (
     normalized_mutual_information,
 )
 from ..pictures.outlines import grid, outlines
+from ..runs.stages import EVALUATION
+from ..store import write_record
 from ..system import files
 from ..system.progress import bar
 from .run import Run, open_run
@@ -77,13 +80,20 @@ class Evaluation:
         return pd.DataFrame(rows)
 
     def save(self, folder: Path) -> tuple[Path, Path]:
-        """Write ``scores.csv``, by image, and ``objects.png``; return their paths."""
-        scores, picture = folder / "scores.csv", folder / "objects.png"
+        """Write ``scores.csv``, by image, and ``objects.png``; return their paths.
+
+        In the CSV, paths and labels that a spreadsheet would take for a formula, from their first
+        character ``=``, ``+``, ``-``, ``@``, tab or carriage return, have an apostrophe before it.
+        Their record, ``evaluation.json``, says that both are ours.
+        """
+        scores, picture = (folder / name for name in EVALUATION.files)
         text = io.StringIO()
-        self.images.to_csv(text, index=False)
+        # With lines as of RFC 4180, so that a carriage return in a name is quoted and begins none.
+        self.images.map(csv_cell).to_csv(text, index=False, lineterminator="\r\n")
         files.write_text(scores, text.getvalue())
         shown = Image.fromarray(self.picture)
         files.write_with(picture, lambda path: shown.save(path, format="PNG"))
+        write_record(folder / f"{EVALUATION.product}.json", [scores, picture])
         return scores, picture
 
 

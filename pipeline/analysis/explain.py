@@ -24,6 +24,7 @@ from scipy import ndimage
 from .. import nmf
 from ..classify import Quantiles, contributions, novelty, score_vectors, unexplained
 from ..errors import UserError, option
+from ..escape import visible
 from ..images import Grid, network_input, upsample
 from ..images.geometry import Resize
 from ..localize import presence_thresholds
@@ -132,7 +133,12 @@ def explain_alone(
     """
     square, _ = network_input(image, cut.network.image_size, resize)
     forward = cut.forward(square[None])
+    if exponents := cut.find_exponents(forward):
+        cut.rescale(exponents)
+        forward = cut.forward(square[None])
     V = forward.V.reshape(-1, forward.V.shape[-1])
+    if not V.any():
+        raise UserError(f"all activations of layer {cut.layer} are zero: there is nothing to find")
     if k > min(V.shape):
         raise UserError(
             f"{option('k', k)} is more than one image allows: layer {cut.layer} has"
@@ -237,7 +243,7 @@ def _legend(
 
 def _text(labels: Labels, concept: int) -> str:
     lines = [
-        f"{name}  {value:.2f}"
+        f"{visible(name)}  {value:.2f}"  # one line, whatever is in it
         for name, value in zip(labels.names[concept], labels.probabilities[concept], strict=True)
     ]
     if not labels.significant[concept]:

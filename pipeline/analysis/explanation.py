@@ -12,6 +12,7 @@ from PIL import Image
 
 from ..classify import Novelty
 from ..classify.novelty import EVERY
+from ..escape import fitted
 from ..system import files
 from .display import Shown
 
@@ -53,10 +54,12 @@ class Explanation:
     def describe(self) -> str:
         """Write what the network sees, by which concepts, and what they leave unexplained."""
         lines = ["the network sees:"]
-        lines += [f"  {row.label:<32} {row.prob:5.1%}" for row in self.classes.itertuples()]
+        lines += [
+            f"  {fitted(row.label, 60):<32} {row.prob:5.1%}" for row in self.classes.itertuples()
+        ]
         lines += ["by the concepts:"]
         lines += [
-            f"  {row.concept_id:>3} {row.label:<28} strength {row.max:5.2f}"
+            f"  {row.concept_id:>3} {fitted(row.label, 60):<28} strength {row.max:5.2f}"
             f"  contribution {row.contribution:+7.3f}"
             for row in self.legend.itertuples()
         ]

@@ -33,6 +33,10 @@ _NAMES = ("H", "residual", "contribution", "logits", "size", "affine")
 Entry = dict[str, NDArray[Any]]
 
 
+class GoneError(UserError):
+    """An image whose pixels are not there any more as the network saw them."""
+
+
 class ImageData:
     """The images of a run one by one; nothing but the image asked for is read.
 
@@ -72,12 +76,24 @@ class ImageData:
         return [read[each] for each in image_ids]
 
     def pixels(self, image_id: int) -> NDArray[np.uint8]:
-        """Return an image's original pixels, uint8 (height, width, 3), RGB, upright."""
+        """Return an image's original pixels, uint8 (height, width, 3), RGB, upright.
+
+        Raises
+        ------
+        GoneError
+            They cannot be read any more, or are others than those the network saw.
+        """
         record = self._workspace.listing.record(self._position(image_id))
         try:
-            pixels, _ = read_image(self._workspace.source, record)
+            pixels, digest = read_image(self._workspace.source, record)
         except DecodeError as error:
-            raise UserError(f"image {image_id}, {record.path}, cannot be used: {error}") from error
+            raise GoneError(f"image {image_id}, {record.path}, cannot be used: {error}") from error
+        seen = self.entry(image_id).get("content")
+        if seen is not None and seen.item().decode() != digest:
+            raise GoneError(
+                f"image {image_id}, {record.path}, is not the one that the network saw: it was"
+                " replaced since"
+            )
         return pixels.permute(1, 2, 0).contiguous().numpy()
 
     def grid_heatmap(self, image_id: int) -> NDArray[np.float32]:
@@ -171,7 +187,7 @@ class ImageData:
     @cached_property
     def classification(self) -> Classification:
         """What the head says of the concepts."""
-        return read_classification(self._workspace.classes_path)
+        return read_classification(self._workspace.whole("classes", "classes.h5"))
 
     @cached_property
     def objects(self) -> ObjectModel:
@@ -204,7 +220,9 @@ class ImageData:
         return self._position(image_id) // self._workspace.listing.images_per_shard
 
     def _read(self, shard: int, wanted: frozenset[int]) -> dict[int, Entry]:
-        arrays = self._workspace.heatmaps.read(shard, ("image_id", *_NAMES), wanted)
+        arrays = self._workspace.heatmaps.read(
+            shard, ("image_id", *_NAMES), wanted, optional=("content",)
+        )
         image_ids = arrays.pop("image_id").tolist()
         return {
             image_id: {name: array[row] for name, array in arrays.items()}

@@ -77,7 +77,7 @@ class Meaning:
     @cached_property
     def usual(self) -> Quantiles:
         """How much of the run's images the concepts usually leave unexplained."""
-        found = read_classification(self._workspace.classes_path)
+        found = read_classification(self._workspace.whole("classes", "classes.h5"))
         return Quantiles(found.usual_classes, found.usual_residual, found.usual_peak, found.usual_n)
 
     def split(self, image_ids: ImageIds, class_id: int | None = None) -> pd.DataFrame:

@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .. import store
+from ..errors import UserError
 from ..images import Grid, between_grids
 from ..localize import (
     FineForeground,
@@ -79,12 +80,16 @@ def read_objects(workspace: Workspace) -> ObjectModel:
     UserError
         The file is missing, damaged, or of another format.
     """
-    parts = store.read_objects(workspace.objects_path)
-    return ObjectModel(
-        Foreground(**parts["coarse"]),
-        FineForeground(**parts["fine"]) if "fine" in parts else None,
-        Winners(**parts["winners"]),
-    )
+    path = workspace.whole("classes", "objects.h5")
+    parts = store.read_objects(path)
+    try:
+        return ObjectModel(
+            Foreground(**parts["coarse"]),
+            FineForeground(**parts["fine"]) if "fine" in parts else None,
+            Winners(**parts["winners"]),
+        )
+    except (KeyError, TypeError) as error:  # arrays are missing, or others are there
+        raise UserError(f"{path} is damaged ({error})") from error
 
 
 def groups_of(

@@ -93,7 +93,7 @@ class RunTables:
     @cached_property
     def _database(self) -> duckdb.DuckDBPyConnection:
         for name in TABLES:
-            path = self._workspace.table_path(name)
+            path = self._workspace.whole("tables", f"{name}.parquet")
             if not path.exists():
                 raise UserError(
                     f"{path} is missing; {command('discover', run=self._workspace.folder)} makes it"
@@ -103,8 +103,9 @@ class RunTables:
             database.execute(view_statements(self._workspace.table_path("images").parent))
         except duckdb.Error as error:
             again = command("discover", run=self._workspace.folder)
+            reason = str(error).partition("\n")[0]
             raise UserError(
-                f"the tables of {self._workspace.folder} cannot be read ({error}); {again} makes"
+                f"the tables of {self._workspace.folder} cannot be read ({reason}); {again} makes"
                 " damaged ones again"
             ) from error
         return database

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import json
 import math
-import shlex
-import textwrap
 from collections.abc import Hashable
 from typing import Any
 
 import pandas as pd
 
 from ..errors import spoken
+from ..escape import fitted, shell_word, visible
 from ..runs.workspace import Workspace
 from .run import Run
 
@@ -20,6 +19,9 @@ LEVEL = 0.05
 
 N_FAILURES = 10
 """Failures listed, the largest differences of the error rates first."""
+
+N_REASONS = 5
+"""Kinds of reason for refusing an input that the summary lists."""
 
 WIDTH = 22
 
@@ -33,7 +35,7 @@ NOT_TELLING = (
 
 
 def summary(run: Run) -> str:
-    """Write what a run found: concepts with labels and coverage, where things lie, a query."""
+    """Write what a run refused, concepts with labels and coverage, where to look, and a query."""
     config, folder = run.workspace.config, run.folder
     concepts = run.sql(
         "select concept_id, top_label, top_prob, top_significant, coverage, energy, stability,"
@@ -44,7 +46,11 @@ def summary(run: Run) -> str:
         " and metric in ('agreement', 'kl')"
     )
     n_images = int(run.sql("select count(*) as n from images")["n"].iloc[0])
-    lines = ["", f"{len(concepts)} concepts of {config.model} {config.layer}, {n_images} images"]
+    lines = [
+        *_refused(run, n_images),
+        "",
+        f"{len(concepts)} concepts of {config.model} {config.layer}, {n_images} images",
+    ]
     header = f"{'concept':>7}  {'the head calls it':<28} {'prob':>5} {'coverage':>9}"
     lines += ["", f"{header} {'energy':>7} {'stable':>7} {'images':>7}"]
     lines += [_summary_line(row) for row in concepts.to_dict("records")]
@@ -56,8 +62,29 @@ def summary(run: Run) -> str:
             f"{row.metric} of the network on the concepts alone, {row.n} {row.split} images:"
             f" {row.value:.3f} (mean activation: {row.baseline:.3f})"
         )
-    lines += ["", f"atlas   {folder / 'atlas' / 'index.html'}", f"tables  {folder / 'tables'}"]
+    where = visible(str(folder))
+    lines += ["", f"atlas   {where}/atlas/index.html", f"tables  {where}/tables"]
     return "\n".join([*lines, f"try     {_query(run)}"])
+
+
+def _refused(run: Run, n_images: int) -> list[str]:
+    """Say how many inputs were refused and why, the most frequent kinds of reason first."""
+    rejected = run.table("rejected")
+    if rejected.empty:
+        return []
+    table = run.workspace.table_path("rejected")
+    n_all = len(rejected) + n_images
+    lines = ["", f"{len(rejected)} of {n_all} inputs were refused; {table} says which and why"]
+    kinds = rejected["reason"].str.partition(":")[0]
+    counts = kinds.value_counts(sort=False).sort_values(ascending=False, kind="stable")
+    for kind, n in counts.head(N_REASONS).items():
+        first = rejected[kinds == kind].iloc[0]
+        why = fitted(first["reason"], 90)
+        lines.append(f"{n:>7}  {why}{', the first' if n > 1 else ''}: {visible(first['path'])}")
+    if len(counts) > N_REASONS:
+        n_left = int(counts.iloc[N_REASONS:].sum())
+        lines.append(f"{n_left:>7}  for {len(counts) - N_REASONS} other reasons")
+    return lines
 
 
 def _query(run: Run) -> str:
@@ -65,13 +92,14 @@ def _query(run: Run) -> str:
     python = ".venv/bin/python" if spoken() == "make" else "python"
     package = "pipeline" if spoken() in ("make", "stages") else "concordance"
     sql = "select top_label, coverage from concepts order by energy desc"
-    where = json.dumps(str(run.folder), ensure_ascii=False)  # in double quotes, as Python has them
+    # In double quotes; what JSON and `visible` escape is what Python reads.
+    where = visible(json.dumps(str(run.folder), ensure_ascii=False))
     code = f'from {package} import open_run; print(open_run({where}).sql("{sql}"))'
-    return f"{python} -c {shlex.quote(code)}"
+    return f"{python} -c {shell_word(code)}"
 
 
 def _summary_line(row: Row) -> str:
-    label = textwrap.shorten(row["top_label"], 28, placeholder="…")
+    label = fitted(row["top_label"], 28)
     label = label if row["top_significant"] else f"({label[:26]})"
     stability = "–" if math.isnan(row["stability"]) else f"{row['stability']:.2f}"
     return (
@@ -145,7 +173,7 @@ def _differs(row: Row) -> bool:
 
 
 def _short(text: object) -> str:
-    return textwrap.shorten(str(text), WIDTH, placeholder="…")
+    return fitted(text, WIDTH)
 
 
 def _excess(row: Row) -> str:

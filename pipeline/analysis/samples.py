@@ -123,18 +123,17 @@ class RunSamples:
         workspace = self.workspace
         n = N_POSITIONS_GENERAL if workspace.cut.linear is None else N_POSITIONS
         seed = workspace.config.seed + 1  # not the positions that W was fitted on
-        return sample_positions(workspace.activations, workspace.listing.fit_ids, n, seed)
+        return sample_positions(workspace.activations, workspace.ids("fit"), n, seed)
 
     @property
     def split(self) -> str:
-        """The images to measure on: ``heldout``, or ``fit`` where none were held out."""
-        held = (self.workspace.listing.frame.split == "heldout").any()
-        return "heldout" if held else "fit"
+        """The images to measure on: ``heldout``, or ``fit`` where none of these could be read."""
+        return "heldout" if self.workspace.ids("heldout") else "fit"
 
     def image_ids(self, n: int, split: str | None = None) -> list[int]:
-        """Return the first n images of a split in working order, a random sample."""
-        frame = self.workspace.listing.frame
-        chosen = frame.image_id if split is None else frame.image_id[frame.split == split]
+        """Return the first n images of a split in working order, a random sample without copies."""
+        frame = self.workspace.images
+        chosen = frame.image_id[frame.split != "copy" if split is None else frame.split == split]
         return [int(image_id) for image_id in chosen.head(n)]
 
     def read(self, image_ids: list[int]) -> Iterator[Images]:

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from PIL import Image, UnidentifiedImageError
 
 from ..errors import UserError, option
+from ..images import FORMATS
 from ..images.folder import escape
 from ..localize.scores import Box, box_of
 
@@ -48,7 +49,9 @@ def find_truth(where: Path) -> dict[str, Entry]:
 
 
 def _find_masks(where: Path) -> dict[str, Entry]:
-    endings, found = Image.registered_extensions(), dict[str, Entry]()
+    known = Image.registered_extensions().items()
+    endings = {ending for ending, name in known if name in FORMATS}
+    found: dict[str, Entry] = {}
     for path in sorted(where.rglob("*")):
         if path.suffix.lower() not in endings or not path.is_file():
             continue  # annotations of other kinds lie beside masks
@@ -123,7 +126,7 @@ def read_truth(entry: Entry, size: tuple[int, int]) -> Truth:
     if isinstance(entry, list):
         return Truth(None, entry)
     try:
-        with Image.open(entry) as picture:
+        with Image.open(entry, formats=FORMATS) as picture:
             if picture.mode in MASK_MODES and picture.format != "JPEG":
                 labels = np.asarray(picture).astype(np.int64)
             else:

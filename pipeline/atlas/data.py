@@ -52,6 +52,8 @@ class AtlasData:
         The resolved configuration, for the overview.
     label_classes : mapping of str to int
         The network's class of each dataset label that has one.
+    notice : str
+        What a reader is told of the pictures, on every page.
     pages : sequence of str
         Plug-ins of the group ``concordance.pages`` that add theirs.
     """
@@ -69,4 +71,5 @@ class AtlasData:
     logits: Callable[[int], tuple[float, float]] | None = None
     settings: Mapping[str, str] = field(default_factory=dict)
     label_classes: Mapping[str, int] = field(default_factory=dict)
+    notice: str = ""
     pages: Sequence[str] = ()

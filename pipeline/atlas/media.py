@@ -26,6 +26,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+from ..images import FORMATS
 from ..pictures import png
 from ..pictures.composites import spotlight
 from ..system import files
@@ -115,9 +116,14 @@ def write_image(data: AtlasData, job: ImageJob, concept_ids: list[int], folder: 
     return ImageFiles(picture.width, picture.height, small, cells, logits)
 
 
+def image_files(image_id: int) -> tuple[str, str, str]:
+    """Return the names of the files that may be written of an image: picture, small one, maps."""
+    return f"{image_id}.jpg", f"{image_id}-small.jpg", f"{image_id}.js"
+
+
 def _write_picture(picture: Image.Image, folder: Path, image_id: int) -> str:
     """Write a picture, a large one in two sizes, and return the name of the smaller one."""
-    name, small = f"{image_id}.jpg", f"{image_id}-small.jpg"
+    name, small, _ = image_files(image_id)
     files.write_bytes(folder / name, jpeg(picture), durable=False)
     if max(picture.size) <= _SMALL_ENOUGH:
         return name
@@ -143,7 +149,7 @@ def unpack(cell: bytes, side: int) -> Image.Image:
 
 @lru_cache(maxsize=16)  # a concept's: its card and its sheet are made of the same ones
 def _decoded(cell: bytes) -> Image.Image:
-    return Image.open(io.BytesIO(cell)).convert("RGB")
+    return Image.open(io.BytesIO(cell), formats=FORMATS).convert("RGB")
 
 
 def mosaic(cells: list[bytes], columns: int, side: int) -> bytes:

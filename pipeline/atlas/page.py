@@ -2,7 +2,8 @@
 
 A plug-in of the group ``concordance.pages`` is a function `MakePages`; ours are in
 `pipeline.atlas.views`. The template of a page is one of ours, by its name, or Jinja source of its
-own, which may extend ``base.html``; all values are escaped.
+own, which may extend ``base.html``; all values are escaped, and control and direction characters in
+them are made visible. A value of several lines of its own takes the filter ``lines``.
 """
 
 from __future__ import annotations

@@ -21,6 +21,7 @@ from fontTools import subset
 from fontTools.ttLib import TTFont
 from PIL import Image
 
+from ..images import FORMATS
 from ..pictures.typeset import Font, Style, runs
 
 DPI = 300
@@ -92,7 +93,7 @@ class Pdf:
 
     def jpeg(self, x: float, y: float, width: float, height: float, data: bytes) -> None:
         """Place a JPEG, RGB, with its upper left corner at x, y."""
-        with Image.open(io.BytesIO(data)) as picture:
+        with Image.open(io.BytesIO(data), formats=FORMATS) as picture:
             size = picture.size
         number = self._add(
             f"/Type /XObject /Subtype /Image /Width {size[0]} /Height {size[1]}"

@@ -20,19 +20,25 @@ from typing import Any
 import jinja2
 import numpy as np
 import torch
+from markupsafe import Markup, escape
 
 from .. import plugins
+from ..escape import visible, visible_lines
 from ..pictures.colours import as_hex, concept_colours
-from ..system import files
+from ..store.records import begin, is_of_site, read_begun, read_record
+from ..system import checksums, files
 from ..system.lanes import in_order, lanes
 from ..system.progress import bar
 from . import formats, sheets
 from .catalogue import Catalogue, catalogue
 from .data import AtlasData
-from .media import ImageFiles, mosaic, write_image
+from .media import ImageFiles, image_files, mosaic, write_image
 from .page import MakePages, Material, Page, check_pages
 from .views.concept import verdict
 from .views.index import MAP_TILE
+
+RECORD, BEGUN = "atlas.json", "atlas.begun.json"
+"""What names the files of an atlas: once it is whole, and while it is written."""
 
 _HERE = Path(__file__).parent
 _CARD_SIDE = 160
@@ -55,7 +61,8 @@ def build_atlas(
     data : AtlasData
         The run. Its tables decide what is shown, its functions are asked for shown images only.
     folder : Path
-        Where the site goes; files already there are replaced one by one, others are removed.
+        Where the site goes. Files of an earlier atlas, as its record names them, are replaced one
+        by one or removed; whatever else is there stays.
     n_examples : int
         Strongest images on a concept's page; half as many diverse, borderline and random ones.
         At most 2.5 × n_examples × k images are shown, whatever the size of the dataset.
@@ -69,6 +76,9 @@ def build_atlas(
     """
     files.check_writable(folder)
     book = catalogue(data, n_examples, seed)
+    earlier = _earlier(folder)
+    pictures = [name for job in book.jobs() for name in image_files(job.image_id)]
+    begin(folder / BEGUN, {*earlier, *(f"media/{name}" for name in pictures)})
     with bar("atlas", len(book.images), "images") as shown:
         made = _write_images(book, folder / "media", shown.update)
     tasks = [
@@ -76,16 +86,25 @@ def build_atlas(
         *_pictures(book, _cells(book, made), folder),
         *_pages(book, made, folder),
     ]
-    written = set()
-    with bar("atlas", len(tasks), "files") as shown, lanes() as pool:
-        for path in in_order(pool, _run, tasks):
-            written.add(path)
-            shown.update()
+    written = {path.relative_to(folder).as_posix() for path, _ in tasks}
     for image_id, each in made.items():
-        names = {f"{image_id}.jpg", each.small, f"{image_id}.js"}
-        written |= {folder / "media" / name for name in names}
-    _remove_others(folder, written)
+        written |= {f"media/{name}" for name in (f"{image_id}.jpg", each.small, f"{image_id}.js")}
+    begin(folder / BEGUN, {*earlier, *(f"media/{name}" for name in pictures), *written})
+    with bar("atlas", len(tasks), "files") as shown, lanes() as pool:
+        for _ in in_order(pool, _run, tasks):
+            shown.update()
+    for name in earlier - written:
+        files.remove(folder / name)
+        files.remove_empty_above(folder / name, folder)
+    begin(folder / BEGUN, written)
     files.flush()
+
+
+def _earlier(folder: Path) -> set[str]:
+    """Return the files of the atlas that is there, whole or begun; nothing else is removed."""
+    record = read_record(folder / RECORD, is_of_site)
+    found = {*read_begun(folder / BEGUN, is_of_site), *(record.files if record else ())}
+    return {name for name in found if checksums.is_plain(folder, name)}
 
 
 Task = tuple[Path, Callable[[], bytes | str]]
@@ -94,7 +113,7 @@ Task = tuple[Path, Callable[[], bytes | str]]
 def _run(task: Task) -> Path:
     path, make = task
     content = make()
-    data = content.encode("utf-8", "replace") if isinstance(content, str) else content
+    data = content.encode("utf-8") if isinstance(content, str) else content
     files.write_bytes(path, data, durable=False)
     return path
 
@@ -206,7 +225,7 @@ def _pages(book: Catalogue, made: dict[int, ImageFiles], folder: Path) -> Iterab
         )
         return template.render(
             title=book.data.title, root=page.root, made=made, page=page.values(), links=links,
-            images=book.images, captions=book.captions, marks=marks,
+            images=book.images, captions=book.captions, marks=marks, notice=book.data.notice,
         )  # fmt: skip
 
     for page in found:
@@ -242,17 +261,19 @@ def _environment() -> jinja2.Environment:
         autoescape=True,
         auto_reload=False,
         undefined=jinja2.StrictUndefined,
+        finalize=_shown,
         trim_blocks=True,
         lstrip_blocks=True,
     )
     for name in ("number", "fixed", "signed", "percent", "points", "count", "p_value"):
         environment.filters[name] = getattr(formats, name)
+    environment.filters["lines"] = lambda text: Markup(escape(visible_lines(text)))
     environment.filters["value"] = lambda value: "" if value is None else repr(float(value))
     return environment
 
 
-def _remove_others(folder: Path, written: set[Path]) -> None:
-    """Remove pages and pictures that an earlier build left and this one did not write."""
-    for path in [*folder.glob("*.html"), *folder.glob("*/*")]:
-        if path not in written:
-            files.remove(path)
+def _shown(value: object) -> object:
+    """What every expression of a template passes: a name is one line of characters to be seen."""
+    if isinstance(value, Markup):  # made of what has passed already, and of lines of its own
+        return Markup(visible_lines(value))
+    return visible(value) if isinstance(value, str) else value

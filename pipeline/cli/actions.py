@@ -8,8 +8,12 @@ from typing import Any
 
 from ..config import SAMPLE, make_config
 from ..errors import UserError, command, option, suggest
+from ..escape import visible
 from . import text
 from .options import Options
+
+SOME = 5
+"""How many of many files are named."""
 
 
 def discover(options: Options) -> None:
@@ -22,9 +26,9 @@ def discover(options: Options) -> None:
     run = discover_run(workspace)
     if workspace.config.shard is not None:
         n_missing = len(workspace.activations.missing())
-        print(f"part {workspace.config.shard} is extracted; {n_missing} shards are missing yet")
+        text.show(f"part {workspace.config.shard} is extracted; {n_missing} shards are missing yet")
         return
-    print(summary(run))
+    text.show(summary(run))
 
 
 def stage(name: str, options: Options) -> None:
@@ -38,16 +42,20 @@ def stage(name: str, options: Options) -> None:
 def explain(options: Options) -> None:
     """Explain an image; write its picture and print what it says."""
     from ..analysis.explain_image import explain as explain_image
+    from ..system import files
 
     given: dict[str, Any] = dict(options)
     image, out = Path(_needed(given, "image", "<file>")), given.pop("out", None)
     run = _run_folder(options) if "run" in options else None
     given.pop("image")
     given.pop("run", None)
-    found = explain_image(image, run, **given)
     where = Path(out or (run or Path()) / f"explain-{image.stem}.png")
+    files.check_writable(
+        where.parent, f"pass {option('out', '<file>')} with a place for the picture"
+    )
+    found = explain_image(image, run, **given)
     found.save(where)
-    print(f"{found.describe()}\npicture  {where}")
+    text.show(f"{found.describe()}\npicture  {visible(str(where))}")
 
 
 def layers(options: Options) -> None:
@@ -55,24 +63,27 @@ def layers(options: Options) -> None:
     from ..models import describe_layers, list_models
 
     if not options:
-        print("\n".join(list_models()))
+        text.show("\n".join(list_models()))
         return
     config = make_config(dict(options))
     model = SAMPLE if config.model == "auto" else config.model
-    print(text.layers(describe_layers(model, config.weights, image_size=config.image_size)))
+    text.show(text.layers(describe_layers(model, config.weights, image_size=config.image_size)))
 
 
 def evaluate(options: Options) -> None:
     """Score a run against ground truth, and keep scores and a picture in it."""
     from ..analysis.evaluate import evaluate as score
     from ..analysis.run import open_run
+    from ..system import files
 
     masks = _needed(options, "masks", "<folder of masks, or CSV of boxes>")
     run = open_run(_run_folder(options))
+    files.check_writable(run.folder, "copy the run to where you may write, and score the copy")
     refiner = options.get("refiner", "edges")
     found = score(run, masks, refiner=None if refiner == "none" else refiner)
     scores, picture = found.save(run.folder / "evaluation")
-    print(f"{text.evaluation(found)}\n\nby image  {scores}\npicture   {picture}")
+    where = f"by image  {visible(str(scores))}\npicture   {visible(str(picture))}"
+    text.show(f"{text.evaluation(found)}\n\n{where}")
 
 
 def compare(options: Options) -> None:
@@ -84,7 +95,7 @@ def compare(options: Options) -> None:
         if name not in options:
             raise UserError(f"{option(name)} is missing; pass {option('a')} and {option('b')}")
     folders = [_run_folder({"run": options[name]}, name) for name in ("a", "b")]
-    print(text.comparison(match(*map(open_run, folders)), *folders))
+    text.show(text.comparison(match(*map(open_run, folders)), *folders))
 
 
 def concepts(options: Options) -> None:
@@ -92,7 +103,7 @@ def concepts(options: Options) -> None:
     from ..analysis.report import list_concepts
     from ..analysis.run import open_run
 
-    print(list_concepts(open_run(_run_folder(options))))
+    text.show(list_concepts(open_run(_run_folder(options))))
 
 
 def status(options: Options) -> None:
@@ -100,9 +111,9 @@ def status(options: Options) -> None:
     from ..runs.status import status as look
 
     found = look(_run_folder(options))
-    print(text.status(found))
+    text.show(text.status(found))
     if not found.is_finished:
-        print(f"to go on: {command('discover', run=found.folder)}")
+        text.show(f"to go on: {command('discover', run=found.folder)}")
 
 
 def verify(options: Options) -> None:
@@ -112,13 +123,13 @@ def verify(options: Options) -> None:
     folder = _run_folder(options)
     found = check(folder)
     for path, fault in found.bad.items():
-        print(f"bad  {path}: {fault}")
+        text.show(visible(f"bad  {path}: {fault}"))
     if not found.is_whole:
         raise UserError(
             f"{len(found.bad)} files of {folder} are missing or damaged;"
             f" {command('discover', run=folder)} makes them again"
         )
-    print(f"all {found.n_good} files of {folder} are as they were written")
+    text.show(visible(f"all {found.n_good} files of {folder} are as they were written"))
 
 
 def clean(options: Options) -> None:
@@ -126,10 +137,14 @@ def clean(options: Options) -> None:
     from ..runs.clean import clean as remove
 
     folder = _run_folder(options)
-    if remove(folder):
-        print(f"removed {folder}")
-    else:
-        print(f"removed the run in {folder}; what else is in there stays")
+    others = remove(folder)
+    if not others:
+        text.show(visible(f"removed {folder}"))
+        return
+    named = ", ".join(str(path.relative_to(folder)) for path in others[:SOME])
+    more = f" and {len(others) - SOME} more" if len(others) > SOME else ""
+    told = f"removed the run in {folder}; not the run's own, and left: {named}{more}"
+    text.show(visible(told))
 
 
 def sample_model(options: Options) -> None:
@@ -137,7 +152,7 @@ def sample_model(options: Options) -> None:
     from ..sample.training import retrain
 
     given = {name: _whole(name, value) for name, value in options.items() if name != "out"}
-    retrain(Path(options["out"]) if "out" in options else None, print, **given)
+    retrain(Path(options["out"]) if "out" in options else None, text.show, **given)
 
 
 def doctor(options: Options) -> int:
@@ -146,7 +161,7 @@ def doctor(options: Options) -> int:
 
     broken = False
     for finding in examine():
-        print(text.finding(finding), flush=True)
+        text.show(text.finding(finding))
         broken |= finding.needed and not finding.ok
     return int(broken)
 
@@ -159,7 +174,7 @@ def _needed(options: Mapping[str, str], name: str, kind: str) -> str:
 
 def _run_folder(options: Mapping[str, str], called: str = "run") -> Path:
     """Return the folder of the run that was named."""
-    from ..runs.workspace import is_run
+    from ..runs.ownership import is_run
 
     if "run" not in options:
         raise UserError(f"{option('run')} is missing; pass {option('run', '<folder>')}")

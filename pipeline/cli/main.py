@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import codecs
 import contextlib
+import io
 import logging
 import os
 import sys
@@ -11,10 +13,12 @@ from collections.abc import Iterator, Sequence
 from importlib import import_module
 
 from ..errors import UserError, Words, command, speak_as, suggest
+from ..escape import nearest, visible
 from ..system import ending
 from ..system.heap import share_heap
 from .commands import COMMANDS, STAGES, Command
 from .options import parse
+from .text import show
 
 USER_ERROR, INTERRUPTED = 2, 130
 
@@ -29,6 +33,8 @@ def main(name: str | None = None, argv: Sequence[str] | None = None) -> None:
     argv : sequence of str, optional
         Its arguments; those of the process by default.
     """
+    _let_any_terminal_show_all()
+    sys.excepthook = _tell_fault
     share_heap()  # before anything heavy is imported: importing torch already starts threads
     given = list(sys.argv[1:] if argv is None else argv)
     with ending.prompt():
@@ -44,20 +50,18 @@ def run_any(argv: Sequence[str]) -> int:
     """Run the command that the first word names."""
     known = COMMANDS | STAGES
     if not argv or argv[0] in ("-h", "--help", "help"):
-        print(overview())
+        show(overview())
         return 0
     if argv[0] == "--version":
         from importlib.metadata import version
 
-        print(f"concordance {version('concordance')}")
+        show(f"concordance {version('concordance')}")
         return 0
     if argv[0] not in known:
         near = suggest(argv[0], known)
-        print(
-            f"error: there is no command {argv[0]!r}; {near or 'concordance --help lists them'}",
-            file=sys.stderr,
+        return _refuse(
+            f"there is no command {argv[0]!r}; {near or 'concordance --help lists them'}"
         )
-        return USER_ERROR
     return run(argv[0], argv[1:], "concordance")
 
 
@@ -86,18 +90,38 @@ def run(name: str, argv: Sequence[str], words: Words) -> int:
             action = getattr(import_module("..actions", __name__), chosen.action)
             code = action(options) if chosen.action != "stage" else action(name, options)
     except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return USER_ERROR
+        return _refuse(str(error))
     except SystemExit as ended:  # help was printed
         return ended.code if isinstance(ended.code, int) else 0
     except KeyboardInterrupt:
-        print(ending.INTERRUPTED, file=sys.stderr)
+        show(ending.INTERRUPTED, on_stderr=True)
         return INTERRUPTED
     except BrokenPipeError:
         # Whoever read our output (head, less) has gone; there is nobody left to tell.
         sys.stderr.close()
         return 1
     return int(code or 0)
+
+
+def _refuse(sentence: str) -> int:
+    """Say in one line what is wrong."""
+    show(visible(f"error: {sentence}"), on_stderr=True)
+    return USER_ERROR
+
+
+def _let_any_terminal_show_all() -> None:
+    """Write what a stream's encoding lacks as near as it can be, instead of failing."""
+    codecs.register_error("nearest", nearest)
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="nearest")
+
+
+def _tell_fault(kind: type[BaseException], fault: BaseException, trace: object) -> None:
+    """Print a traceback as Python does; names in it may hold anything."""
+    import traceback
+
+    show("".join(traceback.format_exception(fault)).rstrip(), on_stderr=True)
 
 
 def overview() -> str:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..errors import option
+from ..escape import fitted, visible, visible_lines
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -14,6 +16,11 @@ if TYPE_CHECKING:
     from ..analysis.evaluate import Evaluation
     from ..runs.status import RunStatus
     from ..system.doctor import Finding
+
+
+def show(text: object, *, on_stderr: bool = False) -> None:
+    """Print a text of one line or several; the only place that writes to the terminal."""
+    print(visible_lines(str(text)), file=sys.stderr if on_stderr else sys.stdout, flush=True)
 
 
 def layers(table: pd.DataFrame) -> str:
@@ -32,7 +39,7 @@ def evaluation(found: Evaluation) -> str:
     """Write scores by label, and those of parts where there are any."""
     lines = [f"{'label':<28} {'images':>6} {'J':>6} {'precision':>9} {'CorLoc':>7}"]
     lines += [
-        f"{str(row.label)[:28]:<28} {row.images:>6} {row.j:6.3f} {row.precision:9.3f}"
+        f"{fitted(row.label, 28):<28} {row.images:>6} {row.j:6.3f} {row.precision:9.3f}"
         f" {row.corloc:7.3f}"
         for row in found.by_label().itertuples()
     ]
@@ -44,10 +51,10 @@ def evaluation(found: Evaluation) -> str:
 
 def comparison(found: Comparison, a: Path, b: Path) -> str:
     """Write the pairs of concepts."""
-    lines = [f"{a.name:>36}   {b.name:<36} cosine"]
+    lines = [f"{visible(a.name):>36}   {visible(b.name):<36} cosine"]
     lines += [
-        f"{str(row.label_a)[:30]:>30} {row.concept_a:>5}   {row.concept_b:<5}"
-        f" {str(row.label_b)[:30]:<30} {row.cosine:.3f}"
+        f"{fitted(row.label_a, 30):>30} {row.concept_a:>5}   {row.concept_b:<5}"
+        f" {fitted(row.label_b, 30):<30} {row.cosine:.3f}"
         for row in found.pairs.itertuples()
     ]
     return "\n".join(lines)
@@ -55,7 +62,7 @@ def comparison(found: Comparison, a: Path, b: Path) -> str:
 
 def status(found: RunStatus) -> str:
     """Write how far a run is."""
-    lines = [f"{found.folder}: {found.model} {found.layer}"]
+    lines = [f"{visible(str(found.folder))}: {visible(found.model)} {visible(found.layer)}"]
     rows = found.stages.to_dict("records")
     lines += [f"  {row['stage']:<10} {row['state']:<12} {row['facts']}" for row in rows]
     for row in rows:
@@ -67,5 +74,5 @@ def status(found: RunStatus) -> str:
 
 def finding(found: Finding) -> str:
     """Write what was found of one thing, and what to do about it."""
-    advice = "" if found.ok or not found.advice else f" → {found.advice}"
-    return f"{'ok' if found.ok else 'missing':8} {found.name:9} {found.found}{advice}"
+    advice = "" if found.ok or not found.advice else f" → {visible(found.advice)}"
+    return f"{'ok' if found.ok else 'missing':8} {found.name:9} {visible(found.found)}{advice}"

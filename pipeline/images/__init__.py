@@ -1,6 +1,8 @@
 """Images: which ones a dataset holds, their pixels, and how they reach the network's input."""
 
 from .decode import (
+    DECODING,
+    FORMATS,
     DecodeError,
     content_digest,
     decode,
@@ -10,7 +12,7 @@ from .decode import (
 )
 from .folder import FolderSource, find_file
 from .geometry import PREPROCESSING, Affine, Resize, fit_to_square
-from .inputs import ImageLike, load_image, network_input, read_image
+from .inputs import ImageLike, decoded, load_image, network_input, read_contents, read_image
 from .source import (
     Contents,
     Dataset,
@@ -23,10 +25,14 @@ from .source import (
     open_dataset,
     unit_hash,
 )
+from .trouble import UNREADABLE
 from .upsample import Grid, between_grids, upsample
 
 __all__ = [
+    "DECODING",
+    "FORMATS",
     "PREPROCESSING",
+    "UNREADABLE",
     "Affine",
     "Contents",
     "Dataset",
@@ -43,6 +49,7 @@ __all__ = [
     "decode",
     "decode_bytes",
     "decode_contents",
+    "decoded",
     "find_file",
     "fit_to_square",
     "list_dataset",
@@ -51,6 +58,7 @@ __all__ = [
     "make_record",
     "network_input",
     "open_dataset",
+    "read_contents",
     "read_image",
     "read_original",
     "unit_hash",

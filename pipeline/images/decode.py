@@ -16,6 +16,15 @@ from numpy.typing import NDArray
 from PIL import Image, ImageOps, UnidentifiedImageError
 from torchvision.io import ImageReadMode
 
+from ..system.memory import Budget
+from .rgb import to_rgb
+from .trouble import OF_THE_FILE, UNREADABLE
+
+FORMATS = ("BMP", "GIF", "JPEG", "PNG", "PPM", "TIFF", "WEBP")
+"""What is opened, by Pillow's names; to it, files of cameras that hold several pictures (MPO) are
+JPEG. Pillow knows more, and runs programs for some: Ghostscript for EPS, however it is called.
+"""
+
 MAX_PIXELS = 178_956_970
 """Larger images are refused as decompression bombs (the limit at which Pillow refuses)."""
 
@@ -27,6 +36,16 @@ MIN_SIDE = 8
 
 MAX_ASPECT = 50
 """Images longer than so many times their width would be squashed beyond recognition."""
+
+DECODING = Budget()
+"""Bytes that all threads decoding images share; see `runs.estimate.bound_decoding`."""
+
+COST, WEBP_COST, DECODING_FIXED = 10, 18, 32_000_000
+"""Bytes a pixel takes while it is decoded and scaled, and an image whatever its size. Measured: 9
+(progressive JPEG, floating point), 8 (8-bit colours), 7 (16-bit greys) and, of WebP, 17."""
+
+NO_MEMORY = ("can't allocate memory", "not enough memory", "Insufficient memory")
+"""What torch and libjpeg say, in errors of other kinds, where they are given no memory."""
 
 EXIF_ORIENTATION = 0x0112
 
@@ -46,7 +65,7 @@ def decode(file: Path) -> torch.Tensor:
     Parameters
     ----------
     file : Path
-        A file in any format Pillow reads; its name's ending is not trusted.
+        A file in one of `FORMATS`; its name's ending is not trusted.
 
     Returns
     -------
@@ -68,6 +87,8 @@ def read_bytes(file: Path) -> bytes:
     ------
     DecodeError
         The file is unreadable, empty, too large, or a pipe or device, which might never end.
+    OSError
+        The trouble is not the file's, and may pass.
     """
     try:
         status = file.stat()
@@ -77,10 +98,17 @@ def read_bytes(file: Path) -> bytes:
             raise DecodeError(f"too large: {status.st_size} bytes, at most {MAX_BYTES}")
         data = file.read_bytes()
     except OSError as error:
-        raise DecodeError(f"file unreadable: {error.strerror}") from error
+        raise refusal(error) from error
     if not data:
         raise DecodeError("empty file")
     return data
+
+
+def refusal(error: OSError) -> DecodeError:
+    """Return the refusal of an image for an error of its file; raise any other error as it is."""
+    if error.errno not in OF_THE_FILE:
+        raise error
+    return DecodeError(f"{UNREADABLE}: {error.strerror}")
 
 
 def decode_contents(contents: bytes | NDArray[np.uint8]) -> torch.Tensor:
@@ -108,10 +136,18 @@ def as_tensor(pixels: NDArray[np.uint8]) -> torch.Tensor:
 
 
 def decode_bytes(data: bytes) -> torch.Tensor:
-    """Decode the contents of an image file, as `decode` does."""
+    """Decode the contents of an image file, as `decode` does.
+
+    Raises
+    ------
+    DecodeError
+        They are at fault.
+    MemoryError
+        There is not enough.
+    """
     try:
         return _decode(data)
-    except DecodeError:
+    except (DecodeError, MemoryError):
         raise
     except UnidentifiedImageError as error:
         raise DecodeError("not an image") from error
@@ -120,7 +156,28 @@ def decode_bytes(data: bytes) -> torch.Tensor:
     except Exception as error:
         # Decoders meet damage with every kind of exception; the file is at fault all the same.
         reason = str(error).partition("\n")[0] or type(error).__name__
+        if any(words in str(error) for words in NO_MEMORY):
+            raise MemoryError(reason) from error
         raise DecodeError(f"cannot be decoded: {reason}") from error
+
+
+def decoding_bytes(contents: bytes | NDArray[np.uint8]) -> int:
+    """Return the most bytes it takes to hold contents, decode them and scale what they show.
+
+    Those that will be refused for their header or their size take no more than they are.
+    """
+    if not isinstance(contents, bytes):
+        return 4 * contents.nbytes
+    try:
+        with Image.open(io.BytesIO(contents), formats=FORMATS) as image:
+            check_size(*image.size)
+            cost = WEBP_COST if image.format == "WEBP" else COST
+            # Some decoders hold the file twice.
+            return image.width * image.height * cost + 2 * len(contents) + DECODING_FIXED
+    except MemoryError:
+        raise
+    except Exception:  # decoding will meet it too, and say what it is
+        return len(contents)
 
 
 def content_digest(contents: bytes | NDArray[np.uint8]) -> str:
@@ -138,7 +195,7 @@ def read_original(file: Path) -> NDArray[np.uint8]:
 
 
 def _decode(data: bytes) -> torch.Tensor:
-    with Image.open(io.BytesIO(data)) as image:
+    with Image.open(io.BytesIO(data), formats=FORMATS) as image:
         check_size(*image.size)
         plain = image.mode in ("RGB", "L") and image.getexif().get(EXIF_ORIENTATION, 1) == 1
         if image.format == "JPEG" and plain:
@@ -149,8 +206,8 @@ def _decode(data: bytes) -> torch.Tensor:
                 encoded, ImageReadMode.RGB.value, False
             )
             return pixels
-        upright = ImageOps.exif_transpose(image)
-        return as_tensor(np.array(to_rgb(upright)))
+        ImageOps.exif_transpose(image, in_place=True)
+        return to_rgb(image)
 
 
 def check_pixels(pixels: NDArray[np.uint8]) -> None:
@@ -170,16 +227,3 @@ def check_size(width: int, height: int) -> None:
         raise DecodeError(f"too small: {width} × {height} pixels, at least {MIN_SIDE} a side")
     if max(width, height) > MAX_ASPECT * min(width, height):
         raise DecodeError(f"too long: {width} × {height} pixels, at most {MAX_ASPECT} to 1")
-
-
-def to_rgb(image: Image.Image) -> Image.Image:
-    """Convert to 8-bit RGB; transparency is laid on white, 16 bits are scaled to 8."""
-    if image.mode.startswith("I") or image.mode == "F":
-        levels = np.asarray(image, dtype=np.float64)
-        top = 65535.0 if image.mode.startswith("I") else max(float(levels.max()), 1e-12)
-        return Image.fromarray((levels / top * 255).clip(0, 255).astype(np.uint8)).convert("RGB")
-    if image.has_transparency_data:
-        rgba = image.convert("RGBA")
-        white = Image.new("RGBA", rgba.size, "white")
-        return Image.alpha_composite(white, rgba).convert("RGB")
-    return image.convert("RGB")

@@ -6,20 +6,25 @@ import os
 import stat
 import urllib.parse
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from functools import cache, partial
 from pathlib import Path
 
 from ..errors import UserError, option
-from .decode import read_bytes
+from .decode import read_bytes, refusal
 from .source import ImageRecord, Rejected, make_record
+from .trouble import patiently
 
 SUFFIXES = frozenset(
     (".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".bmp", ".gif", ".webp", ".tif", ".tiff", ".ppm")
 )
 """Endings of files taken for images; what they hold is decided by their contents."""
 
-Found = list[tuple[str, os.stat_result]]
-Labelled = list[tuple[str, str | None, os.stat_result]]
+Status = os.stat_result | OSError
+"""Of a file; an error where it could not be opened, which may be otherwise another time."""
+
+Found = list[tuple[str, Status]]
+Labelled = list[tuple[str, str | None, Status]]
 
 
 class FolderSource:
@@ -50,6 +55,18 @@ class FolderSource:
         """Read an image's file."""
         return read_bytes(self.file(image.path))
 
+    def outside(self, images: Iterable[ImageRecord]) -> list[tuple[str, Path]]:
+        """Return the images whose files lie outside the folder, and where: by links, or as told."""
+        real = cache(os.path.realpath)
+        found = []
+        for image in images:
+            file = self.file(image.path)
+            parent = real(file.parent)
+            where = Path(os.path.realpath(file) if file.is_symlink() else parent) / ""
+            if not where.is_relative_to(self.root):
+                found.append((image.path, Path(os.path.realpath(file))))
+        return found
+
     def file(self, path: str) -> Path:
         """Return the file of an image, given its path within the dataset."""
         return find_file(self.root, path)
@@ -61,16 +78,25 @@ def open_folder(where: str) -> FolderSource:
 
 
 def records(found: Labelled) -> Iterator[ImageRecord | Rejected]:
-    """Describe files by their escaped paths; of two that are escaped alike one is refused."""
-    unique: dict[str, tuple[str | None, os.stat_result]] = {}
+    """Describe files by their escaped paths; of two that are escaped alike one is refused.
+
+    Files that cannot be opened are images too, for another time; but not where there are no others.
+    """
+    unique: dict[str, tuple[str | None, Status]] = {}
     for path, label, status in sorted(found, key=lambda each: each[0]):
         escaped = escape(path)
         if escaped in unique and escaped != path:
             yield Rejected(escaped, "its name, escaped, is that of another file")
         else:
             unique[escaped] = (label, status)
+    is_any_there = any(isinstance(status, os.stat_result) for _, status in unique.values())
     for path, (label, status) in unique.items():
-        yield make_record(path, label, status.st_size, status.st_mtime_ns)
+        if isinstance(status, os.stat_result):
+            yield make_record(path, label, status.st_size, status.st_mtime_ns)
+        elif is_any_there:
+            yield make_record(path, label)
+        else:
+            yield Rejected(path, str(refusal(status)))
 
 
 def escape(path: str) -> str:
@@ -116,22 +142,22 @@ def _walk(root: Path) -> tuple[list[Rejected], Found]:
     while folders or links:
         relative = folders.pop() if folders else links.popleft()
         try:
-            status = (root / relative).stat()
+            folder = root / relative
+            status = patiently(folder, folder.stat)
             if (status.st_dev, status.st_ino) in seen:
                 continue
             seen.add((status.st_dev, status.st_ino))
-            entries = sorted(os.scandir(root / relative), key=lambda entry: entry.name)
+            entries = patiently(folder, partial(_entries, folder))
         except OSError as error:
             rejected.append(Rejected(escape(relative), f"folder unreadable: {error.strerror}"))
             continue
         for entry in entries:
             name = f"{relative}/{entry.name}" if relative else entry.name
             try:
-                status = entry.stat()
+                status = patiently(root / name, entry.stat)
             except OSError as error:
                 if _is_image(entry.name):
-                    reason = f"file unreadable: {error.strerror}"
-                    rejected.append(Rejected(escape(name), reason))
+                    found.append((name, error))
                 continue
             if stat.S_ISDIR(status.st_mode):
                 (links if entry.is_symlink() else folders).append(name)
@@ -140,6 +166,11 @@ def _walk(root: Path) -> tuple[list[Rejected], Found]:
             elif _is_image(entry.name):
                 rejected.append(Rejected(escape(name), "not a regular file"))
     return rejected, found
+
+
+def _entries(folder: Path) -> list[os.DirEntry[str]]:
+    with os.scandir(folder) as entries:
+        return sorted(entries, key=lambda entry: entry.name)
 
 
 def _is_image(name: str) -> bool:

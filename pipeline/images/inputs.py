@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -9,19 +11,29 @@ import torch
 from numpy.typing import NDArray
 from PIL import Image, ImageOps
 
-from ..errors import UserError
+from ..errors import UserError, option
+from ..system.heap import hand_back
+from ..system.memory import TooMuch
 from .decode import (
+    DECODING,
+    MAX_BYTES,
     DecodeError,
     as_tensor,
     check_pixels,
     check_size,
     content_digest,
     decode_contents,
+    decoding_bytes,
     read_original,
-    to_rgb,
+    refusal,
 )
 from .geometry import Affine, Resize, fit_to_square
-from .source import DatasetSource, ImageRecord
+from .rgb import to_rgb
+from .source import Contents, DatasetSource, ImageRecord
+from .trouble import GO_ON, patiently
+
+LARGE = 300_000_000
+"""Images that take more bytes hand them back at once: the holes they leave fit no other image."""
 
 ImageLike = str | Path | Image.Image | NDArray[np.uint8]
 
@@ -51,11 +63,14 @@ def load_image(image: ImageLike) -> NDArray[np.uint8]:
             return np.ascontiguousarray(image)
         if isinstance(image, Image.Image):
             check_size(*image.size)
-            return np.array(to_rgb(ImageOps.exif_transpose(image)))
+            pixels = to_rgb(ImageOps.exif_transpose(image)).permute(1, 2, 0)
+            return pixels.contiguous().numpy()
         if isinstance(image, str | Path):
-            return read_original(Path(image))
+            return patiently(image, lambda: read_original(Path(image)))
     except (DecodeError, OSError) as error:
         raise UserError(f"{called} cannot be used: {error}") from error
+    except MemoryError as error:
+        raise UserError(f"{called} cannot be decoded: memory ran out") from error
     raise UserError(
         "an image is a path, a PIL image or uint8 (height, width, 3), this is a"
         f" {type(image).__name__}"
@@ -76,17 +91,69 @@ def read_image(source: DatasetSource, image: ImageRecord) -> tuple[torch.Tensor,
     ------
     DecodeError
         It cannot be read or used; `digest` is that of what was read, empty where nothing was.
+    UserError
+        Disk, network or memory do not serve, and trying again did not help.
     """
-    try:
-        contents = source.read(image)
-    except OSError as error:
-        raise DecodeError(f"unreadable: {error.strerror or error}") from error
+    with decoded(source, image) as found:
+        return found
+
+
+@contextmanager
+def decoded(source: DatasetSource, image: ImageRecord) -> Iterator[tuple[torch.Tensor, str]]:
+    """Read and decode an image as `read_image` does, its memory held within the block.
+
+    Whoever decodes takes what that needs from one budget (`DECODING`): large images wait for each
+    other. How large one is, its file says once it is read; where that is too much for now, the file
+    is let go and read again when there is room.
+    """
+    needed = image.size if image.size <= MAX_BYTES else 0
+    while True:
+        try:
+            with DECODING.hold(needed) as share:
+                contents = read_contents(source, image)
+                needed = decoding_bytes(contents)
+                if share.grow(needed):
+                    yield _decode(contents, image)
+                    if needed > LARGE:
+                        hand_back()
+                    return
+        except TooMuch as error:
+            raise UserError(
+                f"{image.path} takes up to {error.n_bytes / 1e9:.2f} GB to decode, and"
+                f" {error.total / 1e9:.2f} GB are left for that; allow more"
+                f" {option('max_memory')}, take fewer {option('workers')}, or take the image out of"
+                " the dataset"
+            ) from error
+
+
+def _decode(contents: Contents, image: ImageRecord) -> tuple[torch.Tensor, str]:
     digest = content_digest(contents)
     try:
         return decode_contents(contents), digest
     except DecodeError as error:
         error.digest = digest
         raise
+    except MemoryError as error:
+        raise UserError(
+            f"{image.path} could not be decoded: memory ran out; let other work end, or take fewer"
+            f" {option('workers')}, then {GO_ON}"
+        ) from error
+
+
+def read_contents(source: DatasetSource, image: ImageRecord) -> Contents:
+    """Read what a dataset holds of an image; trouble that passes is waited for.
+
+    Raises
+    ------
+    DecodeError
+        It cannot be read.
+    UserError
+        The trouble is not the image's, and does not pass.
+    """
+    try:
+        return patiently(image.path, lambda: source.read(image))
+    except OSError as error:
+        raise refusal(error) from error
 
 
 def network_input(

@@ -72,8 +72,11 @@ class DatasetSource(Protocol):
 
         Raises
         ------
-        DecodeError, OSError
-            It cannot be read; the text is the reason.
+        DecodeError
+            It cannot be used; the text is the reason.
+        OSError
+            It cannot be read: it is refused where there is no such file or access is denied; any
+            other error is the machine's, tried again, and then stops the job.
         """
 
 
@@ -130,14 +133,14 @@ def list_dataset(where: str | Path) -> Dataset:
     kind, rest = _kind_of(str(where))
     source = open_dataset(kind, rest)
     found = list(source.images())
-    rejected = [each for each in found if isinstance(each, Rejected)]
+    rejected = sorted((each for each in found if isinstance(each, Rejected)), key=repr)
     images = [each for each in found if isinstance(each, ImageRecord)]
     images.sort(key=lambda each: each.path)
     if not images:
         first = f"; the first refused: {rejected[0].path}: {rejected[0].reason}" if rejected else ""
         raise UserError(f"{option('dataset', where)} holds no image{first}")
     _check_ids(images)
-    return Dataset(source, kind, tuple(images), tuple(sorted(rejected, key=repr)))
+    return Dataset(source, kind, tuple(images), tuple(rejected))
 
 
 def open_dataset(kind: str, where: str) -> DatasetSource:

@@ -11,6 +11,7 @@ import pandas as pd
 from ..errors import UserError, option
 from .folder import FolderSource, Labelled, escape, find_file, records
 from .source import ImageRecord, Rejected
+from .trouble import UNREADABLE, patiently
 
 TABLES = (".csv", ".tsv", ".parquet")
 
@@ -50,10 +51,12 @@ def _look_up(root: Path, rows: list[tuple[str, str | None]]) -> tuple[list[Rejec
     found: Labelled = []
     for path, label in rows:
         try:
-            status = find_file(root, path).stat()
-        except (OSError, ValueError) as error:
-            reason = getattr(error, "strerror", None) or str(error)
-            rejected.append(Rejected(escape(path), f"file unreadable: {reason}"))
+            status = patiently(path, find_file(root, path).stat)
+        except OSError as error:
+            found.append((path, label, error))
+            continue
+        except ValueError as error:  # no name of a file
+            rejected.append(Rejected(escape(path), f"{UNREADABLE}: {error}"))
             continue
         if stat.S_ISREG(status.st_mode):
             found.append((path, label, status))
@@ -70,13 +73,12 @@ def _read_table(where: Path) -> list[tuple[str, str | None]]:
         else:
             separator = "\t" if where.suffix.lower() == ".tsv" else ","
             table = pd.read_csv(where, sep=separator, dtype=str, keep_default_na=False)
+        if "path" not in table:
+            columns = ", ".join(map(str, table.columns)) or "none"
+            raise UserError(f"{where} has no column 'path'; it has {columns}")
+        return list(_rows(table))  # texts that are none are met here
     except (OSError, ValueError) as error:
         raise UserError(f"{option('dataset', where)} cannot be read as a table: {error}") from error
-    if "path" not in table:
-        raise UserError(
-            f"{where} has no column 'path'; it has {', '.join(map(str, table.columns)) or 'none'}"
-        )
-    return list(_rows(table))
 
 
 def _rows(table: pd.DataFrame) -> Iterator[tuple[str, str | None]]:

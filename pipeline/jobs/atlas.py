@@ -9,11 +9,20 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .. import plugins
+from ..analysis.image_data import GoneError
 from ..analysis.run import Run, open_run
 from ..atlas import LONG, AtlasData, build_atlas
-from ..config import OF_ONE_CALL
+from ..config import OF_ONE_CALL, AtlasImages
+from ..pictures.veil import blurred, placeholder
 from ..runs.workspace import Workspace
 from ..tables import TABLES
+
+NOTICES: dict[AtlasImages, str] = {
+    "copy": "These pages hold copies of images of the dataset: share them as you would those.",
+    "blur": "The pictures are blurred copies of images of the dataset.",
+    "none": "No image of the dataset is in these pages, only where concepts stand in them.",
+}
+"""What a reader of the atlas is told of its pictures."""
 
 
 def make_atlas(workspace: Workspace) -> dict[str, int | float]:
@@ -22,7 +31,7 @@ def make_atlas(workspace: Workspace) -> dict[str, int | float]:
     Returns
     -------
     dict
-        Counts: pages.
+        Counts: pages; images that are gone or were replaced, and are drawn so.
     """
     run = open_run(workspace.folder)
 
@@ -37,6 +46,20 @@ def make_atlas(workspace: Workspace) -> dict[str, int | float]:
         ].tolist()
         return order
 
+    gone: dict[int, str] = {}
+    pictures = workspace.config.atlas_images
+
+    def read_image(image_id: int) -> NDArray[np.uint8]:
+        height, width = run.object_mask(image_id, refined=False).shape
+        if pictures == "none":
+            return placeholder(width, height)
+        try:
+            pixels = run.image(image_id)
+        except GoneError as error:
+            gone[image_id] = str(error)
+            return placeholder(width, height, "gone")
+        return blurred(pixels) if pictures == "blur" else pixels
+
     folder = workspace.folder / "atlas"
     build_atlas(
         AtlasData(
@@ -44,7 +67,8 @@ def make_atlas(workspace: Workspace) -> dict[str, int | float]:
             summary=_summary(workspace, run),
             tables={name: run.table(name) for name in TABLES if name not in LONG},
             sql=run.sql,
-            read_image=run.image,
+            read_image=read_image,
+            notice=NOTICES[pictures],
             read_heatmap=run.grid_heatmap,
             upsample=upsample,
             fetch=run.fetch,
@@ -57,7 +81,12 @@ def make_atlas(workspace: Workspace) -> dict[str, int | float]:
         ),
         folder,
     )
-    return {"pages": sum(1 for _ in folder.rglob("*.html"))}
+    if gone:
+        first = gone[min(gone)]
+        workspace.tell(f"atlas      {len(gone)} of the images shown are drawn as gone: {first}")
+    for reason in sorted(gone.values()):
+        workspace.log(f"atlas: {reason}")
+    return {"pages": sum(1 for _ in folder.rglob("*.html")), "gone": len(gone)}
 
 
 def _summary(workspace: Workspace, run: Run) -> dict[str, str]:

@@ -5,6 +5,7 @@ Notation: V (images, h, w, channels), stored in float16, or in float32 under ``P
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -14,7 +15,7 @@ import torch
 from numpy.typing import NDArray
 
 from ..errors import UserError, option
-from ..images import Affine, DecodeError, ImageRecord, network_input, read_image
+from ..images import Affine, DecodeError, ImageRecord, decoded, network_input
 from ..models.runtime import Runner
 from ..runs.workspace import Workspace
 from ..store import Chunks, compress, concatenate
@@ -41,6 +42,8 @@ class Decoded:
         Why there is none.
     content : str
         SHA-256 of the file.
+    seen : str
+        Digest of the network's input: copies have the same, whatever their files are.
     """
 
     record: ImageRecord
@@ -49,6 +52,7 @@ class Decoded:
     affine: Affine | None
     reason: str = ""
     content: str = ""
+    seen: str = ""
 
 
 @dataclass(frozen=True)
@@ -67,13 +71,13 @@ def run_batch(workspace: Workspace, runner: Runner, records: Sequence[ImageRecor
     UserError
         The network gives NaN, infinity, or more than float16 holds.
     """
-    decoded = [decode_image(workspace, record) for record in records]
-    pixels = [image.pixels for image in decoded if image.pixels is not None]
+    images = [decode_image(workspace, record) for record in records]
+    pixels = [image.pixels for image in images if image.pixels is not None]
     arrays: Stored = {}
     if pixels:
-        good = [image.record for image in decoded if image.pixels is not None]
+        good = [image.record for image in images if image.pixels is not None]
         arrays = _run(workspace, runner, torch.stack(pixels), good)
-    return Batch(tuple(replace(image, pixels=None) for image in decoded), arrays)
+    return Batch(tuple(replace(image, pixels=None) for image in images), arrays)
 
 
 def decode_image(workspace: Workspace, record: ImageRecord) -> Decoded:
@@ -81,11 +85,14 @@ def decode_image(workspace: Workspace, record: ImageRecord) -> Decoded:
     config = workspace.config
     assert config.image_size is not None
     try:
-        image, content = read_image(workspace.source, record)
+        with decoded(workspace.source, record) as (image, content):
+            pixels, affine = network_input(image, config.image_size, config.resize)
+            size = image.shape[2], image.shape[1]
+            del image  # before others may take its memory
     except DecodeError as error:
         return Decoded(record, None, (0, 0), None, str(error), error.digest)
-    pixels, affine = network_input(image, config.image_size, config.resize)
-    return Decoded(record, pixels, (image.shape[2], image.shape[1]), affine, content=content)
+    seen = hashlib.sha256(pixels.contiguous().numpy().data).hexdigest()[:32]
+    return Decoded(record, pixels, size, affine, content=content, seen=seen)
 
 
 def join(workspace: Workspace, batches: Sequence[Batch]) -> Stored:
@@ -164,6 +171,8 @@ def _facts(images: list[Decoded]) -> Stored:
         "image_id": np.array([image.record.image_id for image in good], dtype=np.int64),
         "size": np.array([image.size for image in good], dtype=np.int32).reshape(-1, 2),
         "affine": np.array(affines, dtype=np.float64).reshape(-1, 4),
+        "content": np.array([image.content for image in good], dtype=object),
+        "seen": np.array([image.seen for image in good], dtype=object),
         "rejected_path": np.array([image.record.path for image in bad], dtype=object),
         "rejected_reason": np.array([image.reason for image in bad], dtype=object),
     }

@@ -14,6 +14,7 @@ from ..runs.workspace import Workspace
 from ..store.records import Counts
 from ..system import files
 from ..system.progress import say
+from . import cluster
 from .parallel import parts_of_shard
 
 Body = Callable[..., Counts]
@@ -42,6 +43,8 @@ def execute(workspace: Workspace, stages: Iterable[str] = ALL) -> None:
         with workspace.writing():
             for path in strike_damaged(workspace):
                 workspace.tell(f"damaged    {path}: it is made again")
+            if workspace.config.scheduler is not None and _next(workspace, stages) is not None:
+                cluster.check(workspace.config.scheduler)
             while (step := _next(workspace, stages)) is not None:
                 _execute_stage(workspace, *step)
             _settle(workspace, stages)

@@ -42,7 +42,7 @@ def export(workspace: Workspace) -> dict[str, int | float]:
     dict
         Rows by table.
     """
-    found = read_classification(workspace.classes_path)
+    found = read_classification(workspace.whole("classes", "classes.h5"))
     folder = workspace.table_path("images").parent
     with files.scratch(folder) as scratch:
         names, classes = workspace.class_names, workspace.class_of_label
@@ -51,9 +51,10 @@ def export(workspace: Workspace) -> dict[str, int | float]:
         writer = TableWriter(folder, scratch, tables, facts)
         images, holds, coverage = _write_shards(workspace, writer)
         wrong = _errors(workspace, images)
-        labels = label_rows(holds, images["label"], wrong)
+        counted = images["label"].where(images["split"] != "copy", None)
+        labels = label_rows(holds, counted, wrong)
         best = best_labels(labels, workspace.bank.k)
-        errors = error_rows(holds, images["label"], wrong)
+        errors = error_rows(holds, counted, wrong)
         frames = {
             "images": images,
             "concepts": concept_rows(
@@ -121,7 +122,7 @@ def _holds(rows: ShardRows, k: int) -> NDArray[np.bool_]:
 def _images(workspace: Workspace, parts: list[pd.DataFrame]) -> pd.DataFrame:
     """Join what the shards say of each image to what the listing says, in the shards' order."""
     rows = pd.concat(parts, ignore_index=True)
-    joined = rows.merge(workspace.listing.frame, on="image_id", validate="one_to_one")
+    joined = rows.merge(workspace.images, on="image_id", validate="one_to_one")
     names = workspace.class_names
     joined["pred_label"] = [names[index] for index in joined["pred_class"]]
     return joined

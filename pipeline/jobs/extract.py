@@ -19,8 +19,9 @@ from pathlib import Path
 import torch
 
 from ..errors import UserError, option
-from ..images import ImageRecord, Rejected
+from ..images import UNREADABLE, ImageRecord, Rejected
 from ..models.runtime import Runner, compile_cut
+from ..runs.estimate import bound_decoding
 from ..runs.identity import images_digest
 from ..runs.record import ForwardPass
 from ..runs.workspace import Workspace
@@ -57,7 +58,7 @@ def extract(workspace: Workspace, shards: list[int] | None = None) -> dict[str, 
     Returns
     -------
     dict
-        Counts: images, rejected, shards.
+        Counts: images, rejected, shards and, once all shards are there, distinct images.
 
     Raises
     ------
@@ -83,7 +84,21 @@ def extract(workspace: Workspace, shards: list[int] | None = None) -> dict[str, 
             f"none of the {n_images} images could be read; the first:"
             f" {list_rejected(workspace)[0].path}: {list_rejected(workspace)[0].reason}"
         )
-    return {"images": n_kept, "rejected": rejected, "shards": store.n_shards}
+    total: dict[str, int | float] = {"images": n_kept, "rejected": rejected}
+    total["shards"] = store.n_shards
+    stores = (store, workspace.heatmaps)  # of the shards that are not kept, heatmaps tell as well
+    if all(any(each.is_there(index) for each in stores) for index in range(store.n_shards)):
+        total["distinct"] = _count_distinct(workspace, n_kept)
+    return total
+
+
+def _count_distinct(workspace: Workspace, n_images: int) -> int:
+    """Count the images that are no copy of another, and say so where there are copies."""
+    workspace.reload("images")
+    n = int((workspace.images["split"] != "copy").sum())
+    if n < n_images:
+        workspace.tell(f"extract    {n_images:,} images, {n:,} distinct: copies count once")
+    return n
 
 
 def list_rejected(workspace: Workspace) -> list[Rejected]:
@@ -101,9 +116,15 @@ def list_rejected(workspace: Workspace) -> list[Rejected]:
     return sorted(rejected, key=lambda entry: (entry.path, entry.reason))
 
 
-def extract_shard(folder: Path, index: int) -> dict[str, int]:
-    """Extract one shard of the run in `folder`; return counts of images and rejected."""
-    workspace, runner = _worker(folder)
+def extract_shard(folder: Path, index: int, workers: int = 1) -> dict[str, int]:
+    """Extract one shard of the run in `folder`, as one of so many workers of this machine.
+
+    Returns
+    -------
+    dict
+        Counts: images, rejected.
+    """
+    workspace, runner = _worker(folder, workers)
     (counts,) = _extract(workspace, runner, [index], lambda n: None)
     return counts
 
@@ -168,7 +189,8 @@ def _run_shards(
     if runner is None:
         return
     if is_distributed(workspace.config):
-        for counts in over_shards(extract_shard, workspace.folder, shards, workspace.config):
+        task = partial(extract_shard, workers=max(1, workspace.config.workers))
+        for counts in over_shards(task, workspace.folder, shards, workspace.config):
             tick(counts["images"] + counts["rejected"])
             yield counts
         return
@@ -176,8 +198,9 @@ def _run_shards(
 
 
 @lru_cache(maxsize=1)
-def _worker(folder: Path) -> tuple[Workspace, Runner]:
+def _worker(folder: Path, workers: int) -> tuple[Workspace, Runner]:
     workspace = Workspace.open(folder)
+    bound_decoding(workspace.cut, workspace.config, workers)
     return workspace, choose_runner(workspace)
 
 
@@ -223,6 +246,9 @@ def _publish(workspace: Workspace, index: int, batches: list[Batch]) -> dict[str
         "images": images_digest([image.content for image in images]),
         "forward": json.dumps(forward.model_dump(), sort_keys=True),
     }
+    closed = [image.record.path for image in images if image.reason.startswith(UNREADABLE)]
+    if closed:
+        made_from["unreadable"] = json.dumps(closed)
     arrays = join(workspace, batches)
     workspace.activations.write(index, arrays, made_from, layer=workspace.config.layer)
     n_rejected = sum(bool(image.reason) for image in images)

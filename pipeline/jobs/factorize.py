@@ -10,7 +10,7 @@ import torch
 from ..runs.fit import fit_run
 from ..runs.workspace import Workspace
 from ..store import Encoding, UnfinishedFit, write_bank
-from ..system import files
+from ..system import checksums, files
 from ..system.progress import say
 
 K_METRICS = Encoding("concordance.k_metrics", "1.0")
@@ -54,7 +54,7 @@ def factorize(workspace: Workspace) -> dict[str, int | float]:
 
 def _key(workspace: Workspace) -> str:
     """Say what decides the bits of a fit: options, images, and how this machine computes."""
-    listing = files.sha256(workspace.listing_path)
+    listing = checksums.sha256(workspace.listing_path)
     machine = (torch.get_num_threads(), torch.backends.cpu.get_cpu_capability(), workspace.device)
     return " ".join(map(str, (workspace.config.digest(), listing, *machine)))
 

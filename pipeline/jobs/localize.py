@@ -69,7 +69,7 @@ def _localize(workspace: Workspace, index: int) -> dict[str, int]:
     flush_denormals()  # the flag is the thread's own, and workers have threads of theirs
     kept = ("logits", "image_id", "size", "affine", "rejected_path", "rejected_reason")
     names = ["V", *kept, *(["prefix"] if workspace.cut.n_prefix else [])]
-    arrays = workspace.activations.read(index, names)
+    arrays = workspace.activations.read(index, names, optional=["content", "seen"])
     n = len(arrays["V"])
     at_once = IMAGES if workspace.device == "cpu" else max(1, n)
     parts = [_find(workspace, arrays, slice(i, i + at_once)) for i in range(0, n, at_once)]
@@ -77,7 +77,7 @@ def _localize(workspace: Workspace, index: int) -> dict[str, int]:
     workspace.heatmaps.write(
         index,
         {name: np.concatenate([part[name] for part in found]) for name in found[0]}
-        | {name: arrays[name] for name in kept},
+        | {name: arrays[name] for name in (*kept, "content", "seen") if name in arrays},
         made_from(workspace, "heatmaps", index),
         layer=workspace.config.layer,
         k=workspace.bank.k,

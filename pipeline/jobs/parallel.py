@@ -1,34 +1,34 @@
-"""Running one function over shards: in this process, or in the workers of a Dask cluster.
+"""Running one function over shards: in processes of this machine, or in the workers of a cluster.
 
 The function is named by its import path and gets a run's folder and a shard's index, so that a
-task is a few bytes and a worker loads the network once. Results come back in shard order; which
-worker did what, and when, changes nothing.
+task is a few bytes and a worker loads the network once. Which worker did what, and when, changes
+nothing.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from pathlib import Path
-from typing import Any
 
 import torch
 
 from ..config import Config
-from ..errors import UserError, option
-from ..system.processes import IMPORTABLE, python_path
+from ..system.processes import as_they_come
+from . import cluster
 
 ShardTask = Callable[[Path, int], dict[str, int]]
 
 
 def is_distributed(config: Config) -> bool:
-    """Say whether the run asks for a cluster."""
+    """Say whether other processes than this one work on the shards."""
     return config.workers > 0 or config.scheduler is not None
 
 
 def over_shards(
     task: ShardTask, folder: Path, shards: Sequence[int], config: Config
 ) -> Iterator[dict[str, int]]:
-    """Run ``task(folder, shard)`` for every shard on a Dask cluster; yield counts as they come.
+    """Run ``task(folder, shard)`` for every shard in other processes; yield counts as they come.
 
     Parameters
     ----------
@@ -41,42 +41,19 @@ def over_shards(
     config : Config
         ``scheduler`` names a running cluster; else ``workers`` local processes are started, which
         share the cores evenly.
-    """
-    from distributed import Client, LocalCluster, as_completed
 
+    Raises
+    ------
+    UserError
+        Workers died over and over, or the cluster went away.
+    """
+    work = partial(task, folder.resolve())
     if config.scheduler is not None:
-        with Client(config.scheduler) as client:
-            yield from _gather(client, as_completed, task, folder, shards)
+        yield from cluster.as_they_come(work, shards, config.scheduler)
         return
     threads = max(1, torch.get_num_threads() // config.workers)
-    with (
-        LocalCluster(
-            n_workers=config.workers,
-            threads_per_worker=1,
-            processes=True,
-            dashboard_address=None,
-            env={"OMP_NUM_THREADS": str(threads), "PYTHONPATH": python_path()},
-            preload=[f"{IMPORTABLE}.jobs.worker"],
-        ) as cluster,
-        Client(cluster) as client,
-    ):
-        yield from _gather(client, as_completed, task, folder, shards)
-
-
-def _gather(
-    client: Any, as_completed: Any, task: ShardTask, folder: Path, shards: Sequence[int]
-) -> Iterator[dict[str, int]]:
-    from distributed import KilledWorker
-
-    futures = client.map(task, [folder.resolve()] * len(shards), list(shards), pure=False)
-    try:
-        for future in as_completed(futures):
-            yield future.result()
-    except KilledWorker as error:
-        raise UserError(
-            f"workers died over and over ({error}): where memory is short, take fewer"
-            f" {option('workers')}; then give the same command again: it goes on from here"
-        ) from error
+    environment = {"OMP_NUM_THREADS": str(threads)}
+    yield from as_they_come(work, shards, config.workers, environment)
 
 
 def parts_of_shard(parts: Sequence[int], shard: str | None) -> list[int]:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -17,6 +18,10 @@ from .position_grid import PositionGrid
 from .tracing import as_rows
 
 Centres = tuple[np.ndarray[Any, np.dtype[np.float64]], np.ndarray[Any, np.dtype[np.float64]]]
+
+SMALL, LARGE = 2.0**-8, 2.0**13
+"""Between these a layer's largest activation may lie: float16 then holds what is a hundred
+thousandth of it, and eight times it."""
 
 
 @dataclass(frozen=True)
@@ -64,6 +69,8 @@ class Cut:
         ``pool_linear``, ``linear_relu_pool`` or ``general``: see `pipeline.models.head`.
     linear : (weight (classes, channels), bias (classes,)) or None
         The head's only linear map; None for ``general``.
+    exponents : dict of str to int
+        Layers whose activations are given divided by two to that power; see `rescale`.
     body : GraphModule
         The whole network from uint8 images to the layers' outputs and the logits, for
         `pipeline.models.runtime`.
@@ -88,6 +95,7 @@ class Cut:
         self.aux_centres: dict[str, Centres] = {
             each.names[0]: (each.grid.y.centres, each.grid.x.centres) for each in found[1:]
         }
+        self.exponents: dict[str, int] = {}
         self.head_kind: HeadKind = "general"
         self.linear: Linear | None = None
         if not self.n_prefix:
@@ -123,7 +131,9 @@ class Cut:
     def arrange(self, outputs: Sequence[torch.Tensor]) -> Forward:
         """Turn what `body` returns into maps with channels last and a row for every position."""
         *values, logits = outputs
-        maps = [_split(*each) for each in zip(values, self._grids, strict=True)]
+        names = (self.layer, *self.aux_layers)
+        scaled = [self._times(each, name, -1) for each, name in zip(values, names, strict=True)]
+        maps = [_split(*each) for each in zip(scaled, self._grids, strict=True)]
         V, prefix = maps[0]
         aux = {name: each[0] for name, each in zip(self.aux_layers, maps[1:], strict=True)}
         return Forward(V, prefix, logits.float(), aux)
@@ -165,8 +175,46 @@ class Cut:
         else:
             rows = V.flatten(1, 2)
             value = rows if prefix is None else torch.cat([prefix, rows], dim=1)
-        logits: torch.Tensor = self._head(value)
+        logits: torch.Tensor = self._head(self._times(value, self.layer, 1))
         return logits
+
+    def rescale(self, exponents: Mapping[str, int]) -> None:
+        """Give activations divided by a power of two from now on, and let the head take them so.
+
+        Powers of two lose nothing. Layers whose activations are far from 1 would be lost in
+        float16, and their squares in float32; see `find_exponents`.
+
+        Parameters
+        ----------
+        exponents : mapping of str to int
+            By canonical name of the layer; 0 where it is not named.
+        """
+        change = exponents.get(self.layer, 0) - self.exponents.get(self.layer, 0)
+        if self.linear is not None:
+            weight, bias = self.linear
+            self.linear = weight * 2.0**change, bias
+        self.exponents = {name: exponent for name, exponent in exponents.items() if exponent}
+
+    def find_exponents(self, forward: Forward) -> dict[str, int]:
+        """Return what brings activations near 1, where they are far from it.
+
+        Parameters
+        ----------
+        forward : Forward
+            Of some images, by this cut.
+        """
+        maps = {self.layer: [forward.V, *([] if forward.prefix is None else [forward.prefix])]}
+        maps |= {name: [each] for name, each in forward.aux.items()}
+        found = {}
+        for name, parts in maps.items():
+            largest = max(float(part.abs().amax()) for part in parts)
+            if math.isfinite(largest) and largest > 0 and not SMALL <= largest <= LARGE:
+                found[name] = math.floor(math.log2(largest)) + self.exponents.get(name, 0)
+        return found
+
+    def _times(self, values: torch.Tensor, layer: str, sign: int) -> torch.Tensor:
+        exponent = sign * self.exponents.get(layer, 0)
+        return values * 2.0**exponent if exponent else values
 
     def to(self, device: torch.device | str) -> Cut:
         """Move the network, and with it `forward` and `head`, to a device; returns itself."""

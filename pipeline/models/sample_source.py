@@ -6,7 +6,7 @@ from collections.abc import Iterable
 
 from ..config import SAMPLE
 from ..sample import network as sample
-from ..system.files import sha256
+from ..system.checksums import sha256
 from . import architecture
 from .network import Network
 from .source import RANDOM, Wanted

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 import torchvision
 
 from ..errors import UserError, suggest
-from ..system.files import sha256
+from ..system.checksums import sha256
 from . import architecture
 from .network import Network
 from .source import RANDOM, Wanted

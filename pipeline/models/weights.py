@@ -9,6 +9,7 @@ import pickle
 import re
 import socket
 import warnings
+import zipfile
 from collections import OrderedDict
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -21,12 +22,15 @@ import torchvision
 from torch import nn
 
 from ..errors import UserError, option
-from ..system.files import sha256
+from ..system.checksums import sha256
 
 State = dict[str, torch.Tensor]
 
 CONNECT_SECONDS = 20.0
 """How long a silent server is waited for; without it a filtered network hangs for minutes."""
+
+SHARED = 4
+"""So many times the bytes stored may the tensors of a file come to: tied weights are common."""
 
 WRAPPERS = ("state_dict", "model")
 """Keys under which training scripts store the weights (Lightning and timm; torchvision)."""
@@ -154,10 +158,13 @@ def _read_safetensors(path: Path) -> Any:
 
 
 def _read_torch(path: Path) -> Any:
+    _check_archive(path)
     try:
         with warnings.catch_warnings():
             # Raw pickles of another protocol: said better below, or read without loss.
             warnings.filterwarnings("ignore", message="Detected pickle protocol")
+            # Sparse tensors are checked, and refused below.
+            warnings.filterwarnings("ignore", message="Validating sparse tensor")
             return torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
         raise UserError(
@@ -165,9 +172,47 @@ def _read_torch(path: Path) -> Any:
             " it could run code hidden in it: save it again as .safetensors, or as"
             " torch.save(model.state_dict(), file)"
         ) from error
-    except (RuntimeError, EOFError, OSError, ValueError, KeyError) as error:
-        reason = str(error).partition("\n")[0]
+    except Exception as error:
+        # torch meets damage with every kind of exception; the file is at fault all the same.
+        reason = str(error).partition("\n")[0] or type(error).__name__
         raise UserError(f"weights file {path} cannot be read: {reason}") from error
+
+
+def _check_archive(path: Path) -> None:
+    """Refuse an archive whose entries are compressed: torch writes none, and they may be bombs."""
+    if not zipfile.is_zipfile(path):
+        return  # a file of an old torch: a pickle, and tensors as they are
+    try:
+        with zipfile.ZipFile(path) as archive:
+            entries = archive.infolist()
+    except (zipfile.BadZipFile, OSError, ValueError, NotImplementedError) as error:
+        raise UserError(f"weights file {path} cannot be read: {error}") from error
+    n_bytes, most = sum(entry.file_size for entry in entries), path.stat().st_size
+    if n_bytes > most:
+        raise UserError(
+            f"weights file {path} is refused: its {most:,} bytes would become {n_bytes:,}; torch"
+            " compresses nothing: save it again as .safetensors"
+        )
+
+
+def _check_stored(tensors: Mapping[str, torch.Tensor], path: Path) -> None:
+    """Refuse tensors that are larger than what is stored of them, and many of one memory."""
+    memory: dict[int, int] = {}
+    n_bytes = 0
+    for name, tensor in tensors.items():
+        if tensor.is_sparse or tensor.layout != torch.strided or tensor.is_quantized:
+            raise UserError(f"weights file {path} holds {name!r} as {tensor.layout}: save it dense")
+        if tensor.device.type != "cpu":
+            raise UserError(f"weights file {path} holds {name!r} without values ({tensor.device})")
+        storage = tensor.untyped_storage()
+        memory[storage.data_ptr()] = storage.nbytes()
+        n_bytes += tensor.nbytes
+    most = SHARED * sum(memory.values())
+    if n_bytes > most:
+        raise UserError(
+            f"weights file {path} is refused: its tensors are views that would become"
+            f" {n_bytes:,} bytes of the {sum(memory.values()):,} stored; save clones of them"
+        )
 
 
 def _plain(found: Any, path: Path) -> State:
@@ -182,6 +227,7 @@ def _plain(found: Any, path: Path) -> State:
             f"weights file {path} holds something else than a tensor under {wrong[0]!r}:"
             " save model.state_dict()"
         )
+    _check_stored(found, path)
     prefix = "module." if all(key.startswith("module.") for key in found) else ""
     return {
         _OLD_DENSENET.sub(r"\1\2", key.removeprefix(prefix)): _float32(value)

@@ -10,6 +10,8 @@ from pathlib import Path
 import matplotlib
 from PIL import Image, ImageDraw, ImageFont
 
+from ..escape import visible
+
 Colour = tuple[int, int, int]
 Font = ImageFont.FreeTypeFont
 
@@ -31,11 +33,10 @@ class Style:
 
 
 def clean(text: str) -> str:
-    """Make any string one printable line: no control, bidi-override or unassigned characters."""
-    words = "".join(" " if char.isspace() else char for char in text).split()
+    """Make any string one printable line: what has no picture is written out, or a box."""
     return "".join(
         char if unicodedata.category(char)[0] != "C" else "\N{REPLACEMENT CHARACTER}"
-        for char in " ".join(words)
+        for char in " ".join(visible(text).split())
     )
 
 

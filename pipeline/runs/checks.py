@@ -9,23 +9,34 @@ import torch
 from .. import plugins
 from ..config import Config
 from ..errors import UserError, option, suggest
+from ..images import Dataset, FolderSource
 from ..models import Cut
 from ..models.cut import Forward
-from ..system import files
+from ..system.progress import say
 from ..tables import tables_with
+from .ownership import is_run, split_files
 from .stages import MEMBERS
 
 
 def check_folder(folder: Path) -> None:
-    """Refuse a folder that holds other things than a run: they could be taken for its own."""
-    if not folder.is_dir() or (folder / "run.json").exists():
+    """Refuse a folder that is no run and holds other things: they could be taken for its own.
+
+    What a process left that was killed before it could say that this is a run does not count.
+    """
+    if not folder.exists():
         return
-    others = [path.name for path in folder.iterdir() if path.name not in MEMBERS]
-    others = [name for name in others if files.TEMPORARY not in name]
+    if not folder.is_dir():
+        raise UserError(f"{option('run', folder)} is a file; name a new folder")
+    for name in MEMBERS:
+        if (folder / name).is_symlink():
+            raise UserError(f"{folder / name} is a link, which no folder of a run is; remove it")
+    if is_run(folder):
+        return
+    _, others = split_files(folder)
     if others:
         raise UserError(
-            f"{option('run', folder)} holds other files, such as {sorted(others)[0]!r};"
-            " name a new folder"
+            f"{option('run', folder)} holds other files, such as"
+            f" {str(others[0].relative_to(folder))!r}, and is no run; name a new folder"
         )
 
 
@@ -70,4 +81,16 @@ def check_non_negative(config: Config, layer: Cut, probed: Forward) -> None:
         raise UserError(
             f"layer {layer.layer} has negative activations (least {least:.4g}), which"
             f" {option('transform', 'none')} does not allow; use {option('transform', 'auto')}"
+        )
+
+
+def tell_outside(dataset: Dataset) -> None:
+    """Say which images lie elsewhere than the dataset: others may have made its table or links."""
+    source = dataset.source
+    outside = source.outside(dataset.images) if isinstance(source, FolderSource) else []
+    if outside:
+        path, where = outside[0]
+        say(
+            f"dataset    {len(outside)} of {len(dataset.images)} images lie outside {source.where},"
+            f" where links or the table point: {path} is {where}"
         )

@@ -1,4 +1,4 @@
-"""Removing a run: its own files, and its folder unless other files are in it."""
+"""Removing a run: its own files, and its folders unless other files are in them."""
 
 from __future__ import annotations
 
@@ -6,17 +6,18 @@ from pathlib import Path
 
 from ..errors import UserError
 from ..system import files
+from .ownership import IDENTITY, is_run, split_files
 from .stages import MEMBERS
-from .workspace import Workspace, is_run
+from .workspace import Workspace
 
 
-def clean(folder: str | Path) -> bool:
+def clean(folder: str | Path) -> list[Path]:
     """Remove a run.
 
     Returns
     -------
-    bool
-        Whether the folder is gone too; False where other files are in it, which stay.
+    list of Path
+        What else is in the folder, and stays, sorted; empty where the folder is gone too.
 
     Raises
     ------
@@ -27,10 +28,12 @@ def clean(folder: str | Path) -> bool:
     if not is_run(folder):
         raise UserError(f"{folder} is not a run")
     with Workspace.at(folder).writing():
+        ours, others = split_files(folder)
         # What makes it a run goes last, so that a clean that was killed can be given again.
-        for name in sorted(MEMBERS, key=lambda name: name in ("config.toml", "run.json")):
-            files.remove(folder / name)
-    if any(folder.iterdir()):
-        return False
-    files.remove(folder)
-    return True
+        for path in sorted(ours, key=lambda path: path.relative_to(folder).as_posix() in IDENTITY):
+            files.remove(path)
+            files.remove_empty_above(path, folder)
+    for name in MEMBERS:
+        files.remove_empty(folder / name)
+    files.remove_empty(folder)
+    return others

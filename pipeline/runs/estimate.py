@@ -6,6 +6,7 @@ The rest follows from counts. Constants are upper bounds that tests hold against
 
 from __future__ import annotations
 
+import math
 import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -18,7 +19,7 @@ from numpy.typing import NDArray
 
 from ..config import K_AUTO, Config
 from ..errors import UserError, option
-from ..images import Dataset, DecodeError, network_input, read_image
+from ..images import DECODING, Dataset, DecodeError, network_input, read_image
 from ..models import Cut
 from ..models.cut import Forward
 from ..store import BATCHES, SHARD_BYTES, Listing, stored_size
@@ -50,6 +51,9 @@ SHARDS_IN_FLIGHT = 4
 
 SAMPLE_POSITIONS, SAMPLE_COPIES = 20_000, 6
 """Positions the factorization starts from, and float32 copies of them it works with at most."""
+
+DECODING_LEAST = 300_000_000
+"""Bytes for decoding images, at least: one of 24 megapixels."""
 
 FIXED_MEMORY = 1_300_000_000
 """Bytes of the libraries, and of buffers that do not depend on the network."""
@@ -112,21 +116,45 @@ def estimate(forward: Forward, layer: Cut, n_images: int, config: Config) -> Est
         "atlas": shown * PAGE + k * SHEET + FIXED_DISK,
         "bank": 16 * k * (2 * channels + layer.n_classes) + FIXED_DISK,
     }
-    weights = sum(each.numel() for each in layer.network.module.parameters()) * 4
-    pixels = 3 * layer.network.image_size**2
-    in_lanes = BATCHES[-1] * max(1, torch.get_num_threads() // max(1, config.workers))
-    shard = bytes_per_image(forward, config) * BATCHES[-1] + SHARD_BYTES
     is_split = config.transform == "split" or float(forward.V.min()) < 0
     work = 2 * channels if is_split else channels
     positions = min(SAMPLE_POSITIONS, n_images * height * width)
     memory = {
-        "libraries": FIXED_MEMORY,
-        "network": 3 * weights,
-        "batches": in_lanes * (pixels * 24 + 16 * bytes_per_image(forward, config)),
-        "shards": SHARDS_IN_FLIGHT * shard,
+        **_held(layer, config),
+        "decoding": DECODING_LEAST,
         "factorization": SAMPLE_COPIES * positions * work * 4 + 8 * work * work,
     }
     return Estimate(disk, memory)
+
+
+def bound_decoding(layer: Cut, config: Config, processes: int) -> None:
+    """Let the images that one of so many processes decodes at a time take what is left for them.
+
+    That is of ``MAX_MEMORY`` where it is given, and of what is free; at least what the estimate
+    counts for it.
+    """
+    each = ceiling(config) / processes
+    DECODING.limit(max(DECODING_LEAST, each - sum(_held(layer, config).values())))
+
+
+def ceiling(config: Config) -> float:
+    """Return the most bytes of memory the job may take."""
+    return min(config.max_memory_bytes(), available_memory())
+
+
+def _held(layer: Cut, config: Config) -> dict[str, int]:
+    """Return the bytes of memory that one process of the extraction takes beside decoding."""
+    weights = sum(each.numel() for each in layer.network.module.parameters()) * 4
+    pixels = 3 * layer.network.image_size**2
+    in_lanes = BATCHES[-1] * max(1, torch.get_num_threads() // max(1, config.workers))
+    item = 4 if config.precision == "fp32" else 2
+    image = sum(math.prod(shape) for shape in layer.shapes.values()) * item
+    return {
+        "libraries": FIXED_MEMORY,
+        "network": 3 * weights,
+        "batches": in_lanes * (pixels * 24 + 16 * image),
+        "shards": SHARDS_IN_FLIGHT * (image * BATCHES[-1] + SHARD_BYTES),
+    }
 
 
 def check_fits(needed: Estimate, folder: Path, config: Config) -> None:
@@ -138,12 +166,12 @@ def check_fits(needed: Estimate, folder: Path, config: Config) -> None:
     folder : Path
         Where the run lies or will lie; what it holds already counts as free.
     config : Config
-        ``MAX_DISK`` and ``WORKERS`` count.
+        ``MAX_DISK``, ``MAX_MEMORY`` and ``WORKERS`` count.
 
     Raises
     ------
     UserError
-        The disk, ``MAX_DISK`` or the memory that is free is less.
+        The disk, ``MAX_DISK``, ``MAX_MEMORY`` or the memory that is free is less.
     """
     existing = next(path for path in (folder, *folder.absolute().parents) if path.is_dir())
     free = shutil.disk_usage(existing).free + files.size(folder)
@@ -157,13 +185,15 @@ def check_fits(needed: Estimate, folder: Path, config: Config) -> None:
             f" see {option('limit')}, take a {option('layer')} with a smaller map, or a"
             f" {option('run')} on a larger disk"
         )
-    memory, available = sum(needed.memory.values()), available_memory()
+    memory, most = sum(needed.memory.values()), ceiling(config)
     processes = max(1, config.workers)
-    if memory * processes > available:
+    if memory * processes > most:
+        limit = option("max_memory", config.max_memory)
+        limit = limit if most == config.max_memory_bytes() else f"{_gb(most)} are free"
         times = f"{processes} workers of " if config.workers > 1 else ""
         raise UserError(
             f"the run may take up to {times}{_gb(memory)} of memory ({_parts(needed.memory)}), but"
-            f" {_gb(available)} are free; take fewer {option('workers')}, a"
+            f" {limit}; take fewer {option('workers')}, a"
             f" smaller {option('image_size')}, or a {option('layer')} with fewer channels"
         )
 

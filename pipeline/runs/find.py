@@ -7,8 +7,9 @@ from pathlib import Path
 from typing import Any
 
 from ..config import CARRIED_OUT, make_config, read_options
+from .ownership import is_run
 from .prepare import prepare
-from .workspace import Workspace, is_run
+from .workspace import Workspace
 
 
 def find_run(options: Mapping[str, Any]) -> Workspace:

@@ -135,10 +135,10 @@ def fit_run(
     UserError
         Negative activations under ``TRANSFORM=none``, or a k that the data cannot hold.
     """
-    listing, config = workspace.listing, workspace.config
+    config = workspace.config
     data = FitData(
         workspace.activations,
-        listing.fit_ids,
+        workspace.ids("fit"),
         config.seed,
         config.transform,
         image_weights(workspace),
@@ -162,6 +162,11 @@ def fit_concepts(
         Keeps what was found so far, and goes on from there.
     """
     drawn, owner = sample_positions(data.activations, data.fit_ids, N_SAMPLE, data.seed)
+    if not drawn.any():
+        raise UserError(
+            "all activations of the layer are zero: there is nothing to find; take another"
+            f" {option('layer')}, or see to the weights"
+        )
     transform = nmf.choose_transform(data.transform, _minimum(data, drawn))
     V = transform.forward(drawn)
     say(f"factorize  sample: {len(V):,} positions × {V.shape[1]} channels ({transform.kind})")
@@ -223,7 +228,7 @@ def image_weights(workspace: Workspace) -> dict[int, float] | None:
     label_of = dict(zip(frame["image_id"].tolist(), frame["label"].tolist(), strict=True))
     group_of: dict[int, object] = {}
     energy: dict[object, float] = defaultdict(float)
-    for arrays in workspace.activations.iterate(["image_id", "norm"], workspace.listing.fit_ids):
+    for arrays in workspace.activations.iterate(["image_id", "norm"], workspace.ids("fit")):
         for image_id, norm in zip(
             arrays["image_id"].tolist(), arrays["norm"].tolist(), strict=True
         ):
@@ -287,8 +292,7 @@ def _show(shown: tqdm[Never], phase: str, error: float) -> None:
 
 def _make_bank(workspace: Workspace, found: Concepts) -> Bank:
     """Gather what the bank keeps of the concepts, and measure them on held-out images."""
-    frame = workspace.listing.frame
-    others = frozenset(map(int, frame.image_id[frame.split == "heldout"]))
+    others = workspace.ids("heldout")
     blocks = PositionBlocks(workspace.activations, others, found.transform)
     heldout = measure(blocks, found.W.to(workspace.device))
     thresholds = presence_thresholds(nmf.encode(found.sample, found.W).numpy())

@@ -15,10 +15,11 @@ import pandas as pd
 
 from ..config import CARRIED_OUT
 from ..errors import UserError, command, option
-from ..images import DatasetSource, DecodeError, ImageRecord, content_digest
+from ..images import DatasetSource, DecodeError, ImageRecord, content_digest, read_contents
 from ..store import FORMATS, Listing, combine
 from ..system.progress import bar
 from .record import RunRecord
+from .retry import unreadable
 from .workspace import Workspace
 
 PLACES = ("dataset", "weights", "classes")
@@ -122,8 +123,10 @@ def _check_contents(
     if not shards:
         return
     with bar("compare", sum(len(images) for _, images, _ in shards), "images") as shown:
-        for _, images, digest in shards:
-            found = [_content(source, image) for image in images]
+        for shard, images, digest in shards:
+            # What could not be opened was not read: it is no part of the shard.
+            closed = unreadable(store.record(shard))
+            found = ["" if each.path in closed else _content(source, each) for each in images]
             shown.update(len(images))
             if digest is not None and images_digest(found) != digest:
                 which = [image.path for image in images if image.path in touched]
@@ -140,8 +143,8 @@ def _shards_of(listing: Listing, paths: set[str]) -> list[int]:
 def _content(source: DatasetSource, image: ImageRecord) -> str:
     """Return the digest of an image's contents; empty where they cannot be read."""
     try:
-        return content_digest(source.read(image))
-    except (DecodeError, OSError):
+        return content_digest(read_contents(source, image))
+    except DecodeError:
         return ""
 
 

@@ -7,7 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
-from ..system import files
+from ..system import checksums, files
 from ..system.progress import bar
 from .plan import Snapshot
 from .stages import STAGES
@@ -88,7 +88,7 @@ def check_files(workspace: Workspace) -> tuple[int, dict[Path, str]]:
     listed = workspace.record.files
     for name, digest in listed.items():
         path = folder / name
-        if not path.is_file() or files.sha256(path) != digest:
+        if not path.is_file() or checksums.sha256(path) != digest:
             bad[path] = _fault(path)
     if workspace.listing_path in bad:
         bad[workspace.listing_path] += ", and without it no other file can be checked"

@@ -16,6 +16,9 @@ from ..system import files
 from .stages import BY_NAME, MAKER, STAGES, Stage
 from .workspace import Workspace
 
+PICTURES = "atlas_images"
+"""What the atlas is made from beside products: the option of that name."""
+
 
 class Snapshot:
     """The records of a run at one moment, each read once; a part is a shard, or all there is."""
@@ -37,6 +40,8 @@ class Snapshot:
         if record is None:
             return False
         now = self.inputs(name, part)
+        if name == "atlas" and record.made_from.get(PICTURES, "copy") != now[PICTURES]:
+            return False
         return all(now.get(key) in (None, digest) for key, digest in record.made_from.items())
 
     def inputs(self, name: str, part: int) -> dict[str, str | None]:
@@ -44,6 +49,8 @@ class Snapshot:
         if name == "activations":
             return {"inputs": self.workspace.inputs_digest}
         found: dict[str, str | None] = {}
+        if name == "atlas":
+            found[PICTURES] = self.workspace.config.atlas_images
         for need in MAKER[name].needs:
             if MAKER[name].is_sharded and MAKER[need].is_sharded:
                 record = self.record(need, part)
@@ -53,7 +60,7 @@ class Snapshot:
         return found
 
     def _record(self, name: str, part: int) -> Record | None:
-        return read_record(self.paths[name][part])
+        return record_of(self.workspace, MAKER[name], part)
 
     def _combined(self, name: str) -> str | None:
         records = [self.record(name, part) for part in range(len(self.paths[name]))]
@@ -98,14 +105,13 @@ def record_outcome(workspace: Workspace, name: str, counts: Counts) -> None:
     if not stage.is_sharded:
         path, written = stage.record_path(workspace.folder), stage.outputs(workspace.folder)
         write_record(path, written, made_from(workspace, stage.product), counts)
+        files.remove(stage.begun_path(workspace.folder))
 
 
 def recorded_counts(workspace: Workspace, name: str) -> Counts | None:
     """Return what a stage counted, where a record says; shards do not."""
     stage = BY_NAME[name]
-    if stage.is_sharded:
-        return None
-    record = read_record(stage.record_path(workspace.folder))
+    record = None if stage.is_sharded else record_of(workspace, stage)
     return None if record is None else record.counts
 
 
@@ -115,6 +121,13 @@ def record_paths(workspace: Workspace, stage: Stage) -> list[Path]:
         store = store_of(workspace, stage)
         return [store.record_path(index) for index in range(store.n_shards)]
     return [stage.record_path(workspace.folder)]
+
+
+def record_of(workspace: Workspace, stage: Stage, part: int = 0) -> Record | None:
+    """Read the record of a product, or of a part of it where it is sharded."""
+    if stage.is_sharded:
+        return store_of(workspace, stage).record(part)
+    return read_record(stage.record_path(workspace.folder), stage.makes)
 
 
 def store_of(workspace: Workspace, stage: Stage) -> ShardStore:

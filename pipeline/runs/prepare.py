@@ -14,15 +14,23 @@ import torch
 from .. import checkout
 from ..config import OF_ONE_CALL, SAMPLE, Config, dump_toml
 from ..errors import UserError, command, option
-from ..images import PREPROCESSING, Dataset, DatasetSource, FolderSource, list_dataset
+from ..images import PREPROCESSING, UNREADABLE, Dataset, DatasetSource, FolderSource, list_dataset
 from ..images.source import FOLDER, TABLE
 from ..models import Cut, Network, choose_layer, cut, load_network
+from ..models.cut import Forward
 from ..sample import write_sample
 from ..store import FORMATS, Listing, make_listing
-from ..system import files
+from ..system import checksums, files
 from ..system.progress import say
-from .checks import check_device, check_folder, check_k, check_non_negative, check_plugins
-from .estimate import bytes_per_image, check_fits, estimate, probe
+from .checks import (
+    check_device,
+    check_folder,
+    check_k,
+    check_non_negative,
+    check_plugins,
+    tell_outside,
+)
+from .estimate import bound_decoding, bytes_per_image, check_fits, estimate, probe
 from .identity import check_same, check_same_images
 from .label_classes import match_labels
 from .record import (
@@ -36,6 +44,7 @@ from .record import (
     RunRecord,
     Weights,
 )
+from .retry import try_again
 from .workspace import Workspace
 
 CONFIG, LISTING = "config.toml", "activations/images.parquet"
@@ -58,6 +67,8 @@ def prepare(config: Config, run: Path | None) -> Workspace:
     UserError
         Dataset, network, layer, classes or output cannot be used, or `run` was made otherwise.
     """
+    if run is not None and run.is_dir():
+        files.check_writable(run)  # before hours of reading
     dataset = _find_dataset(config)
     check_device(config.device)
     check_plugins(config)
@@ -67,11 +78,16 @@ def prepare(config: Config, run: Path | None) -> Workspace:
     matched = match_labels(config, dataset, network)
     config = _resolve(config, network, dataset)
     layer = cut(network, config.layer, aux_layers=config.aux_layers)
+    bound_decoding(layer, config, processes=1)
+    workspace = Workspace(run or Path("runs") / _name(dataset, config), config)
+    dataset = _as_begun(dataset, workspace.saved())
     n_images = min(len(dataset.images), config.limit or len(dataset.images))
     check_k(config, n_images, layer)
     # The first images of a listing depend on the seed alone, not on how many share a shard.
     listing = make_listing(dataset, seed=config.seed, limit=config.limit, bytes_per_image=1)
-    probed = probe(dataset, listing, layer, config)
+    workspace = Workspace(run or Path("runs") / _name(dataset, config), config)
+    check_folder(workspace.folder)
+    probed = _probe(workspace, dataset, listing, layer)
     check_non_negative(config, layer, probed)
     listing = make_listing(
         dataset,
@@ -79,10 +95,8 @@ def prepare(config: Config, run: Path | None) -> Workspace:
         limit=config.limit,
         bytes_per_image=bytes_per_image(probed, config),
     )
-    workspace = Workspace(run or Path("runs") / _name(dataset, config), config)
     record = _new_record(config, dataset, network, layer, listing, matched)
     folder = workspace.folder
-    check_folder(folder)
     if not workspace.is_finished():
         check_fits(estimate(probed, layer, len(listing.frame), config), folder, config)
     files.check_writable(folder)
@@ -98,10 +112,33 @@ def prepare(config: Config, run: Path | None) -> Workspace:
     return workspace
 
 
+def _probe(workspace: Workspace, dataset: Dataset, listing: Listing, layer: Cut) -> Forward:
+    """Run the network on a few images, and settle how its activations are scaled."""
+    probed = probe(dataset, listing, layer, workspace.config)
+    before = workspace.saved()
+    found = layer.find_exponents(probed) if before is None else before.layer.exponents
+    if not found:
+        return probed
+    layer.rescale(found)
+    return probe(dataset, listing, layer, workspace.config)
+
+
 def _name(dataset: Dataset, config: Config) -> str:
     """Name a run after its contents."""
     parts = (dataset.name, config.model, config.layer, config.digest())
     return re.sub(r"[/:\\\\]", "-", "-".join(parts))
+
+
+def _as_begun(dataset: Dataset, before: RunRecord | None) -> Dataset:
+    """Leave out files that cannot be opened and are no images of the run.
+
+    Earlier versions refused them when the dataset was listed; now they are images like others,
+    which may be opened another time.
+    """
+    refused = () if before is None else before.dataset.rejected
+    closed = {each.path for each in refused if each.reason.startswith(UNREADABLE)}
+    kept = [each for each in dataset.images if each.modified or each.path not in closed]
+    return dataclasses.replace(dataset, images=tuple(kept))
 
 
 def _recover(workspace: Workspace, listing: Listing) -> ForwardPass | None:
@@ -141,6 +178,7 @@ def _update(
     now = before.model_copy(update={"dataset": dataset, "config": config})
     if touched or now != before or not all(is_whole.values()):
         _save(workspace, now, listing)
+    try_again(workspace, source)
 
 
 def _save(workspace: Workspace, record: RunRecord, listing: Listing) -> None:
@@ -148,14 +186,14 @@ def _save(workspace: Workspace, record: RunRecord, listing: Listing) -> None:
     folder = workspace.folder
     listing.save(folder / LISTING)
     files.write_text(folder / CONFIG, dump_toml(_remembered(workspace.config)))
-    sums = {name: files.sha256(folder / name) for name in (CONFIG, LISTING)}
+    sums = {name: checksums.sha256(folder / name) for name in (CONFIG, LISTING)}
     record.model_copy(update={"files": sums}).save(workspace.record_path)
     workspace.reload("record", "listing")
 
 
 def _is_as_written(folder: Path, record: RunRecord) -> dict[str, bool]:
     return {
-        name: (folder / name).is_file() and files.sha256(folder / name) == digest
+        name: (folder / name).is_file() and checksums.sha256(folder / name) == digest
         for name, digest in record.files.items()
     }
 
@@ -208,7 +246,9 @@ def _find_dataset(config: Config) -> Dataset:
         listed = list_dataset(SAMPLE_FOLDER / "images")
         named = FolderSource(SAMPLE_FOLDER / "images", SAMPLE)
         return dataclasses.replace(listed, source=named)
-    return list_dataset(config.dataset)
+    listed = list_dataset(config.dataset)
+    tell_outside(listed)
+    return listed
 
 
 def _new_record(
@@ -246,6 +286,7 @@ def _new_record(
             centres_y=tuple(layer.centres[0].tolist()),
             centres_x=tuple(layer.centres[1].tolist()),
             head=layer.head_kind,
+            exponents=layer.exponents,
         ),
         images=ImagesFacts(n=len(listing.frame), digest=listing.digest()),
         preprocessing=Preprocessing(version=PREPROCESSING, mean=network.mean, std=network.std),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any, Literal
 
@@ -9,10 +10,10 @@ import pydantic
 
 from ..config import Config, make_config
 from ..errors import UserError, command
-from ..store import Encoding
+from ..store.encoding import Encoding, read_sealed, seal
 from ..system import files
 
-RUN = Encoding("concordance.run", "1.0")
+RUN = Encoding("concordance.run", "1.1", oldest="1.0")
 
 
 class _Part(pydantic.BaseModel):
@@ -56,7 +57,10 @@ class DatasetFacts(_Part):
 
 
 class LayerFacts(_Part):
-    """The concepts' layer: its size, and the centres of its cells in input pixels."""
+    """The concepts' layer: its size, and the centres of its cells in input pixels.
+
+    Activations are stored divided by two to the power that `exponents` gives for their layer.
+    """
 
     name: str
     channels: int
@@ -65,6 +69,7 @@ class LayerFacts(_Part):
     centres_y: tuple[float, ...]
     centres_x: tuple[float, ...]
     head: str
+    exponents: dict[str, int] = pydantic.Field(default_factory=dict)
 
 
 class ImagesFacts(_Part):
@@ -127,7 +132,9 @@ class RunRecord(_Part):
     stages: dict[str, StageFacts] = pydantic.Field(default_factory=dict)
     class_of_label: dict[str, int]
     class_names: dict[str, str]
-    files: dict[str, str] = pydantic.Field(default_factory=dict)
+    files: dict[Literal["config.toml", "activations/images.parquet"], str] = pydantic.Field(
+        default_factory=dict
+    )
     forward: ForwardPass | None = None
 
     def options(self) -> Config:
@@ -144,7 +151,8 @@ class RunRecord(_Part):
 
     def save(self, path: Path) -> None:
         """Write the record, whole or not at all."""
-        files.write_json(path, self.plain())
+        value = {**self.plain(), **RUN.stamp()}  # what an earlier version wrote is of this one now
+        files.write_json(path, seal(RUN, value))
 
     def plain(self) -> dict[str, Any]:
         """Return the record as JSON holds it."""
@@ -167,17 +175,9 @@ class RunRecord(_Part):
             It is missing, damaged, or of a version that is not read.
         """
         mend = f"{command('discover', run=path.parent)} mends it"
+        says = read_sealed(path, RUN, mend)
         try:
-            text = path.read_bytes()
-        except OSError as error:
-            raise UserError(f"{path} cannot be read ({error.strerror}); {mend}") from error
-        try:
-            says = pydantic.TypeAdapter(dict[str, Any]).validate_json(text)
-        except pydantic.ValidationError as error:
-            raise UserError(f"{path} is damaged ({error.errors()[0]['msg']}); {mend}") from error
-        RUN.check(says, path)
-        try:
-            return RunRecord.model_validate_json(text)
+            return RunRecord.model_validate_json(json.dumps(says))
         except pydantic.ValidationError as error:
             first = error.errors()[0]
             where = ".".join(map(str, first["loc"]))

@@ -5,10 +5,12 @@ extract ──▶ factorize ──▶ localize ──▶ classify ──▶ expo
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
 from ..config import Keep
+from ..store.records import is_of_site, read_begun
 from ..tables import TABLES
 from ..tables.views import VIEWS
 
@@ -31,7 +33,8 @@ class Stage:
     folder : str
         Where in the run the product lies.
     files : tuple of str
-        Its files below the folder, ``*`` for whatever is there; none where it is sharded.
+        Its files below the folder, ``*`` for those of a site, which it notes before it writes them
+        (see `store.begin`); none where it is sharded.
     is_sharded : bool
         Whether it is made shard by shard, each with a record of its own.
     dropped_by : frozenset of str
@@ -57,10 +60,18 @@ class Stage:
 
     def outputs(self, run: Path) -> list[Path]:
         """Return the product's files, where it is made in one go."""
-        folder, record = run / self.folder, self.record_path(run)
-        if self.files != ("*",):
-            return [folder / name for name in self.files]
-        return [path for path in folder.rglob("*") if path.is_file() and path != record]
+        names: Iterable[str] = self.files
+        if self.files == ("*",):
+            names = read_begun(self.begun_path(run), self.makes)
+        return [run / self.folder / name for name in names]
+
+    def begun_path(self, run: Path) -> Path:
+        """Return the note of what is about to be written, where files are not the same ones."""
+        return run / self.folder / f"{self.product}.begun.json"
+
+    def makes(self, name: str) -> bool:
+        """Say whether the product, where it is made in one go, may have a file of this name."""
+        return is_of_site(name) if self.files == ("*",) else name in self.files
 
 
 STAGES = (
@@ -91,8 +102,11 @@ STAGES = (
 )  # fmt: skip
 """In the order in which they work."""
 
+EVALUATION = Stage("evaluate", "", "evaluation", (), "evaluation", ("scores.csv", "objects.png"))
+"""What `make evaluate` adds; no stage needs it, and none makes it."""
+
 BY_NAME = {stage.name: stage for stage in STAGES}
 MAKER = {stage.product: stage for stage in STAGES}
 
-MEMBERS = ("run.json", "config.toml", *dict.fromkeys(stage.folder for stage in STAGES), "logs")
-"""What a run's folder holds, and nothing else."""
+MEMBERS = (*dict.fromkeys(stage.folder for stage in (*STAGES, EVALUATION)), "logs")
+"""Folders of a run."""

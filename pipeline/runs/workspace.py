@@ -12,9 +12,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 
 from ..config import Config, load_toml, make_config
-from ..errors import UserError
+from ..errors import UserError, command
 from ..images import DatasetSource, Grid, open_dataset
 from ..models import Cut, Network, cut, load_network
 from ..models.runtime import pick_device
@@ -25,13 +26,16 @@ from ..store import (
     EncodingError,
     Listing,
     ShardStore,
+    check_whole,
     combine,
     read_bank,
+    read_record,
 )
+from ..store.records import check_sha256
 from ..system import files
 from ..system.progress import say
 from .record import RunRecord, StageFacts
-from .stages import STAGES
+from .stages import MAKER, STAGES
 
 DECIDE_ACTIVATIONS = ("aux_layers", "image_size", "layer", "limit", "model", "precision", "resize")
 """Options on which activations depend, beside weights, images, formats and preprocessing."""
@@ -58,14 +62,11 @@ class Workspace:
         UserError
             `folder` is not a run.
         """
-        try:
-            return Workspace(folder, load_toml(folder / "config.toml"))
-        except UserError:
-            # A configuration that was lost is in the run's record as well.
-            saved = Workspace.at(folder).saved()
-            if saved is None:
-                raise
-            return Workspace(folder, saved.options())
+        # What the run's record says is sealed; it is in a file of its own for when that is lost.
+        saved = Workspace.at(folder).saved()
+        return Workspace(
+            folder, load_toml(folder / "config.toml") if saved is None else saved.options()
+        )
 
     @cached_property
     def record(self) -> RunRecord:
@@ -135,7 +136,9 @@ class Workspace:
     @cached_property
     def cut(self) -> Cut:
         """The network cut at the run's layer."""
-        return cut(self.network, self.config.layer, aux_layers=self.config.aux_layers)
+        made = cut(self.network, self.config.layer, aux_layers=self.config.aux_layers)
+        made.rescale(self.record.layer.exponents)
+        return made
 
     @property
     def listing_path(self) -> Path:
@@ -145,12 +148,43 @@ class Workspace:
     @cached_property
     def listing(self) -> Listing:
         """The images of the run in working order."""
-        return Listing.load(self.listing_path)
+        path = self.listing_path
+        mend = f"{command('discover', run=self.folder)} mends it"
+        check_sha256(path, lambda: self.record.files.get("activations/images.parquet"), mend)
+        return Listing.load(path)
+
+    @cached_property
+    def images(self) -> pd.DataFrame:
+        """The rows of the listing whose images could be read, in working order.
+
+        Of images in which the network sees the same, the first counts; the split of the others is
+        ``copy``: they are evidence of nothing, nor held out from what was fitted on the first.
+        Where none that were to be fitted on are left, all are: their split is ``fit``.
+        """
+        seen: dict[int, str] = {}
+        for shard in range(self.listing.n_shards):
+            store = self.activations if self.activations.is_there(shard) else self.heatmaps
+            arrays = store.read(shard, ["image_id"], optional=["seen"])
+            image_ids = arrays["image_id"].tolist()
+            inputs = arrays.get("seen", np.array(image_ids)).tolist()  # not known: all differ
+            seen |= dict(zip(image_ids, map(str, inputs), strict=True))
+        frame = self.listing.frame
+        frame = frame[frame["image_id"].isin(seen)]
+        is_copy = frame["image_id"].map(seen).duplicated()
+        split = frame["split"].mask(is_copy, "copy")
+        if not (split == "fit").any():
+            split = split.mask(~is_copy, "fit")
+        return frame.assign(split=split)
+
+    def ids(self, split: str) -> frozenset[int]:
+        """Ids of the images that could be read and are ``fit``, ``heldout`` or ``copy``."""
+        frame = self.images
+        return frozenset(map(int, frame["image_id"][frame["split"] == split]))
 
     @cached_property
     def bank(self) -> Bank:
         """The concept bank."""
-        return read_bank(self.folder / "bank" / "bank.h5")
+        return read_bank(self.whole("bank", "bank.h5"))
 
     @property
     def activations(self) -> ShardStore:
@@ -184,6 +218,20 @@ class Workspace:
     def table_path(self, name: str) -> Path:
         """Return the file of a table."""
         return self.folder / "tables" / f"{name}.parquet"
+
+    def whole(self, product: str, name: str) -> Path:
+        """Return a file of a product, to be read: it is compared with its record first.
+
+        Raises
+        ------
+        UserError
+            It holds something else than was written.
+        """
+        stage = MAKER[product]
+        path = self.folder / stage.folder / name
+        mend = f"{command('discover', run=self.folder)} makes it again"
+        check_whole(path, lambda: read_record(stage.record_path(self.folder), stage.makes), mend)
+        return path
 
     @cached_property
     def source(self) -> DatasetSource:
@@ -276,8 +324,3 @@ class Workspace:
 
 def _seconds(start: float) -> float:
     return round(time.monotonic() - start, 2)
-
-
-def is_run(folder: Path) -> bool:
-    """Say whether a folder is a run."""
-    return any((folder / name).is_file() for name in ("run.json", "config.toml"))

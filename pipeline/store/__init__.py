@@ -8,11 +8,11 @@ from .classification import (
     read_classification,
     write_classification,
 )
-from .encoding import Encoding, EncodingError
+from .encoding import Encoding, EncodingError, says_type
 from .listing import BATCHES, LISTING, SHARD_BYTES, Listing, make_listing
 from .objects import OBJECTS, read_objects, write_objects
 from .positions import PositionBlocks, sample_by_energy, sample_positions
-from .records import Record, combine, read_record, write_record
+from .records import Record, begin, check_whole, combine, read_begun, read_record, write_record
 from .shards import ACTIVATIONS, HEATMAPS, Arrays, ShardStore, stored_size
 from .unfinished import UnfinishedFit
 
@@ -46,16 +46,20 @@ __all__ = [
     "Record",
     "ShardStore",
     "UnfinishedFit",
+    "begin",
+    "check_whole",
     "combine",
     "compress",
     "concatenate",
     "make_listing",
     "read_bank",
+    "read_begun",
     "read_classification",
     "read_objects",
     "read_record",
     "sample_by_energy",
     "sample_positions",
+    "says_type",
     "stored_size",
     "write_bank",
     "write_classification",

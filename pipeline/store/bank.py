@@ -157,4 +157,15 @@ def _parse(file: h5py.File) -> Bank:
         elif field.name in file.attrs:
             value = file.attrs[field.name]
             values[field.name] = value if isinstance(value, str) else value.item()
-    return Bank(**values)
+    return _checked(Bank(**values))
+
+
+def _checked(bank: Bank) -> Bank:
+    """Return the bank; `ValueError` where it is not of so many concepts throughout."""
+    if bank.W.ndim != 2 or bank.context.shape != bank.W.shape:
+        raise ValueError(f"W is {bank.W.shape}, context {bank.context.shape}")
+    for name in ("thresholds", "threshold_reasons", "energies", "stability"):
+        n = np.shape(getattr(bank, name))
+        if n != (bank.k,):
+            raise ValueError(f"{name} is {n} for {bank.k} concepts")
+    return bank

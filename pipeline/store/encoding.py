@@ -6,6 +6,9 @@ the minor version it writes; what it cannot read it refuses, with both versions.
 
 from __future__ import annotations
 
+import hashlib
+import json
+import tomllib
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -13,8 +16,16 @@ from pathlib import Path
 from typing import Any
 
 import h5py
+import pyarrow.parquet as pq
 
 from ..errors import UserError
+from ..system import checksums
+
+MOST_BYTES, MOST_TIMES = 4 << 30, 100
+"""What a file may hold uncompressed: so many bytes, and so many times its own."""
+
+SEAL = "sha256"
+"""Key of a JSON file under which the digest of everything else in it stands."""
 
 
 class EncodingError(UserError):
@@ -83,9 +94,76 @@ class Encoding:
         return f"{self.oldest} to {self.version}" if self.oldest else self.version
 
 
+def seal(encoding: Encoding, value: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what a JSON file of ours holds: what it is, its contents, and the digest of both."""
+    said = encoding.stamp() | dict(value)
+    return said | {SEAL: _digest(said)}
+
+
+def read_sealed(path: Path, encoding: Encoding, mend: str = "") -> dict[str, Any]:
+    """Read a JSON file of ours and compare it with its digest; files of version 1.0 have none.
+
+    Parameters
+    ----------
+    path : Path
+    encoding : Encoding
+        What it must be.
+    mend : str
+        How it comes back where it is missing or damaged, for the message.
+
+    Raises
+    ------
+    EncodingError
+        It is something else, or of a version that is not read.
+    UserError
+        It is missing, damaged, or no regular file.
+    """
+    after = f"; {mend}" if mend else ""
+    checksums.check_regular(path)
+    try:
+        value = json.loads(path.read_bytes())
+        if not isinstance(value, dict):
+            raise ValueError("it holds no object")
+        version = encoding.check(value, path)
+        found = value.pop(SEAL, None)
+        if found != _digest(value) and not (found is None and version == "1.0"):
+            raise ValueError("its contents are not those its digest is of")
+    except OSError as error:
+        raise UserError(f"{path} cannot be read ({error.strerror}){after}") from error
+    except (ValueError, RecursionError) as error:
+        raise UserError(f"{path} is damaged ({error}){after}") from error
+    return value
+
+
+def _digest(value: Mapping[str, Any]) -> str:
+    text = json.dumps(value, sort_keys=True, ensure_ascii=True, allow_nan=False)
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def says_type(path: Path) -> str | None:
+    """Return what a file says that it is; None where it says nothing, or cannot be read.
+
+    HDF5, Parquet, JSON and TOML are asked; a link or what is no regular file says nothing.
+    """
+    try:
+        checksums.check_regular(path)
+        if path.suffix == ".h5":
+            with h5py.File(path, "r") as file:
+                found = file.attrs.get("encoding-type")
+        elif path.suffix == ".parquet":
+            found = (pq.read_schema(path).metadata or {}).get(b"encoding-type", b"").decode()
+        elif path.suffix == ".toml":
+            found = tomllib.loads(path.read_text(encoding="utf-8")).get("encoding-type")
+        else:
+            found = json.loads(path.read_bytes()).get("encoding-type")
+    except (UserError, OSError, ValueError, AttributeError, RecursionError):
+        return None
+    return found if isinstance(found, str) else None
+
+
 @contextmanager
 def open_hdf5(path: Path, encoding: Encoding, mend: str = "") -> Iterator[h5py.File]:
-    """Open an HDF5 file for reading.
+    """Open an HDF5 file for reading; only its reading belongs into the block.
 
     Parameters
     ----------
@@ -98,19 +176,51 @@ def open_hdf5(path: Path, encoding: Encoding, mend: str = "") -> Iterator[h5py.F
     Raises
     ------
     UserError
-        It is missing, damaged, or something else.
+        It is missing, damaged, or something else, or lacks what is read in the block.
     """
     after = f"; {mend}" if mend else ""
+    checksums.check_regular(path)
     try:
         with h5py.File(path, "r") as file:
             encoding.check(file.attrs, path)
+            _check_own(file, path)
             yield file
     except FileNotFoundError as error:
         raise UserError(f"{path} is missing{after}") from error
     except PermissionError as error:
         raise UserError(f"{path} cannot be read: {error.strerror}") from error
-    except OSError as error:
+    except (OSError, LookupError, TypeError, ValueError, AttributeError, RuntimeError) as error:
+        # Whoever reads it meets what is missing or of another type in it with any of these.
         raise UserError(f"{path} is damaged ({error}){after}") from error
+
+
+def _check_own(file: h5py.File, path: Path) -> None:
+    """Refuse what leads out of a file, or would fill the memory: others may have made it."""
+    outside: list[str] = []
+    n_bytes = 0
+
+    def look_at_link(name: str, link: object) -> None:
+        if not isinstance(link, h5py.HardLink):
+            outside.append(name)
+
+    def look_at(name: str, node: object) -> None:
+        nonlocal n_bytes
+        if isinstance(node, h5py.Dataset):
+            n_bytes += node.nbytes
+            if node.is_virtual or node.external:
+                outside.append(name)
+
+    file.visititems_links(look_at_link)
+    if not outside:  # else looking at what is linked would open it
+        file.visititems(look_at)
+    if outside:
+        raise UserError(f"{path} is refused: {outside[0]!r} in it leads to another place or file")
+    most = MOST_BYTES + MOST_TIMES * path.stat().st_size
+    if n_bytes > most:
+        raise UserError(
+            f"{path} is refused: what is in it would take {n_bytes / 1e9:.1f} GB of memory, for a"
+            f" file of its size at most {most / 1e9:.1f}"
+        )
 
 
 def _numbers(version: object) -> tuple[int, int] | None:

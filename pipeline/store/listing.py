@@ -20,10 +20,22 @@ from numpy.typing import ArrayLike, NDArray
 
 from ..errors import UserError, command
 from ..images import Dataset, ImageRecord, unit_hash
-from ..system import files
+from ..system import checksums, files
 from .encoding import Encoding
 
 LISTING = Encoding("concordance.images", "1.0")
+
+SCHEMA = pa.schema(
+    {
+        "image_id": pa.int64(),
+        "path": pa.string(),
+        "label": pa.string(),
+        "split": pa.string(),
+        "size": pa.int64(),
+        "modified": pa.int64(),
+    }
+)
+"""Columns of a listing; a label may be missing."""
 
 HELDOUT = 0.2
 """Share of the images kept from the fit, to measure on."""
@@ -110,11 +122,6 @@ class Listing:
             digest.update(f"{path!r}\n".encode())
         return digest.hexdigest()[:16]
 
-    @cached_property
-    def fit_ids(self) -> frozenset[int]:
-        """Ids of the images that W is fitted on."""
-        return frozenset(map(int, self.frame.image_id[self.frame.split == "fit"]))
-
     def save(self, path: Path) -> None:
         """Write the listing as Parquet."""
         table = pa.Table.from_pandas(self.frame, preserve_index=False)
@@ -130,18 +137,35 @@ class Listing:
         UserError
             The file is missing or damaged.
         """
+        checksums.check_regular(path)
         try:
             table = pa.parquet.read_table(path)
-        except (OSError, ValueError) as error:
+            metadata = table.schema.metadata or {}
+            says = {key.decode(): value.decode() for key, value in metadata.items()}
+            LISTING.check(says, path)
+            per_shard = int(says["images_per_shard"])
+            frame = _checked(table, per_shard).to_pandas()
+        except (OSError, ValueError, KeyError) as error:
             again = command("discover", run=path.parents[1])
             raise UserError(f"{path} is missing or damaged ({error}); {again} mends it") from error
-        metadata = table.schema.metadata or {}
-        says = {key.decode(): value.decode() for key, value in metadata.items()}
-        LISTING.check(says, path)
-        per_shard = int(says["images_per_shard"])
-        frame = table.to_pandas()
         frame["label"] = frame["label"].astype(object).where(frame["label"].notna(), None)
         return Listing(frame, per_shard)
+
+
+def _checked(table: pa.Table, per_shard: int) -> pa.Table:
+    """Return the columns of a listing with their types; `ValueError` where they are others."""
+    columns = table.select(SCHEMA.names).cast(SCHEMA)
+    columns.validate(full=True)  # texts are texts
+    if per_shard < 1:
+        raise ValueError(f"a shard of {per_shard} images")
+    for field in SCHEMA:
+        n_null = columns[field.name].null_count
+        if n_null and field.name != "label":
+            raise ValueError(f"{n_null} rows without {field.name}")
+    n_same = len(columns) - len(columns["image_id"].unique())
+    if n_same:
+        raise ValueError(f"{n_same} ids twice")
+    return columns
 
 
 def make_listing(

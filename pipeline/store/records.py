@@ -9,18 +9,24 @@ same, nothing that depends on it needs to be.
 from __future__ import annotations
 
 import hashlib
-import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
-from ..system import files
-from .encoding import Encoding
+from ..errors import UserError
+from ..system import checksums, files
+from .encoding import Encoding, read_sealed, seal
 
-RECORD = Encoding("concordance.record", "1.0")
+RECORD = Encoding("concordance.record", "1.1", oldest="1.0")
+BEGUN = Encoding("concordance.begun", "1.0")
+
+SITE = frozenset((".html", ".css", ".js", ".jpg", ".png", ".pdf", ".svg"))
+"""Endings of files that a site consists of, pages of plug-ins among them."""
 
 Counts = Mapping[str, int | float]
+Makes = Callable[[str], bool]
+"""Says of a name, relative to a record's folder, whether the product has such files."""
 
 
 @dataclass(frozen=True)
@@ -63,7 +69,7 @@ class Record:
         return [
             folder / name
             for name, (size, sha256) in self.files.items()
-            if not _is_as(folder / name, size, sha256 if contents else None)
+            if not _is_as(folder, name, size, sha256 if contents else None)
         ]
 
 
@@ -80,42 +86,122 @@ def write_record(
 ) -> Record:
     """Measure durable files, all in the folder of `path` or below it, and publish their record."""
     measured = {
-        file.relative_to(path.parent).as_posix(): (file.stat().st_size, files.sha256(file))
+        file.relative_to(path.parent).as_posix(): (file.stat().st_size, checksums.sha256(file))
         for file in sorted(written)
     }
     record = Record(measured, dict(made_from or {}), dict(counts or {}))
     value = {
-        **RECORD.stamp(),
         "files": {
             name: {"bytes": size, "sha256": sha256} for name, (size, sha256) in measured.items()
         },
         "made_from": record.made_from,
         "counts": record.counts,
     }
-    files.write_json(path, value)
+    files.write_json(path, seal(RECORD, value))
     return record
 
 
-def read_record(path: Path) -> Record | None:
-    """Read a record; None where there is none, or none that this version can read.
+def read_record(path: Path, makes: Makes) -> Record | None:
+    """Read a record; None where there is none, or none that this version can trust and read.
 
-    A record that cannot be read is as good as none: its product is made again.
+    A record that cannot be read is as good as none: its product is made again. So is one that
+    names what the product does not have, as a path that leads elsewhere: whoever acts on a record
+    may overwrite and remove what it names.
+
+    Parameters
+    ----------
+    path : Path
+    makes : callable
+        Says which names the product has.
     """
     try:
-        value = json.loads(path.read_bytes())
-        if value["encoding-type"] != RECORD.type or not RECORD.reads(value["encoding-version"]):
-            return None
+        value = read_sealed(path, RECORD)
         entries = {
             str(name): (int(entry["bytes"]), str(entry["sha256"]))
             for name, entry in value["files"].items()
         }
+        if not all(map(makes, entries)):
+            return None
         return Record(entries, dict(value["made_from"]), dict(value["counts"]))
-    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+    except (UserError, ValueError, KeyError, TypeError, AttributeError):
         return None
 
 
-def _is_as(path: Path, size: int, sha256: str | None) -> bool:
+def check_whole(path: Path, record: Callable[[], Record | None], mend: str = "") -> None:
+    """Refuse a file that is not as its record says, the first time this process reads it.
+
+    Parameters
+    ----------
+    path : Path
+        In the folder of its record. Where it is missing, whoever reads it says so.
+    record : callable
+        Reads the record; with None, or where it does not name the file, nothing is known.
+    mend : str
+        How the file comes back, for the message.
+
+    Raises
+    ------
+    UserError
+        It holds something else than was written.
+    """
+
+    def wanted() -> str | None:
+        found = record()
+        return None if found is None else found.files.get(path.name, (0, None))[1]
+
+    check_sha256(path, wanted, mend)
+
+
+def check_sha256(path: Path, wanted: Callable[[], str | None], mend: str = "") -> None:
+    """Refuse a file that has not the digest that `wanted` gives; see `check_whole`."""
+    checksums.check_regular(path)
     try:
-        return path.stat().st_size == size and (sha256 is None or files.sha256(path) == sha256)
+        whole = checksums.is_whole(path, wanted)
+    except FileNotFoundError:
+        return
+    except OSError as error:
+        raise UserError(f"{path} cannot be read: {error.strerror}") from error
+    if not whole:
+        after = f"; {mend}" if mend else ""
+        raise UserError(f"{path} is damaged (it holds something else than was written){after}")
+
+
+def is_of_site(name: str) -> bool:
+    """Say whether a name may be that of a file of a site: below its folder, of a kind it has."""
+    path = PurePosixPath(name)
+    inside = path.as_posix() == name and not path.is_absolute() and ".." not in path.parts
+    return inside and path.suffix in SITE
+
+
+def begin(path: Path, names: Iterable[str]) -> None:
+    """Note which files are about to be written, so that they are known as ours if we are killed.
+
+    Parameters
+    ----------
+    path : Path
+        The note; it lies where the record will, and is removed when that is there.
+    names : iterable of str
+        Relative to its folder.
+    """
+    files.write_json(path, seal(BEGUN, {"files": sorted(names)}))
+
+
+def read_begun(path: Path, makes: Makes) -> list[str]:
+    """Return the names that `begin` noted; none where there is no such note."""
+    try:
+        names = [str(name) for name in read_sealed(path, BEGUN)["files"]]
+    except (UserError, KeyError, TypeError):
+        return []
+    return [name for name in names if makes(name)]
+
+
+def _is_as(folder: Path, name: str, size: int, sha256: str | None) -> bool:
+    path = folder / name
+    try:
+        return (
+            checksums.is_plain(folder, name)
+            and path.stat().st_size == size
+            and (sha256 is None or checksums.sha256(path) == sha256)
+        )
     except OSError:
         return False

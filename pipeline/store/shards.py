@@ -23,10 +23,10 @@ from ..errors import command
 from ..system import files
 from . import chunks
 from .encoding import Encoding, open_hdf5
-from .records import Record, read_record, write_record
+from .records import Record, check_whole, read_record, write_record
 
-ACTIVATIONS = Encoding("concordance.activations", "1.0")
-HEATMAPS = Encoding("concordance.heatmaps", "1.0")
+ACTIVATIONS = Encoding("concordance.activations", "1.1", oldest="1.0")
+HEATMAPS = Encoding("concordance.heatmaps", "1.1", oldest="1.0")
 
 READERS = 2
 """Threads that read ahead: one alone decompresses slower than passes over the data compute."""
@@ -62,7 +62,7 @@ class ShardStore:
 
     def record(self, index: int) -> Record | None:
         """Read a shard's record; None where there is none."""
-        return read_record(self.record_path(index))
+        return read_record(self.record_path(index), self.path(index).name.__eq__)
 
     def missing(self) -> list[int]:
         """Return the shards that are not there with the size their records say."""
@@ -105,16 +105,19 @@ class ShardStore:
         index: int,
         names: Sequence[str] | None = None,
         image_ids: frozenset[int] | None = None,
+        optional: Sequence[str] = (),
     ) -> Arrays:
         """Read arrays of a shard, all of them or those named; of all its images or of those given.
 
-        With `image_ids`, every array named has a row per image.
+        With `image_ids`, every array named has a row per image. Those that are `optional` are read
+        where they are there: files of earlier versions have fewer.
         """
         with self.open(index) as file:
             rows = None
             if image_ids is not None:
                 rows = np.flatnonzero([each in image_ids for each in file["image_id"][()].tolist()])
-            return {name: chunks.read(file[name], rows) for name in names or _array_names(file)}
+            wanted = [*(names or _array_names(file)), *(each for each in optional if each in file)]
+            return {name: chunks.read(file[name], rows) for name in wanted}
 
     def shape(self, index: int, name: str) -> tuple[int, ...]:
         """Read the shape of an array of a shard."""
@@ -153,6 +156,7 @@ class ShardStore:
         if not path.exists() and self.record(index) is not None:
             kept = command("discover", run=self.folder.parent, keep="all")
             mend = f"it was made, and lost or not kept: {kept} makes it again"
+        check_whole(path, lambda: self.record(index), mend)
         with open_hdf5(path, self.encoding, mend) as file:
             yield file
 

@@ -5,6 +5,7 @@ Notation: W channels × k; see `pipeline.nmf.checkpoint` for the state.
 
 from __future__ import annotations
 
+import hashlib
 import json
 import time
 from dataclasses import dataclass, field
@@ -15,11 +16,12 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from ..errors import UserError
 from ..nmf import KChoice
 from ..system import files
-from .encoding import Encoding
+from .encoding import Encoding, EncodingError, open_hdf5
 
-FIT = Encoding("concordance.fit", "1.0")
+FIT = Encoding("concordance.fit", "1.1")
 State = dict[str, NDArray[np.float64]]
 
 
@@ -85,14 +87,15 @@ class UnfinishedFit:
                 chosen["rest"] = json.dumps({name: getattr(self._choice, name) for name in _PLAIN})
             for name, array in (self._state or {}).items():
                 file[f"state/{name}"] = array
+            file.attrs["sha256"] = _digest(file)
         self._saved = time.monotonic()
 
     def _read(self) -> None:
         try:
-            with h5py.File(self.path, "r") as file:
-                if file.attrs.get("key") != self.key or not FIT.reads(
-                    file.attrs.get("encoding-version")
-                ):
+            with open_hdf5(self.path, FIT) as file:
+                if file.attrs.get("sha256") != _digest(file):
+                    raise UserError(f"{self.path} is damaged")
+                if file.attrs["key"] != self.key:
                     return
                 if "choice" in file:
                     chosen = file["choice"]
@@ -101,8 +104,24 @@ class UnfinishedFit:
                     self._choice = KChoice(**rest, W=W, halves=apart)
                 if "state" in file:
                     self._state = {name: each[()] for name, each in file["state"].items()}
-        except OSError:  # damaged: it can be done anew
+        except EncodingError:  # of another version or program: written anew in time
+            return
+        except (UserError, OSError):  # damaged: it can be done anew
             files.remove(self.path)
+
+
+def _digest(file: h5py.File) -> str:
+    """Return the SHA-256 over the key, and over names, types, shapes and values of all arrays."""
+    summed = hashlib.sha256(str(file.attrs["key"]).encode())
+
+    def add(name: str, node: object) -> None:
+        if isinstance(node, h5py.Dataset):
+            values = np.asarray(node[()])
+            data = values.tobytes() if values.dtype.kind != "O" else bytes(values.item())
+            summed.update(f"{name} {node.dtype} {node.shape}\n".encode() + data)
+
+    file.visititems(add)
+    return summed.hexdigest()
 
 
 _PLAIN = ("k", "flagged", "rows", "control")

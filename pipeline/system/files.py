@@ -8,14 +8,14 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import fcntl
-import hashlib
 import json
 import os
+import re
 import shutil
 import socket
 import time
 from collections.abc import Callable, Iterable, Iterator
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -24,8 +24,19 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from ..errors import UserError, option
+from ..escape import visible
+from .checksums import note_whole
+from .progress import say
 
-TEMPORARY = ".tmp-"
+try:
+    import fcntl
+except ImportError as error:  # Windows
+    raise UserError("Concordance runs on Linux and macOS, and on Windows within WSL2") from error
+
+TEMPORARY = ".concordance-tmp-"
+"""What stands between a file's name and the process id while it is written: nobody else's."""
+
+_LEFTOVER = re.compile(re.escape(TEMPORARY) + r"\d+$")
 
 HDF5_STEP = 1 << 22
 """By so many bytes the memory of an HDF5 file grows: seldom, for a shard of tens of megabytes."""
@@ -37,6 +48,9 @@ ADVICE = {
     errno.EROFS: "the disk is read-only: see to it",
 }
 """What can be done about a failed write, by its number."""
+
+NOT_OFFERED = {errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP, 524}
+"""How file systems say that they do not have a call; 524 is what Linux's NFS says, and no name."""
 
 
 @contextlib.contextmanager
@@ -70,6 +84,7 @@ def publish(path: Path, *, durable: bool = True) -> Iterator[Path]:
         if durable:
             _sync(temporary)
         temporary.replace(path)
+        note_whole(path)
         if durable:
             _sync(path.parent)
     except BaseException as error:
@@ -88,7 +103,8 @@ def write_bytes(path: Path, data: bytes, *, durable: bool = True) -> None:
 
 def flush() -> None:
     """Make durable all that was written: one wait instead of two for each of many files."""
-    os.sync()
+    if hasattr(os, "sync"):
+        os.sync()
 
 
 def write_text(path: Path, text: str) -> None:
@@ -121,8 +137,9 @@ def scratch(folder: Path) -> Iterator[Path]:
 
     What a killed owner left there is removed first: a folder has one owner at a time.
     """
-    for left in folder.glob(f"scratch{TEMPORARY}*"):
-        remove(left)
+    for left in leftovers(folder):
+        if left.name.startswith(f"scratch{TEMPORARY}"):
+            remove(left)
     path = folder / f"scratch{TEMPORARY}{os.getpid()}"
     path.mkdir(parents=True)
     try:
@@ -163,7 +180,12 @@ def remove(path: Path) -> None:
 
 def leftovers(folder: Path) -> list[Path]:
     """Return the temporary files and folders that writers have, or killed ones had, in `folder`."""
-    return sorted(folder.rglob(f"*{TEMPORARY}*"))
+    found: list[Path] = []
+    for where, folders, names in os.walk(folder):
+        ours = [name for name in (*folders, *names) if _LEFTOVER.search(name)]
+        found += [Path(where, name) for name in ours]
+        folders[:] = [name for name in folders if name not in ours]
+    return sorted(found)
 
 
 def remove_leftovers(folder: Path) -> list[Path]:
@@ -174,13 +196,34 @@ def remove_leftovers(folder: Path) -> list[Path]:
     return left
 
 
+def remove_empty_above(path: Path, root: Path) -> None:
+    """Remove the folders of a removed file up to `root`, which stays, while nothing is in them."""
+    folder = path.parent
+    while folder != root and remove_empty(folder):
+        folder = folder.parent
+
+
+def remove_empty(folder: Path) -> bool:
+    """Remove a folder if nothing is in it; say whether it is gone."""
+    try:
+        folder.rmdir()
+    except FileNotFoundError:
+        return True
+    except OSError:
+        return False
+    return True
+
+
 def size(folder: Path) -> int:
     """Return the bytes of all files below a folder; 0 where there is none."""
     return sum(path.lstat().st_size for path in folder.rglob("*") if path.is_file())
 
 
-def check_writable(folder: Path) -> None:
-    """Raise `UserError` unless a file can be created in `folder` (made where missing)."""
+def check_writable(folder: Path, instead: str | None = None) -> None:
+    """Raise `UserError` unless a file can be created in `folder` (made where missing).
+
+    The text says what to do instead: to pass another ``RUN``, if nothing is said here.
+    """
     probe = folder / f"probe{TEMPORARY}{os.getpid()}"
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -190,14 +233,9 @@ def check_writable(folder: Path) -> None:
         if error.errno in ADVICE:
             raise _explain(probe, error) from error
         raise UserError(
-            f"cannot write to {folder}: {error.strerror or error}; pass another {option('run')}"
+            f"cannot write to {folder}: {error.strerror or error};"
+            f" {instead or 'pass another ' + option('run')}"
         ) from error
-
-
-def sha256(path: Path) -> str:
-    """Return the SHA-256 of a file's contents, in hexadecimal."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 @contextlib.contextmanager
@@ -205,7 +243,7 @@ def lock(path: Path, what: object, *, shared: bool = False, wait: bool = False) 
     """Hold a lock on a file while the block runs; it ends with the process, however that ends.
 
     The file stays, and says who held the lock last. Two holders in one process exclude each other
-    too.
+    too. On a file system without locks nobody is excluded, and that is said once.
 
     Parameters
     ----------
@@ -221,7 +259,7 @@ def lock(path: Path, what: object, *, shared: bool = False, wait: bool = False) 
     Raises
     ------
     UserError
-        Another process holds the lock; the text names it.
+        Another process holds the lock, and the text names it; or there may be none.
     """
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -230,7 +268,7 @@ def lock(path: Path, what: object, *, shared: bool = False, wait: bool = False) 
         raise _explain(path, error) from error
     try:
         kind = fcntl.LOCK_SH if shared else fcntl.LOCK_EX
-        _take(descriptor, kind if wait else kind | fcntl.LOCK_NB, what)
+        _take(descriptor, kind if wait else kind | fcntl.LOCK_NB, what, path)
         since = time.strftime("%Y-%m-%d %H:%M:%S")
         holder = f"process {os.getpid()} on {socket.gethostname()} since {since}"
         with contextlib.suppress(OSError):  # the lock is held; its label is a courtesy
@@ -241,25 +279,43 @@ def lock(path: Path, what: object, *, shared: bool = False, wait: bool = False) 
 
 
 def append_line(path: Path, line: str) -> None:
-    """Append a line with the time to a log; a log that cannot be written holds nothing up."""
-    stamped = f"{time.strftime('%Y-%m-%d %H:%M:%S')} {os.getpid()} {line}\n"
+    """Append one line with the time to a log; a log that cannot be written holds nothing up."""
+    stamped = f"{time.strftime('%Y-%m-%d %H:%M:%S')} {os.getpid()} {visible(line)}\n"
     with contextlib.suppress(OSError), path.open("a", encoding="utf-8") as file:
         file.write(stamped)
 
 
-def _take(descriptor: int, kind: int, what: object) -> None:
+def _take(descriptor: int, kind: int, what: object, path: Path) -> None:
     try:
         fcntl.flock(descriptor, kind)
     except BlockingIOError as error:
-        holder = os.pread(descriptor, 1000, 0).decode(errors="replace").strip()
         raise UserError(
-            f"{what} is being written by {holder or 'another process'}:"
+            f"{what} is being written by {_holder(descriptor)}:"
             f" wait until it has ended, or pass another {option('run')}"
         ) from error
     except OSError as error:
-        if error.errno not in (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP):
-            raise
-        # A file system without locks: whoever works there sees to it that one process writes.
+        if error.errno not in {errno.ENOLCK, *NOT_OFFERED}:
+            reason = error.strerror or str(error)
+            raise UserError(
+                f"cannot lock {path}: {reason}; pass another {option('run')}"
+            ) from error
+        _say_unlocked(path.parent)
+
+
+def _holder(descriptor: int) -> str:
+    try:
+        said = os.pread(descriptor, 1000, 0).decode(errors="replace").strip()
+    except OSError:  # where locks bind everybody, as on SMB
+        said = ""
+    return said or "another process"
+
+
+@cache
+def _say_unlocked(folder: Path) -> None:
+    say(
+        f"warning    the disk of {folder} has no locks: see to it yourself that no two processes"
+        " write there at one time"
+    )
 
 
 def _explain(path: Path, error: OSError) -> UserError:
@@ -272,6 +328,18 @@ def _explain(path: Path, error: OSError) -> UserError:
 def _sync(path: Path) -> None:
     descriptor = os.open(path, os.O_RDONLY)
     try:
-        os.fsync(descriptor)
+        _sync_fully(descriptor)
+    except OSError as error:
+        # Some network file systems have no such call, for folders in particular.
+        if error.errno not in {errno.EINVAL, *NOT_OFFERED}:
+            raise
     finally:
         os.close(descriptor)
+
+
+def _sync_fully(descriptor: int) -> None:
+    if hasattr(fcntl, "F_FULLFSYNC"):  # macOS: fsync alone leaves data in the disk's own memory
+        with contextlib.suppress(OSError):  # which a network disk has none of
+            fcntl.fcntl(descriptor, fcntl.F_FULLFSYNC)
+            return
+    os.fsync(descriptor)

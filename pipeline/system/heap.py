@@ -39,6 +39,12 @@ def keep_freed_memory(keep: bool) -> None:
         libc.malloc_trim(0)
 
 
+def hand_back() -> None:
+    """Hand what is free back to the system, even where freed memory is kept to be used again."""
+    if (libc := _glibc()) is not None:
+        libc.malloc_trim(0)
+
+
 def _glibc() -> ctypes.CDLL | None:
     """Return the C library, where it is glibc."""
     if not sys.platform.startswith("linux"):

@@ -1,32 +1,37 @@
 """Work shared among processes that start from nothing: safe beside threads, on every system.
 
 New processes import what they need first, a second or more each; threads (`system.lanes`) are
-there at once and suit all work whose libraries release Python's lock.
+there at once and suit all work whose libraries release Python's lock. Processes and their parent
+talk through pipes, which no one else can open: there is no port that another user could reach.
 """
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
-import threading
-import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import as_completed
+from multiprocessing import resource_tracker
 from pathlib import Path
-from typing import Generic, TypeVar
+from typing import TypeVar
 
 import loky
+from loky.backend.context import get_context
+from loky.process_executor import BrokenProcessPool
 
-from ..errors import UserError
+from ..errors import UserError, option
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 
 _PACKAGE = Path(__file__).resolve().parents[1]
 
-IMPORTABLE = _PACKAGE.name
-"""The name under which a new process imports this package, with `python_path`."""
+CHANCES = 4
+"""So often in a row processes may be killed before any of them has done an item."""
 
-_LOOK_EVERY = 0.5  # seconds between two looks whether the parent lives
+_AS_IT_GROWS = {"LOKY_MAX_MEMORY_LEAK_SIZE": "1e18"}
+"""A process that has loaded a network is larger than before, and does not leak."""
 
 
 def in_processes(
@@ -52,61 +57,129 @@ def in_processes(
     if n_processes < 2:
         yield from map(work, items)
         return
-    pool = loky.ProcessPoolExecutor(n_processes, initializer=_importing())
-    is_done = False
     try:
-        work_on = _Prepared(work, os.getpid())
-        yield from pool.map(work_on, items, chunksize=chunk)
-        is_done = True
-    except loky.process_executor.BrokenProcessPool as error:
+        with _pool(n_processes, {}) as pool:
+            with _no_interrupts():
+                results = pool.map(work, items, chunksize=chunk)
+            yield from results
+    except BrokenProcessPool as error:
         raise UserError(
             "a process that shared the work was killed; where memory is short, free some"
         ) from error
+
+
+def as_they_come(
+    work: Callable[[Item], Result],
+    items: Sequence[Item],
+    n_processes: int,
+    environment: Mapping[str, str],
+) -> Iterator[Result]:
+    """Do the work on every item in other processes; yield the results as they come.
+
+    When a process is killed, all start anew, and what may have been too much for it comes last.
+
+    Parameters
+    ----------
+    work : callable
+        As for `in_processes`; it may be done on an item twice.
+    items : sequence
+    n_processes : int
+        How many share the work, 1 or more; this process does none of it.
+    environment : mapping
+        Variables of the processes, beside those of this one.
+
+    Raises
+    ------
+    UserError
+        Processes were killed `CHANCES` times and no item was done meanwhile.
+    """
+    left, chances = list(items), CHANCES
+    while left:
+        with _pool(min(n_processes, len(left)), environment) as pool:
+            futures = {}
+            with contextlib.suppress(BrokenProcessPool), _no_interrupts():
+                for item in left:
+                    futures[pool.submit(work, item)] = item
+            for future in as_completed(futures):
+                if not isinstance(future.exception(), BrokenProcessPool):
+                    left.remove(futures[future])
+                    chances = CHANCES + 1  # this pool may break once more
+                    yield future.result()
+        chances -= 1
+        if left and chances == 0:
+            raise UserError(
+                f"processes that shared the work were killed {CHANCES} times before one of them"
+                f" had done anything: where memory is short, take fewer {option('workers')}; then"
+                " give the same command again: it goes on from here"
+            )
+        left = left[n_processes:] + left[:n_processes]
+
+
+@contextlib.contextmanager
+def _pool(n_processes: int, environment: Mapping[str, str]) -> Iterator[loky.ProcessPoolExecutor]:
+    """Give a pool whose processes are gone when the block ends; its work is dropped where it fails.
+
+    They start by `exec`, from nothing, and do not run the script that asked for them again.
+    """
+    pool = loky.ProcessPoolExecutor(
+        n_processes,
+        context=get_context("loky"),
+        initializer=_beginning(),
+        env={**_AS_IT_GROWS, **environment},
+    )
+    is_done = False
+    try:
+        yield pool
+        is_done = True
     finally:
         pool.shutdown(wait=is_done, kill_workers=not is_done)
 
 
-def _importing() -> Callable[[], None]:
-    """Return what lets a new process import this package, installed or not, whatever its folder.
+@contextlib.contextmanager
+def _no_interrupts() -> Iterator[None]:
+    """Let processes that are started meanwhile leave interrupts to this one, from the first moment.
 
-    It travels as code, for a function of a module would need the package to be found already.
+    A terminal interrupts all processes of a job; each by itself would only write its traceback over
+    what is said. What is blocked here stays so in whoever is started; here it comes a bit later.
     """
-    folder, name = str(_PACKAGE.parent), IMPORTABLE
+    if not hasattr(signal, "pthread_sigmask"):  # Windows: they ignore interrupts once they work
+        yield
+        return
+    resource_tracker.ensure_running()  # while it is started, it takes interrupts for itself
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
-    def prepare() -> None:
+
+def _beginning() -> Callable[[], None]:
+    """Return what a new process does first.
+
+    It ends with its parent, however that ends; leaves interrupts to it; and can import this
+    package, installed or not, whatever its folder. It travels as code, for a function of a module
+    would need the package to be found already.
+    """
+    folder, name, parent = str(_PACKAGE.parent), _PACKAGE.name, os.getpid()
+
+    def follow() -> None:
+        import os
+        import time
+
+        while os.getppid() == parent:
+            time.sleep(0.1)
+        os._exit(1)
+
+    def begin() -> None:
         import importlib
+        import signal
         import sys
+        import threading
 
+        threading.Thread(target=follow, daemon=True).start()
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
         if folder not in sys.path:
             sys.path.append(folder)
         importlib.import_module(name)
 
-    return prepare
-
-
-class _Prepared(Generic[Item, Result]):
-    """A piece of work whose process ends with its parent, and leaves interrupts to it."""
-
-    _is_ready = False
-
-    def __init__(self, work: Callable[[Item], Result], parent: int) -> None:
-        self._work, self._parent = work, parent
-
-    def __call__(self, item: Item) -> Result:
-        if not _Prepared._is_ready:
-            _Prepared._is_ready = True
-            signal.signal(signal.SIGINT, signal.SIG_IGN)
-            threading.Thread(target=_follow, args=(self._parent,), daemon=True).start()
-        return self._work(item)
-
-
-def _follow(parent: int) -> None:
-    while os.getppid() == parent:
-        time.sleep(_LOOK_EVERY)
-    os._exit(1)
-
-
-def python_path() -> str:
-    """Return the PYTHONPATH of processes that need this package: ours before what there is."""
-    paths = (str(_PACKAGE.parent), os.environ.get("PYTHONPATH", ""))
-    return os.pathsep.join(path for path in paths if path)
+    return begin

@@ -12,6 +12,8 @@ from typing import Any, Never
 
 from tqdm import tqdm
 
+from ..escape import visible
+
 LOG = logging.getLogger("concordance")
 """What the library has to say; command lines show it on stderr, other programs as they please."""
 
@@ -25,8 +27,8 @@ class LineHandler(logging.Handler):
     """Writes records as plain lines to stderr, above whatever bar is there."""
 
     def emit(self, record: logging.LogRecord) -> None:
-        """Write one line."""
-        tqdm.write(record.getMessage(), file=sys.stderr)
+        """Write one line, whatever names are in it."""
+        tqdm.write(visible(record.getMessage()), file=sys.stderr)
 
 
 @contextlib.contextmanager
@@ -52,10 +54,11 @@ def bar(
     # With none, every update may be shown: a phase of few units says otherwise what it is doing.
     look: dict[str, Any] = {"miniters": 0, "mininterval": 0.2 if is_seen else 10.0}
     look["leave"] = leave
+    title = f"{visible(title):<10}"
     if not _in_notebook():
         look |= {"file": sys.stderr, "dynamic_ncols": True}
     with (
-        _bars()(total=total, desc=f"{title:<10}", unit=f" {unit}", initial=done, **look) as shown,
+        _bars()(total=total, desc=title, unit=f" {unit}", initial=done, **look) as shown,
         _beating(shown) if is_seen else contextlib.nullcontext(),
     ):
         yield shown
@@ -80,8 +83,8 @@ def _beating(shown: Any) -> Iterator[None]:
 
 
 def say(line: str) -> None:
-    """Say a line that stays."""
-    LOG.info(line)
+    """Say a line that stays, whatever names are in it."""
+    LOG.info(visible(line))
 
 
 def _in_notebook() -> bool:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import re
+from pathlib import Path
+
 import duckdb
 
 
@@ -13,3 +16,16 @@ def open_database(**config: str) -> duckdb.DuckDBPyConnection:
     if drawn:
         database.execute("set enable_progress_bar = false")
     return database
+
+
+def literal(path: Path) -> str:
+    """Write the path of a file as DuckDB's readers take it: that file and no other.
+
+    They expand ``*``, ``?`` and brackets, at a beginning ``~``, and take ``name:`` for a scheme.
+    """
+    return text(re.sub(r"([*?\[])", r"[\1]", str(path.absolute())))
+
+
+def text(value: object) -> str:
+    """Write a value as an SQL text."""
+    return "'" + str(value).replace("'", "''") + "'"

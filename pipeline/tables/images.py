@@ -30,7 +30,12 @@ IMAGES = Table(
         Column("label", TEXT, "the dataset's label; null: none"),
         Column("width", INT32, "original pixels, upright", "pixels"),
         Column("height", INT32, "original pixels, upright", "pixels"),
-        Column("split", TEXT, "fit: W was fitted on it; heldout: kept for measuring"),
+        Column(
+            "split",
+            TEXT,
+            "fit: W was fitted on it; heldout: kept for measuring; copy: the network sees the same"
+            " in another image of the run, and that one counts",
+        ),
         Column("pred_class", INT32, "the network's top class"),
         Column("pred_label", TEXT, "name of that class"),
         Column("pred_prob", FLOAT32, "its probability", "probability"),

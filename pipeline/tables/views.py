@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from .database import literal, text
 from .schemas import TABLES
 
 VIEWS = "views.sql"
@@ -40,9 +41,8 @@ def view_statements(folder: Path | None = None) -> str:
     """
     lines = []
     for name in TABLES:
-        path = f"{name}.parquet" if folder is None else str(folder / f"{name}.parquet")
-        quoted = path.replace("'", "''")
-        lines.append(f"create or replace view {name} as select * from read_parquet('{quoted}');\n")
+        path = text(f"{name}.parquet") if folder is None else literal(folder / f"{name}.parquet")
+        lines.append(f"create or replace view {name} as select * from read_parquet({path});\n")
     return "".join(lines) + _MACRO
 
 

@@ -17,7 +17,7 @@ import pyarrow as pa
 
 from ..system import files
 from .column import Facts, Table
-from .database import open_database
+from .database import literal, open_database, text
 from .schemas import ROW_GROUP, TABLES, to_arrow
 from .views import VIEWS, views_file
 
@@ -70,7 +70,7 @@ class TableWriter:
             Rows by table.
         """
         with open_database(memory_limit=SORT_MEMORY) as database:
-            database.execute(f"set temp_directory = {_quoted(self._scratch)}")
+            database.execute(f"set temp_directory = {text(self._scratch)}")
             counts = {name: self._publish(database, name) for name in TABLES}
         files.write_text(self._folder / VIEWS, views_file())
         return counts
@@ -95,7 +95,7 @@ class TableWriter:
             self._waiting[name] = [self._tables[name].schema().empty_table()]
         if self._waiting[name]:
             self._put_aside(name)
-        pieces = ", ".join(_quoted(path) for path in self._pieces[name])
+        pieces = ", ".join(literal(path) for path in self._pieces[name])
         order = ", ".join(_order_term(key) for key in self._tables[name].order)
         query = f"select * from read_parquet([{pieces}]) order by {order}"
         groups = _Groups(
@@ -126,7 +126,3 @@ def _order_term(key: str) -> str:
     """Turn ``-max`` into ``"max" desc``; nulls stand first either way."""
     name, falling = key.removeprefix("-"), key.startswith("-")
     return f'"{name}" {"desc" if falling else "asc"} nulls first'
-
-
-def _quoted(path: Path) -> str:
-    return "'" + str(path).replace("'", "''") + "'"

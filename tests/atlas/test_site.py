@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import html
 import io
 import json
 import re
@@ -20,10 +21,13 @@ import pytest
 import torch
 from PIL import Image
 
-from pipeline.atlas import AtlasData, build_atlas
+from pipeline.atlas import AtlasData, build_atlas, sheets
 from pipeline.errors import UserError
+from pipeline.escape import visible
+from pipeline.pictures.typeset import clean
 from pipeline.tables import TABLES
 from tests.atlas.fixture import NASTY, synthetic, with_tables
+from tests.hostile import LABELS, NOT_UTF8, raw_in
 
 BUDGET = 2_000_000
 LINKS = {"href", "src"}
@@ -383,3 +387,67 @@ def test_hostile_names_reach_no_script(tmp_path: Path) -> None:
     nasty(tmp_path)
     for path in (tmp_path / "hostile").rglob("*.js"):
         assert "owned" not in path.read_text("utf-8")
+
+
+@pytest.fixture(scope="module")
+def unkind(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An atlas of a run in which every name is one of `LABELS`."""
+    folder = tmp_path_factory.mktemp("unkind")
+    names = sorted(LABELS)
+
+    def path_of(i: int) -> str:
+        return f"{LABELS[i % len(LABELS)]}/{i}.png"
+
+    data = synthetic(40, 8, seed=3, class_names=names, names=path_of)
+    rejected = pd.DataFrame({"path": list(LABELS), "reason": list(LABELS[::-1])})
+    data = replace(
+        data,
+        title=LABELS[0] + NOT_UTF8,
+        summary={LABELS[1]: LABELS[2]},
+        settings={text: text for text in LABELS},
+    )
+    build_atlas(with_tables(data, rejected=rejected), folder, n_examples=4)
+    return folder
+
+
+def test_no_file_holds_a_character_that_is_not_seen(unkind: Path) -> None:
+    texts = [path for path in unkind.rglob("*") if path.suffix in (".html", ".js", ".css", ".svg")]
+    assert len(texts) > 60
+    for path in texts:
+        text = path.read_text("utf-8")
+        assert not raw_in(text), path
+        assert not raw_in(html.unescape(text)), path  # nor as a character reference
+
+
+def test_pages_show_names_in_one_line(unkind: Path) -> None:
+    front = parse(unkind / "index.html")
+    for name in LABELS:
+        assert visible(name) in front.text
+    assert visible(LABELS[0] + NOT_UTF8) in front.text
+    pages = [parse(path) for path in sorted((unkind / "images").glob("*.html"))]
+    shown = {alt for page in pages for alt in page.values["alt"]}
+    found = [name for name in LABELS if any(alt.startswith(f"{visible(name)}/") for alt in shown)]
+    assert len(found) > 13
+    query = parse(unkind / "concepts" / "0.html").text
+    assert 'run.sql(\n    "select image_id' in query  # lines of our own are lines
+
+
+def test_links_work_whatever_names_are(unkind: Path) -> None:
+    for path in sorted(unkind.rglob("*.html")):
+        for link in [*parse(path).links, *parse(path).lazy]:
+            assert link.isascii()
+            address = urldefrag(link)[0]
+            assert not address or (path.parent / address).is_file()
+
+
+def test_print_shows_what_pages_show() -> None:
+    heading = LABELS[7]
+    written = [char for name in LABELS for char in clean(name)]
+    assert not raw_in("".join(written))
+    assert clean(heading) == visible(heading) == r"\u202egnp.exe"
+    document = sheets.book(
+        LABELS[0], LABELS[3], [sheets.Entry(heading, [LABELS[9]], (0, 0, 0), [])]
+    )
+    title = re.search(rb"/Title <([0-9a-f]+)>", document)
+    assert title is not None
+    assert bytes.fromhex(title[1].decode()).decode("utf-16") == visible(LABELS[0])

@@ -27,8 +27,10 @@ from pipeline.images import (
     list_dataset,
     make_image_id,
     make_record,
+    read_image,
     unit_hash,
 )
+from pipeline.runs import checks
 
 
 def picture(width: int = 40, height: int = 30, seed: int = 0) -> Image.Image:
@@ -86,9 +88,10 @@ def test_loops_fifos_and_broken_links_do_not_stop_a_listing(tmp_path: Path) -> N
     os.mkfifo(tmp_path / "pipe.png")
     (tmp_path / "gone.png").symlink_to(tmp_path / "nowhere")
     found = list_dataset(tmp_path)
-    assert len(found.images) == 1
+    assert [image.path for image in found.images] == ["gone.png", "real/a.png"]
+    with pytest.raises(DecodeError, match="file unreadable: No such file or directory"):
+        read_image(found.source, found.images[0])
     assert {entry.path: entry.reason for entry in found.rejected} == {
-        "gone.png": "file unreadable: No such file or directory",
         "pipe.png": "not a regular file",
     }
 
@@ -100,14 +103,15 @@ def test_tables_name_images_and_labels(tmp_path: Path) -> None:
     for name in ("a.png", "b.png"):
         (tmp_path / "x" / name).write_bytes(b"12345")
     found = list_dataset(table)
-    assert [(image.size, image.modified > 10**18) for image in found.images] == [(5, True)] * 2
+    seen = [(image.size, image.modified > 10**18) for image in found.images]
+    assert seen == [(5, True), (5, True), (0, False)]
     assert {entry.path: entry.reason for entry in found.rejected} == {
-        "x/gone.png": "file unreadable: No such file or directory",
         "x": "not a regular file",
     }
     assert [(image.path, image.label) for image in found.images] == [
         ("x/a.png", "one, two"),
         ("x/b.png", None),
+        ("x/gone.png", "c"),
     ]
     assert isinstance(found.source, FolderSource)
     assert found.source.root == tmp_path.resolve()
@@ -203,6 +207,16 @@ def test_every_mode_becomes_rgb(
     assert tuple(decode(tmp_path / "a")[:, 0, 0].tolist()) == value
 
 
+def test_pictures_of_cameras_that_hold_several_are_read(tmp_path: Path) -> None:
+    first, second = picture(40, 30), picture(40, 30, seed=1)
+    data = encoded(first, "MPO", save_all=True, append_images=[second])
+    (tmp_path / "a.jpg").write_bytes(data)
+    with Image.open(tmp_path / "a.jpg") as opened:
+        assert opened.format == "MPO"
+    alone = np.asarray(Image.open(io.BytesIO(encoded(first, "JPEG"))).convert("RGB"))
+    assert np.array_equal(decode(tmp_path / "a.jpg").permute(1, 2, 0).numpy(), alone)
+
+
 JPEG = encoded(picture(200, 150), "JPEG")
 
 
@@ -213,6 +227,8 @@ JPEG = encoded(picture(200, 150), "JPEG")
         (b"<html>not an image</html>", "not an image"),
         (JPEG[: len(JPEG) // 2], "cannot be decoded"),
         (JPEG[:40], "not an image|cannot be decoded"),
+        (encoded(picture(), "EPS"), "not an image"),  # Pillow starts Ghostscript for it
+        (encoded(picture(), "TGA"), "not an image"),
         (encoded(picture(1, 1), "PNG"), "too small: 1 × 1 pixels"),
         (encoded(picture(10, 20000), "PNG"), "too long: 10 × 20000 pixels"),
         (encoded(Image.new("1", (40000, 40000)), "PNG"), "decompression bomb"),
@@ -282,3 +298,41 @@ def test_hashes_are_in_the_unit_interval_and_differ_by_purpose(image_id: int, se
 def test_an_id_is_derived_from_the_path_alone() -> None:
     assert make_image_id("a/b.png") == make_image_id("a/b.png")
     assert make_image_id("a/b.png") != make_image_id("a/c.png")
+
+
+def test_images_outside_their_dataset_are_taken_and_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Links and paths of a table may point anywhere; whoever looks at the dataset is told."""
+    inside, outside = tmp_path / "dataset", tmp_path / "private"
+    for folder in (inside / "a", outside):
+        folder.mkdir(parents=True)
+    picture = Image.new("RGB", (32, 32), "red")
+    for path in (inside / "a" / "1.png", outside / "secret.png", outside / "other.png"):
+        picture.save(path)
+    (inside / "a" / "2.png").symlink_to(outside / "secret.png")
+    (inside / "a" / "3.png").symlink_to(inside / "a" / "1.png")
+    (inside / "linked").symlink_to(outside)
+    rows = ["a/1.png", "../private/secret.png", str(outside / "other.png"), str(inside / "a/1.png")]
+    (inside / "table.csv").write_text("path\n" + "\n".join(rows) + "\n")
+    for where, expected in (
+        (
+            inside,
+            {
+                "a/2.png": "secret.png",
+                "linked/secret.png": "secret.png",
+                "linked/other.png": "other.png",
+            },
+        ),
+        (inside / "table.csv", {rows[1]: "secret.png", rows[2]: "other.png"}),
+    ):
+        dataset = list_dataset(where)
+        assert isinstance(dataset.source, FolderSource)
+        found = dataset.source.outside(dataset.images)
+        assert {path: file.name for path, file in found} == expected
+        assert {file.parent for _, file in found} == {outside}
+        told: list[str] = []
+        monkeypatch.setattr(checks, "say", told.append)
+        checks.tell_outside(dataset)
+        assert len(told) == 1
+        assert f"{len(expected)} of {len(dataset.images)} images lie outside {inside}" in told[0]

@@ -144,7 +144,7 @@ def test_a_run_is_removed_but_not_what_is_beside_it(run: Run, tmp_path: Path) ->
     (copy / "bank").mkdir(parents=True)
     (copy / "run.json").write_bytes((run.folder / "run.json").read_bytes())
     (copy / "notes.txt").write_text("mine")
-    assert pipeline.clean(copy) is False
+    assert pipeline.clean(copy) == [copy / "notes.txt"]
     assert [path.name for path in copy.iterdir()] == ["notes.txt"]
     with pytest.raises(UserError, match="is not a run"):
         pipeline.clean(copy)

@@ -188,9 +188,9 @@ def test_positions_drawn_by_energy_stand_for_all(tmp_path: Path) -> None:
 
 def test_offsets_of_shift_are_the_minima_of_all_fit_images(extracted: Path, tmp_path: Path) -> None:
     workspace = copied(extracted, tmp_path / "run")
-    blocks = PositionBlocks(workspace.activations, workspace.listing.fit_ids, nmf.Transform("none"))
+    blocks = PositionBlocks(workspace.activations, workspace.ids("fit"), nmf.Transform("none"))
     V = torch.cat(list(blocks)).float()
-    data = fitting.FitData(workspace.activations, workspace.listing.fit_ids)
+    data = fitting.FitData(workspace.activations, workspace.ids("fit"))
     few = V[V.sum(1).topk(5).indices]  # strong ones: their minima lie higher
     assert torch.equal(fitting._minimum(data, few), few.amin(0))
     shifted = replace(data, transform="shift")
@@ -214,7 +214,7 @@ def test_images_or_labels_of_any_size_weigh_the_same(tmp_path: Path) -> None:
         fits[balance] = torch.from_numpy(workspace.bank.W)
         weights = fitting.image_weights(workspace)
         labels = workspace.listing.frame.set_index("image_id").label
-        fit_ids, energy, parts = workspace.listing.fit_ids, dict[object, float](), []
+        fit_ids, energy, parts = workspace.ids("fit"), dict[object, float](), []
         for arrays in workspace.activations.iterate(["V", "image_id"], fit_ids):
             for V, image_id in zip(arrays["V"], arrays["image_id"].tolist(), strict=True):
                 factor = 1.0 if weights is None else weights[image_id]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from pathlib import Path
 
 import numpy as np
@@ -9,6 +10,7 @@ import pandas as pd
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from numpy.typing import NDArray
 from PIL import Image
 from sklearn.metrics import adjusted_rand_score, normalized_mutual_info_score
 
@@ -21,6 +23,8 @@ from pipeline.localize.scores import (
     box_iou,
     box_of,
     contingency,
+    iou,
+    match_parts,
     normalized_mutual_information,
     strongest,
 )
@@ -189,3 +193,75 @@ def test_peers_divide_as_they_say() -> None:
     lengths = (both**2).sum(-1)
     assert lengths == pytest.approx((V**2).sum(-1), rel=1e-4)
     assert ((both > 1e-3).sum(-1) == 1).all()
+
+
+def test_masks_are_compared_by_what_they_share() -> None:
+    found, truth = np.zeros((4, 5), bool), np.zeros((4, 5), bool)
+    assert iou(found, truth) == 1
+    found[0] = truth[:2] = True
+    assert iou(found, truth) == iou(truth, found) == 0.5
+    assert iou(found, ~truth) == 0
+
+
+def test_boxes_that_share_a_side_or_nothing_share_no_area() -> None:
+    box = (3, 5, 9, 13)
+    assert box_iou(box, (7, 11, 10, 20)) == pytest.approx(4 / (48 + 27 - 4))
+    for apart in ((9, 5, 12, 13), (3, 13, 9, 14), (9, 13, 10, 14), (20, 30, 21, 31)):
+        assert box_iou(box, apart) == box_iou(apart, box) == 0
+    assert box_iou((0, 0, 0, 0), (0, 0, 0, 0)) == 0  # nothing, and nothing shared
+
+
+def test_nothing_or_one_position_is_divided_alike() -> None:
+    for table in (np.zeros((2, 2), np.int64), np.array([[1]])):
+        assert normalized_mutual_information(table) == 1
+        assert adjusted_rand_index(table) == 1
+
+
+def test_parts_are_matched_on_some_images_and_scored_on_the_others() -> None:
+    """By every one-to-one matching there is: the best total where chosen, scored elsewhere."""
+    rng = np.random.default_rng(3)
+    part_ids, k = [2, 5, 7], 4
+    parts = rng.choice([0, *part_ids], (6, 5, 8)).astype(np.uint8)
+    concepts = rng.random((6, k, 5, 8)) < 0.3
+    # Another concept stands for a part in the images scored than in those chosen.
+    choose = np.array([True, True, False, True, False, False])
+    concepts[choose, 1] |= parts[choose] == 7
+    concepts[~choose, 2] |= parts[~choose] == 7
+    found = match_parts(concepts, parts, part_ids, choose)
+
+    def pooled(images: NDArray[np.bool_], concept: int, part: int) -> float:
+        return iou(concepts[images, concept], parts[images] == part)
+
+    best = max(
+        itertools.permutations(range(k), len(part_ids)),
+        key=lambda order: sum(
+            pooled(choose, concept, part) for concept, part in zip(order, part_ids, strict=True)
+        ),
+    )
+    assert best[2] == 1
+    expected = {
+        part: pooled(~choose, concept, part) for concept, part in zip(best, part_ids, strict=True)
+    }
+    assert found.ious == pytest.approx(expected, abs=1e-12)
+    assert found.mean == pytest.approx(sum(expected.values()) / 3)
+
+
+def test_a_part_without_a_concept_scores_nothing() -> None:
+    parts = np.tile(np.array([[1, 2, 0]], np.uint8), (2, 1, 1))
+    concepts = (parts == 2)[:, None]
+    found = match_parts(concepts, parts, [1, 2], np.array([True, False]))
+    assert found.ious == {1: 0.0, 2: 1.0}
+    assert found.mean == 0.5
+    # A part that is in no image has nothing in common with an empty concept either.
+    nothing = match_parts(concepts & False, parts, [9], np.array([True, False]))
+    assert nothing.ious == {9: 0.0}
+
+
+def test_the_strongest_map_is_so_after_scaling_each_by_its_own_range() -> None:
+    maps = np.zeros((2, 2, 2, 2), np.float32)
+    maps[0, 0] = [[10.0, 11.0], [12.0, 14.0]]
+    maps[0, 1] = [[0.0, 1.0], [0.4, 0.9]]
+    found = strongest(maps)
+    assert found[0, 1].tolist() == [[False, True], [False, False]]
+    assert (found.sum(axis=1) == 1).all()
+    assert found[1, 0].all()  # where nothing is stronger, the first

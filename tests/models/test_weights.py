@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 import pickle
 import re
+import tracemalloc
+import zipfile
 from collections.abc import Callable
 from pathlib import Path
 
@@ -17,7 +19,8 @@ from torch import nn
 from pipeline.errors import UserError
 from pipeline.models import Network, choose_layer, list_models, load_network
 from pipeline.models.architecture import fit_positions, trained_size
-from pipeline.system.files import sha256
+from pipeline.models.weights import read_state
+from pipeline.system.checksums import sha256
 
 ASSETS = Path(os.environ.get("CONCORDANCE_ASSETS", "../shared/assets"))
 REAL = pytest.mark.skipif(
@@ -317,3 +320,61 @@ def test_the_sample_network_as_shipped() -> None:
     assert network.weights_sha256 == sha256(sample.WEIGHTS)
     assert (network.image_size, network.classes) == (sample.IMAGE_SIZE, tuple(sample.CLASSES))
     assert choose_layer(network) == sample.PARTS_LAYER
+
+
+def test_an_archive_that_would_swell_is_refused_unread(tmp_path: Path) -> None:
+    plain, bomb = tmp_path / "plain.pt", tmp_path / "bomb.pt"
+    torch.save({"weight": torch.zeros(16_000_000)}, plain)
+    with (
+        zipfile.ZipFile(plain) as source,
+        zipfile.ZipFile(bomb, "w", zipfile.ZIP_DEFLATED) as target,
+    ):
+        for entry in source.infolist():
+            target.writestr(entry.filename, source.read(entry))
+    plain.unlink()
+    assert bomb.stat().st_size < 200_000
+    tracemalloc.start()
+    with pytest.raises(UserError, match="would become 64,0"):
+        read_state(bomb)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 2_000_000
+
+
+@pytest.mark.parametrize(
+    "tensor",
+    [
+        torch.ones(1).expand(1 << 34),
+        torch.ones(1).expand(1 << 20, 1 << 14),
+        torch.ones(64).as_strided((1 << 30,), (0,)),
+    ],
+)
+def test_a_tensor_larger_than_what_is_stored_is_refused(
+    tmp_path: Path, tensor: torch.Tensor
+) -> None:
+    file = tmp_path / "expanded.pt"
+    torch.save({"weight": tensor}, file)
+    assert file.stat().st_size < 3_000
+    with pytest.raises(UserError, match="are views that would become"):
+        read_state(file)
+
+
+def test_many_views_of_one_memory_are_refused_and_tied_weights_are_not(tmp_path: Path) -> None:
+    base = torch.arange(100_000.0)
+    torch.save({"encoder": base, "decoder": base}, tmp_path / "tied.pt")
+    found = read_state(tmp_path / "tied.pt")
+    assert torch.equal(found["encoder"], found["decoder"])
+    torch.save({str(n): base.view(-1) for n in range(1000)}, tmp_path / "many.pt")
+    with pytest.raises(UserError, match="are views that would become"):
+        read_state(tmp_path / "many.pt")
+
+
+def test_tensors_without_plain_values_are_refused(tmp_path: Path) -> None:
+    file = tmp_path / "odd.pt"
+    for tensor, said in (
+        (torch.eye(4).to_sparse(), "save it dense"),
+        (torch.ones(4, device="meta"), "without values"),
+    ):
+        torch.save({"weight": tensor}, file)
+        with pytest.raises(UserError, match=said):
+            read_state(file)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -16,7 +17,7 @@ from torch import Tensor
 from pipeline import nmf
 from pipeline.errors import UserError
 from pipeline.nmf.passes import block_stats
-from pipeline.nmf.solve import MAX_ITERATIONS, Encoder, Ends, hals
+from pipeline.nmf.solve import MAX_ITERATIONS, Encoder, Ends, _rate, hals
 
 
 def random_problem(seed: int, n: int, channels: int, k: int) -> tuple[Tensor, Tensor]:
@@ -267,3 +268,68 @@ def test_an_encoder_keeps_its_shapes_on_another_device() -> None:
         assert there.shape == here.shape
     assert (moved.n_iterations, moved.n_again) == (encoder.n_iterations, encoder.n_again)
     assert encoder.to(torch.device("cpu")) is encoder
+
+
+def test_rows_that_nothing_is_known_of_or_that_are_not_free_stay() -> None:
+    generator = torch.Generator().manual_seed(4)
+    W = 0.1 * torch.rand(9, 3, generator=generator)  # squares below 1
+    W[:, 1] = 0
+    V = torch.rand(7, 9, generator=generator)
+    G, B, start = W.T @ W, W.T @ V.T, torch.rand(3, 7, generator=generator)
+    both = hals(start.clone(), G, B, 200)
+    assert torch.equal(both[1], start[1])
+    assert float((G @ both - B)[[0, 2]].abs().where(both[[0, 2]] > 0, 0.0).max()) < 1e-5
+    first = hals(start.clone(), G, B, 1, free=torch.tensor([True, True, False]))
+    assert torch.equal(first[1:], start[1:])
+    best = ((B[0] - G[0, 2] * start[2]) / G[0, 0]).clamp_min(0)
+    assert torch.allclose(first[0], best, rtol=1e-5)
+
+
+@pytest.mark.parametrize("low", [1.0, 0.3, 1e-3, 1e-9, 0.0])
+def test_iterations_are_as_many_as_the_bound_asks_for(low: float) -> None:
+    """qⁿ ≤ tol / 4 with the q of κ after the ridge, and not for one iteration fewer."""
+    tol, high = 1e-4, 2.0
+    ridge, rho, n = _rate(torch.tensor([low, 1.0, high], dtype=torch.float64), tol)
+    low, high = low + ridge, high + ridge
+    root = math.sqrt(high / low)
+    q = (root - 1) / (root + 1)
+    assert rho == pytest.approx(math.sqrt(low * high))
+    assert q**n <= tol / 4 * (1 + 1e-9)
+    assert q ** (n - 1) > tol / 4
+    assert n <= MAX_ITERATIONS
+    assert (ridge > 0) == (n == MAX_ITERATIONS)
+
+
+def test_orthogonal_concepts_take_one_iteration() -> None:
+    assert _rate(torch.ones(3, dtype=torch.float64), 1e-4) == (0.0, 1.0, 1)
+    W = torch.eye(5)[:, :3] * torch.tensor([1.0, 2.0, 3.0])
+    V = torch.rand(6, 5) - 0.5
+    expected = (V[:, :3] / torch.tensor([1.0, 2.0, 3.0])).clamp_min(0)
+    assert torch.allclose(nmf.encode(V, W), expected, atol=1e-6)
+
+
+def test_what_was_in_the_memory_is_no_start() -> None:
+    W = torch.rand(6, 3, generator=torch.Generator().manual_seed(0))
+    encoder = Encoder.of(W)
+    constant = torch.rand(3, 4)
+    clean, dirty = (
+        encoder.solve(constant, torch.full((3, 4), fill), torch.empty(3, 4)) for fill in (0.0, 1e6)
+    )
+    assert torch.equal(clean, dirty)
+
+
+def test_ends_are_kept_in_blocks_and_given_from_one_on() -> None:
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        few, most = Ends.room(torch.empty(4096, 4), 3), Ends.room(torch.empty(20_480, 4), 3)
+        more = Ends.room(torch.empty(4097, 4), 3)
+    finally:
+        torch.set_num_threads(before)
+    assert few.Y.shape == (1, 3, 4096)
+    assert most.Y.shape == (10, 3, 2048)
+    assert more.Y.shape == (3, 3, 1366)
+    most.Y.copy_(torch.arange(10.0)[:, None, None].expand_as(most.Y))
+    later = most.since(3 * 2048)
+    assert later.Y[:, 0, 0].tolist() == [3, 4, 5, 6, 7, 8, 9]
+    assert not later.known

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from pipeline import nmf
 from pipeline.nmf.data import extremes, squares_of_rows
+from pipeline.nmf.stats import rows_at_once
 
 
 @pytest.fixture(scope="module")
@@ -179,3 +180,48 @@ def test_data_are_looked_through_by_threads_alike() -> None:
     V[2_000, 1] = float("nan")
     assert all(map(math.isnan, extremes(V)))
     assert int(squares_of_rows(V).isnan().sum()) == 1
+
+
+def test_weak_strengths_and_weak_activations_count_like_others(
+    data: tuple[Tensor, Tensor, Tensor],
+) -> None:
+    V, W, H = data
+    whole = nmf.accumulate(V, H)
+    weak = nmf.accumulate(1e-5 * V, 1e-8 * H)
+    assert float(weak.h_sum.max()) < 1
+    assert weak.v_sq < 1
+    assert torch.allclose(nmf.context_vectors(weak), 1e-5 * nmf.context_vectors(whole), rtol=1e-5)
+    assert torch.allclose(nmf.gauge(W, weak)[2], 1e-8 * nmf.gauge(W, whole)[2], rtol=1e-5)
+    assert torch.allclose(nmf.energies(1e3 * W, weak), nmf.energies(W, whole), rtol=1e-5)
+
+
+def test_rounding_makes_no_error_less_than_none() -> None:
+    one = torch.ones(1, 1, dtype=torch.float64)
+    stats = nmf.Stats(one, one, one[0], 1 - 1e-9, 1)
+    assert nmf.relative_error(one, stats) == 0
+
+
+def test_as_many_strengths_as_activations_are_needed() -> None:
+    rows = rows_at_once(torch.device("cpu"), 4)
+    with pytest.raises(ValueError, match="shorter"):
+        nmf.accumulate(torch.ones(2 * rows, 4), torch.ones(rows, 2))
+
+
+@pytest.mark.parametrize(
+    ("n_channels", "rows"),
+    [(1, 2048), (1536, 2048), (1537, 1024), (2048, 1024), (9000, 256), (20_000, 256)],
+)
+def test_positions_are_worked_on_while_they_fit_the_cache(n_channels: int, rows: int) -> None:
+    """At most 3 · 2²⁰ values, by powers of two from 256 to 2,048; devices take 16 times that."""
+    assert rows_at_once(torch.device("cpu"), n_channels) == rows
+    assert rows_at_once(torch.device("cuda"), n_channels) == 16 * 2048
+
+
+def test_statistics_are_stored_and_come_back(data: tuple[Tensor, Tensor, Tensor]) -> None:
+    V, _, H = data
+    stats = nmf.accumulate(V, H)
+    again = nmf.Stats.of_arrays(stats.arrays())
+    for name in ("HHt", "VHt", "h_sum"):
+        assert torch.equal(getattr(again, name), getattr(stats, name))
+    assert (again.v_sq, again.n) == (stats.v_sq, stats.n)
+    assert type(again.n) is int

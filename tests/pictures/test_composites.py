@@ -171,8 +171,9 @@ def test_wrapping_loses_nothing_where_there_is_room() -> None:
 
 
 def test_clean_text_has_no_control_characters() -> None:
-    assert clean("a\tb\nc") == "a b c"
-    assert clean("x\u202ey\u0000") == "x\ufffdy\ufffd"
+    assert clean("a\u3000b  c") == "a b c"
+    assert clean("a\tb\nc\u202ed\u0000") == r"a\tb\nc\u202ed\x00"
+    assert clean("x\U0001fffey") == "x\ufffdy"
 
 
 def test_the_book_is_a_pdf_without_a_date() -> None:

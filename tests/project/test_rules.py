@@ -1,4 +1,4 @@
-"""What no module may do: write files past pipeline.system.files, or run what was read or typed."""
+"""What no module may do: write files past `system.files`, run what was read, print names raw."""
 
 from __future__ import annotations
 
@@ -230,3 +230,49 @@ def test_harmless_code_passes(source: str) -> None:
 def test_nothing_runs_foreign_code() -> None:
     wrong = [f"{name}:{line}" for name, tree in SOURCES.items() for line in dangers(tree)]
     assert not wrong
+
+
+# Terminals. What is printed passes one function, which makes visible what a terminal would obey.
+
+
+def prints(tree: ast.AST) -> list[int]:
+    """Return the lines that print, or write to a stream of the process."""
+    streams = {"sys.stdout.write", "sys.stderr.write", "sys.stdout.writelines"}
+    names = {"print", "pprint", *streams}
+    calls = (node for node in ast.walk(tree) if isinstance(node, ast.Call))
+    return [node.lineno for node in calls if ast.unparse(node.func) in names]
+
+
+def test_prints_are_found() -> None:
+    source = "print(a)\nsys.stderr.write(a)\ntqdm.write(a)\nretrain(None, print)"
+    assert prints(ast.parse(source)) == [1, 2]
+
+
+def test_only_show_prints() -> None:
+    found = {name for name, tree in SOURCES.items() if name.startswith("pipeline") and prints(tree)}
+    assert found == {"pipeline.cli.text"}
+
+
+def opens_any(tree: ast.AST) -> list[int]:
+    """Return the lines that open a picture of whatever format: for some, Pillow runs programs."""
+    return [
+        node.lineno
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Call)
+        and ast.unparse(node.func).endswith("Image.open")
+        and {each.arg: ast.unparse(each.value) for each in node.keywords}.get("formats")
+        != "FORMATS"
+    ]
+
+
+def test_pictures_of_any_format_are_found() -> None:
+    assert opens_any(ast.parse("Image.open(path)\nImage.open(path, formats=None)")) == [1, 2]
+    assert opens_any(ast.parse("PIL.Image.open(file, 'r')")) == [1]
+    assert opens_any(ast.parse("Image.open(path, formats=FORMATS)\nopen(path)")) == []
+
+
+def test_pictures_are_opened_in_known_formats_only() -> None:
+    places = [name for name in SOURCES if not name.startswith("benchmarks")]
+    wrong = [f"{name}:{line}" for name in places for line in opens_any(SOURCES[name])]
+    assert not wrong
+    assert not [name for name in places if "from PIL.Image import" in ast.unparse(SOURCES[name])]

@@ -131,6 +131,18 @@ def test_readme_links_lead_somewhere() -> None:
     assert [link for link in local if not (ROOT / link.partition("#")[0]).exists()] == []
 
 
+def test_promises_of_security_are_held_by_tests_that_there_are() -> None:
+    text = (ROOT / "SECURITY.md").read_text(encoding="utf-8")
+    named = re.findall(r"`(tests/[\w/]+\.py)(?:::(\w+))?`", text)
+    assert len(named) > 15
+    for path, test in named:
+        functions = re.findall(r"^def (test_\w+)", (ROOT / path).read_text("utf-8"), re.MULTILINE)
+        assert functions, path
+        assert not test or test in functions, f"{path} has no {test}"
+    assert not re.search(r"tests/\S+`", re.sub(r"`tests/[\w/]+\.py(::\w+)?`", "", text))
+    assert len(text.split()) < 1000  # two pages
+
+
 def test_ci_script_can_run() -> None:
     script = ROOT / ".ci" / "run"
     assert os.access(script, os.X_OK)

@@ -13,6 +13,7 @@ from pipeline.errors import UserError
 from pipeline.images import list_dataset
 from pipeline.jobs.execute import execute
 from pipeline.runs.estimate import Estimate, estimate, probe
+from pipeline.runs.plan import to_make
 from pipeline.runs.prepare import prepare
 from pipeline.runs.workspace import Workspace
 from pipeline.store import make_listing
@@ -56,7 +57,17 @@ def test_what_does_not_fit_is_refused_with_numbers(case: Case, tmp_path: Path) -
     assert "but max_disk='5MB'; see limit" in str(caught.value)
     with pytest.raises(UserError, match=r"9000 workers of \d+\.\d+ GB of memory .* GB are free"):
         prepare(*options(case, tmp_path / "memory", workers="9000"))
+    with pytest.raises(UserError, match=r"\(libraries 1\.30, .* but max_memory='1GB'; take"):
+        prepare(*options(case, tmp_path / "memory", max_memory="1GB"))
     assert list(tmp_path.iterdir()) == []
+
+
+def test_the_ceiling_of_memory_is_no_part_of_what_a_run_is(case: Case) -> None:
+    run = case.copy("ceiling")
+    workspace = prepare(*options(case, run, max_memory="3.5 GB"))
+    assert workspace.config.max_memory_bytes() == 3.5e9
+    assert workspace.config.digest() == Workspace.open(case.base / "whole" / "run").config.digest()
+    assert to_make(workspace) == {}
 
 
 @pytest.fixture

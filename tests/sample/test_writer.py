@@ -12,6 +12,7 @@ from PIL import Image
 
 from pipeline.errors import UserError
 from pipeline.sample import CLASSES, PARTS, Cue, render_scene, write_sample, writer
+from pipeline.system import files
 
 N, SEED, SIZE = 14, 3, 48
 
@@ -69,7 +70,7 @@ def test_an_incomplete_sample_is_completed(sample: Path, tmp_path: Path) -> None
     lost = sorted((folder / "images").rglob("*.jpg"))[3]
     lost.unlink()
     (folder / "parts.json").unlink()
-    leftover = lost.with_name("x.jpg.tmp-1")
+    leftover = lost.with_name(f"x.jpg{files.TEMPORARY}1")
     leftover.write_bytes(b"half")
     kept = sorted((folder / "images").rglob("*.jpg"))[0]
     written = kept.stat().st_mtime_ns

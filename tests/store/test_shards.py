@@ -99,8 +99,11 @@ def test_a_damaged_chunk_says_so(tmp_path: Path) -> None:
     with path.open("r+b") as raw:
         raw.seek(place.byte_offset)
         raw.write(bytes(8))
+    with pytest.raises(UserError, match=r"shard-00001\.h5 is damaged \(it holds something else"):
+        store.read(1, ["V"], frozenset({4, 5}))
+    store.record_path(1).unlink()  # without it nothing is known of the whole file
     assert len(store.read(1, ["V"], frozenset({4, 5}))["V"]) == 2
-    with pytest.raises(UserError, match=r"shard-00001\.h5 is damaged"):
+    with pytest.raises(UserError, match=r"shard-00001\.h5 is damaged \((?!it)"):
         store.read(1)
 
 

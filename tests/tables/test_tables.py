@@ -235,3 +235,21 @@ def test_a_table_that_was_cut_off_is_named(run: Run, tmp_path: Path) -> None:
     path.write_bytes(path.read_bytes()[:-100])
     with pytest.raises(UserError, match=r"images\.parquet"):
         open_run(copy).table("images")
+
+
+@pytest.mark.parametrize("name", ["run[12]", "run*", "run?", "~", "it's", "a{1,2}", "s3:", "[!x]"])
+def test_a_run_of_any_name_is_read_and_no_other(
+    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    """Names that a shell, or DuckDB, would expand to other runs beside it."""
+    monkeypatch.chdir(tmp_path)
+    for other in (name, "run1", "run2", "runs", "x", "a1"):
+        shutil.copytree(run.folder / "tables", tmp_path / other / "tables")
+    for path in run.folder.iterdir():
+        if path.is_file():
+            shutil.copyfile(path, tmp_path / name / path.name)
+    for folder in (Path(name), tmp_path / name):
+        found = open_run(folder)
+        assert len(found.table("images")) == len(run.table("images"))
+        count = found.sql("select count(*) as n from concepts")["n"].iloc[0]
+        assert count == len(run.table("concepts"))

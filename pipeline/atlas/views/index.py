@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from ...escape import fitted
 from ..catalogue import Catalogue
 from ..class_facts import ClassFacts
 from ..layout import concept_map, label_places
@@ -102,7 +103,7 @@ def _map(book: Catalogue) -> dict[str, Any]:
         )
     discs.sort(key=lambda each: -each["r"])
     for each in discs:
-        each["text"] = _shortened(each["name"]) + (f" {each['id']}" if each["twin"] else "")
+        each["text"] = fitted(each["name"], _LONGEST) + (f" {each['id']}" if each["twin"] else "")
     circles = [(each["x"], each["y"], each["r"]) for each in discs]
     widths = [LETTER * len(each["text"]) for each in discs]
     places = label_places(circles, widths, LETTERS, width)
@@ -117,7 +118,3 @@ def _map(book: Catalogue) -> dict[str, Any]:
         "tile": MAP_TILE,
         "named": len(concepts) <= _N_NAMED,
     }
-
-
-def _shortened(name: str) -> str:
-    return name if len(name) <= _LONGEST else f"{name[: _LONGEST - 1]}…"

@@ -1,0 +1,100 @@
+"""What in a folder is a run's own: files that say so, that a record names, or in the making.
+
+A folder is a run if its ``run.json`` or ``config.toml`` says so in its ``encoding-type``. Only what
+is a run's own is ever overwritten or removed; whatever else lies in the folder is left and named.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+from pathlib import Path
+
+from ..config import ENCODING
+from ..errors import UserError
+from ..store import BANK, CLASSIFICATION, LISTING, OBJECTS, read_record, says_type
+from ..store.records import RECORD, read_begun
+from ..store.unfinished import FIT
+from ..system import checksums, files
+from ..tables import TABLES
+from ..tables.views import VIEWS, views_file
+from .record import RUN, RunRecord
+from .stages import EVALUATION, STAGES
+
+TYPES = {
+    "run.json": RUN.type,
+    "config.toml": ENCODING["encoding-type"],
+    "activations/images.parquet": LISTING.type,
+    "bank/bank.h5": BANK.type,
+    "bank/classes.h5": CLASSIFICATION.type,
+    "bank/objects.h5": OBJECTS.type,
+    "bank/unfinished.h5": FIT.type,
+    "bank/k_metrics.json": "concordance.k_metrics",
+    **{f"tables/{name}.parquet": f"concordance.{name}" for name in TABLES},
+}
+"""Where files lie that say what they are, and what they say."""
+
+IDENTITY = ("run.json", "config.toml")
+"""What makes a folder a run."""
+
+_SHARD = re.compile(r"(activations|heatmaps)/shard-\d{5,}\.(h5|json)")
+_LOG = re.compile(r"logs/(run\.log|[a-z]+\.lock|part-\d+-of-\d+\.lock)")
+
+
+def is_run(folder: Path) -> bool:
+    """Say whether a folder is a run: a file of its says so."""
+    return any(says_type(folder / name) == TYPES[name] for name in IDENTITY)
+
+
+def split_files(folder: Path) -> tuple[list[Path], list[Path]]:
+    """Tell a run's own files from others.
+
+    Returns
+    -------
+    ours, others : list of Path
+        Files and links below the folder, sorted; links are never followed. A folder that a killed
+        process left counts as one file.
+    """
+    named, ours, others = _named(folder), list[Path](), list[Path]()
+    left = set(files.leftovers(folder))
+    for where, folders, names in os.walk(folder):
+        links = [name for name in folders if Path(where, name).is_symlink()]
+        for path in (Path(where, name) for name in sorted([*names, *links])):
+            is_ours = path in left or _is_ours(folder, path.relative_to(folder).as_posix(), named)
+            (ours if is_ours else others).append(path)
+        ours += [Path(where, name) for name in folders if Path(where, name) in left]
+        folders[:] = sorted(name for name in folders if Path(where, name) not in left)
+    return sorted(ours), sorted(others)
+
+
+def _is_ours(folder: Path, name: str, named: set[str]) -> bool:
+    if not checksums.is_plain(folder, name):
+        return False
+    path = folder / name
+    if name in named or _LOG.fullmatch(name):
+        return True
+    if name == f"tables/{VIEWS}":
+        return path.read_bytes() == views_file().encode()
+    if shard := _SHARD.fullmatch(name):
+        return says_type(path) == (RECORD.type if shard[2] == "json" else f"concordance.{shard[1]}")
+    return name in TYPES and says_type(path) == TYPES[name]
+
+
+def _named(folder: Path) -> set[str]:
+    """Return the names, relative to the run, that its records give, and those of the records."""
+    found: set[str] = set()
+    for stage in (*STAGES, EVALUATION):
+        if stage.is_sharded:
+            continue  # shards say what they are
+        record = read_record(stage.record_path(folder), stage.makes)
+        begun = read_begun(stage.begun_path(folder), stage.makes)
+        found |= {f"{stage.folder}/{name}" for name in (*begun, *(record.files if record else ()))}
+        for path in (stage.record_path(folder), stage.begun_path(folder)):
+            if says_type(path) is not None:
+                found.add(path.relative_to(folder).as_posix())
+    with contextlib.suppress(UserError):  # where it is damaged, what says what it is counts
+        found |= set(RunRecord.load(folder / "run.json").files)
+    if is_run(folder):  # of the two that make it a run, one may be damaged
+        found |= {name for name in IDENTITY if says_type(folder / name) is None}
+    return found

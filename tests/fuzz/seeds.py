@@ -1,0 +1,104 @@
+"""Whole files of every kind that is read, small ones, for damage to be done to."""
+
+from __future__ import annotations
+
+import io
+import zipfile
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import safetensors.torch
+import torch
+from PIL import Image
+
+ARCHIVE = Path(__file__).resolve().parents[1] / "archives" / "0.1.0"
+
+
+def images() -> dict[str, bytes]:
+    """Return images in the formats that are taken, in the modes that they come in."""
+    path = sorted((ARCHIVE / "images").rglob("*.*"))[0]
+    with Image.open(path) as opened:
+        rgb = opened.convert("RGB").resize((48, 40))
+    deep = Image.fromarray((np.asarray(rgb.convert("L"), np.uint16) * 257).astype(np.uint16))
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    palette, grey = rgb.quantize(16), rgb.convert("L")
+    wanted: list[tuple[str, Image.Image, dict[str, object]]] = [
+        ("JPEG", rgb, {}),
+        ("JPEG", rgb, {"progressive": True, "exif": exif}),
+        ("JPEG", rgb.convert("CMYK"), {}),
+        ("PNG", rgb.convert("RGBA"), {}),
+        ("PNG", deep, {}),
+        ("PNG", palette, {}),
+        ("GIF", palette, {"save_all": True, "append_images": [palette]}),
+        ("WEBP", rgb, {"lossless": True}),
+        ("WEBP", rgb, {"save_all": True, "append_images": [rgb]}),
+        ("TIFF", rgb, {"compression": "tiff_lzw"}),
+        ("TIFF", rgb, {"compression": "jpeg"}),
+        ("TIFF", deep, {"compression": "tiff_deflate"}),
+        ("TIFF", grey.convert("F"), {}),
+        ("BMP", rgb, {}),
+        ("BMP", palette, {}),
+        ("PPM", rgb, {}),
+        ("PPM", grey, {}),
+    ]
+    found = {path.name: path.read_bytes()}
+    for n, (kind, image, options) in enumerate(wanted):
+        buffer = io.BytesIO()
+        image.save(buffer, kind, **options)
+        found[f"{n}.{kind.lower()}"] = buffer.getvalue()
+    return found
+
+
+def tables() -> dict[str, bytes]:
+    """Return tables of images in their three kinds."""
+    frame = pd.DataFrame({"path": ["a.jpg", "b/c.png", "ü%20.jpg"], "label": ["x", None, "1"]})
+    buffer = io.BytesIO()
+    frame.to_parquet(buffer)
+    return {
+        "t.csv": frame.to_csv(index=False).encode(),
+        "t.tsv": frame.to_csv(index=False, sep="\t").encode(),
+        "t.parquet": buffer.getvalue(),
+    }
+
+
+def weights() -> dict[str, bytes]:
+    """Return archives of weights: of today's torch, of an old one, wrapped, and safetensors."""
+    state = {
+        "conv.weight": torch.arange(24.0).reshape(2, 3, 2, 2),
+        "norm.num_batches_tracked": torch.tensor(3),
+        "half": torch.ones(5, dtype=torch.float16),
+        "view": torch.arange(9.0)[::2],
+    }
+    found = {}
+    for name, what, is_new in (
+        ("plain.pt", state, True),
+        ("old.pth", state, False),
+        ("wrapped.pt", {"state_dict": state, "epoch": 3}, True),
+    ):
+        buffer = io.BytesIO()
+        torch.save(what, buffer, _use_new_zipfile_serialization=is_new)
+        found[name] = buffer.getvalue()
+    dense = {name: tensor.contiguous() for name, tensor in state.items()}
+    return found | {"plain.safetensors": safetensors.torch.save(dense)}
+
+
+def entry_of(archive: bytes, entry: int) -> tuple[str, bytes]:
+    """Return the name and contents of an entry of a zip file."""
+    with zipfile.ZipFile(io.BytesIO(archive)) as source:
+        infos = source.infolist()
+        info = infos[entry % len(infos)]
+        return info.filename, source.read(info)
+
+
+def with_entry(archive: bytes, name: str, contents: bytes) -> bytes:
+    """Return a zip file with other contents of an entry, and sums that are right."""
+    buffer = io.BytesIO()
+    with (
+        zipfile.ZipFile(io.BytesIO(archive)) as source,
+        zipfile.ZipFile(buffer, "w", zipfile.ZIP_STORED) as target,
+    ):
+        for info in source.infolist():
+            target.writestr(info.filename, contents if info.filename == name else source.read(info))
+    return buffer.getvalue()
