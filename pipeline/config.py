@@ -161,10 +161,11 @@ class Config(pydantic.BaseModel):
 def _bytes(size: str | None) -> float:
     if size is None:
         return math.inf
-    found = re.match(r"([\d.]+)\s*([kmgt]?)", size.lower())
+    found = re.match(r"([\d.]+)\s*([kmgt]?)(i?)", size.lower())
     assert found is not None  # it was checked when the configuration was made
-    number, unit = found.groups()
-    return float(number) * 1000.0 ** ("kmgt".index(unit) + 1 if unit else 0)
+    number, unit, binary = found.groups()
+    step = 1024.0 if binary else 1000.0
+    return float(number) * step ** ("kmgt".index(unit) + 1 if unit else 0)
 
 
 CARRIED_OUT = (
@@ -184,6 +185,11 @@ SCHEMES = ("tls", "tcp")
 ENCODING = {"encoding-type": "concordance.config", "encoding-version": "1.0"}
 
 
+def is_given(value: object) -> bool:
+    """Say whether an option has a value: neither None nor an empty text."""
+    return value is not None and not (isinstance(value, str) and not value)
+
+
 def make_config(options: dict[str, Any]) -> Config:
     """Validate options as given by a user.
 
@@ -198,7 +204,7 @@ def make_config(options: dict[str, Any]) -> Config:
     UserError
         An unknown option, or a value that an option does not take.
     """
-    given = {name: value for name, value in options.items() if value not in ("", None)}
+    given = {name: value for name, value in options.items() if is_given(value)}
     for name in given:
         if name not in Config.model_fields:
             known = [option(each) for each in Config.model_fields]

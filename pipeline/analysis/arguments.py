@@ -108,7 +108,10 @@ def count_of(name: str, value: object) -> int:
 def counts_of(name: str, values: object) -> list[int]:
     """Return one count or several, in the order given; see `count_of`."""
     several = values if isinstance(values, Iterable) and not isinstance(values, str) else [values]
-    return [count_of(name, each) for each in several]
+    counts = [count_of(name, each) for each in several]
+    if not counts:
+        raise UserError(f"{name} is one whole number or several, this is {values!r}")
+    return counts
 
 
 def _by_path(workspace: Workspace, path: str | Path) -> int:

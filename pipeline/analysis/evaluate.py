@@ -31,7 +31,7 @@ from ..localize.scores import (
 )
 from ..pictures.outlines import grid, outlines
 from ..runs.stages import EVALUATION
-from ..store import write_record
+from ..store import begin, read_begun, read_record, write_record
 from ..system import files
 from ..system.progress import bar
 from .run import Run, open_run
@@ -85,15 +85,30 @@ class Evaluation:
         In the CSV, paths and labels that a spreadsheet would take for a formula, from their first
         character ``=``, ``+``, ``-``, ``@``, tab or carriage return, have an apostrophe before it.
         Their record, ``evaluation.json``, says that both are ours.
+
+        Raises
+        ------
+        UserError
+            A file of that name is there, and not ours.
         """
         scores, picture = (folder / name for name in EVALUATION.files)
+        record, begun = (
+            folder / f"{EVALUATION.product}{ending}" for ending in (".json", ".begun.json")
+        )
+        earlier = read_record(record, EVALUATION.makes)
+        ours = {*read_begun(begun, EVALUATION.makes), *(earlier.files if earlier else ())}
+        for path in (scores, picture):
+            if path.exists() and path.name not in ours:
+                raise UserError(f"{path} is of no evaluation of ours; move it")
+        begin(begun, EVALUATION.files)
         text = io.StringIO()
         # With lines as of RFC 4180, so that a carriage return in a name is quoted and begins none.
         self.images.map(csv_cell).to_csv(text, index=False, lineterminator="\r\n")
         files.write_text(scores, text.getvalue())
         shown = Image.fromarray(self.picture)
         files.write_with(picture, lambda path: shown.save(path, format="PNG"))
-        write_record(folder / f"{EVALUATION.product}.json", [scores, picture])
+        write_record(record, [scores, picture])
+        files.remove(begun)
         return scores, picture
 
 

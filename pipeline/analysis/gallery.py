@@ -80,7 +80,7 @@ class Gallery:
         heatmaps = self._maps.upsample(self._maps.grid_heatmap(image_id), image_id)
         shown = present["concept_id"].tolist()
         row = self._tables.sql("from images where image_id = $image", image=int(image_id)).iloc[0]
-        picture = picture_of(self._maps.pixels(image_id), heatmaps, shown, labels)
+        picture = picture_of(self._maps.picture(image_id), heatmaps, shown, labels)
         return Shown(str(row["path"]), picture, present, _image_facts(row))
 
     def _strip(self, concept_id: int, image_ids: pd.Series[int]) -> NDArray[np.uint8]:
@@ -88,7 +88,7 @@ class Gallery:
         colour = concept_colours(self._workspace.bank.k)[concept_id]
         drawn = []
         for image_id in image_ids.tolist():
-            image = shrink(self._maps.pixels(image_id), TILE)
+            image = shrink(self._maps.picture(image_id), TILE)
             maps = self._maps.grid_heatmap(image_id)[[concept_id]]
             heat = self._maps.upsample(maps, image_id, (image.shape[0], image.shape[1]))[0]
             drawn.append(overlay(image, heat, colour))

@@ -15,6 +15,7 @@ from .. import plugins
 from ..errors import UserError
 from ..images import Affine, DecodeError, network_input, read_image, upsample
 from ..localize import FineForeground, Foreground, Refiner, working_shape
+from ..pictures.veil import placeholder
 from ..runs.workspace import Workspace
 from ..store import Classification, read_classification
 from .arguments import image_id_of
@@ -95,6 +96,14 @@ class ImageData:
                 " replaced since"
             )
         return pixels.permute(1, 2, 0).contiguous().numpy()
+
+    def picture(self, image_id: int) -> NDArray[np.uint8]:
+        """Return an image's pixels to look at; where it is gone, a grey picture that says so."""
+        try:
+            return self.pixels(image_id)
+        except GoneError:
+            width, height = self.entry(int(image_id))["size"].tolist()
+            return placeholder(width, height, "gone")
 
     def grid_heatmap(self, image_id: int) -> NDArray[np.float32]:
         """Return an image's heatmaps on the layer's grid, float32 (k, h, w), gauge units."""

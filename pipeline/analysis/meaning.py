@@ -326,7 +326,7 @@ class Meaning:
         workspace = self._workspace
         size, threshold = workspace.grid.image_size, workspace.bank.thresholds[concept_id]
         n_found = 0
-        for arrays in workspace.heatmaps.iterate(["H", "image_id"]):
+        for arrays in workspace.heatmaps.iterate(["H", "image_id"], workspace.distinct_ids):
             H = arrays["H"][..., concept_id].astype(np.float32)
             for row in np.flatnonzero(H.max(axis=(1, 2)) >= threshold):
                 pixels = self._images.pixels(int(arrays["image_id"][row]))

@@ -149,7 +149,8 @@ def _auxiliary_grids(workspace: Workspace) -> dict[str, Grid]:
 
 def _read_sample(workspace: Workspace) -> list[dict[str, NDArray[Any]]]:
     parts: list[dict[str, NDArray[Any]]] = []
-    for arrays in workspace.heatmaps.iterate(["H", "logits", "image_id"]):
+    names = ["H", "logits", "image_id"]
+    for arrays in workspace.heatmaps.iterate(names, workspace.distinct_ids):
         parts.append(arrays)
         if sum(len(part["H"]) for part in parts) >= N_IMAGES:
             break
@@ -175,7 +176,8 @@ def _fit_winners(workspace: Workspace) -> Winners:
     n_images = min(N_WINNERS[0], max(1, N_WINNERS[1] // n_cells))
     fit = None
     layers = _read_layers(workspace, ["V", *grids], n_images)
-    for maps, arrays in zip(layers, workspace.heatmaps.iterate(["H"]), strict=False):
+    heatmaps = workspace.heatmaps.iterate(["H"], workspace.distinct_ids)
+    for maps, arrays in zip(layers, heatmaps, strict=False):
         H = arrays["H"][: len(maps["V"])].astype(np.float32)
         features, grid, _ = winner_features(workspace, maps)
         fit = fit or WinnersFit(features.shape[-1], bank.k)
@@ -189,7 +191,7 @@ def _read_layers(
 ) -> Iterator[dict[str, NDArray[Any]]]:
     """Read the first images' activations of layers, shard by shard; ``V`` is the concepts'."""
     stored = {name: name if name == "V" else f"aux/{name}" for name in names}
-    for arrays in workspace.activations.iterate([*stored.values()]):
+    for arrays in workspace.activations.iterate([*stored.values()], workspace.distinct_ids):
         yield {name: arrays[kept][:n_images] for name, kept in stored.items()}
         n_images -= len(arrays[stored[names[0]]])
         if n_images <= 0:

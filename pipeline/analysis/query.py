@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from functools import cached_property
 from numbers import Real
 from typing import Any
@@ -117,7 +117,7 @@ def _plain(
     """Return parameters without numpy's numbers, as which tables give theirs: DuckDB takes none."""
     if isinstance(parameters, Mapping):
         return {name: _plain_value(value) for name, value in parameters.items()}
-    if isinstance(parameters, str):
+    if isinstance(parameters, str) or not isinstance(parameters, Iterable):
         return parameters  # and let DuckDB say what is wrong
     return [_plain_value(value) for value in parameters]
 

@@ -72,9 +72,12 @@ def _refused(run: Run, n_images: int) -> list[str]:
     rejected = run.table("rejected")
     if rejected.empty:
         return []
-    table = run.workspace.table_path("rejected")
+    table = visible(str(run.workspace.table_path("rejected")))
     n_all = len(rejected) + n_images
-    lines = ["", f"{len(rejected)} of {n_all} inputs were refused; {table} says which and why"]
+    lines = [
+        "",
+        f"{len(rejected)} of {n_all} inputs were refused; {table} says which and why",
+    ]
     kinds = rejected["reason"].str.partition(":")[0]
     counts = kinds.value_counts(sort=False).sort_values(ascending=False, kind="stable")
     for kind, n in counts.head(N_REASONS).items():

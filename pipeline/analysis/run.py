@@ -11,6 +11,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from ..escape import visible
 from ..images import ImageLike, load_image
 from ..runs.workspace import Workspace
 from .arguments import Images, OneConcept, OneImage, image_id_of, image_ids_of
@@ -46,9 +47,10 @@ class Run:
     def __repr__(self) -> str:
         """Say what was run on what."""
         record = self.workspace.record
-        return (
-            f"Run({str(self.folder)!r}: {self.workspace.config.model}"
-            f" {self.workspace.config.layer}, {record.dataset.n_images} images)"
+        config = self.workspace.config
+        return visible(
+            f"Run({str(self.folder)!r}: {config.model} {config.layer},"
+            f" {record.dataset.n_images} images)"
         )
 
     def table(self, name: str) -> pd.DataFrame:

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
-from PIL import Image, UnidentifiedImageError
+from PIL import Image
 
 from ..errors import UserError, option
 from ..images import FORMATS
@@ -49,11 +51,9 @@ def find_truth(where: Path) -> dict[str, Entry]:
 
 
 def _find_masks(where: Path) -> dict[str, Entry]:
-    known = Image.registered_extensions().items()
-    endings = {ending for ending, name in known if name in FORMATS}
     found: dict[str, Entry] = {}
     for path in sorted(where.rglob("*")):
-        if path.suffix.lower() not in endings or not path.is_file():
+        if path.suffix.lower() not in _endings() or not path.is_file():
             continue  # annotations of other kinds lie beside masks
         other = found.setdefault(_key(escape(path.relative_to(where).as_posix())), path)
         if other != path:
@@ -83,13 +83,15 @@ def _find_boxes(where: Path) -> dict[str, Entry]:
             )
         by_path.setdefault(path, []).append((int(x0), int(y0), int(x1), int(y1)))
     found: dict[str, Entry] = dict(by_path)
+    alike = Counter(map(_key, by_path))
     for path, boxes in by_path.items():  # a path may end as the image does, otherwise, or not
-        found.setdefault(_key(path), boxes)
+        if alike[_key(path)] == 1:
+            found.setdefault(_key(path), boxes)
     return found
 
 
 def match_truth(known: Mapping[str, Entry], paths: Iterable[str]) -> dict[str, Entry]:
-    """Return what is known by image: by its whole path, else without its ending.
+    """Return what is known by image: by its whole path, else without its ending if that is clear.
 
     Parameters
     ----------
@@ -103,10 +105,16 @@ def match_truth(known: Mapping[str, Entry], paths: Iterable[str]) -> dict[str, E
     UserError
         A mask is that of two images by its name.
     """
+    paths = list(paths)
+    alike = Counter(map(_key, paths))
     found: dict[str, Entry] = {}
     image_of: dict[Path, str] = {}
     for path in paths:
-        entry = known.get(path, known.get(_key(path)))
+        entry = known.get(path)
+        if entry is None:
+            entry = known.get(_key(path))
+            if isinstance(entry, list) and alike[_key(path)] > 1:
+                continue  # boxes of one of several, and nobody knows of which
         if entry is None:
             continue
         if isinstance(entry, Path) and (other := image_of.setdefault(entry, path)) != path:
@@ -127,17 +135,19 @@ def read_truth(entry: Entry, size: tuple[int, int]) -> Truth:
         return Truth(None, entry)
     try:
         with Image.open(entry, formats=FORMATS) as picture:
+            if picture.size != size:
+                raise UserError(
+                    f"{entry} is {picture.width} × {picture.height} pixels, its image is"
+                    f" {size[0]} × {size[1]}"
+                )
             if picture.mode in MASK_MODES and picture.format != "JPEG":
                 labels = np.asarray(picture).astype(np.int64)
             else:
                 labels = (np.asarray(picture.convert("L")) >= 128).astype(np.int64)
-    except (UnidentifiedImageError, OSError) as error:
+    except (UserError, MemoryError):
+        raise
+    except Exception as error:  # decoders meet damage with every kind of exception
         raise UserError(f"{entry} cannot be read as a mask: {error}") from error
-    if labels.shape != size[::-1]:
-        raise UserError(
-            f"{entry} is {labels.shape[1]} × {labels.shape[0]} pixels, its image is"
-            f" {size[0]} × {size[1]}"
-        )
     box = box_of(labels > 0)
     return Truth(labels, [] if box is None else [_whole_box(labels > 0)])
 
@@ -147,6 +157,13 @@ def _whole_box(mask: NDArray[np.bool_]) -> Box:
     return int(columns[0]), int(rows[0]), int(columns[-1]) + 1, int(rows[-1]) + 1
 
 
-def _key(path: object) -> str:
-    """Name an image without its ending, as masks are named."""
-    return str(Path(str(path)).with_suffix(""))
+def _key(path: str) -> str:
+    """Name an image without the ending of a picture, as masks are named."""
+    plain = Path(path)
+    return str(plain.with_suffix("") if plain.suffix.lower() in _endings() else plain)
+
+
+@cache
+def _endings() -> frozenset[str]:
+    known = Image.registered_extensions().items()
+    return frozenset(ending for ending, name in known if name in FORMATS)

@@ -144,9 +144,12 @@ def _first(sql: Sql, limits: dict[int, int], value: str, order: str) -> dict[int
     One query for all: each of its parts reads little of its concept's stretch, and many are run at
     once.
     """
+    copies = "select image_id from images where split = 'copy'"
+    there_are = bool(len(sql(f"{copies} limit 1")))  # where there are none, less is read
+    others = f" and image_id not in ({copies})" if there_are else ""
     parts = [
         f"(select {concept_id} as concept_id, image_id, {value} as value from image_concepts"
-        f" where concept_id = {concept_id} and area > 0 order by {value} {order}, image_id"
+        f" where concept_id = {concept_id} and area > 0{others} order by {value} {order}, image_id"
         f" limit {limit})"
         for concept_id, limit in limits.items()
     ]

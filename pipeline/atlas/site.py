@@ -23,6 +23,7 @@ import torch
 from markupsafe import Markup, escape
 
 from .. import plugins
+from ..errors import UserError
 from ..escape import visible, visible_lines
 from ..pictures.colours import as_hex, concept_colours
 from ..store.records import begin, is_of_site, read_begun, read_record
@@ -76,6 +77,7 @@ def build_atlas(
     """
     files.check_writable(folder)
     book = catalogue(data, n_examples, seed)
+    _refuse_links(folder, ["media/"])
     earlier = _earlier(folder)
     pictures = [name for job in book.jobs() for name in image_files(job.image_id)]
     begin(folder / BEGUN, {*earlier, *(f"media/{name}" for name in pictures)})
@@ -89,6 +91,7 @@ def build_atlas(
     written = {path.relative_to(folder).as_posix() for path, _ in tasks}
     for image_id, each in made.items():
         written |= {f"media/{name}" for name in (f"{image_id}.jpg", each.small, f"{image_id}.js")}
+    _refuse_links(folder, written)
     begin(folder / BEGUN, {*earlier, *(f"media/{name}" for name in pictures), *written})
     with bar("atlas", len(tasks), "files") as shown, lanes() as pool:
         for _ in in_order(pool, _run, tasks):
@@ -98,6 +101,13 @@ def build_atlas(
         files.remove_empty_above(folder / name, folder)
     begin(folder / BEGUN, written)
     files.flush()
+
+
+def _refuse_links(folder: Path, names: Iterable[str]) -> None:
+    """Refuse a link in the place of a folder that is written to: files outside would be ours."""
+    for inside in sorted({folder / name.rpartition("/")[0] for name in names}):
+        if inside.is_symlink():
+            raise UserError(f"{inside} is a link, which no folder of an atlas is; remove it")
 
 
 def _earlier(folder: Path) -> set[str]:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import io
+import math
 import stat
 from pathlib import Path
 
@@ -18,7 +19,7 @@ from torchvision.io import ImageReadMode
 
 from ..system.memory import Budget
 from .rgb import to_rgb
-from .trouble import OF_THE_FILE, UNREADABLE
+from .trouble import UNREADABLE, is_of_the_file
 
 FORMATS = ("BMP", "GIF", "JPEG", "PNG", "PPM", "TIFF", "WEBP")
 """What is opened, by Pillow's names; to it, files of cameras that hold several pictures (MPO) are
@@ -47,7 +48,7 @@ COST, WEBP_COST, DECODING_FIXED = 10, 18, 32_000_000
 NO_MEMORY = ("can't allocate memory", "not enough memory", "Insufficient memory")
 """What torch and libjpeg say, in errors of other kinds, where they are given no memory."""
 
-EXIF_ORIENTATION = 0x0112
+EXIF_ORIENTATION, TILE_WIDTH, TILE_LENGTH = 0x0112, 0x0142, 0x0143
 
 
 class DecodeError(Exception):
@@ -106,8 +107,10 @@ def read_bytes(file: Path) -> bytes:
 
 def refusal(error: OSError) -> DecodeError:
     """Return the refusal of an image for an error of its file; raise any other error as it is."""
-    if error.errno not in OF_THE_FILE:
+    if not is_of_the_file(error):
         raise error
+    if error.errno is None:
+        return DecodeError("not an image")
     return DecodeError(f"{UNREADABLE}: {error.strerror}")
 
 
@@ -170,10 +173,11 @@ def decoding_bytes(contents: bytes | NDArray[np.uint8]) -> int:
         return 4 * contents.nbytes
     try:
         with Image.open(io.BytesIO(contents), formats=FORMATS) as image:
-            check_size(*image.size)
+            _check_header(image)
             cost = WEBP_COST if image.format == "WEBP" else COST
+            n_pixels = max(image.width * image.height, _tile(image))
             # Some decoders hold the file twice.
-            return image.width * image.height * cost + 2 * len(contents) + DECODING_FIXED
+            return n_pixels * cost + 2 * len(contents) + DECODING_FIXED
     except MemoryError:
         raise
     except Exception:  # decoding will meet it too, and say what it is
@@ -196,7 +200,7 @@ def read_original(file: Path) -> NDArray[np.uint8]:
 
 def _decode(data: bytes) -> torch.Tensor:
     with Image.open(io.BytesIO(data), formats=FORMATS) as image:
-        check_size(*image.size)
+        _check_header(image)
         plain = image.mode in ("RGB", "L") and image.getexif().get(EXIF_ORIENTATION, 1) == 1
         if image.format == "JPEG" and plain:
             encoded = torch.frombuffer(bytearray(data), dtype=torch.uint8)
@@ -208,6 +212,20 @@ def _decode(data: bytes) -> torch.Tensor:
             return pixels
         ImageOps.exif_transpose(image, in_place=True)
         return to_rgb(image)
+
+
+def _check_header(image: Image.Image) -> None:
+    """Refuse an image for what its header says of its size."""
+    check_size(*image.size)
+    if _tile(image) > MAX_PIXELS:
+        raise DecodeError(f"decompression bomb: tiles of {_tile(image)} pixels")
+
+
+def _tile(image: Image.Image) -> int:
+    """Return the pixels of a tile of a TIFF, which is decoded whole however small the image is."""
+    tags = getattr(image, "tag_v2", {})
+    sides = (tags.get(TILE_WIDTH, 0), tags.get(TILE_LENGTH, 0))
+    return math.prod(side for side in sides if isinstance(side, int))
 
 
 def check_pixels(pixels: NDArray[np.uint8]) -> None:

@@ -15,11 +15,13 @@ BAND = 2**20
 def to_rgb(image: Image.Image) -> torch.Tensor:
     """Convert to uint8 (3, height, width); transparency is laid on white, 16 bits are scaled to 8.
 
-    Of floating point the largest value becomes white.
+    Of floating point the largest value becomes white, and what is no number, black.
     """
     top = 65535.0
     if image.mode == "F":
-        top = max(1e-12, *(float(np.asarray(band).max()) for _, band in _bands(image)))
+        levels = (np.asarray(band) for _, band in _bands(image))
+        finite = (each[np.isfinite(each)] for each in levels)
+        top = max(1e-12, *(float(each.max(initial=0.0)) for each in finite))
     pixels = torch.empty(3, image.height, image.width, dtype=torch.uint8)
     for first, band in _bands(image):
         rgb = np.array(_band_to_rgb(band, top))
@@ -37,7 +39,7 @@ def _bands(image: Image.Image) -> Iterator[tuple[int, Image.Image]]:
 
 def _band_to_rgb(image: Image.Image, top: float) -> Image.Image:
     if image.mode.startswith("I") or image.mode == "F":
-        levels = np.asarray(image, dtype=np.float64)
+        levels = np.nan_to_num(np.asarray(image, dtype=np.float64), neginf=0.0, posinf=top)
         return Image.fromarray((levels / top * 255).clip(0, 255).astype(np.uint8)).convert("RGB")
     if image.has_transparency_data:
         rgba = image.convert("RGBA")

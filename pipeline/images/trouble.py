@@ -11,6 +11,8 @@ import time
 from collections.abc import Callable
 from typing import TypeVar
 
+from PIL import UnidentifiedImageError
+
 from ..errors import UserError
 
 Read = TypeVar("Read")
@@ -30,6 +32,11 @@ PAUSES = (0.1, 0.3, 0.9)
 """Seconds between attempts; together no longer than a process may take to end."""
 
 GO_ON = "the same command goes on from here"
+
+
+def is_of_the_file(error: OSError) -> bool:
+    """Say whether an error stays however often one tries; Pillow has one without a number."""
+    return error.errno in OF_THE_FILE or isinstance(error, UnidentifiedImageError)
 
 
 def patiently(what: object, read: Callable[[], Read]) -> Read:
@@ -53,13 +60,13 @@ def patiently(what: object, read: Callable[[], Read]) -> Read:
         try:
             return read()
         except OSError as error:
-            if error.errno in OF_THE_FILE:
+            if is_of_the_file(error):
                 raise
         time.sleep(pause)
     try:
         return read()
     except OSError as error:
-        if error.errno in OF_THE_FILE:
+        if is_of_the_file(error):
             raise
         raise UserError(
             f"{what} could not be read in {len(PAUSES) + 1} attempts:"

@@ -50,15 +50,15 @@ def make_atlas(workspace: Workspace) -> dict[str, int | float]:
     pictures = workspace.config.atlas_images
 
     def read_image(image_id: int) -> NDArray[np.uint8]:
+        word = ""
+        if pictures != "none":
+            try:
+                pixels = run.image(image_id)
+                return blurred(pixels) if pictures == "blur" else pixels
+            except GoneError as error:
+                gone[image_id], word = str(error), "gone"
         height, width = run.object_mask(image_id, refined=False).shape
-        if pictures == "none":
-            return placeholder(width, height)
-        try:
-            pixels = run.image(image_id)
-        except GoneError as error:
-            gone[image_id] = str(error)
-            return placeholder(width, height, "gone")
-        return blurred(pixels) if pictures == "blur" else pixels
+        return placeholder(width, height, word)
 
     folder = workspace.folder / "atlas"
     build_atlas(

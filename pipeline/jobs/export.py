@@ -68,7 +68,7 @@ def export(workspace: Workspace) -> dict[str, int | float]:
             ),
             "concept_classes": class_rows(found, names),
             "concept_labels": with_head(labels, found, classes),
-            "concept_pairs": pair_rows(workspace.bank, holds),
+            "concept_pairs": pair_rows(workspace.bank, holds[images["split"] != "copy"]),
             "k_metrics": _frame("k_metrics", _k_metrics(workspace)),
             "fidelity": _frame("fidelity", found.fidelity),
             "rejected": _frame("rejected", [vars(entry) for entry in list_rejected(workspace)]),

@@ -29,7 +29,7 @@ from ..store import BATCHES
 from ..system.lanes import in_order, lanes
 from ..system.progress import bar, say
 from .batch import Batch, decode_image, join, run_batch
-from .parallel import is_distributed, over_shards
+from .parallel import binding, is_distributed, over_shards
 
 BATCH_CUDA, BATCH = BATCHES
 """Images a lane takes at once. On SqueezeNet and MobileNetV2, 8 and 32 were 5 to 20 % slower than
@@ -124,7 +124,7 @@ def extract_shard(folder: Path, index: int, workers: int = 1) -> dict[str, int]:
     dict
         Counts: images, rejected.
     """
-    workspace, runner = _worker(folder, workers)
+    workspace, runner = _worker(folder, workers, binding(folder))
     (counts,) = _extract(workspace, runner, [index], lambda n: None)
     return counts
 
@@ -198,7 +198,7 @@ def _run_shards(
 
 
 @lru_cache(maxsize=1)
-def _worker(folder: Path, workers: int) -> tuple[Workspace, Runner]:
+def _worker(folder: Path, workers: int, bound: str) -> tuple[Workspace, Runner]:
     workspace = Workspace.open(folder)
     bound_decoding(workspace.cut, workspace.config, workers)
     return workspace, choose_runner(workspace)

@@ -8,9 +8,10 @@ from collections.abc import Mapping, Sequence
 import torch
 
 from ..runs.fit import fit_run
+from ..runs.plan import made_from
 from ..runs.workspace import Workspace
 from ..store import Encoding, UnfinishedFit, write_bank
-from ..system import checksums, files
+from ..system import files
 from ..system.progress import say
 
 K_METRICS = Encoding("concordance.k_metrics", "1.0")
@@ -53,10 +54,10 @@ def factorize(workspace: Workspace) -> dict[str, int | float]:
 
 
 def _key(workspace: Workspace) -> str:
-    """Say what decides the bits of a fit: options, images, and how this machine computes."""
-    listing = checksums.sha256(workspace.listing_path)
+    """Say what decides the bits of a fit: options, activations, and how this machine computes."""
+    data = made_from(workspace, "bank")["activations"]
     machine = (torch.get_num_threads(), torch.backends.cpu.get_cpu_capability(), workspace.device)
-    return " ".join(map(str, (workspace.config.digest(), listing, *machine)))
+    return " ".join(map(str, (workspace.config.digest(), data, *machine)))
 
 
 def _plain(rows: Sequence[Mapping[str, object]]) -> list[dict[str, object]]:

@@ -16,7 +16,7 @@ from ..runs.workspace import Workspace
 from ..store import Arrays
 from ..system.lanes import in_order, lanes
 from ..system.progress import bar
-from .parallel import is_distributed, over_shards
+from .parallel import binding, is_distributed, over_shards
 
 IMAGES = 32
 """Images a lane has in float32 at once; with whole shards, 20,000 images took 100 MB more."""
@@ -49,7 +49,7 @@ def localize(workspace: Workspace, shards: list[int] | None = None) -> dict[str,
 
 def localize_shard(folder: Path, index: int) -> dict[str, int]:
     """Encode one shard of the run in `folder`; return the count of its images."""
-    return _localize(_worker(folder), index)
+    return _localize(_worker(folder, binding(folder)), index)
 
 
 def _run_shards(workspace: Workspace, shards: list[int]) -> Iterator[dict[str, int]]:
@@ -61,7 +61,7 @@ def _run_shards(workspace: Workspace, shards: list[int]) -> Iterator[dict[str, i
 
 
 @lru_cache(maxsize=1)
-def _worker(folder: Path) -> Workspace:
+def _worker(folder: Path, bound: str) -> Workspace:
     return Workspace.open(folder)
 
 

@@ -14,6 +14,9 @@ from pathlib import Path
 import torch
 
 from ..config import Config
+from ..runs.record import RunRecord
+from ..runs.stages import MAKER
+from ..store import combine, read_record
 from ..system.processes import as_they_come
 from . import cluster
 
@@ -62,3 +65,11 @@ def parts_of_shard(parts: Sequence[int], shard: str | None) -> list[int]:
         return list(parts)
     index, n = map(int, shard.split("/"))
     return [part for part in parts if part % n == index]
+
+
+def binding(folder: Path) -> str:
+    """Digest what a worker loads of a run: it lives for long, and the run may be made anew."""
+    record = RunRecord.load(folder / "run.json")
+    made = record.model_copy(update={"stages": {}}).model_dump_json()
+    bank = read_record(MAKER["bank"].record_path(folder), MAKER["bank"].makes)
+    return combine([made, "" if bank is None else bank.digest])

@@ -8,14 +8,14 @@ from PIL import Image
 
 from .typeset import Style, clean, draw, elide, width_of
 
-SIDE = 12
-"""Pixels that the long side of a blurred picture is averaged to."""
+SIDE, CELL = 12, 16
+"""Cells along the long side of a blurred picture at most, and pixels of a cell at least."""
 
 GREY, DARK = (214, 211, 209), (87, 83, 78)
 
 
 def blurred(pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """Average a picture over about a twelfth of its side and draw that smoothly.
+    """Average a picture over a twelfth of its side, or 16 pixels if that is more, drawn smoothly.
 
     Averages are all that is left: what was finer cannot be computed back, as it could of a
     convolution.
@@ -31,7 +31,8 @@ def blurred(pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:
         uint8 (height, width, 3).
     """
     height, width = pixels.shape[:2]
-    scale = SIDE / max(height, width)
+    longest = max(height, width)
+    scale = max(1, min(SIDE, longest // CELL)) / longest
     small = max(1, round(width * scale)), max(1, round(height * scale))
     picture = Image.fromarray(pixels).resize(small, Image.Resampling.BOX)
     return np.asarray(picture.resize((width, height), Image.Resampling.BICUBIC))

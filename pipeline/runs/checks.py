@@ -14,8 +14,9 @@ from ..models import Cut
 from ..models.cut import Forward
 from ..system.progress import say
 from ..tables import tables_with
+from ..tables.database import literal
 from .ownership import is_run, split_files
-from .stages import MEMBERS
+from .stages import check_folders
 
 
 def check_folder(folder: Path) -> None:
@@ -23,13 +24,12 @@ def check_folder(folder: Path) -> None:
 
     What a process left that was killed before it could say that this is a run does not count.
     """
+    literal(folder)
     if not folder.exists():
         return
     if not folder.is_dir():
         raise UserError(f"{option('run', folder)} is a file; name a new folder")
-    for name in MEMBERS:
-        if (folder / name).is_symlink():
-            raise UserError(f"{folder / name} is a link, which no folder of a run is; remove it")
+    check_folders(folder)
     if is_run(folder):
         return
     _, others = split_files(folder)

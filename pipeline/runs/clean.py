@@ -17,7 +17,8 @@ def clean(folder: str | Path) -> list[Path]:
     Returns
     -------
     list of Path
-        What else is in the folder, and stays, sorted; empty where the folder is gone too.
+        What else is in the folder, and stays, sorted: files, or folders where there is no file;
+        empty where the folder is gone too.
 
     Raises
     ------
@@ -29,11 +30,19 @@ def clean(folder: str | Path) -> list[Path]:
         raise UserError(f"{folder} is not a run")
     with Workspace.at(folder).writing():
         ours, others = split_files(folder)
-        # What makes it a run goes last, so that a clean that was killed can be given again.
-        for path in sorted(ours, key=lambda path: path.relative_to(folder).as_posix() in IDENTITY):
+        for path in sorted(ours, key=lambda path: _turn(path.relative_to(folder).as_posix())):
             files.remove(path)
             files.remove_empty_above(path, folder)
     for name in MEMBERS:
         files.remove_empty(folder / name)
-    files.remove_empty(folder)
+    if not files.remove_empty(folder) and not others:
+        return sorted(folder.iterdir())
     return others
+
+
+def _turn(name: str) -> int:
+    """Order files: a clean that was killed can be given again, and nobody else writes till the end.
+
+    What makes it a run goes after all else, and after that what keeps others away.
+    """
+    return 1 if name in IDENTITY else 2 if name.startswith("logs/") else 0

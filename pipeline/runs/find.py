@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from ..config import CARRIED_OUT, make_config, read_options
+from ..config import CARRIED_OUT, is_given, make_config, read_options
 from .ownership import is_run
 from .prepare import prepare
 from .workspace import Workspace
@@ -30,7 +30,7 @@ def find_run(options: Mapping[str, Any]) -> Workspace:
         An option is not possible, the dataset or network cannot be used, or the run was made
         otherwise.
     """
-    given = {name: value for name, value in options.items() if not _is_empty(value)}
+    given = {name: value for name, value in options.items() if is_given(value)}
     run = Path(given.pop("run")) if "run" in given else None
     if "config" in given:
         given = read_options(Path(given.pop("config"))) | given
@@ -38,7 +38,3 @@ def find_run(options: Mapping[str, Any]) -> Workspace:
         made = Workspace.open(run).config
         return prepare(make_config(made.model_dump() | given), run)
     return prepare(make_config(given), run)
-
-
-def _is_empty(value: object) -> bool:
-    return value is None or (isinstance(value, str) and not value)

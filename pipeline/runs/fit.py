@@ -311,6 +311,7 @@ def _make_bank(workspace: Workspace, found: Concepts) -> Bank:
         svd_error=nmf.svd_error(found.sample, found.W.shape[1]),
         k_is_stable=not found.choice.flagged,
         prefix=_mean_prefix(workspace),
+        exponent=workspace.cut.exponents.get(workspace.cut.layer, 0),
     )
 
 
@@ -319,7 +320,7 @@ def _mean_prefix(workspace: Workspace) -> NDArray[np.float32] | None:
     if not workspace.cut.n_prefix:
         return None
     total, n = 0.0, 0
-    for arrays in workspace.activations.iterate(["prefix"]):
+    for arrays in workspace.activations.iterate(["prefix"], workspace.distinct_ids):
         total = total + arrays["prefix"].astype(np.float64).sum(0)
         n += len(arrays["prefix"])
     return np.asarray(total / n, dtype=np.float32)

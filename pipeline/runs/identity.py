@@ -13,7 +13,7 @@ from typing import Any
 
 import pandas as pd
 
-from ..config import CARRIED_OUT
+from ..config import CARRIED_OUT, load_toml
 from ..errors import UserError, command, option
 from ..images import DatasetSource, DecodeError, ImageRecord, content_digest, read_contents
 from ..store import FORMATS, Listing, combine
@@ -101,8 +101,35 @@ def check_same_images(
         found = "; ".join(fault for fault in faults if fault)
         raise _refusal(workspace, f"was begun with other images: since then {found}")
     touched = common[((a["size"] != b["size"]) | (a["modified"] != b["modified"])).to_numpy()]
-    _check_contents(workspace, now, source, set(touched))
+    check_contents(workspace, now, source, set(touched))
     return len(touched) > 0
+
+
+def check_lost(
+    workspace: Workspace, now: RunRecord, listing: Listing, source: DatasetSource
+) -> None:
+    """Refuse to adopt what is left of a run whose ``run.json`` was lost, if it was another.
+
+    Its ``config.toml`` says how it was made, and its shards which images they were made from.
+
+    Raises
+    ------
+    UserError
+        They differ from what is asked for now; the text shows in what.
+    """
+    path = workspace.folder / "config.toml"
+    if not path.exists():
+        return
+    made, asked = (each.model_dump(mode="json") for each in (load_toml(path), now.options()))
+    different = [
+        f"{option(name)}={_text(made[name])}, now it is {_text(asked[name])}"
+        for name in asked
+        if name not in {*CARRIED_OUT, *PLACES} and made[name] != asked[name]
+    ]
+    if different:
+        raise _refusal(workspace, f"was made with {', and with '.join(different)}")
+    workspace.hold(listing=listing)
+    check_contents(workspace, listing, source)
 
 
 def images_digest(contents: Sequence[str]) -> str:
@@ -110,14 +137,31 @@ def images_digest(contents: Sequence[str]) -> str:
     return combine(contents)
 
 
-def _check_contents(
-    workspace: Workspace, now: Listing, source: DatasetSource, touched: set[str]
+def check_contents(
+    workspace: Workspace, now: Listing, source: DatasetSource, paths: set[str] | None = None
 ) -> None:
-    """Read the shards' images that were touched again; what is not extracted yet is free."""
+    """Read images of shards again, and refuse others than those that were extracted.
+
+    Parameters
+    ----------
+    workspace : Workspace
+    now : Listing
+        Of the dataset as it is.
+    source : DatasetSource
+    paths : set of str, optional
+        Those to look at, with the rest of their shards; all by default. What is not extracted yet
+        is free.
+
+    Raises
+    ------
+    UserError
+        Images were replaced, or cannot be read now; it names the first ones.
+    """
     store = workspace.activations
+    paths = set(now.frame["path"]) if paths is None else paths
     shards = [
         (shard, now.shard(shard), record.made_from.get("images"))
-        for shard in _shards_of(now, touched)
+        for shard in _shards_of(now, paths)
         if (record := store.record(shard)) is not None
     ]
     if not shards:
@@ -126,10 +170,21 @@ def _check_contents(
         for shard, images, digest in shards:
             # What could not be opened was not read: it is no part of the shard.
             closed = unreadable(store.record(shard))
-            found = ["" if each.path in closed else _content(source, each) for each in images]
+            found = [None if each.path in closed else _content(source, each) for each in images]
             shown.update(len(images))
-            if digest is not None and images_digest(found) != digest:
-                which = [image.path for image in images if image.path in touched]
+            if digest is not None and images_digest([each or "" for each in found]) != digest:
+                away = [
+                    image.path
+                    for image, each in zip(images, found, strict=True)
+                    if each is None and image.path not in closed
+                ]
+                if away:
+                    raise UserError(
+                        f"{workspace.folder} was begun with images of which"
+                        f" {_some('not to be read now', away)}; see to them, or pass another"
+                        f" {option('run')}"
+                    )
+                which = [image.path for image in images if image.path in paths]
                 raise _refusal(
                     workspace, f"was begun with other images: since then {_some('replaced', which)}"
                 )
@@ -140,12 +195,12 @@ def _shards_of(listing: Listing, paths: set[str]) -> list[int]:
     return sorted({row // listing.images_per_shard for row in rows})
 
 
-def _content(source: DatasetSource, image: ImageRecord) -> str:
-    """Return the digest of an image's contents; empty where they cannot be read."""
+def _content(source: DatasetSource, image: ImageRecord) -> str | None:
+    """Return the digest of an image's contents; None where they cannot be read."""
     try:
         return content_digest(read_contents(source, image))
     except DecodeError:
-        return ""
+        return None
 
 
 def _identity(record: RunRecord) -> dict[str, Any]:

@@ -7,10 +7,12 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
+from ..store import begin, read_record
 from ..system import checksums, files
 from ..system.progress import bar
+from .ownership import leftovers
 from .plan import Snapshot
-from .stages import STAGES
+from .stages import EVALUATION, STAGES
 from .workspace import Workspace
 
 
@@ -96,17 +98,21 @@ def check_files(workspace: Workspace) -> tuple[int, dict[Path, str]]:
     damaged = damaged_files(workspace)
     bad |= {path: _fault(path) for paths in damaged.values() for path in paths}
     now = Snapshot(workspace)
-    n_files = len(listed)
+    n_files, lost = len(listed), dict[Path, str]()
     for stage in STAGES:
         is_begun = stage.name in workspace.record.stages
         for part, path in enumerate(now.paths[stage.product]):
             record = now.record(stage.product, part)
             if record is None and is_begun:
-                bad[path] = "is missing" if not path.exists() else "cannot be read"
+                lost[path] = "is missing" if not path.exists() else "cannot be read"
             elif record is not None and stage.is_kept(workspace.config.keep):
                 n_files += len(record.files)
-    bad |= dict.fromkeys(files.leftovers(folder), "is a leftover of a killed process")
-    return n_files - len(bad), bad
+    path = EVALUATION.record_path(folder)
+    if record := read_record(path, EVALUATION.makes):
+        n_files += len(record.files)
+        bad |= {each: _fault(each) for each in record.damaged(path.parent)}
+    lost |= dict.fromkeys(leftovers(folder), "is a leftover of a killed process")
+    return n_files - len(bad), bad | lost
 
 
 def _fault(path: Path) -> str:
@@ -120,8 +126,17 @@ def strike_damaged(workspace: Workspace) -> list[Path]:
     """
     bad = damaged_files(workspace)
     for record, damaged in bad.items():
+        _remember_site(workspace, record)
         for path in damaged:
             if path.suffix == ".h5":
                 files.remove(path)
         files.remove(record)
     return [path for damaged in bad.values() for path in damaged]
+
+
+def _remember_site(workspace: Workspace, path: Path) -> None:
+    """Keep the names of a site whose record goes: the next one removes what it does not write."""
+    for stage in STAGES:
+        if stage.is_site and stage.record_path(workspace.folder) == path:
+            record = read_record(path, stage.makes)
+            begin(stage.begun_path(workspace.folder), record.files if record else ())

@@ -14,13 +14,14 @@ from pathlib import Path
 from ..config import ENCODING
 from ..errors import UserError
 from ..store import BANK, CLASSIFICATION, LISTING, OBJECTS, read_record, says_type
-from ..store.records import RECORD, read_begun
+from ..store.encoding import is_garbled
+from ..store.records import BEGUN, RECORD, read_begun
 from ..store.unfinished import FIT
 from ..system import checksums, files
 from ..tables import TABLES
 from ..tables.views import VIEWS, views_file
 from .record import RUN, RunRecord
-from .stages import EVALUATION, STAGES
+from .stages import EVALUATION, MEMBERS, STAGES
 
 TYPES = {
     "run.json": RUN.type,
@@ -39,7 +40,9 @@ IDENTITY = ("run.json", "config.toml")
 """What makes a folder a run."""
 
 _SHARD = re.compile(r"(activations|heatmaps)/shard-\d{5,}\.(h5|json)")
-_LOG = re.compile(r"logs/(run\.log|[a-z]+\.lock|part-\d+-of-\d+\.lock)")
+_LOCK = re.compile(r"logs/(writer|prepare|record|forward|part-\d+-of-\d+)\.lock")
+_HELD, _LOGGED = re.compile(rb"process \d+ on "), re.compile(rb"\d{4}-\d\d-\d\d [\d:]{8} \d+ ")
+"""How a lock that was held once begins, and the log."""
 
 
 def is_run(folder: Path) -> bool:
@@ -57,7 +60,7 @@ def split_files(folder: Path) -> tuple[list[Path], list[Path]]:
         process left counts as one file.
     """
     named, ours, others = _named(folder), list[Path](), list[Path]()
-    left = set(files.leftovers(folder))
+    left = set(leftovers(folder))
     for where, folders, names in os.walk(folder):
         links = [name for name in folders if Path(where, name).is_symlink()]
         for path in (Path(where, name) for name in sorted([*names, *links])):
@@ -72,13 +75,28 @@ def _is_ours(folder: Path, name: str, named: set[str]) -> bool:
     if not checksums.is_plain(folder, name):
         return False
     path = folder / name
-    if name in named or _LOG.fullmatch(name):
+    if name in named:
         return True
+    if _LOCK.fullmatch(name):
+        return not path.stat().st_size or _begins(path, _HELD)
+    if name == "logs/run.log":
+        return _begins(path, _LOGGED)
     if name == f"tables/{VIEWS}":
         return path.read_bytes() == views_file().encode()
     if shard := _SHARD.fullmatch(name):
         return says_type(path) == (RECORD.type if shard[2] == "json" else f"concordance.{shard[1]}")
     return name in TYPES and says_type(path) == TYPES[name]
+
+
+def _begins(path: Path, pattern: re.Pattern[bytes]) -> bool:
+    with path.open("rb") as file:
+        return pattern.match(file.read(100)) is not None
+
+
+def leftovers(run: Path) -> list[Path]:
+    """Return what writers of a run have left, or have: beside its files, and in its folders."""
+    beside = [path for path in files.leftovers(run, deep=False) if path.is_file()]
+    return sorted([*beside, *(each for name in MEMBERS for each in files.leftovers(run / name))])
 
 
 def _named(folder: Path) -> set[str]:
@@ -90,11 +108,14 @@ def _named(folder: Path) -> set[str]:
         record = read_record(stage.record_path(folder), stage.makes)
         begun = read_begun(stage.begun_path(folder), stage.makes)
         found |= {f"{stage.folder}/{name}" for name in (*begun, *(record.files if record else ()))}
-        for path in (stage.record_path(folder), stage.begun_path(folder)):
-            if says_type(path) is not None:
-                found.add(path.relative_to(folder).as_posix())
+        notes = {stage.record_path(folder): RECORD.type, stage.begun_path(folder): BEGUN.type}
+        found |= {
+            path.relative_to(folder).as_posix()
+            for path, encoding in notes.items()
+            if says_type(path) == encoding
+        }
     with contextlib.suppress(UserError):  # where it is damaged, what says what it is counts
-        found |= set(RunRecord.load(folder / "run.json").files)
+        found |= set(RunRecord.load(folder / "run.json").files) - set(IDENTITY)
     if is_run(folder):  # of the two that make it a run, one may be damaged
-        found |= {name for name in IDENTITY if says_type(folder / name) is None}
+        found |= {name for name in IDENTITY if is_garbled(folder / name)}
     return found

@@ -31,7 +31,7 @@ from .checks import (
     tell_outside,
 )
 from .estimate import bound_decoding, bytes_per_image, check_fits, estimate, probe
-from .identity import check_same, check_same_images
+from .identity import check_contents, check_lost, check_same, check_same_images
 from .label_classes import match_labels
 from .record import (
     DatasetFacts,
@@ -67,8 +67,9 @@ def prepare(config: Config, run: Path | None) -> Workspace:
     UserError
         Dataset, network, layer, classes or output cannot be used, or `run` was made otherwise.
     """
-    if run is not None and run.is_dir():
-        files.check_writable(run)  # before hours of reading
+    if run is not None and run.exists():  # before hours of reading
+        check_folder(run)
+        files.check_writable(run)
     dataset = _find_dataset(config)
     check_device(config.device)
     check_plugins(config)
@@ -80,13 +81,12 @@ def prepare(config: Config, run: Path | None) -> Workspace:
     layer = cut(network, config.layer, aux_layers=config.aux_layers)
     bound_decoding(layer, config, processes=1)
     workspace = Workspace(run or Path("runs") / _name(dataset, config), config)
+    check_folder(workspace.folder)
     dataset = _as_begun(dataset, workspace.saved())
     n_images = min(len(dataset.images), config.limit or len(dataset.images))
     check_k(config, n_images, layer)
     # The first images of a listing depend on the seed alone, not on how many share a shard.
     listing = make_listing(dataset, seed=config.seed, limit=config.limit, bytes_per_image=1)
-    workspace = Workspace(run or Path("runs") / _name(dataset, config), config)
-    check_folder(workspace.folder)
     probed = _probe(workspace, dataset, listing, layer)
     check_non_negative(config, layer, probed)
     listing = make_listing(
@@ -103,11 +103,13 @@ def prepare(config: Config, run: Path | None) -> Workspace:
     with workspace.writing(), workspace.alone("prepare"):
         before = workspace.saved()
         if before is None:
+            check_lost(workspace, record, listing, dataset.source)
             forward = _recover(workspace, listing)
             _save(workspace, record.model_copy(update={"forward": forward}), listing)
         else:
             check_same(workspace, before, record)
             _update(workspace, before, record, listing, dataset.source)
+    layer.rescale(workspace.record.layer.exponents)  # a part beside this one may have settled them
     workspace.hold(network=network, cut=layer)
     return workspace
 
@@ -172,23 +174,33 @@ def _update(
             f"{path} is damaged, and the dataset is no longer as it was; pass another"
             f" {option('run')}, or start over after {command('clean', run=workspace.folder)}"
         )
+    else:
+        workspace.hold(listing=listing)
+        check_contents(workspace, listing, source)
     # What was refused when the run was begun stays in its table.
     dataset = record.dataset.model_copy(update={"rejected": before.dataset.rejected})
     config = {**before.config, **_remembered(workspace.config).model_dump(mode="json")}
-    now = before.model_copy(update={"dataset": dataset, "config": config})
-    if touched or now != before or not all(is_whole.values()):
-        _save(workspace, now, listing)
+    facts = {"dataset": dataset, "config": config}
+    if touched or before.model_copy(update=facts) != before or not all(is_whole.values()):
+        # Of the record as it is by then: a part beside this one adds to it meanwhile.
+        workspace.note(**facts, files=_write_start(workspace, listing))
+        workspace.reload("listing")
     try_again(workspace, source)
 
 
 def _save(workspace: Workspace, record: RunRecord, listing: Listing) -> None:
     """Write what a run starts from; ``run.json`` last, for it vouches for the others."""
+    sums = _write_start(workspace, listing)
+    record.model_copy(update={"files": sums}).save(workspace.record_path)
+    workspace.reload("record", "listing")
+
+
+def _write_start(workspace: Workspace, listing: Listing) -> dict[str, str]:
+    """Write the listing and the configuration, and return their digests."""
     folder = workspace.folder
     listing.save(folder / LISTING)
     files.write_text(folder / CONFIG, dump_toml(_remembered(workspace.config)))
-    sums = {name: checksums.sha256(folder / name) for name in (CONFIG, LISTING)}
-    record.model_copy(update={"files": sums}).save(workspace.record_path)
-    workspace.reload("record", "listing")
+    return {name: checksums.sha256(folder / name) for name in (CONFIG, LISTING)}
 
 
 def _is_as_written(folder: Path, record: RunRecord) -> dict[str, bool]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 
 from ..images import UNREADABLE, DatasetSource, DecodeError, ImageRecord, read_contents
-from ..store.records import Record
+from ..store.records import Record, begin, read_record
 from ..system import files
 from .stages import MAKER
 from .workspace import Workspace
@@ -27,6 +27,7 @@ def try_again(workspace: Workspace, source: DatasetSource) -> None:
     """
     if workspace.config.shard is not None:
         return
+    _draw_again(workspace)
     store = workspace.activations
     found: dict[int, list[ImageRecord]] = {}
     for shard in range(store.n_shards):
@@ -54,3 +55,13 @@ def _can_be_read(source: DatasetSource, image: ImageRecord) -> bool:
     except DecodeError as error:
         return not str(error).startswith(UNREADABLE)
     return True
+
+
+def _draw_again(workspace: Workspace) -> None:
+    """Strike an atlas that shows images as gone: its pictures may be there now."""
+    stage = MAKER["atlas"]
+    path = stage.record_path(workspace.folder)
+    record = read_record(path, stage.makes)
+    if record is not None and record.counts.get("gone"):
+        begin(stage.begun_path(workspace.folder), record.files)
+        files.remove(path)

@@ -5,11 +5,11 @@ extract ──▶ factorize ──▶ localize ──▶ classify ──▶ expo
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
 from ..config import Keep
+from ..errors import UserError
 from ..store.records import is_of_site, read_begun
 from ..tables import TABLES
 from ..tables.views import VIEWS
@@ -50,6 +50,11 @@ class Stage:
     is_sharded: bool = False
     dropped_by: frozenset[Keep] = frozenset()
 
+    @property
+    def is_site(self) -> bool:
+        """Whether the product is a site, whose files are not always the same ones."""
+        return self.files == ("*",)
+
     def is_kept(self, keep: Keep) -> bool:
         """Say whether the product stays under ``KEEP``."""
         return keep not in self.dropped_by
@@ -60,9 +65,7 @@ class Stage:
 
     def outputs(self, run: Path) -> list[Path]:
         """Return the product's files, where it is made in one go."""
-        names: Iterable[str] = self.files
-        if self.files == ("*",):
-            names = read_begun(self.begun_path(run), self.makes)
+        names = read_begun(self.begun_path(run), self.makes) if self.is_site else self.files
         return [run / self.folder / name for name in names]
 
     def begun_path(self, run: Path) -> Path:
@@ -71,7 +74,7 @@ class Stage:
 
     def makes(self, name: str) -> bool:
         """Say whether the product, where it is made in one go, may have a file of this name."""
-        return is_of_site(name) if self.files == ("*",) else name in self.files
+        return is_of_site(name) if self.is_site else name in self.files
 
 
 STAGES = (
@@ -110,3 +113,16 @@ MAKER = {stage.product: stage for stage in STAGES}
 
 MEMBERS = (*dict.fromkeys(stage.folder for stage in (*STAGES, EVALUATION)), "logs")
 """Folders of a run."""
+
+
+def check_folders(run: Path) -> None:
+    """Refuse a run of which a folder is a link: files outside would be read, or written over.
+
+    Raises
+    ------
+    UserError
+        It names the link.
+    """
+    for name in MEMBERS:
+        if (run / name).is_symlink():
+            raise UserError(f"{run / name} is a link, which no folder of a run is; remove it")

@@ -31,11 +31,13 @@ from ..store import (
     read_bank,
     read_record,
 )
+from ..store.encoding import UnreadableError
 from ..store.records import check_sha256
 from ..system import files
 from ..system.progress import say
+from .ownership import leftovers
 from .record import RunRecord, StageFacts
-from .stages import MAKER, STAGES
+from .stages import MAKER, STAGES, check_folders
 
 DECIDE_ACTIVATIONS = ("aux_layers", "image_size", "layer", "limit", "model", "precision", "resize")
 """Options on which activations depend, beside weights, images, formats and preprocessing."""
@@ -51,6 +53,7 @@ class Workspace:
     @staticmethod
     def at(folder: Path) -> Workspace:
         """Return a folder as a run of any configuration, to look at it or to remove it."""
+        check_folders(folder)
         return Workspace(folder, make_config({}))
 
     @staticmethod
@@ -91,10 +94,12 @@ class Workspace:
         ------
         EncodingError
             It is whole, but of another kind or version.
+        UnreadableError
+            It cannot be read now.
         """
         try:
             return self.record
-        except EncodingError:
+        except (EncodingError, UnreadableError):
             raise
         except UserError:
             return None
@@ -117,7 +122,9 @@ class Workspace:
         """A digest of all that activations depend on; how they were computed is in ``forward``."""
         record = self.record.plain()
         options = {name: record["config"][name] for name in DECIDE_ACTIVATIONS}
-        parts = (options, record["weights"]["sha256"], record["images"], record["preprocessing"])
+        parts = [options, record["weights"]["sha256"], record["images"], record["preprocessing"]]
+        if exponents := record["layer"]["exponents"]:
+            parts.append(exponents)
         return combine(json.dumps(part, sort_keys=True) for part in parts)
 
     @cached_property
@@ -164,7 +171,7 @@ class Workspace:
         seen: dict[int, str] = {}
         for shard in range(self.listing.n_shards):
             store = self.activations if self.activations.is_there(shard) else self.heatmaps
-            arrays = store.read(shard, ["image_id"], optional=["seen"])
+            arrays = store.read(shard, ["image_id"], optional=["seen"], compared=False)
             image_ids = arrays["image_id"].tolist()
             inputs = arrays.get("seen", np.array(image_ids)).tolist()  # not known: all differ
             seen |= dict(zip(image_ids, map(str, inputs), strict=True))
@@ -180,6 +187,11 @@ class Workspace:
         """Ids of the images that could be read and are ``fit``, ``heldout`` or ``copy``."""
         frame = self.images
         return frozenset(map(int, frame["image_id"][frame["split"] == split]))
+
+    @property
+    def distinct_ids(self) -> frozenset[int]:
+        """Ids of the images that count: all that could be read but for copies."""
+        return self.ids("fit") | self.ids("heldout")
 
     @cached_property
     def bank(self) -> Bank:
@@ -267,7 +279,8 @@ class Workspace:
                 name = f"part-{part.replace('/', '-of-')}.lock"
                 held.enter_context(files.lock(logs / name, f"part {part} of {self.folder}"))
             else:
-                files.remove_leftovers(self.folder)
+                for path in leftovers(self.folder):
+                    files.remove(path)
             yield
 
     @contextmanager

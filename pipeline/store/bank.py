@@ -21,7 +21,7 @@ from ..system import files
 from .chunks import write_texts
 from .encoding import Encoding, open_hdf5
 
-BANK = Encoding("concordance.bank", "1.1")
+BANK = Encoding("concordance.bank", "1.2", oldest="1.1")
 
 
 @dataclass(frozen=True)
@@ -51,6 +51,8 @@ class Bank:
         False where no number of concepts was found stable.
     prefix : ndarray or None
         float32 (prefix tokens, channels), their mean, for heads that need them.
+    exponent : int
+        Activations are meant divided by two to this power; see `models.Cut.rescale`.
     """
 
     layer: str
@@ -67,6 +69,7 @@ class Bank:
     svd_error: float
     k_is_stable: bool
     prefix: NDArray[np.float32] | None = None
+    exponent: int = 0
 
     @property
     def k(self) -> int:

@@ -24,12 +24,19 @@ from ..system import checksums
 MOST_BYTES, MOST_TIMES = 4 << 30, 100
 """What a file may hold uncompressed: so many bytes, and so many times its own."""
 
+_OWN: dict[Path, tuple[int, ...]] = {}
+"""Files that this process has found to lead nowhere else, as they were then."""
+
 SEAL = "sha256"
 """Key of a JSON file under which the digest of everything else in it stands."""
 
 
 class EncodingError(UserError):
     """A file of another kind, or of a version that is not read; it may be whole all the same."""
+
+
+class UnreadableError(UserError):
+    """A file that is there and cannot be read now: it may be whole all the same."""
 
 
 @dataclass(frozen=True)
@@ -115,6 +122,8 @@ def read_sealed(path: Path, encoding: Encoding, mend: str = "") -> dict[str, Any
     ------
     EncodingError
         It is something else, or of a version that is not read.
+    UnreadableError
+        It is there and cannot be read now.
     UserError
         It is missing, damaged, or no regular file.
     """
@@ -128,8 +137,10 @@ def read_sealed(path: Path, encoding: Encoding, mend: str = "") -> dict[str, Any
         found = value.pop(SEAL, None)
         if found != _digest(value) and not (found is None and version == "1.0"):
             raise ValueError("its contents are not those its digest is of")
-    except OSError as error:
+    except (FileNotFoundError, NotADirectoryError) as error:
         raise UserError(f"{path} cannot be read ({error.strerror}){after}") from error
+    except OSError as error:
+        raise UnreadableError(f"{path} cannot be read now: {error.strerror}") from error
     except (ValueError, RecursionError) as error:
         raise UserError(f"{path} is damaged ({error}){after}") from error
     return value
@@ -152,13 +163,28 @@ def says_type(path: Path) -> str | None:
                 found = file.attrs.get("encoding-type")
         elif path.suffix == ".parquet":
             found = (pq.read_schema(path).metadata or {}).get(b"encoding-type", b"").decode()
-        elif path.suffix == ".toml":
-            found = tomllib.loads(path.read_text(encoding="utf-8")).get("encoding-type")
         else:
-            found = json.loads(path.read_bytes()).get("encoding-type")
+            found = _parsed(path).get("encoding-type")
     except (UserError, OSError, ValueError, AttributeError, RecursionError):
         return None
     return found if isinstance(found, str) else None
+
+
+def is_garbled(path: Path) -> bool:
+    """Say whether a JSON or TOML file is there and is none, as one that was damaged."""
+    try:
+        checksums.check_regular(path)
+        _parsed(path)
+    except (ValueError, RecursionError):
+        return True
+    except (UserError, OSError):
+        return False
+    return False
+
+
+def _parsed(path: Path) -> Any:
+    data = path.read_bytes()
+    return tomllib.loads(data.decode()) if path.suffix == ".toml" else json.loads(data)
 
 
 @contextmanager
@@ -183,7 +209,9 @@ def open_hdf5(path: Path, encoding: Encoding, mend: str = "") -> Iterator[h5py.F
     try:
         with h5py.File(path, "r") as file:
             encoding.check(file.attrs, path)
-            _check_own(file, path)
+            if _OWN.get(path) != (identity := checksums.identity(path)):
+                _check_own(file, path)
+                _OWN[path] = identity
             yield file
     except FileNotFoundError as error:
         raise UserError(f"{path} is missing{after}") from error

@@ -16,7 +16,7 @@ from pathlib import Path, PurePosixPath
 
 from ..errors import UserError
 from ..system import checksums, files
-from .encoding import Encoding, read_sealed, seal
+from .encoding import Encoding, UnreadableError, read_sealed, seal
 
 RECORD = Encoding("concordance.record", "1.1", oldest="1.0")
 BEGUN = Encoding("concordance.begun", "1.0")
@@ -113,6 +113,11 @@ def read_record(path: Path, makes: Makes) -> Record | None:
     path : Path
     makes : callable
         Says which names the product has.
+
+    Raises
+    ------
+    UnreadableError
+        It is there and cannot be read now.
     """
     try:
         value = read_sealed(path, RECORD)
@@ -123,6 +128,8 @@ def read_record(path: Path, makes: Makes) -> Record | None:
         if not all(map(makes, entries)):
             return None
         return Record(entries, dict(value["made_from"]), dict(value["counts"]))
+    except UnreadableError:
+        raise
     except (UserError, ValueError, KeyError, TypeError, AttributeError):
         return None
 
@@ -201,7 +208,9 @@ def _is_as(folder: Path, name: str, size: int, sha256: str | None) -> bool:
         return (
             checksums.is_plain(folder, name)
             and path.stat().st_size == size
-            and (sha256 is None or checksums.sha256(path) == sha256)
+            and (sha256 is None or checksums.has_sha256(path, sha256))
         )
-    except OSError:
+    except (FileNotFoundError, NotADirectoryError):
         return False
+    except OSError as error:  # what is damaged is made again: trouble of the disk is no damage
+        raise UnreadableError(f"{path} cannot be read now: {error.strerror}") from error

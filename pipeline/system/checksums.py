@@ -9,7 +9,7 @@ from pathlib import Path
 
 from ..errors import UserError
 
-_WHOLE: dict[Path, tuple[int, int, int]] = {}
+_WHOLE: dict[Path, tuple[int, ...]] = {}
 """Files that this process has written, or compared with their digests, as they were then."""
 
 
@@ -34,24 +34,30 @@ def is_whole(path: Path, sha256_: Callable[[], str | None]) -> bool:
     OSError
         It cannot be read.
     """
-    identity = _identity(path)
-    if _WHOLE.get(path) == identity:
+    if _WHOLE.get(path) == identity(path):
         return True
     wanted = sha256_()
-    if wanted is not None and sha256(path) != wanted:
+    return wanted is None or has_sha256(path, wanted)  # it may be known another time
+
+
+def has_sha256(path: Path, wanted: str) -> bool:
+    """Read a file, and say whether it has a digest; if so it need not be read again."""
+    before = identity(path)
+    if sha256(path) != wanted:
         return False
-    _WHOLE[path] = identity
+    _WHOLE[path] = before
     return True
 
 
 def note_whole(path: Path) -> None:
     """Note that this process has written a file: it is not read again to be compared."""
-    _WHOLE[path] = _identity(path)
+    _WHOLE[path] = identity(path)
 
 
-def _identity(path: Path) -> tuple[int, int, int]:
+def identity(path: Path) -> tuple[int, ...]:
+    """Return what changes whenever a file is written, or another takes its place."""
     found = path.stat()
-    return found.st_ino, found.st_size, found.st_mtime_ns
+    return found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns
 
 
 def is_plain(root: Path, name: str) -> bool:

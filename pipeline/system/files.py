@@ -178,13 +178,13 @@ def remove(path: Path) -> None:
         path.unlink(missing_ok=True)
 
 
-def leftovers(folder: Path) -> list[Path]:
-    """Return the temporary files and folders that writers have, or killed ones had, in `folder`."""
+def leftovers(folder: Path, *, deep: bool = True) -> list[Path]:
+    """Return what writers have, or killed ones had, in `folder`; and below it, if `deep`."""
     found: list[Path] = []
     for where, folders, names in os.walk(folder):
         ours = [name for name in (*folders, *names) if _LEFTOVER.search(name)]
         found += [Path(where, name) for name in ours]
-        folders[:] = [name for name in folders if name not in ours]
+        folders[:] = [name for name in folders if deep and name not in ours]
     return sorted(found)
 
 
@@ -263,7 +263,7 @@ def lock(path: Path, what: object, *, shared: bool = False, wait: bool = False) 
     """
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o666)
     except OSError as error:
         raise _explain(path, error) from error
     try:
@@ -281,8 +281,9 @@ def lock(path: Path, what: object, *, shared: bool = False, wait: bool = False) 
 def append_line(path: Path, line: str) -> None:
     """Append one line with the time to a log; a log that cannot be written holds nothing up."""
     stamped = f"{time.strftime('%Y-%m-%d %H:%M:%S')} {os.getpid()} {visible(line)}\n"
-    with contextlib.suppress(OSError), path.open("a", encoding="utf-8") as file:
-        file.write(stamped)
+    flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW
+    with contextlib.suppress(OSError), os.fdopen(os.open(path, flags, 0o666), "ab") as file:
+        file.write(stamped.encode())
 
 
 def _take(descriptor: int, kind: int, what: object, path: Path) -> None:

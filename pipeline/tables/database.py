@@ -7,6 +7,8 @@ from pathlib import Path
 
 import duckdb
 
+from ..errors import UserError
+
 
 def open_database(**config: str) -> duckdb.DuckDBPyConnection:
     """Open a database; `config` as for ``duckdb.connect``."""
@@ -22,8 +24,28 @@ def literal(path: Path) -> str:
     """Write the path of a file as DuckDB's readers take it: that file and no other.
 
     They expand ``*``, ``?`` and brackets, at a beginning ``~``, and take ``name:`` for a scheme.
+
+    Raises
+    ------
+    UserError
+        It has a backslash besides, which parts folders in what they expand: it cannot be written.
     """
-    return text(re.sub(r"([*?\[])", r"[\1]", str(path.absolute())))
+    whole = str(path.absolute())
+    escaped = re.sub(r"([*?\[])", r"[\1]", whole)
+    if escaped != whole and "\\" in whole:
+        raise UserError(f"{whole} has a backslash and one of * ? [, which DuckDB cannot read")
+    return text(escaped)
+
+
+def parquet(*paths: str) -> str:
+    """Write how DuckDB reads Parquet files: columns are theirs, whatever their folders are called.
+
+    Parameters
+    ----------
+    *paths : str
+        As `literal` or `text` write them.
+    """
+    return f"read_parquet([{', '.join(paths)}], hive_partitioning = false)"
 
 
 def text(value: object) -> str:

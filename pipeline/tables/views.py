@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from .database import literal, text
+from .database import literal, parquet, text
 from .schemas import TABLES
 
 VIEWS = "views.sql"
@@ -42,7 +42,7 @@ def view_statements(folder: Path | None = None) -> str:
     lines = []
     for name in TABLES:
         path = text(f"{name}.parquet") if folder is None else literal(folder / f"{name}.parquet")
-        lines.append(f"create or replace view {name} as select * from read_parquet({path});\n")
+        lines.append(f"create or replace view {name} as select * from {parquet(path)};\n")
     return "".join(lines) + _MACRO
 
 

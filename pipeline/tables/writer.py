@@ -17,7 +17,7 @@ import pyarrow as pa
 
 from ..system import files
 from .column import Facts, Table
-from .database import literal, open_database, text
+from .database import literal, open_database, parquet, text
 from .schemas import ROW_GROUP, TABLES, to_arrow
 from .views import VIEWS, views_file
 
@@ -95,9 +95,9 @@ class TableWriter:
             self._waiting[name] = [self._tables[name].schema().empty_table()]
         if self._waiting[name]:
             self._put_aside(name)
-        pieces = ", ".join(literal(path) for path in self._pieces[name])
+        pieces = parquet(*map(literal, self._pieces[name]))
         order = ", ".join(_order_term(key) for key in self._tables[name].order)
-        query = f"select * from read_parquet([{pieces}]) order by {order}"
+        query = f"select * from {pieces} order by {order}"
         groups = _Groups(
             database.sql(query).to_arrow_reader(ROW_GROUP), self._tables[name].schema()
         )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import os
+import struct
 from pathlib import Path
 
 import numpy as np
@@ -336,3 +337,33 @@ def test_images_outside_their_dataset_are_taken_and_named(
         checks.tell_outside(dataset)
         assert len(told) == 1
         assert f"{len(expected)} of {len(dataset.images)} images lie outside {inside}" in told[0]
+
+
+def test_a_small_tiff_with_huge_tiles_is_refused_undecoded(tmp_path: Path) -> None:
+    """A tile is decoded whole, however little of it the image shows."""
+    file = tmp_path / "tiles.tif"
+    tags = {254: 0, 256: 16, 257: 16, 258: 8, 259: 1, 262: 1, 277: 1, 322: 26_000, 323: 26_000}
+    file.write_bytes(tiff(tags, bytes(64)))
+    with pytest.raises(DecodeError, match="decompression bomb: tiles of 676000000 pixels"):
+        decode(file)
+    file.write_bytes(tiff(tags | {322: 64, 323: 64}, bytes(64 * 64)))
+    assert decode(file).shape == (3, 16, 16)
+
+
+def tiff(tags: dict[int, int], data: bytes) -> bytes:
+    """Write a TIFF of one tile with these tags."""
+    n, start = len(tags) + 2, 8
+    offset = start + 2 + 12 * n + 4
+    entries = sorted((tags | {324: offset, 325: len(data)}).items())
+    rows = b"".join(struct.pack("<HHII", tag, 4, 1, value) for tag, value in entries)
+    head = struct.pack("<2sHI", b"II", 42, start) + struct.pack("<H", n)
+    return head + rows + struct.pack("<I", 0) + data
+
+
+def test_what_is_no_number_is_black(tmp_path: Path) -> None:
+    levels = np.linspace(0, 2, 400, dtype=np.float32).reshape(20, 20)
+    levels[3, 4], levels[5, 6], levels[7, 8] = np.nan, np.inf, -np.inf
+    Image.fromarray(levels).save(tmp_path / "levels.tif")
+    found = decode(tmp_path / "levels.tif")[0].numpy()
+    expected = np.nan_to_num(levels, nan=0, posinf=2, neginf=0) / 2 * 255
+    assert np.abs(found - expected).max() <= 1

@@ -237,6 +237,8 @@ def test_calls_of_the_contract(run: Run, sample: Path) -> None:
         (lambda run: run.meaning.blur("x"), "a concept is a number from 0 to"),
         (lambda run: run.meaning.importance("tench"), "a class is a number from 0 to"),
         (lambda run: run.meaning.fidelity("x"), "ks is a whole number from 1 upward, this is 'x'"),
+        (lambda run: run.meaning.fidelity([]), "ks is one whole number or several, this is []"),
+        (lambda run: run.sql("select ?", 5), "the query cannot be answered"),
         (lambda run: run.meaning.curves(0), "n_images is a whole number from 1 upward"),
         (lambda run: run.meaning.blur(0, n_images=-1), "n_images is a whole number from 1 upward"),
         (

@@ -19,7 +19,9 @@ from pipeline import nmf
 from pipeline.config import make_config
 from pipeline.jobs.extract import extract
 from pipeline.jobs.factorize import factorize
+from pipeline.jobs.localize import localize_shard
 from pipeline.runs import fit as fitting
+from pipeline.runs.plan import record_outcome
 from pipeline.runs.prepare import prepare
 from pipeline.runs.workspace import Workspace
 from pipeline.sample import write_sample
@@ -233,3 +235,19 @@ def test_images_or_labels_of_any_size_weigh_the_same(tmp_path: Path) -> None:
         assert left[balance] == min(left.values()), (balance, left)
         theirs = NMF(3, init="nndsvda", max_iter=500, tol=1e-5).fit(V.double().numpy())
         assert left[balance] <= 1.005 * theirs.reconstruction_err_
+
+
+def test_a_worker_that_lives_on_takes_the_run_as_it_is_now(extracted: Path, tmp_path: Path) -> None:
+    """Workers of a cluster serve run after run, and a folder may hold another one by then."""
+    folder = tmp_path / "run"
+    for seed in (0, 5):
+        workspace = copied(extracted, folder)
+        config = workspace.config.model_copy(update={"seed": seed, "k": (3 + seed,)})
+        factorize(replace(workspace, config=config))
+        record_outcome(workspace, "factorize", {})
+        localize_shard(folder, 0)
+        arrays = workspace.heatmaps.read(0, ["H"])
+        V = torch.from_numpy(workspace.activations.read(0, ["V"])["V"])
+        expected = Workspace.open(folder).bank.encode(V)[0]
+        assert arrays["H"] == pytest.approx(expected.numpy().astype(np.float16), abs=1e-2)
+        shutil.rmtree(folder)

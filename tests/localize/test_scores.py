@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import io
 import itertools
 from pathlib import Path
 
@@ -154,12 +156,36 @@ def test_a_mask_is_that_of_one_image(tmp_path: Path) -> None:
 
 def test_boxes_are_of_the_path_they_name_before_that_without_its_ending(tmp_path: Path) -> None:
     boxes = tmp_path / "boxes.csv"
-    boxes.write_text("path,x0,y0,x1,y1\na.jpg,0,0,1,1\na.png,0,0,2,2\nb,0,0,3,3\n")
-    found = match_truth(find_truth(boxes), ["a.png", "a.jpg", "a.webp", "b.gif", "c.gif"])
-    assert found["a.png"] == [(0, 0, 2, 2)]
-    assert found["a.jpg"] == [(0, 0, 1, 1)]
-    assert found["b.gif"] == [(0, 0, 3, 3)]
-    assert "c.gif" not in found
+    rows = ["a.jpg,0,0,1,1", "a.png,0,0,2,2", "b,0,0,3,3", "d.jpg,0,0,4,4", "e.01,0,0,5,5"]
+    boxes.write_text("\n".join(["path,x0,y0,x1,y1", *rows]))
+    images = ["a.png", "a.jpg", "a.webp", "b.gif", "c.gif", "d.jpg", "d.png", "e.jpg", "e.01.png"]
+    assert match_truth(find_truth(boxes), images) == {
+        "a.png": [(0, 0, 2, 2)],
+        "a.jpg": [(0, 0, 1, 1)],
+        "b.gif": [(0, 0, 3, 3)],
+        "d.jpg": [(0, 0, 4, 4)],
+        "e.01.png": [(0, 0, 5, 5)],
+    }
+
+
+@pytest.mark.parametrize("kind", ["PNG", "BMP", "TIFF", "PPM", "GIF"])
+def test_a_damaged_mask_is_one_sentence(tmp_path: Path, kind: str) -> None:
+    whole = io.BytesIO()
+    Image.fromarray(np.eye(40, dtype=np.uint8) * 200).save(whole, kind)
+    data, rng = whole.getvalue(), np.random.default_rng(0)
+    for _ in range(200):
+        bad = bytearray(data[: int(rng.integers(1, len(data) + 1))])
+        for place in rng.integers(0, len(bad), 3):
+            bad[place] = int(rng.integers(256))
+        (tmp_path / "mask").write_bytes(bad)
+        with contextlib.suppress(UserError):
+            assert read_truth(tmp_path / "mask", (40, 40)).labels is not None
+
+
+def test_a_huge_mask_is_refused_undecoded(tmp_path: Path) -> None:
+    Image.new("1", (9_000, 9_000)).save(tmp_path / "mask.png")
+    with pytest.raises(UserError, match="is 9000 × 9000 pixels, its image is 9 × 6"):
+        read_truth(tmp_path / "mask.png", (9, 6))
 
 
 def test_scores_are_summed_up_by_label() -> None:

@@ -17,28 +17,10 @@ from pipeline import Run, open_run, verify
 from pipeline.analysis.image_data import GoneError
 from pipeline.errors import UserError
 from pipeline.jobs.discover import discover
-from pipeline.sample import write_sample
-from tests.runs.test_ownership import contents
+from pipeline.jobs.execute import execute
 
 N_DAMAGES = 6
 """Bytes changed in turn in each file."""
-
-
-@pytest.fixture(scope="module")
-def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A finished run, and its images beside it."""
-    base = tmp_path_factory.mktemp("damage")
-    write_sample(base / "sample", n_images=24, size=64)
-    options = {"model": "sample", "k": "3", "image_size": "64"}
-    discover(dataset=str(base / "sample" / "images"), run=str(base / "run"), **options)
-    return base / "run"
-
-
-@pytest.fixture
-def run(made: Path, tmp_path: Path) -> Path:
-    copy = tmp_path / "run"
-    shutil.copytree(made, copy)
-    return copy
 
 
 def answers(run: Run) -> dict[str, Any]:
@@ -167,13 +149,13 @@ def test_pictures_are_those_that_the_network_saw(made: Path, run: Path) -> None:
         with pytest.raises(GoneError, match="is not the one that the network saw"):
             found.image(int(frame.image_id[0]))
         with pytest.raises(GoneError, match="cannot be used"):
-            found.show(int(frame.image_id[1]))
+            found.image(int(frame.image_id[1]))
+        seen = (found.show(int(frame.image_id[1])), found.concept(0), found.images_with(0))
+        assert all("<img" in each._repr_html_() for each in seen)  # the others are there
         assert found.heatmap(int(frame.image_id[0])).shape == (3, 64, 64)
         shutil.rmtree(run / "atlas")
-        from pipeline.jobs.atlas import make_atlas
-
-        counts = make_atlas(found.workspace)
-        assert counts["gone"] == 2
+        execute(found.workspace)
+        assert found.workspace.record.stage("atlas").counts["gone"] == 2
         log = (run / "logs" / "run.log").read_text()
         assert "2 of the images shown are drawn as gone" in log
         assert "is not the one that the network saw" in log
@@ -185,7 +167,9 @@ def test_pictures_are_those_that_the_network_saw(made: Path, run: Path) -> None:
     finally:
         for path, data in kept.items():
             path.write_bytes(data)
-    assert contents(run)
+    discover(run=str(run))  # they are back, and drawn
+    assert open_run(run).workspace.record.stage("atlas").counts["gone"] == 0
+    assert verify(run).is_whole
 
 
 @pytest.mark.parametrize("pictures", ["blur", "none"])
@@ -212,3 +196,31 @@ def test_an_atlas_may_do_without_copies_of_the_images(run: Path, pictures: str) 
     assert "hold copies of images" in (run / "atlas" / "index.html").read_text()
     now = {path.name: path.read_bytes() for path in (run / "atlas" / "media").glob("*.jpg")}
     assert now == before
+
+
+@pytest.mark.parametrize("lost", ["run.json", "activations/images.parquet"])
+def test_what_is_left_of_a_run_is_not_adopted_by_another(
+    made: Path, run: Path, lost: str, tmp_path: Path
+) -> None:
+    """Neither with other options nor with other images, though the file that says so is lost."""
+    (run / lost).write_bytes((run / lost).read_bytes()[:40])
+    if lost == "run.json":
+        with pytest.raises(UserError, match=r"was made with k=\[3\], now it is \[2\]"):
+            discover(run=str(run), dataset=str(made.parent / "sample" / "images"), model="sample",
+                     image_size="64", k="2")  # fmt: skip
+    images = tmp_path / "images"
+    shutil.copytree(made.parent / "sample" / "images", images)
+    options = {"dataset": str(images), "model": "sample", "image_size": "64", "k": "3"}
+    replaced = sorted(images.rglob("*.jpg"))[3]
+    data = replaced.read_bytes()
+    Image.new("RGB", (64, 64), "red").save(replaced)
+    with pytest.raises(UserError, match="was begun with other images"):
+        discover(run=str(run), **options)
+    replaced.unlink()
+    replaced.symlink_to(tmp_path / "nowhere.jpg")
+    with pytest.raises(UserError, match="was begun with images of which 1 was not to be read now"):
+        discover(run=str(run), **options)
+    replaced.unlink()
+    replaced.write_bytes(data)
+    discover(run=str(run), **options)
+    assert verify(run).is_whole

@@ -7,6 +7,7 @@ import json
 import os
 import shutil
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -20,40 +21,11 @@ from pipeline.jobs.discover import discover
 from pipeline.runs.clean import clean
 from pipeline.runs.ownership import is_run, split_files
 from pipeline.runs.record import RunRecord
-from pipeline.sample import write_sample
 from pipeline.store.encoding import seal
 from pipeline.store.records import RECORD
 from pipeline.system import files
 from tests.calling import call
-
-
-@pytest.fixture(scope="module")
-def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A finished run, and its images beside it."""
-    base = tmp_path_factory.mktemp("owned")
-    write_sample(base / "sample", n_images=24, size=64)
-    options = {"model": "sample", "k": "3", "image_size": "64"}
-    discover(dataset=str(base / "sample" / "images"), run=str(base / "run"), **options)
-    return base / "run"
-
-
-@pytest.fixture
-def run(made: Path, tmp_path: Path) -> Path:
-    copy = tmp_path / "run"
-    shutil.copytree(made, copy)
-    return copy
-
-
-def contents(folder: Path) -> dict[str, bytes | str]:
-    """Return what lies below a folder: contents of files, targets of links."""
-    return {
-        path.relative_to(folder).as_posix(): (
-            f"-> {path.readlink()}" if path.is_symlink() else path.read_bytes()
-        )
-        for path in sorted(folder.rglob("*"))
-        if path.is_symlink() or path.is_file()
-    }
-
+from tests.runs.conftest import contents
 
 SITE = {
     "config.toml": 'baseURL = "https://example.org"\ntitle = "My site"\n',
@@ -63,10 +35,13 @@ SITE = {
     "bank/statement.pdf": "money",
 }
 RUNNER = {"run.json": '{"name": "somebody else\'s", "config": {}}', "model.tmp-best": "weights"}
+LOGS = {"logs/run.log": "day 1: nothing\n"}
 PAST = {"run.json": '{"encoding-type": "otherprogram.run", "encoding-version": "1.0"}'}
 
 
-@pytest.mark.parametrize("held", [SITE, RUNNER, PAST], ids=["a site", "another's run", "a kin"])
+@pytest.mark.parametrize(
+    "held", [SITE, RUNNER, LOGS, PAST], ids=["a site", "another's run", "a log", "a kin"]
+)
 def test_a_folder_of_somebody_else_is_no_run(
     made: Path, tmp_path: Path, held: dict[str, str], capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -94,7 +69,8 @@ def test_a_folder_of_somebody_else_is_no_run(
 
 
 FOREIGN = (
-    "notes.txt", "model.tmp-best", "bank/model.tmp-12", "bank/bank.h5.bak", "bank/weights.h5",
+    "notes.txt", "logs/train.lock", "nested/x.h5.concordance-tmp-12",
+    "model.tmp-best", "bank/model.tmp-12", "bank/bank.h5.bak", "bank/weights.h5",
     "tables/results.csv", "tables/mine.parquet", "atlas/brain.nii", "atlas/concepts/notes.html",
     "atlas/mine/page.html", "logs/lab-notes.txt", "activations/shard-1.h5", "evaluation/my.csv",
     "activations/shard-00077.h5", "atlas/media/photo.jpg", "x.concordance-tmp-best",
@@ -137,6 +113,14 @@ def test_a_run_alone_is_removed_whole(run: Path) -> None:
     assert {path.relative_to(run).as_posix() for path in ours} == set(contents(run))
     assert clean(run) == []
     assert not run.exists()
+
+
+@pytest.mark.parametrize("name", ["run.json", "config.toml", "bank/bank.json"])
+def test_a_file_of_another_program_in_the_place_of_ours_stays(run: Path, name: str) -> None:
+    said = {".json": '{"encoding-type": "otherprogram.x"}', ".toml": 'title = "My site"\n'}
+    (run / name).write_text(said[Path(name).suffix])
+    assert clean(run) == [run / name]
+    assert (run / name).read_text() == said[Path(name).suffix]
 
 
 @pytest.mark.parametrize("lost", ["run.json", "config.toml"])
@@ -224,10 +208,64 @@ def test_files_of_a_run_are_no_links(run: Path) -> None:
     ids = open_run(run).table("images")["image_id"]
     with pytest.raises(UserError, match=r"shard-00000\.h5 is a link"):
         open_run(run).grid_heatmap(int(ids[0]))
-    (run / "bank").rename(run.parent / "bank")
-    (run / "bank").symlink_to(run.parent / "bank")
-    with pytest.raises(UserError, match="bank is a link"):
-        discover(run=str(run))
+
+
+@pytest.mark.parametrize("name", ["writer.lock", "run.log"])
+def test_nothing_is_written_through_a_link(run: Path, name: str) -> None:
+    """Locks and logs are written in place, so a link there would lead to somebody's file."""
+    victim = run.parent / "victim"
+    victim.write_bytes(b"precious" * 40)
+    (run / "logs" / name).unlink()
+    (run / "logs" / name).symlink_to(victim)
+    shutil.rmtree(run / "atlas")  # there is something to make, and to log
+    for name in ("discover", "clean"):
+        call(name, {"run": run})
+        assert victim.read_bytes() == b"precious" * 40
+
+
+@pytest.mark.parametrize(
+    "name", ["logs", "bank", "tables", "heatmaps", "activations", "atlas", "evaluation"]
+)
+def test_folders_of_a_run_are_no_links(run: Path, name: str) -> None:
+    outside = run.parent / "outside"
+    (run / name).mkdir(exist_ok=True)
+    (run / name).rename(outside)
+    (outside / "scores.csv").write_text("mine")
+    (run / name).symlink_to(outside)
+    before = contents(outside)
+    calls: list[Callable[[Path], object]] = [
+        open_run, verify, clean, lambda folder: discover(run=str(folder)),
+    ]  # fmt: skip
+    for call_ in calls:
+        with pytest.raises(UserError, match=f"{name} is a link"):
+            call_(run)
+    assert contents(outside) == before
+
+
+@pytest.mark.parametrize("name", ["media", "concepts", "static"])
+def test_an_atlas_is_not_written_through_links(run: Path, name: str) -> None:
+    outside = run.parent / "outside"
+    (run / "atlas" / name).rename(outside)
+    (run / "atlas" / name).symlink_to(outside)
+    before = contents(outside)
+    with pytest.raises(UserError, match=f"{name} is a link"):
+        discover(run=str(run), atlas_images="none")
+    assert contents(outside) == before
+
+
+def test_an_atlas_without_copies_leaves_none_of_an_earlier_one(run: Path) -> None:
+    """Pictures that only the earlier, damaged atlas had are removed as well."""
+    atlas, path = run / "atlas", run / "atlas" / "atlas.json"
+    (atlas / "media" / "99.jpg").write_bytes(b"a picture")
+    value: dict[str, Any] = json.loads(path.read_bytes())
+    value.pop("sha256")
+    digest = hashlib.sha256(b"a picture").hexdigest()
+    value["files"]["media/99.jpg"] = {"bytes": 9, "sha256": digest}
+    path.write_text(json.dumps(seal(RECORD, value)))
+    (atlas / "index.html").write_text("damaged")
+    discover(run=str(run), atlas_images="none")
+    assert not (atlas / "media" / "99.jpg").exists()
+    assert verify(run).is_whole
 
 
 @pytest.mark.parametrize(
@@ -246,3 +284,19 @@ def test_a_pipe_in_the_place_of_a_file_is_not_waited_for(run: Path, name: str) -
         assert found.bank.W.size
         assert found.workspace.listing.n_shards
     assert time.monotonic() - started < 10
+
+
+def test_scores_of_somebody_else_are_not_written_over(run: Path, made: Path) -> None:
+    mine = run / "evaluation" / "scores.csv"
+    mine.parent.mkdir()
+    mine.write_text("mine")
+    options = {"run": run, "masks": made.parent / "sample" / "objects"}
+    assert call("evaluate", options) == 2
+    assert mine.read_text() == "mine"
+    mine.unlink()
+    for _ in range(2):
+        assert call("evaluate", options) == 0
+    assert verify(run).is_whole
+    mine.write_text("changed")
+    assert mine in verify(run).bad
+    assert clean(run) == []

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from pipeline.errors import UserError
-from pipeline.store.encoding import SEAL
+from pipeline.store.encoding import SEAL, UnreadableError
 from pipeline.store.records import (
     BEGUN,
     RECORD,
@@ -119,11 +119,17 @@ def test_a_file_that_is_not_as_recorded_is_refused_once_it_is_read(written: Path
     check_whole(a, lambda: None)
 
 
-def test_a_file_that_cannot_be_read_is_not_whole() -> None:
+def test_a_file_that_cannot_be_read_now_is_not_taken_for_damaged() -> None:
+    """What is damaged is removed and made again: trouble of the disk must not do that."""
     folder = Path(f"/proc/{os.getpid()}")
     record = Record({"mem": (0, "0")})
     assert record.is_there(folder)  # of its size
-    assert record.damaged(folder) == [folder / "mem"]
+    with pytest.raises(UnreadableError, match="mem cannot be read now: Input/output error"):
+        record.damaged(folder)
+    with pytest.raises(UnreadableError, match="mem cannot be read now"):
+        read_record(folder / "mem", anything)
+    assert read_record(folder / "nowhere", anything) is None
+    assert record.damaged(folder / "nowhere") == [folder / "nowhere" / "mem"]
 
 
 def test_a_file_that_cannot_be_read_says_so() -> None:

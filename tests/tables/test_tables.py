@@ -20,6 +20,7 @@ from pipeline.analysis.run import Run, open_run
 from pipeline.config import make_config
 from pipeline.errors import UserError
 from pipeline.jobs.discover import discover_run
+from pipeline.runs.checks import check_folder
 from pipeline.runs.prepare import prepare
 from pipeline.sample import write_sample
 from pipeline.tables import TABLES, TableWriter
@@ -237,11 +238,16 @@ def test_a_table_that_was_cut_off_is_named(run: Run, tmp_path: Path) -> None:
         open_run(copy).table("images")
 
 
-@pytest.mark.parametrize("name", ["run[12]", "run*", "run?", "~", "it's", "a{1,2}", "s3:", "[!x]"])
+NAMES = (
+    "run[12]", "run*", "run?", "~", "it's", "a{1,2}", "s3:", "[!x]", "k=8", "label=x", r"a\b",
+)  # fmt: skip
+"""Which a shell or DuckDB would expand, or take for something else."""
+
+
+@pytest.mark.parametrize("name", NAMES)
 def test_a_run_of_any_name_is_read_and_no_other(
     run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
 ) -> None:
-    """Names that a shell, or DuckDB, would expand to other runs beside it."""
     monkeypatch.chdir(tmp_path)
     for other in (name, "run1", "run2", "runs", "x", "a1"):
         shutil.copytree(run.folder / "tables", tmp_path / other / "tables")
@@ -251,5 +257,13 @@ def test_a_run_of_any_name_is_read_and_no_other(
     for folder in (Path(name), tmp_path / name):
         found = open_run(folder)
         assert len(found.table("images")) == len(run.table("images"))
+        assert found.table("k_metrics")["k"].tolist() == run.table("k_metrics")["k"].tolist()
+        assert found.table("images")["label"].tolist() == run.table("images")["label"].tolist()
         count = found.sql("select count(*) as n from concepts")["n"].iloc[0]
         assert count == len(run.table("concepts"))
+
+
+@pytest.mark.parametrize("name", [r"a\*b", r"x[\]y"])
+def test_what_duckdb_cannot_read_is_refused_before_work(tmp_path: Path, name: str) -> None:
+    with pytest.raises(UserError, match="has a backslash and one of"):
+        check_folder(tmp_path / name)
