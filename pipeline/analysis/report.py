@@ -48,6 +48,7 @@ def summary(run: Run) -> str:
     n_images = int(run.sql("select count(*) as n from images")["n"].iloc[0])
     lines = [
         *_refused(run, n_images),
+        *_damaged(run),
         "",
         f"{len(concepts)} concepts of {config.model} {config.layer}, {n_images} images",
     ]
@@ -88,6 +89,23 @@ def _refused(run: Run, n_images: int) -> list[str]:
         n_left = int(counts.iloc[N_REASONS:].sum())
         lines.append(f"{n_left:>7}  for {len(counts) - N_REASONS} other reasons")
     return lines
+
+
+def _damaged(run: Run) -> list[str]:
+    """Say how many images were used though their files are damaged."""
+    images = run.table("images")
+    if "damage" not in images:  # tables of earlier versions
+        return []
+    damaged = images[images["damage"].notna()]
+    if damaged.empty:
+        return []
+    first = damaged.iloc[0]
+    words = visible(first["damage"])
+    return [
+        "",
+        f"{len(damaged)} of {len(images)} images are damaged and used as far as they can be decoded"
+        f" (damage in the table images); the first: {visible(first['path'])}: {words}",
+    ]
 
 
 def _query(run: Run) -> str:

@@ -1,4 +1,4 @@
-"""Pixels of one image file: decoded by libjpeg-turbo where possible, else by Pillow; or refused.
+"""Pixels of one image file: decoded by libjpeg-turbo or by Pillow, or refused.
 
 Images are shown and measured as a viewer shows them: an EXIF orientation is applied.
 """
@@ -9,17 +9,21 @@ import hashlib
 import io
 import math
 import stat
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from PIL import Image, ImageOps, UnidentifiedImageError
-from torchvision.io import ImageReadMode
 
 from ..system.memory import Budget
+from .jpeg import START_OF_SCAN, DamagedError, decode_jpeg
 from .rgb import to_rgb
 from .trouble import UNREADABLE, is_of_the_file
+from .words import listening
 
 FORMATS = ("BMP", "GIF", "JPEG", "PNG", "PPM", "TIFF", "WEBP")
 """What is opened, by Pillow's names; to it, files of cameras that hold several pictures (MPO) are
@@ -31,6 +35,10 @@ MAX_PIXELS = 178_956_970
 
 MAX_BYTES = 8 * MAX_PIXELS
 """Larger files are refused unread: four channels of 16 bits need no more for the most pixels."""
+
+MAX_SCANNED = 20 * MAX_PIXELS
+"""Pixels times scans of a JPEG, each of which takes as long as a picture: a progressive one has
+about ten, and a small file with thousands would keep a core for hours."""
 
 MIN_SIDE = 8
 """Images with a shorter side hold nothing a network could see."""
@@ -49,6 +57,22 @@ NO_MEMORY = ("can't allocate memory", "not enough memory", "Insufficient memory"
 """What torch and libjpeg say, in errors of other kinds, where they are given no memory."""
 
 EXIF_ORIENTATION, TILE_WIDTH, TILE_LENGTH = 0x0112, 0x0142, 0x0143
+
+
+@dataclass(frozen=True)
+class Picture:
+    """An image that was decoded.
+
+    Attributes
+    ----------
+    pixels : Tensor
+        uint8 (3, height, width), RGB, upright.
+    damage : str
+        What its decoder says is wrong in the file; empty where nothing is.
+    """
+
+    pixels: torch.Tensor
+    damage: str = ""
 
 
 class DecodeError(Exception):
@@ -78,7 +102,7 @@ def decode(file: Path) -> torch.Tensor:
     DecodeError
         The file is unreadable, truncated, no image, too small, too long or too large.
     """
-    return decode_bytes(read_bytes(file))
+    return decode_bytes(read_bytes(file)).pixels
 
 
 def read_bytes(file: Path) -> bytes:
@@ -114,13 +138,8 @@ def refusal(error: OSError) -> DecodeError:
     return DecodeError(f"{UNREADABLE}: {error.strerror}")
 
 
-def decode_contents(contents: bytes | NDArray[np.uint8]) -> torch.Tensor:
+def decode_contents(contents: bytes | NDArray[np.uint8]) -> Picture:
     """Decode what a dataset source gives of an image: its file, or its pixels.
-
-    Returns
-    -------
-    Tensor
-        uint8 (3, height, width), RGB, upright.
 
     Raises
     ------
@@ -130,7 +149,7 @@ def decode_contents(contents: bytes | NDArray[np.uint8]) -> torch.Tensor:
     if isinstance(contents, bytes):
         return decode_bytes(contents)
     check_pixels(contents)
-    return as_tensor(contents)
+    return Picture(as_tensor(contents))
 
 
 def as_tensor(pixels: NDArray[np.uint8]) -> torch.Tensor:
@@ -138,8 +157,8 @@ def as_tensor(pixels: NDArray[np.uint8]) -> torch.Tensor:
     return torch.from_numpy(np.require(pixels, np.uint8, ["C", "W"])).permute(2, 0, 1).contiguous()
 
 
-def decode_bytes(data: bytes) -> torch.Tensor:
-    """Decode the contents of an image file, as `decode` does.
+def decode_bytes(data: bytes) -> Picture:
+    """Decode the contents of an image file.
 
     Raises
     ------
@@ -172,7 +191,7 @@ def decoding_bytes(contents: bytes | NDArray[np.uint8]) -> int:
     if not isinstance(contents, bytes):
         return 4 * contents.nbytes
     try:
-        with Image.open(io.BytesIO(contents), formats=FORMATS) as image:
+        with listening(), Image.open(io.BytesIO(contents), formats=FORMATS) as image:
             _check_header(image)
             cost = WEBP_COST if image.format == "WEBP" else COST
             n_pixels = max(image.width * image.height, _tile(image))
@@ -198,20 +217,42 @@ def read_original(file: Path) -> NDArray[np.uint8]:
     return pixels
 
 
-def _decode(data: bytes) -> torch.Tensor:
-    with Image.open(io.BytesIO(data), formats=FORMATS) as image:
+def _decode(data: bytes) -> Picture:
+    with listening() as heard, Image.open(io.BytesIO(data), formats=FORMATS) as image:
         _check_header(image)
-        plain = image.mode in ("RGB", "L") and image.getexif().get(EXIF_ORIENTATION, 1) == 1
-        if image.format == "JPEG" and plain:
-            encoded = torch.frombuffer(bytearray(data), dtype=torch.uint8)
-            # The operator itself: torchvision's function around it warns of its deprecation, and
-            # silencing a warning is not safe in the threads that decode.
-            pixels: torch.Tensor = torch.ops.image.decode_jpeg(
-                encoded, ImageReadMode.RGB.value, False
-            )
-            return pixels
+        if image.format in ("JPEG", "MPO"):
+            _check_scans(image, data)
+            if image.mode in ("RGB", "L"):
+                orientation = _orientation(image, heard)
+                try:
+                    return Picture(decode_jpeg(data, orientation), "; ".join(heard))
+                except DamagedError as error:
+                    heard[:] = [str(error)] if str(error) else []  # Pillow decodes what can be
+        image.load()
+        _turn_upright(image, heard)
+        return Picture(to_rgb(image), "; ".join(heard[:2]))
+
+
+def _orientation(image: Image.Image, heard: list[str]) -> int:
+    with _bearing(heard):
+        return int(image.getexif().get(EXIF_ORIENTATION, 1))
+    return 1
+
+
+def _turn_upright(image: Image.Image, heard: list[str]) -> None:
+    with _bearing(heard):
         ImageOps.exif_transpose(image, in_place=True)
-        return to_rgb(image)
+
+
+@contextmanager
+def _bearing(heard: list[str]) -> Iterator[None]:
+    """Go on where metadata cannot be read, for the picture can; note it."""
+    try:
+        yield
+    except MemoryError:
+        raise
+    except Exception as error:  # of any kind, as when decoding
+        heard.append(f"EXIF cannot be read: {error or type(error).__name__}")
 
 
 def _check_header(image: Image.Image) -> None:
@@ -219,6 +260,13 @@ def _check_header(image: Image.Image) -> None:
     check_size(*image.size)
     if _tile(image) > MAX_PIXELS:
         raise DecodeError(f"decompression bomb: tiles of {_tile(image)} pixels")
+
+
+def _check_scans(image: Image.Image, data: bytes) -> None:
+    n_scans = data.count(START_OF_SCAN)
+    if image.width * image.height * n_scans > MAX_SCANNED:
+        size = f"{image.width} × {image.height} pixels"
+        raise DecodeError(f"decompression bomb: {size} in {n_scans} scans")
 
 
 def _tile(image: Image.Image) -> int:

@@ -18,6 +18,7 @@ from .decode import (
     DECODING,
     MAX_BYTES,
     DecodeError,
+    Picture,
     as_tensor,
     check_pixels,
     check_size,
@@ -94,12 +95,12 @@ def read_image(source: DatasetSource, image: ImageRecord) -> tuple[torch.Tensor,
     UserError
         Disk, network or memory do not serve, and trying again did not help.
     """
-    with decoded(source, image) as found:
-        return found
+    with decoded(source, image) as (picture, digest):
+        return picture.pixels, digest
 
 
 @contextmanager
-def decoded(source: DatasetSource, image: ImageRecord) -> Iterator[tuple[torch.Tensor, str]]:
+def decoded(source: DatasetSource, image: ImageRecord) -> Iterator[tuple[Picture, str]]:
     """Read and decode an image as `read_image` does, its memory held within the block.
 
     Whoever decodes takes what that needs from one budget (`DECODING`): large images wait for each
@@ -126,7 +127,7 @@ def decoded(source: DatasetSource, image: ImageRecord) -> Iterator[tuple[torch.T
             ) from error
 
 
-def _decode(contents: Contents, image: ImageRecord) -> tuple[torch.Tensor, str]:
+def _decode(contents: Contents, image: ImageRecord) -> tuple[Picture, str]:
     digest = content_digest(contents)
     try:
         return decode_contents(contents), digest

@@ -44,6 +44,8 @@ class Decoded:
         SHA-256 of the file.
     seen : str
         Digest of the network's input: copies have the same, whatever their files are.
+    damage : str
+        What its decoder says is wrong in the file.
     """
 
     record: ImageRecord
@@ -53,6 +55,7 @@ class Decoded:
     reason: str = ""
     content: str = ""
     seen: str = ""
+    damage: str = ""
 
 
 @dataclass(frozen=True)
@@ -85,14 +88,14 @@ def decode_image(workspace: Workspace, record: ImageRecord) -> Decoded:
     config = workspace.config
     assert config.image_size is not None
     try:
-        with decoded(workspace.source, record) as (image, content):
-            pixels, affine = network_input(image, config.image_size, config.resize)
-            size = image.shape[2], image.shape[1]
-            del image  # before others may take its memory
+        with decoded(workspace.source, record) as (picture, content):
+            pixels, affine = network_input(picture.pixels, config.image_size, config.resize)
+            size, damage = (picture.pixels.shape[2], picture.pixels.shape[1]), picture.damage
+            del picture  # before others may take its memory
     except DecodeError as error:
         return Decoded(record, None, (0, 0), None, str(error), error.digest)
     seen = hashlib.sha256(pixels.contiguous().numpy().data).hexdigest()[:32]
-    return Decoded(record, pixels, size, affine, content=content, seen=seen)
+    return Decoded(record, pixels, size, affine, content=content, seen=seen, damage=damage)
 
 
 def join(workspace: Workspace, batches: Sequence[Batch]) -> Stored:
@@ -173,6 +176,7 @@ def _facts(images: list[Decoded]) -> Stored:
         "affine": np.array(affines, dtype=np.float64).reshape(-1, 4),
         "content": np.array([image.content for image in good], dtype=object),
         "seen": np.array([image.seen for image in good], dtype=object),
+        "damage": np.array([image.damage for image in good], dtype=object),
         "rejected_path": np.array([image.record.path for image in bad], dtype=object),
         "rejected_reason": np.array([image.reason for image in bad], dtype=object),
     }

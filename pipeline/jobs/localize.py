@@ -22,6 +22,10 @@ IMAGES = 32
 """Images a lane has in float32 at once; with whole shards, 20,000 images took 100 MB more."""
 
 
+OF_THE_FILE = ("content", "seen", "damage")
+"""What extraction noted of each image's file; shards of earlier versions have less."""
+
+
 def localize(workspace: Workspace, shards: list[int] | None = None) -> dict[str, int | float]:
     """Encode all images that have no heatmaps yet.
 
@@ -69,7 +73,7 @@ def _localize(workspace: Workspace, index: int) -> dict[str, int]:
     flush_denormals()  # the flag is the thread's own, and workers have threads of theirs
     kept = ("logits", "image_id", "size", "affine", "rejected_path", "rejected_reason")
     names = ["V", *kept, *(["prefix"] if workspace.cut.n_prefix else [])]
-    arrays = workspace.activations.read(index, names, optional=["content", "seen"])
+    arrays = workspace.activations.read(index, names, optional=OF_THE_FILE)
     n = len(arrays["V"])
     at_once = IMAGES if workspace.device == "cpu" else max(1, n)
     parts = [_find(workspace, arrays, slice(i, i + at_once)) for i in range(0, n, at_once)]
@@ -77,7 +81,7 @@ def _localize(workspace: Workspace, index: int) -> dict[str, int]:
     workspace.heatmaps.write(
         index,
         {name: np.concatenate([part[name] for part in found]) for name in found[0]}
-        | {name: arrays[name] for name in (*kept, "content", "seen") if name in arrays},
+        | {name: arrays[name] for name in (*kept, *OF_THE_FILE) if name in arrays},
         made_from(workspace, "heatmaps", index),
         layer=workspace.config.layer,
         k=workspace.bank.k,

@@ -25,8 +25,8 @@ from . import chunks
 from .encoding import Encoding, open_hdf5
 from .records import Record, check_whole, read_record, write_record
 
-ACTIVATIONS = Encoding("concordance.activations", "1.1", oldest="1.0")
-HEATMAPS = Encoding("concordance.heatmaps", "1.1", oldest="1.0")
+ACTIVATIONS = Encoding("concordance.activations", "1.2", oldest="1.0")
+HEATMAPS = Encoding("concordance.heatmaps", "1.2", oldest="1.0")
 
 READERS = 2
 """Threads that read ahead: one alone decompresses slower than passes over the data compute."""

@@ -42,6 +42,12 @@ IMAGES = Table(
         Column(
             "residual", FLOAT32, "‖v − D(W h)‖ / ‖v‖ over the image's positions", "relative norm"
         ),
+        Column(
+            "damage",
+            TEXT,
+            "what is wrong in the file, as its decoder says; the rest of it was used. null: nothing"
+            " was noticed",
+        ),
     ),
     order=("path",),
 )
@@ -176,8 +182,16 @@ def _image_rows(arrays: dict[str, NDArray[Any]], top: NDArray[np.int64]) -> pd.D
             "pred_class": top,
             "pred_prob": 1.0 / odds.sum(1),
             "residual": arrays["image_residual"],
+            "damage": _damage(arrays),
         }
     )
+
+
+def _damage(arrays: dict[str, NDArray[Any]]) -> list[str | None]:
+    """Return what is wrong in each image's file, as far as shards of its time know."""
+    if "damage" not in arrays:
+        return [None] * len(arrays["image_id"])
+    return [each.decode() or None for each in arrays["damage"]]
 
 
 def _concept_rows(

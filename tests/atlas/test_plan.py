@@ -24,6 +24,7 @@ from pipeline.atlas.views.image import image_view
 from pipeline.atlas.views.overview import overview
 from tests.atlas.fixture import NOTHING, ask, synthetic
 
+Tables = dict[str, pd.DataFrame]
 Floats = npt.NDArray[np.float32]
 LEVEL = 0.4
 
@@ -56,7 +57,14 @@ def choose_from(table: pd.DataFrame, k: int, n: int, seed: int) -> dict[int, Exa
     holders = {
         each: int((table.query(f"concept_id == {each}").area > 0).sum()) for each in range(k)
     }
-    return choose(ask({"image_concepts": table}), holders, n, seed)[0]
+    return choose(ask(with_images(table)), holders, n, seed)[0]
+
+
+def with_images(table: pd.DataFrame, copies: frozenset[int] = frozenset()) -> Tables:
+    """The tables that examples are chosen from; some of the images are copies of others."""
+    ids = np.unique(table["image_id"])
+    split = ["copy" if each in copies else "fit" for each in ids.tolist()]
+    return {"image_concepts": table, "images": pd.DataFrame({"image_id": ids, "split": split})}
 
 
 @settings(max_examples=50, deadline=None)
@@ -118,7 +126,7 @@ def test_a_long_table_is_asked_for_few_rows() -> None:
     n_rows = []
     for n in (2000, 8000):
         table = table_of(np.random.default_rng(0).random((n, 3)).astype(np.float32) + 0.5)
-        asked = ask({"image_concepts": table})
+        asked = ask(with_images(table))
         read: list[int] = []
 
         def counting(
@@ -135,6 +143,15 @@ def test_a_long_table_is_asked_for_few_rows() -> None:
     most = 3 * (12 + POOL + 6 + 6)
     assert max(n_rows) <= most + most * 3  # ids, and a row a concept of each
     assert n_rows[1] == pytest.approx(n_rows[0], rel=0.1)
+
+
+def test_copies_are_no_examples() -> None:
+    table = table_of(strengths(40, 2, 0))
+    copies = frozenset(map(int, table["image_id"].unique()[::2]))
+    holders = dict.fromkeys(range(2), 20)
+    chosen = choose(ask(with_images(table, copies)), holders, 12, 0)[0]
+    found = set().union(*(examples.all() for examples in chosen.values()))
+    assert found and not found & copies
 
 
 def test_crops_are_wanted_of_the_strongest_region() -> None:

@@ -27,7 +27,7 @@ SECONDS = 60
 
 def read_image(path: Path) -> str:
     """Decode an image; what comes is an image."""
-    pixels = decode_bytes(path.read_bytes())
+    pixels = decode_bytes(path.read_bytes()).pixels
     assert pixels.dtype.is_floating_point is False
     assert pixels.ndim == 3
     assert pixels.shape[0] == 3

@@ -79,7 +79,7 @@ def test_bands_give_the_pixels_of_the_whole(
     monkeypatch: pytest.MonkeyPatch, data: bytes, band: int
 ) -> None:
     monkeypatch.setattr(rgb, "BAND", band)
-    assert np.array_equal(decode_bytes(data).permute(1, 2, 0).numpy(), as_a_whole(data))
+    assert np.array_equal(decode_bytes(data).pixels.permute(1, 2, 0).numpy(), as_a_whole(data))
 
 
 def test_large_pieces_wait_for_each_other_and_small_ones_do_not() -> None:

@@ -47,7 +47,14 @@ def overview(book: Catalogue) -> dict[str, Any]:
         "n_images": book.n_images,
         "rejected": list(rows(tables["rejected"].head(_N_REJECTED))),
         "n_rejected": len(tables["rejected"]),
+        "n_damaged": _n_damaged(book),
     }
+
+
+def _n_damaged(book: Catalogue) -> int:
+    if "damage" not in book.data.sql("select * from images limit 0"):
+        return 0  # tables of earlier versions
+    return int(book.data.sql("select count(damage) as n from images")["n"].iloc[0])
 
 
 def _of_the_whole_bank(table: pd.DataFrame) -> dict[str, Row]:

@@ -1,0 +1,64 @@
+"""JPEG by libjpeg-turbo, which prints nothing here and refuses what is damaged, saying how.
+
+Pixels are those of Pillow and torchvision, bit by bit.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+import simplejpeg
+import torch
+from numpy.typing import NDArray
+
+Pixels = NDArray[np.uint8]
+
+START_OF_SCAN = b"\xff\xda"
+
+UPRIGHT: dict[int, Callable[[Pixels], Pixels]] = {
+    2: lambda x: x[:, ::-1],
+    3: lambda x: x[::-1, ::-1],
+    4: lambda x: x[::-1],
+    5: lambda x: x.transpose(1, 0, 2),
+    6: lambda x: x.transpose(1, 0, 2)[:, ::-1],
+    7: lambda x: x[::-1, ::-1].transpose(1, 0, 2),
+    8: lambda x: x.transpose(1, 0, 2)[::-1],
+}
+"""From pixels as stored to an upright picture, by EXIF's orientation (TIFF 6.0, tag 274)."""
+
+ODD_SAMPLING = "Could not determine subsampling level"
+"""What TurboJPEG says of whole files that it does not decode: colours sampled in a rare pattern."""
+
+
+class DamagedError(Exception):
+    """A file that is not whole, or not for this decoder; the text says what is damaged."""
+
+
+def decode_jpeg(data: bytes, orientation: int) -> torch.Tensor:
+    """Decode a JPEG, grey or of colours, that is whole.
+
+    Parameters
+    ----------
+    data : bytes
+        The file.
+    orientation : int
+        EXIF's; what is none of 1 to 8 turns nothing.
+
+    Returns
+    -------
+    Tensor
+        uint8 (3, height, width), RGB, upright.
+
+    Raises
+    ------
+    DamagedError
+        It is not whole: a decoder that bears with damage may still read it.
+    """
+    try:
+        pixels = simplejpeg.decode_jpeg(data, "RGB")
+    except ValueError as error:
+        raise DamagedError("" if ODD_SAMPLING in str(error) else str(error)) from error
+    if orientation in UPRIGHT:
+        pixels = np.ascontiguousarray(UPRIGHT[orientation](pixels))
+    return torch.from_numpy(pixels).permute(2, 0, 1)
