@@ -25,6 +25,9 @@ SAMPLE = "sample"
 
 SIZE = r"(?i)^\d+(\.\d+)?\s*[kmgt]?i?b?$"
 
+MAX_SIDE = 13_377
+"""Pixels of a side of the network's input, at most: its square is the largest image there is."""
+
 K_AUTO = (4, 6, 8, 12, 16, 24, 32)
 """The numbers of concepts that ``K=auto`` weighs; those the data cannot hold are left out."""
 
@@ -58,7 +61,9 @@ class Config(pydantic.BaseModel):
         "auto", description="arithmetic of the forward pass: auto, fp32 (exact) or bf16"
     )
     image_size: Positive | None = pydantic.Field(
-        None, description="side of the network's input in pixels; default: the model's own"
+        None,
+        le=MAX_SIDE,
+        description="side of the network's input in pixels; default: the model's own",
     )
     resize: Literal["squash", "crop", "pad"] = pydantic.Field(
         "squash", description="how an image becomes a square: squash, crop or pad"
@@ -212,6 +217,8 @@ def make_config(options: dict[str, Any]) -> Config:
             raise UserError(
                 f"unknown option {option(name)}; {near or 'options: ' + ', '.join(known)}"
             )
+        if isinstance(given[name], bool):
+            raise UserError(f"{option(name, given[name])} is not possible: it is no yes or no")
         if any("\ud800" <= character <= "\udfff" for character in str(given[name])):
             raise UserError(f"{option(name)}={given[name]!a} is not UTF-8 text; rename it")
     try:
@@ -257,7 +264,11 @@ def load_toml(path: Path) -> Config:
     """
     if not path.is_file():
         raise UserError(f"{path.parent} is not a run: it has no {path.name}")
-    return make_config(read_options(path))
+    try:
+        return make_config(read_options(path))
+    except UserError as error:
+        named = str(path) in str(error)
+        raise error if named else UserError(f"{path} cannot be used: {error}") from error
 
 
 def read_options(path: Path) -> dict[str, Any]:
@@ -276,6 +287,8 @@ def read_options(path: Path) -> dict[str, Any]:
         raise UserError(f"{path} cannot be read: {error.strerror}") from error
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise UserError(f"{path} is not valid TOML: {error}") from error
+    except RecursionError as error:
+        raise UserError(f"{path} is no configuration: its values are nested too deep") from error
     found = {name: options.pop(name, value) for name, value in ENCODING.items()}
     if found != ENCODING:
         raise UserError(f"{path} holds {found}, not {ENCODING}; this version cannot read it")

@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from ..errors import UserError
 from ..pictures.composites import concept_colours, overlay
 from ..runs.workspace import Workspace
 from .display import TILE, ImageTable, Shown, shrink, strip
@@ -79,7 +80,10 @@ class Gallery:
         )
         heatmaps = self._maps.upsample(self._maps.grid_heatmap(image_id), image_id)
         shown = present["concept_id"].tolist()
-        row = self._tables.sql("from images where image_id = $image", image=int(image_id)).iloc[0]
+        rows = self._tables.sql("from images where image_id = $image", image=int(image_id))
+        if rows.empty:
+            raise UserError(f"{self._workspace.table_path('images')} has no image {image_id}")
+        row = rows.iloc[0]
         picture = picture_of(self._maps.picture(image_id), heatmaps, shown, labels)
         return Shown(str(row["path"]), picture, present, _image_facts(row))
 

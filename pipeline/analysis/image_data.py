@@ -13,11 +13,12 @@ from numpy.typing import NDArray
 
 from .. import plugins
 from ..errors import UserError
-from ..images import Affine, DecodeError, network_input, read_image, upsample
+from ..images import Affine, DecodeError, decoded, network_input, upsample
 from ..localize import FineForeground, Foreground, Refiner, working_shape
+from ..pictures.scale import shrunk
 from ..pictures.veil import placeholder
 from ..runs.workspace import Workspace
-from ..store import Classification, read_classification
+from ..store import Classification
 from .arguments import image_id_of
 from .objects import (
     ObjectModel,
@@ -76,8 +77,16 @@ class ImageData:
                 self._entries.popitem(last=False)
         return [read[each] for each in image_ids]
 
-    def pixels(self, image_id: int) -> NDArray[np.uint8]:
-        """Return an image's original pixels, uint8 (height, width, 3), RGB, upright.
+    def size(self, image_id: int) -> tuple[int, int]:
+        """Return an image's original width and height."""
+        width, height = self.entry(int(image_id))["size"].tolist()
+        return width, height
+
+    def pixels(self, image_id: int, longest: int | None = None) -> NDArray[np.uint8]:
+        """Return an image's pixels, uint8 (height, width, 3), RGB, upright.
+
+        They are scaled down where the longer side has more than `longest`, before their memory is
+        given back.
 
         Raises
         ------
@@ -85,25 +94,25 @@ class ImageData:
             They cannot be read any more, or are others than those the network saw.
         """
         record = self._workspace.listing.record(self._position(image_id))
+        seen = self.entry(image_id).get("content")
         try:
-            pixels, digest = read_image(self._workspace.source, record)
+            with decoded(self._workspace.source, record) as (picture, digest):
+                if seen is not None and seen.item().decode() != digest:
+                    raise GoneError(
+                        f"image {image_id}, {record.path}, is not the one that the network saw: it"
+                        " was replaced since"
+                    )
+                pixels: NDArray[np.uint8] = picture.pixels.permute(1, 2, 0).contiguous().numpy()
+                return pixels if longest is None else np.asarray(shrunk(pixels, longest))
         except DecodeError as error:
             raise GoneError(f"image {image_id}, {record.path}, cannot be used: {error}") from error
-        seen = self.entry(image_id).get("content")
-        if seen is not None and seen.item().decode() != digest:
-            raise GoneError(
-                f"image {image_id}, {record.path}, is not the one that the network saw: it was"
-                " replaced since"
-            )
-        return pixels.permute(1, 2, 0).contiguous().numpy()
 
     def picture(self, image_id: int) -> NDArray[np.uint8]:
         """Return an image's pixels to look at; where it is gone, a grey picture that says so."""
         try:
             return self.pixels(image_id)
         except GoneError:
-            width, height = self.entry(int(image_id))["size"].tolist()
-            return placeholder(width, height, "gone")
+            return placeholder(*self.size(image_id), "gone")
 
     def grid_heatmap(self, image_id: int) -> NDArray[np.float32]:
         """Return an image's heatmaps on the layer's grid, float32 (k, h, w), gauge units."""
@@ -150,10 +159,9 @@ class ImageData:
         """Return where an image's co-localized object is; see `Run.object_mask`."""
         if not isinstance(refined, bool | str):
             raise UserError(f"refined is True, False or a mask refiner's name, this is {refined!r}")
-        width, height = self.entry(int(image_id))["size"].tolist()
+        width, height = self.size(image_id)
         if not refined:
-            mask: NDArray[np.bool_] = self.object_evidence(image_id, (height, width)) >= 0
-            return mask
+            return self.coarse_mask(image_id, (height, width))
         evidence = self.object_evidence(image_id, working_shape(width, height))
         name = "edges" if refined is True else refined
         refiner: Refiner = plugins.load(plugins.REFINERS, name)
@@ -163,6 +171,11 @@ class ImageData:
                 f"the mask refiner {name!r} gave {mask.dtype} {mask.shape} for an image of"
                 f" {width} × {height} pixels, not bool {(height, width)}"
             )
+        return mask
+
+    def coarse_mask(self, image_id: int, shape: tuple[int, int]) -> NDArray[np.bool_]:
+        """Return where the object is by its evidence alone, bool of `shape`."""
+        mask: NDArray[np.bool_] = self.object_evidence(image_id, shape) >= 0
         return mask
 
     def object_evidence(self, image_id: int, shape: tuple[int, int]) -> NDArray[np.float32]:
@@ -189,14 +202,19 @@ class ImageData:
 
     def logits(self, image_id: int) -> tuple[float, float]:
         """Return the predicted class's logit for D(0), and its logit for the image."""
-        logits = self.entry(int(image_id))["logits"]
+        logits, nothing = self.entry(int(image_id))["logits"], self.classification.nothing
+        if logits.shape != nothing.shape:
+            raise UserError(
+                f"{self._workspace.classes_path} is of {len(nothing)} classes, and the heatmaps of"
+                f" image {image_id} are of {len(logits)}; they are not of one run"
+            )
         top = int(logits.argmax())
-        return float(self.classification.nothing[top]), float(logits[top])
+        return float(nothing[top]), float(logits[top])
 
     @cached_property
     def classification(self) -> Classification:
         """What the head says of the concepts."""
-        return read_classification(self._workspace.whole("classes", "classes.h5"))
+        return self._workspace.classification
 
     @cached_property
     def objects(self) -> ObjectModel:
@@ -208,14 +226,13 @@ class ImageData:
 
         ``V`` are those of the concepts' layer, the others go by their names.
         """
+        config, cut = self._workspace.config, self._workspace.cut
         store = self._workspace.activations
         shard = self._shard(image_id)
         if store.path(shard).exists():
-            with store.open(shard) as file:
-                row = int(np.flatnonzero(file["image_id"][()] == image_id)[0])
-                maps = {"V": file["V"]} | dict(file.get("aux", {}))
-                return {name: dataset[row][None] for name, dataset in maps.items()}
-        config, cut = self._workspace.config, self._workspace.cut
+            stored = {"V": "V"} | {name: f"aux/{name}" for name in cut.aux_layers}
+            arrays = store.read(shard, [*stored.values()], frozenset([image_id]))
+            return {name: arrays[kept] for name, kept in stored.items()}
         square, _ = network_input(self.pixels(image_id), cut.network.image_size, config.resize)
         forward = cut.forward(square[None])
         return {"V": forward.V.numpy()} | {name: each.numpy() for name, each in forward.aux.items()}

@@ -28,7 +28,7 @@ from ..errors import UserError
 from ..images import Affine, network_input, upsample
 from ..runs.fit import fit_run
 from ..runs.workspace import Workspace
-from ..store import Bank, read_classification
+from ..store import Bank
 from .arguments import (
     Concepts,
     class_id_of,
@@ -77,7 +77,7 @@ class Meaning:
     @cached_property
     def usual(self) -> Quantiles:
         """How much of the run's images the concepts usually leave unexplained."""
-        found = read_classification(self._workspace.whole("classes", "classes.h5"))
+        found = self._workspace.classification
         return Quantiles(found.usual_classes, found.usual_residual, found.usual_peak, found.usual_n)
 
     def split(self, image_ids: ImageIds, class_id: int | None = None) -> pd.DataFrame:

@@ -81,7 +81,7 @@ def read_objects(workspace: Workspace) -> ObjectModel:
         The file is missing, damaged, or of another format.
     """
     path = workspace.whole("classes", "objects.h5")
-    parts = store.read_objects(path)
+    parts = store.read_objects(path, _sizes(workspace))
     try:
         return ObjectModel(
             Foreground(**parts["coarse"]),
@@ -90,6 +90,18 @@ def read_objects(workspace: Workspace) -> ObjectModel:
         )
     except (KeyError, TypeError) as error:  # arrays are missing, or others are there
         raise UserError(f"{path} is damaged ({error})") from error
+
+
+def _sizes(workspace: Workspace) -> dict[str, int]:
+    """Return how many concepts there are, and channels that the fine part and the winners take."""
+    sizes = {"k": workspace.bank.k, "fine": 0, "winners": workspace.record.layer.channels}
+    if workspace.config.aux_layers:
+        channels = {
+            name: workspace.cut.shapes[f"aux/{name}"][-1] for name in workspace.cut.aux_layers
+        }
+        sizes["fine"] = sum(channels[name] for name in finer_layers(workspace))
+        sizes["winners"] += sum(channels.values())
+    return sizes
 
 
 def groups_of(

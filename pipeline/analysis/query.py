@@ -13,10 +13,27 @@ import pandas as pd
 
 from ..errors import UserError, command, suggest
 from ..runs.workspace import Workspace
-from ..tables import TABLES, open_database, view_statements
+from ..tables import TABLES, check_columns, open_database, view_statements
 from ..tables.views import IMAGES_WITH
 from .arguments import concept_id_of
 from .explain import Labels
+
+_OF_CONCEPTS = (
+    "count(*) = count(concept_id) and coalesce(min(concept_id), 0) >= 0"
+    " and coalesce(max(concept_id), 0) < $k"
+)
+_ROWS = {
+    "images": "count(*) = count(distinct image_id) and count(*) = count(path)",
+    "concepts": f"{_OF_CONCEPTS} and count(*) = $k and count(distinct concept_id) = $k",
+    "concept_classes": f"{_OF_CONCEPTS} and count(*) = count(label)"
+    " and count(*) = count(distinct (concept_id, source, rank))"
+    " and count(*) filter (source = 'context' and rank = 1) = $k",
+    "concept_labels": _OF_CONCEPTS,
+    "image_concepts": _OF_CONCEPTS,
+    "regions": _OF_CONCEPTS,
+    "k_metrics": "count(*) = count(k) and coalesce(min(k), 1) > 0",
+}
+"""What must be true of the rows of tables for k concepts: whoever looks one up finds it, once."""
 
 
 class RunTables:
@@ -98,6 +115,7 @@ class RunTables:
                 raise UserError(
                     f"{path} is missing; {command('discover', run=self._workspace.folder)} makes it"
                 )
+            check_columns(path, TABLES[name])
         database = open_database()
         try:
             database.execute(view_statements(self._workspace.table_path("images").parent))
@@ -108,7 +126,19 @@ class RunTables:
                 f"the tables of {self._workspace.folder} cannot be read ({reason}); {again} makes"
                 " damaged ones again"
             ) from error
+        self._check_rows(database)
         return database
+
+    def _check_rows(self, database: duckdb.DuckDBPyConnection) -> None:
+        (k,) = database.execute("select count(*) from concepts").fetchone() or (0,)
+        for name, rule in _ROWS.items():
+            values = {"k": k} if "$k" in rule else {}
+            if database.execute(f"select {rule} from {name}", values).fetchone() != (True,):
+                path = self._workspace.table_path(name)
+                raise UserError(
+                    f"{path} is damaged (its rows are not those of a run with {k} concepts);"
+                    f" {command('discover', run=self._workspace.folder)} makes damaged ones again"
+                )
 
 
 def _plain(

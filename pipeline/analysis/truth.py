@@ -7,15 +7,16 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 import numpy as np
-import pandas as pd
 from numpy.typing import NDArray
 from PIL import Image
 
 from ..errors import UserError, option
 from ..images import FORMATS
 from ..images.folder import escape
+from ..images.rows import read_rows, take
 from ..localize.scores import Box, box_of
 
 MASK_MODES = ("1", "L", "P", "I", "I;16")
@@ -63,18 +64,10 @@ def _find_masks(where: Path) -> dict[str, Entry]:
 
 def _find_boxes(where: Path) -> dict[str, Entry]:
     columns = ["path", "x0", "y0", "x1", "y1"]
-    try:
-        frame = pd.read_csv(where, usecols=columns, dtype={"path": str})
-        frame[columns[1:]] = frame[columns[1:]].astype(np.float64)
-    except (OSError, ValueError) as error:
-        raise UserError(
-            f"{option('masks', where)} is neither a folder of masks nor a CSV with"
-            f" {', '.join(columns)}: {error}"
-        ) from error
     by_path: dict[str, list[Box]] = {}
-    for line, (path, *sides) in enumerate(frame[columns].itertuples(index=False), 2):
+    for line, (path, *sides) in enumerate(_read_boxes(where, columns), 2):
         x0, y0, x1, y1 = sides
-        is_named = isinstance(path, str) and Path(path).name != ""
+        is_named = Path(path).name != ""
         is_whole = all(float(side).is_integer() for side in sides)  # neither NaN nor infinity is
         if not (is_named and is_whole and 0 <= x0 < x1 and 0 <= y0 < y1):
             raise UserError(
@@ -88,6 +81,22 @@ def _find_boxes(where: Path) -> dict[str, Entry]:
         if alike[_key(path)] == 1:
             found.setdefault(_key(path), boxes)
     return found
+
+
+def _read_boxes(where: Path, names: list[str]) -> list[tuple[Any, ...]]:
+    """Read paths and the four sides of boxes."""
+    try:
+        columns, rows = read_rows(where)
+        places = [take(columns, name) for name in names]
+        if lacking := [name for name, place in zip(names, places, strict=True) if place is None]:
+            raise ValueError(f"it has no column {lacking[0]!r}")
+        path, *sides = [place for place in places if place is not None]
+        return [(row[path], *(float(row[side] or "nan") for side in sides)) for row in rows]
+    except (OSError, ValueError) as error:
+        raise UserError(
+            f"{option('masks', where)} is neither a folder of masks nor a CSV with"
+            f" {', '.join(names)}: {error}"
+        ) from error
 
 
 def match_truth(known: Mapping[str, Entry], paths: Iterable[str]) -> dict[str, Entry]:

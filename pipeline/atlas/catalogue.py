@@ -120,7 +120,11 @@ class Catalogue:
             for image_id in examples.strongest[:N_CELLS]:
                 wanted[image_id].append(concept_id)
         return [
-            ImageJob(image_id, {each: self._box(image_id, each) for each in concept_ids})
+            ImageJob(
+                image_id,
+                int(self.images[image_id]["width"]),
+                {each: self._box(image_id, each) for each in concept_ids},
+            )
             for image_id, concept_ids in wanted.items()
         ]
 

@@ -33,15 +33,17 @@ class AtlasData:
         DuckDB query over all tables, by their names -> pandas.DataFrame. Called in one
         thread only.
     read_image : callable
-        image_id -> uint8 (height, width, 3), the original pixels, RGB. This and the following are
-        called in several threads at once.
+        (image_id, longest) -> uint8 (height, width, 3), the image's pixels, RGB; scaled down where
+        its longer side has more than `longest`. This and the following are called in several
+        threads at once.
     read_heatmap : callable
         image_id -> float32 (k, h, w), gauge units, on the layer's grid.
     upsample : callable
         (maps (k, h, w), image_id, height, width) -> float32 (k, height, width): the maps over the
         image scaled to that size, cell centres honoured; 0 where the network saw nothing.
     object_mask : callable or None
-        image_id -> bool (height, width), the co-localized object; None where a run has none.
+        (image_id, height, width) -> bool (height, width), the co-localized object over the image
+        scaled to that size; None where a run has none.
     fetch : callable
         Ids of images that are asked for next, to read them together.
     reading_order : callable
@@ -62,10 +64,10 @@ class AtlasData:
     summary: Mapping[str, str]
     tables: Mapping[str, pd.DataFrame]
     sql: Callable[[str], pd.DataFrame]
-    read_image: Callable[[int], Bytes]
+    read_image: Callable[[int, int], Bytes]
     read_heatmap: Callable[[int], Floats]
     upsample: Callable[[Floats, int, int, int], Floats]
-    object_mask: Callable[[int], Mask] | None = None
+    object_mask: Callable[[int, int, int], Mask] | None = None
     fetch: Callable[[Sequence[int]], object] = lambda _: None
     reading_order: Callable[[Sequence[int]], Sequence[int]] = list
     logits: Callable[[int], tuple[float, float]] | None = None

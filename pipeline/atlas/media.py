@@ -29,6 +29,7 @@ from PIL import Image
 from ..images import FORMATS
 from ..pictures import png
 from ..pictures.composites import spotlight
+from ..pictures.scale import shrunk, size_within
 from ..system import files
 from .data import AtlasData, Bytes, Floats, Mask
 
@@ -46,10 +47,11 @@ Box = tuple[float, float, float, float]
 class ImageJob:
     """One image to show: which of its concepts want a cell, and around which box.
 
-    Boxes are half-open xyxy in pixels of the original image.
+    Boxes are half-open xyxy in pixels of the original image, which is so wide.
     """
 
     image_id: int
+    width: int
     cells: Mapping[int, Box] = field(default_factory=dict)
 
 
@@ -95,19 +97,17 @@ def write_image(data: AtlasData, job: ImageJob, concept_ids: list[int], folder: 
         What was written, the cells that `job` asked for, and what ``data.logits`` says, while the
         image's arrays are at hand.
     """
-    original = data.read_image(job.image_id)
-    picture = _shrink(original, LONG_SIDE)
+    picture = shrunk(data.read_image(job.image_id, LONG_SIDE), LONG_SIDE)
     grid = data.read_heatmap(job.image_id)
     height, width = _map_size(picture.size, grid.shape[1:])
     maps = data.upsample(grid, job.image_id, height, width)
-    mask = None if data.object_mask is None else data.object_mask(job.image_id)
     payload = {"w": picture.width, "h": picture.height, **_sheet(maps, concept_ids)}
-    payload["mask"] = None if mask is None or not mask.any() else _mask_uri(mask)
+    payload["mask"] = _mask_uri(data, job.image_id, picture)
     text = json.dumps(payload, separators=(",", ":"), allow_nan=False)
     script = f'concordance.put("{job.image_id}",{text});\n'
     files.write_bytes(folder / f"{job.image_id}.js", script.encode("ascii"), durable=False)
     small = _write_picture(picture, folder, job.image_id)
-    scale = picture.width / original.shape[1]
+    scale = picture.width / job.width
     cells = {
         concept_id: jpeg(_cell(picture, maps[concept_ids.index(concept_id)], box, scale), 92)
         for concept_id, box in job.cells.items()
@@ -127,8 +127,7 @@ def _write_picture(picture: Image.Image, folder: Path, image_id: int) -> str:
     files.write_bytes(folder / name, jpeg(picture), durable=False)
     if max(picture.size) <= _SMALL_ENOUGH:
         return name
-    shrunk = _shrink(np.asarray(picture), SMALL_SIDE)
-    files.write_bytes(folder / small, jpeg(shrunk), durable=False)
+    files.write_bytes(folder / small, jpeg(shrunk(np.asarray(picture), SMALL_SIDE)), durable=False)
     return small
 
 
@@ -171,20 +170,10 @@ def square_around(box: Box, width: int, height: int) -> Box:
     return left, top, left + side, top + side
 
 
-def _shrink(image: Bytes, long_side: int) -> Image.Image:
-    picture = Image.fromarray(np.ascontiguousarray(image))
-    scale = long_side / max(picture.size)
-    if scale >= 1:
-        return picture
-    size = max(1, round(picture.width * scale)), max(1, round(picture.height * scale))
-    return picture.resize(size, Image.Resampling.LANCZOS, reducing_gap=2.0)
-
-
 def _map_size(size: tuple[int, int], grid: tuple[int, ...]) -> tuple[int, int]:
     """Height and width of a map: the picture's aspect, fine enough for the network's grid."""
-    long_side = min(64, max(28, 4 * max(grid)))
-    scale = min(1.0, long_side / max(size))
-    return max(1, round(size[1] * scale)), max(1, round(size[0] * scale))
+    width, height = size_within(*size, min(64, max(28, 4 * max(grid))))
+    return height, width
 
 
 def _sheet(maps: Floats, concept_ids: list[int]) -> dict[str, object]:
@@ -209,11 +198,12 @@ def _sheet(maps: Floats, concept_ids: list[int]) -> dict[str, object]:
     }
 
 
-def _mask_uri(mask: Mask) -> str:
-    picture = Image.fromarray(mask)
-    scale = min(1.0, _MASK_SIDE / max(picture.size))
-    size = max(1, round(picture.width * scale)), max(1, round(picture.height * scale))
-    return _png_uri(np.asarray(picture.resize(size, Image.Resampling.NEAREST)))
+def _mask_uri(data: AtlasData, image_id: int, picture: Image.Image) -> str | None:
+    if data.object_mask is None:
+        return None
+    width, height = size_within(*picture.size, _MASK_SIDE)
+    mask = data.object_mask(image_id, height, width)
+    return _png_uri(mask) if mask.any() else None
 
 
 def _png_uri(pixels: Bytes | Mask) -> str:

@@ -2,25 +2,29 @@
 
 from __future__ import annotations
 
-import codecs
 import contextlib
-import io
+import errno
 import logging
 import os
 import sys
 import textwrap
 from collections.abc import Iterator, Sequence
 from importlib import import_module
+from pathlib import Path
 
 from ..errors import UserError, Words, command, speak_as, suggest
-from ..escape import nearest, visible
+from ..escape import visible
 from ..system import ending
 from ..system.heap import share_heap
+from . import streams
 from .commands import COMMANDS, STAGES, Command
 from .options import parse
 from .text import show
 
 USER_ERROR, INTERRUPTED = 2, 130
+
+SHOWN = 60
+"""Characters that are shown of a name too long."""
 
 
 def main(name: str | None = None, argv: Sequence[str] | None = None) -> None:
@@ -33,12 +37,14 @@ def main(name: str | None = None, argv: Sequence[str] | None = None) -> None:
     argv : sequence of str, optional
         Its arguments; those of the process by default.
     """
-    _let_any_terminal_show_all()
+    streams.prepare()
     sys.excepthook = _tell_fault
     share_heap()  # before anything heavy is imported: importing torch already starts threads
     given = list(sys.argv[1:] if argv is None else argv)
     with ending.prompt():
-        if name is None:
+        if _is_nowhere():  # of what is loaded later, some ends the process there
+            code = _refuse("the folder you are in is gone; go to another")
+        elif name is None:
             speak_as("concordance")
             code = run_any(given)
         else:
@@ -100,21 +106,32 @@ def run(name: str, argv: Sequence[str], words: Words) -> int:
         # Whoever read our output (head, less) has gone; there is nobody left to tell.
         sys.stderr.close()
         return 1
+    except OSError as error:
+        if (reason := _of_name(error)) is None:
+            raise
+        return _refuse(reason)
     return int(code or 0)
+
+
+def _of_name(error: OSError) -> str | None:
+    """Say what is wrong with the name of a file that was given, where that is what is wrong."""
+    if error.errno == errno.ENAMETOOLONG:
+        return f"{str(error.filename)[:SHOWN]}… is longer than the name of a file can be"
+    return None
+
+
+def _is_nowhere() -> bool:
+    try:
+        Path.cwd()
+    except FileNotFoundError:
+        return True
+    return False
 
 
 def _refuse(sentence: str) -> int:
     """Say in one line what is wrong."""
     show(visible(f"error: {sentence}"), on_stderr=True)
     return USER_ERROR
-
-
-def _let_any_terminal_show_all() -> None:
-    """Write what a stream's encoding lacks as near as it can be, instead of failing."""
-    codecs.register_error("nearest", nearest)
-    for stream in (sys.stdout, sys.stderr):
-        if isinstance(stream, io.TextIOWrapper):
-            stream.reconfigure(errors="nearest")
 
 
 def _tell_fault(kind: type[BaseException], fault: BaseException, trace: object) -> None:

@@ -6,7 +6,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ..errors import option
+from ..errors import UserError, option
 from ..escape import fitted, visible, visible_lines
 
 if TYPE_CHECKING:
@@ -19,8 +19,21 @@ if TYPE_CHECKING:
 
 
 def show(text: object, *, on_stderr: bool = False) -> None:
-    """Print a text of one line or several; the only place that writes to the terminal."""
-    print(visible_lines(str(text)), file=sys.stderr if on_stderr else sys.stdout, flush=True)
+    """Print a text of one line or several; the only place that writes to the terminal.
+
+    Raises
+    ------
+    BrokenPipeError
+        Nobody reads any more.
+    UserError
+        It cannot be written, as on a full disk.
+    """
+    try:
+        print(visible_lines(str(text)), file=sys.stderr if on_stderr else sys.stdout, flush=True)
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        raise UserError(f"what was found cannot be written to stdout: {error.strerror}") from error
 
 
 def layers(table: pd.DataFrame) -> str:

@@ -6,7 +6,6 @@ Images are shown and measured as a viewer shows them: an EXIF orientation is app
 from __future__ import annotations
 
 import hashlib
-import io
 import math
 import stat
 from collections.abc import Iterator
@@ -21,6 +20,7 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 
 from ..system.memory import Budget
 from .jpeg import START_OF_SCAN, DamagedError, decode_jpeg
+from .metered import Metered
 from .rgb import to_rgb
 from .trouble import UNREADABLE, is_of_the_file
 from .words import listening
@@ -39,6 +39,9 @@ MAX_BYTES = 8 * MAX_PIXELS
 MAX_SCANNED = 20 * MAX_PIXELS
 """Pixels times scans of a JPEG, each of which takes as long as a picture: a progressive one has
 about ten, and a small file with thousands would keep a core for hours."""
+
+MAX_PLAIN = 4_000_000
+"""Bytes of a PPM written in digits, which Pillow reads in Python: two megabytes a second."""
 
 MIN_SIDE = 8
 """Images with a shorter side hold nothing a network could see."""
@@ -121,11 +124,14 @@ def read_bytes(file: Path) -> bytes:
             raise DecodeError("not a regular file")
         if status.st_size > MAX_BYTES:
             raise DecodeError(f"too large: {status.st_size} bytes, at most {MAX_BYTES}")
-        data = file.read_bytes()
+        if status.st_size == 0:  # so say files of /proc, too, reading which may wait for ever
+            raise DecodeError("empty file")
+        with file.open("rb") as opened:
+            data = opened.read(status.st_size + 1)  # it may grow meanwhile
     except OSError as error:
         raise refusal(error) from error
-    if not data:
-        raise DecodeError("empty file")
+    if len(data) != status.st_size:
+        raise DecodeError(f"{UNREADABLE}: its size changed while it was read")
     return data
 
 
@@ -191,7 +197,7 @@ def decoding_bytes(contents: bytes | NDArray[np.uint8]) -> int:
     if not isinstance(contents, bytes):
         return 4 * contents.nbytes
     try:
-        with listening(), Image.open(io.BytesIO(contents), formats=FORMATS) as image:
+        with listening(), Image.open(Metered(contents), formats=FORMATS) as image:
             _check_header(image)
             cost = WEBP_COST if image.format == "WEBP" else COST
             n_pixels = max(image.width * image.height, _tile(image))
@@ -218,8 +224,10 @@ def read_original(file: Path) -> NDArray[np.uint8]:
 
 
 def _decode(data: bytes) -> Picture:
-    with listening() as heard, Image.open(io.BytesIO(data), formats=FORMATS) as image:
+    file = Metered(data)
+    with listening() as heard, Image.open(file, formats=FORMATS) as image:
         _check_header(image)
+        file.expect_picture()
         if image.format in ("JPEG", "MPO"):
             _check_scans(image, data)
             if image.mode in ("RGB", "L"):
@@ -228,6 +236,8 @@ def _decode(data: bytes) -> Picture:
                     return Picture(decode_jpeg(data, orientation), "; ".join(heard))
                 except DamagedError as error:
                     heard[:] = [str(error)] if str(error) else []  # Pillow decodes what can be
+        if any(tile[0] == "ppm_plain" for tile in image.tile) and len(data) > MAX_PLAIN:
+            raise DecodeError(f"too large: {len(data)} bytes of digits, at most {MAX_PLAIN}")
         image.load()
         _turn_upright(image, heard)
         return Picture(to_rgb(image), "; ".join(heard[:2]))

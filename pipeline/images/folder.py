@@ -20,6 +20,10 @@ SUFFIXES = frozenset(
 )
 """Endings of files taken for images; what they hold is decided by their contents."""
 
+CONFIG, OF_A_RUN = "config.toml", b'encoding-type = "concordance.config"'
+"""What stands in the folder of a run, and how that begins. A run may lie within its dataset, as
+``runs/`` does where one works in the folder of one's images."""
+
 Status = os.stat_result | OSError
 """Of a file; an error where it could not be opened, which may be otherwise another time."""
 
@@ -149,7 +153,9 @@ def _walk(root: Path) -> tuple[list[Rejected], Found]:
             seen.add((status.st_dev, status.st_ino))
             entries = patiently(folder, partial(_entries, folder))
         except OSError as error:
-            rejected.append(Rejected(escape(relative), f"folder unreadable: {error.strerror}"))
+            rejected.append(_closed(relative, error))
+            continue
+        if relative and any(entry.name == CONFIG and _is_of_a_run(entry) for entry in entries):
             continue
         for entry in entries:
             name = f"{relative}/{entry.name}" if relative else entry.name
@@ -158,6 +164,8 @@ def _walk(root: Path) -> tuple[list[Rejected], Found]:
             except OSError as error:
                 if _is_image(entry.name):
                     found.append((name, error))
+                elif entry.is_dir(follow_symlinks=False):  # too deep, or not to be looked into
+                    rejected.append(_closed(name, error))
                 continue
             if stat.S_ISDIR(status.st_mode):
                 (links if entry.is_symlink() else folders).append(name)
@@ -166,6 +174,22 @@ def _walk(root: Path) -> tuple[list[Rejected], Found]:
             elif _is_image(entry.name):
                 rejected.append(Rejected(escape(name), "not a regular file"))
     return rejected, found
+
+
+def _closed(folder: str, error: OSError) -> Rejected:
+    return Rejected(escape(folder), f"folder unreadable: {error.strerror}")
+
+
+def _is_of_a_run(config: os.DirEntry[str]) -> bool:
+    """Say whether a folder is that of a run: its pictures are ours, and no images of a dataset."""
+    try:
+        status = config.stat()
+        if not stat.S_ISREG(status.st_mode):
+            return False
+        with Path(config.path).open("rb") as file:
+            return file.read(len(OF_A_RUN)) == OF_A_RUN
+    except OSError:
+        return False  # what cannot be read is no reason to leave images out
 
 
 def _entries(folder: Path) -> list[os.DirEntry[str]]:

@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
 
 from .. import plugins
-from ..analysis.image_data import GoneError
+from ..analysis.image_data import GoneError, ImageData
 from ..analysis.run import Run, open_run
 from ..atlas import LONG, AtlasData, build_atlas
 from ..config import OF_ONE_CALL, AtlasImages
+from ..pictures.scale import size_within
 from ..pictures.veil import blurred, placeholder
+from ..runs.estimate import bound_decoding_alone
 from ..runs.workspace import Workspace
 from ..tables import TABLES
 
@@ -33,12 +34,13 @@ def make_atlas(workspace: Workspace) -> dict[str, int | float]:
     dict
         Counts: pages; images that are gone or were replaced, and are drawn so.
     """
-    run = open_run(workspace.folder)
+    run, images = open_run(workspace.folder), ImageData(workspace)
+    bound_decoding_alone(workspace.config)
 
     def upsample(
         maps: NDArray[np.float32], image_id: int, height: int, width: int
     ) -> NDArray[np.float32]:
-        return np.nan_to_num(run.upsample(maps, image_id, (height, width)))
+        return np.nan_to_num(images.upsample(maps, image_id, (height, width)))
 
     def reading_order(image_ids: Sequence[int]) -> list[int]:
         order: list[int] = np.array(image_ids)[
@@ -49,16 +51,18 @@ def make_atlas(workspace: Workspace) -> dict[str, int | float]:
     gone: dict[int, str] = {}
     pictures = workspace.config.atlas_images
 
-    def read_image(image_id: int) -> NDArray[np.uint8]:
+    def read_image(image_id: int, longest: int) -> NDArray[np.uint8]:
         word = ""
         if pictures != "none":
             try:
-                pixels = run.image(image_id)
+                pixels = images.pixels(image_id, longest)
                 return blurred(pixels) if pictures == "blur" else pixels
             except GoneError as error:
                 gone[image_id], word = str(error), "gone"
-        height, width = run.object_mask(image_id, refined=False).shape
-        return placeholder(width, height, word)
+        return placeholder(*size_within(*images.size(image_id), longest), word)
+
+    def object_mask(image_id: int, height: int, width: int) -> NDArray[np.bool_]:
+        return images.coarse_mask(image_id, (height, width))
 
     folder = workspace.folder / "atlas"
     build_atlas(
@@ -69,12 +73,12 @@ def make_atlas(workspace: Workspace) -> dict[str, int | float]:
             sql=run.sql,
             read_image=read_image,
             notice=NOTICES[pictures],
-            read_heatmap=run.grid_heatmap,
+            read_heatmap=images.grid_heatmap,
             upsample=upsample,
-            fetch=run.fetch,
+            fetch=images.fetch,
             reading_order=reading_order,
-            object_mask=partial(run.object_mask, refined=False),
-            logits=run.logits,
+            object_mask=object_mask,
+            logits=images.logits,
             settings=_settings(workspace),
             label_classes=workspace.class_of_label,
             pages=workspace.config.plugins_of(plugins.PAGES),

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-import json
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
 from numpy.typing import NDArray
 
 from .. import plugins
 from ..analysis.objects import groups_of, read_objects
+from ..errors import UserError
 from ..runs.workspace import Workspace
-from ..store import read_classification
+from ..store.encoding import read_sealed
 from ..system import files
 from ..system.lanes import in_order, lanes
 from ..system.progress import bar
@@ -29,9 +31,11 @@ from ..tables import (
     pair_rows,
     shard_rows,
     tables_with,
+    to_arrow,
     with_head,
 )
 from .extract import list_rejected
+from .factorize import K_METRICS
 
 
 def export(workspace: Workspace) -> dict[str, int | float]:
@@ -42,8 +46,9 @@ def export(workspace: Workspace) -> dict[str, int | float]:
     dict
         Rows by table.
     """
-    found = read_classification(workspace.whole("classes", "classes.h5"))
+    found = workspace.classification
     folder = workspace.table_path("images").parent
+    evidence = workspace.whole("bank", "k_metrics.json")
     with files.scratch(folder) as scratch:
         names, classes = workspace.class_names, workspace.class_of_label
         facts = Facts(workspace.bank, found, names, classes, pd.DataFrame())
@@ -69,9 +74,11 @@ def export(workspace: Workspace) -> dict[str, int | float]:
             "concept_classes": class_rows(found, names),
             "concept_labels": with_head(labels, found, classes),
             "concept_pairs": pair_rows(workspace.bank, holds[images["split"] != "copy"]),
-            "k_metrics": _frame("k_metrics", _k_metrics(workspace)),
-            "fidelity": _frame("fidelity", found.fidelity),
-            "rejected": _frame("rejected", [vars(entry) for entry in list_rejected(workspace)]),
+            "k_metrics": _frame("k_metrics", _k_metrics(evidence), evidence),
+            "fidelity": _frame("fidelity", found.fidelity, workspace.classes_path),
+            "rejected": pd.DataFrame(
+                [vars(entry) for entry in list_rejected(workspace)], columns=["path", "reason"]
+            ).astype(object),
         }
         for name, frame in frames.items():
             writer.add(name, frame)
@@ -135,11 +142,44 @@ def _errors(workspace: Workspace, images: pd.DataFrame) -> NDArray[np.float64]:
     return wrong
 
 
-def _k_metrics(workspace: Workspace) -> list[dict[str, object]]:
-    path = workspace.folder / "bank" / "k_metrics.json"
-    rows: list[dict[str, object]] = json.loads(path.read_text(encoding="utf-8"))["rows"]
+def _k_metrics(path: Path) -> list[dict[str, object]]:
+    """Read the evidence for the number of concepts.
+
+    Raises
+    ------
+    UserError
+        It is damaged, or no evidence.
+    """
+    rows = read_sealed(path, K_METRICS).get("rows")
+    if not isinstance(rows, list) or not all(map(_is_evidence, rows)):
+        raise UserError(f"{path} is damaged (its rows are not of numbers of concepts)")
     return rows
 
 
-def _frame(name: str, rows: list[dict[str, object]]) -> pd.DataFrame:
-    return pd.DataFrame(rows, columns=TABLES[name].column_names).astype(object)
+_NO_ROWS = (
+    LookupError, TypeError, ValueError, AttributeError, OverflowError, pa.ArrowException,
+)  # fmt: skip
+"""What comes of values that a table cannot take."""
+
+
+def _is_evidence(row: object) -> bool:
+    k = row.get("k") if isinstance(row, dict) else None
+    return isinstance(k, int) and k > 0
+
+
+def _frame(name: str, rows: list[dict[str, object]], path: Path) -> pd.DataFrame:
+    """Bring rows that a file holds to a table.
+
+    Raises
+    ------
+    UserError
+        They are none of that table's.
+    """
+    try:
+        frame = pd.DataFrame(rows, columns=TABLES[name].column_names).astype(object)
+        to_arrow(TABLES[name], frame)
+    except _NO_ROWS as error:
+        raise UserError(
+            f"{path} is damaged (its rows are not of the table {name}: {error})"
+        ) from error
+    return frame

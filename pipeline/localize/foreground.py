@@ -23,7 +23,8 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from skimage.filters import threshold_otsu
+
+from .thresholds import part
 
 BORDER = 14
 """The border is a fourteenth of the grid on each side, and one cell at least."""
@@ -123,9 +124,8 @@ def border(height: int, width: int) -> NDArray[np.bool_]:
 
 def otsu(values: NDArray[np.float32]) -> float:
     """Return Otsu's threshold; above all values where they are all alike."""
-    if not values.size or np.ptp(values) == 0:
-        return float(values.max(initial=0)) + 1.0
-    return float(threshold_otsu(values))
+    found = part(values)
+    return float(values.max(initial=0)) + 1.0 if found is None else found
 
 
 def _shares(outside: NDArray[np.float32], inside: NDArray[np.float32]) -> NDArray[np.float32]:

@@ -11,6 +11,9 @@ import numpy as np
 from numpy.typing import NDArray
 from skimage.filters import threshold_otsu
 
+N_BINS = 256
+"""Of the histogram."""
+
 BOUNDS = (0.1, 1.0)
 """A threshold lies between a tenth of a concept's typical strength and that strength itself: below,
 rounding would count as presence; above, the concept would be absent where it is as usual."""
@@ -51,11 +54,23 @@ def presence_thresholds(H: NDArray[np.float32]) -> Thresholds:
     return Thresholds(values, tuple(reason for _, reason in found))
 
 
+def part(values: NDArray[np.float32]) -> float | None:
+    """Return Otsu's threshold; None where values are alike, as far as float32 tells them apart.
+
+    Source: Otsu, A Threshold Selection Method from Gray-Level Histograms, 1979 (scikit-image's).
+    """
+    least = N_BINS * float(np.spacing(np.abs(values).max(initial=0)))
+    if not values.size or np.ptp(values) <= least:
+        return None
+    with np.errstate(all="ignore"):  # bins without values have no mean
+        return float(threshold_otsu(values, nbins=N_BINS))
+
+
 def _threshold(positive: NDArray[np.float32]) -> tuple[float, str]:
     """Find the threshold of one concept's positive strengths, and say how."""
-    if np.unique(positive).size < 2:
+    otsu = part(positive)
+    if otsu is None:
         return 0.5, f"half of the typical strength: {len(positive)} positive strengths show nothing"
-    otsu = float(threshold_otsu(positive))
     value = float(np.clip(otsu, *BOUNDS))
     reason = f"Otsu over {len(positive)} positive strengths"
     if value != otsu:

@@ -15,7 +15,7 @@ from ..models.cut import Forward
 from ..system.progress import say
 from ..tables import tables_with
 from ..tables.database import literal
-from .ownership import is_run, split_files
+from .ownership import find_other, is_run
 from .stages import check_folders
 
 
@@ -32,11 +32,11 @@ def check_folder(folder: Path) -> None:
     check_folders(folder)
     if is_run(folder):
         return
-    _, others = split_files(folder)
-    if others:
+    other = find_other(folder)
+    if other is not None:
         raise UserError(
             f"{option('run', folder)} holds other files, such as"
-            f" {str(others[0].relative_to(folder))!r}, and is no run; name a new folder"
+            f" {str(other.relative_to(folder))!r}, and is no run; name a new folder"
         )
 
 

@@ -55,6 +55,9 @@ SAMPLE_POSITIONS, SAMPLE_COPIES = 20_000, 6
 DECODING_LEAST = 300_000_000
 """Bytes for decoding images, at least: one of 24 megapixels."""
 
+PARENT = 800_000_000
+"""Bytes of a process that hands out work to workers; measured 580 MB."""
+
 FIXED_MEMORY = 1_300_000_000
 """Bytes of the libraries, and of buffers that do not depend on the network."""
 
@@ -133,8 +136,17 @@ def bound_decoding(layer: Cut, config: Config, processes: int) -> None:
     That is of ``MAX_MEMORY`` where it is given, and of what is free; at least what the estimate
     counts for it.
     """
-    each = ceiling(config) / processes
+    each = (ceiling(config) - _parent(processes)) / processes
     DECODING.limit(max(DECODING_LEAST, each - sum(_held(layer, config).values())))
+
+
+def bound_decoding_alone(config: Config) -> None:
+    """Let the images that are decoded at a time take what is left where no network is at work."""
+    DECODING.limit(max(DECODING_LEAST, ceiling(config) - FIXED_MEMORY))
+
+
+def _parent(processes: int) -> int:
+    return PARENT if processes > 1 else 0
 
 
 def ceiling(config: Config) -> float:
@@ -187,10 +199,10 @@ def check_fits(needed: Estimate, folder: Path, config: Config) -> None:
         )
     memory, most = sum(needed.memory.values()), ceiling(config)
     processes = max(1, config.workers)
-    if memory * processes > most:
+    if memory * processes + _parent(processes) > most:
         limit = option("max_memory", config.max_memory)
         limit = limit if most == config.max_memory_bytes() else f"{_gb(most)} are free"
-        times = f"{processes} workers of " if config.workers > 1 else ""
+        times = f"{_gb(PARENT)} and {processes} workers of " if processes > 1 else ""
         raise UserError(
             f"the run may take up to {times}{_gb(memory)} of memory ({_parts(needed.memory)}), but"
             f" {limit}; take fewer {option('workers')}, a"

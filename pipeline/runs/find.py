@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from ..config import CARRIED_OUT, is_given, make_config, read_options
+from ..errors import UserError, option
 from .ownership import is_run
 from .prepare import prepare
 from .workspace import Workspace
@@ -31,10 +32,20 @@ def find_run(options: Mapping[str, Any]) -> Workspace:
         otherwise.
     """
     given = {name: value for name, value in options.items() if is_given(value)}
-    run = Path(given.pop("run")) if "run" in given else None
+    run = _folder(given.pop("run")) if "run" in given else None
     if "config" in given:
         given = read_options(Path(given.pop("config"))) | given
     if run is not None and is_run(run) and not set(given) - set(CARRIED_OUT):
         made = Workspace.open(run).config
         return prepare(make_config(made.model_dump() | given), run)
     return prepare(make_config(given), run)
+
+
+def _folder(run: str | Path) -> Path:
+    """Return the folder of a run; refuse what would make one that is not where it seems."""
+    text = str(run)
+    if text.startswith("~") and not Path(text).exists():
+        raise UserError(f"{option('run', run)}: write the home folder out, as {Path.home()}")
+    if "://" in text:
+        raise UserError(f"{option('run', run)} is no folder of this machine")
+    return Path(run)

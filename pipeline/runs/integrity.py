@@ -7,7 +7,8 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
-from ..store import begin, read_record
+from ..store import Record, begin, read_record
+from ..store.encoding import is_of_its_kind
 from ..system import checksums, files
 from ..system.progress import bar
 from .ownership import leftovers
@@ -51,6 +52,8 @@ def verify(folder: str | Path) -> Verdict:
 def damaged_files(workspace: Workspace) -> dict[Path, list[Path]]:
     """Read every file there is a record of; return the bad ones by their record's path.
 
+    They are not as they were written, or were written by whoever wrote what does not belong there.
+
     A file that is missing is bad where ``KEEP`` asks for it.
     """
     now = Snapshot(workspace)
@@ -65,13 +68,23 @@ def damaged_files(workspace: Workspace) -> dict[Path, list[Path]]:
         return found
     n_bytes = sum(record.n_bytes for _, record, _ in known)
     with ThreadPoolExecutor(2) as readers, bar("check", n_bytes, "bytes") as shown:
-        checks = readers.map(lambda each: each[1].damaged(each[0].parent), known)
+        checks = readers.map(lambda each: _bad_files(each[0].parent, each[1]), known)
         for (path, record, is_kept), bad in zip(known, checks, strict=True):
             shown.update(record.n_bytes)
             bad = [file for file in bad if is_kept or file.exists()]
             if bad:
                 found[path] = bad
     return found
+
+
+def _bad_files(folder: Path, record: Record) -> list[Path]:
+    """Return files that are not as they were written, or do not hold what they must."""
+    bad = record.damaged(folder)
+    return bad + [
+        folder / name
+        for name in record.files
+        if name.endswith(".h5") and folder / name not in bad and not is_of_its_kind(folder / name)
+    ]
 
 
 def check_files(workspace: Workspace) -> tuple[int, dict[Path, str]]:
@@ -116,7 +129,10 @@ def check_files(workspace: Workspace) -> tuple[int, dict[Path, str]]:
 
 
 def _fault(path: Path) -> str:
-    return "holds something else than was written" if path.exists() else "is missing"
+    if not path.exists():
+        return "is missing"
+    wrong = path.suffix == ".h5" and not is_of_its_kind(path)
+    return f"holds something else than {'it must' if wrong else 'was written'}"
 
 
 def strike_damaged(workspace: Workspace) -> list[Path]:

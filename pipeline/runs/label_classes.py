@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import pandas as pd
+from pathlib import Path
 
 from ..config import Config
 from ..errors import UserError, option
 from ..images import Dataset
+from ..images.rows import read_rows, take
 from ..models import Network
 
 
@@ -30,31 +31,39 @@ def match_labels(
     if config.classes is None:
         by_name = {name: index for index, name in enumerate(network.classes)}
         return {label: by_name[label] for label in sorted(labels) if label in by_name}, {}
-    try:
-        table = pd.read_csv(config.classes, dtype=str, keep_default_na=False)
-    except (OSError, ValueError) as error:
-        raise UserError(f"{option('classes', config.classes)} cannot be read: {error}") from error
-    if not {"label", "class_id"} <= set(table.columns):
-        raise UserError(
-            f"{option('classes', config.classes)} needs columns label, class_id;"
-            f" it has {', '.join(table.columns)}"
-        )
+    rows = _read_classes(config.classes)
     n_classes = len(network.classes)
     mapping: dict[str, int] = {}
-    for label, class_id in zip(table["label"], table["class_id"], strict=True):
+    for label, class_id, _ in rows:
         if not class_id.isdecimal() or int(class_id) >= n_classes:
             raise UserError(
                 f"{option('classes', config.classes)} maps {label!r} to class {class_id!r};"
                 f" {network.name} has classes 0 to {n_classes - 1}"
             )
-        mapping[label] = int(class_id)
+        if mapping.setdefault(label, int(class_id)) != int(class_id):
+            raise UserError(
+                f"{option('classes', config.classes)} maps {label!r} to two classes,"
+                f" {mapping[label]} and {class_id}"
+            )
     if labels and not labels & set(mapping):
         raise UserError(
             f"{option('classes', config.classes)} names none of the dataset's labels,"
             f" such as {sorted(labels)[0]!r}; it names {sorted(mapping)[0]!r}"
         )
-    names = table["name"] if "name" in table else [""] * len(table)
-    named = {
-        str(mapping[label]): str(name) for label, name in zip(table["label"], names, strict=True)
-    }
-    return mapping, {class_id: name for class_id, name in named.items() if name}
+    return mapping, {str(mapping[label]): name for label, _, name in rows if name}
+
+
+def _read_classes(where: Path) -> list[tuple[str, str, str]]:
+    """Read labels, class_ids and, where there are any, names."""
+    try:
+        columns, rows = read_rows(where)
+        label, class_id = take(columns, "label"), take(columns, "class_id")
+        if label is None or class_id is None:
+            raise UserError(
+                f"{option('classes', where)} needs columns label, class_id;"
+                f" it has {', '.join(columns)}"
+            )
+        name = take(columns, "name")
+        return [(row[label], row[class_id], "" if name is None else row[name]) for row in rows]
+    except (OSError, ValueError) as error:
+        raise UserError(f"{option('classes', where)} cannot be read: {error}") from error

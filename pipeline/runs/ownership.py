@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import os
 import re
+from collections.abc import Iterator
 from pathlib import Path
 
 from ..config import ENCODING
@@ -59,16 +60,26 @@ def split_files(folder: Path) -> tuple[list[Path], list[Path]]:
         Files and links below the folder, sorted; links are never followed. A folder that a killed
         process left counts as one file.
     """
-    named, ours, others = _named(folder), list[Path](), list[Path]()
-    left = set(leftovers(folder))
+    told = list(_tell(folder))
+    ours = sorted(path for path, is_ours in told if is_ours)
+    return ours, sorted(path for path, is_ours in told if not is_ours)
+
+
+def find_other(folder: Path) -> Path | None:
+    """Return a file that is not a run's own, the first met: there may be a diskful."""
+    return next((path for path, is_ours in _tell(folder) if not is_ours), None)
+
+
+def _tell(folder: Path) -> Iterator[tuple[Path, bool]]:
+    """Yield the files below a folder, and whether they are a run's own."""
+    named, left = _named(folder), set(leftovers(folder))
     for where, folders, names in os.walk(folder):
         links = [name for name in folders if Path(where, name).is_symlink()]
         for path in (Path(where, name) for name in sorted([*names, *links])):
             is_ours = path in left or _is_ours(folder, path.relative_to(folder).as_posix(), named)
-            (ours if is_ours else others).append(path)
-        ours += [Path(where, name) for name in folders if Path(where, name) in left]
+            yield path, is_ours
+        yield from ((Path(where, name), True) for name in folders if Path(where, name) in left)
         folders[:] = sorted(name for name in folders if Path(where, name) not in left)
-    return sorted(ours), sorted(others)
 
 
 def _is_ours(folder: Path, name: str, named: set[str]) -> bool:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import math
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, Literal
 
@@ -14,6 +16,12 @@ from ..store.encoding import Encoding, read_sealed, seal
 from ..system import files
 
 RUN = Encoding("concordance.run", "1.1", oldest="1.0")
+
+DECIDE_ACTIVATIONS = ("aux_layers", "image_size", "layer", "limit", "model", "precision", "resize")
+"""Options on which activations depend, beside weights, images, formats and preprocessing."""
+
+MOST_SIDE = 1 << 14
+"""Pixels on a side of a network's input that no run has."""
 
 
 class _Part(pydantic.BaseModel):
@@ -141,6 +149,41 @@ class RunRecord(_Part):
         """Return the run's configuration; options that are newer than the run have defaults."""
         return make_config(self.config)
 
+    def check(self) -> None:
+        """Refuse what does not go together, or can be of no run.
+
+        Raises
+        ------
+        ValueError
+            It says what.
+        UserError
+            An option is not possible.
+        """
+        options, layer, seen = self.options(), self.layer, self.preprocessing
+        if lost := [name for name in DECIDE_ACTIVATIONS if name not in self.config]:
+            raise ValueError(f"config: it has no {lost[0]}")
+        if options.image_size is None or not 1 <= options.image_size <= MOST_SIDE:
+            raise ValueError(f"config: its image_size is {options.image_size}")
+        if options.layer != layer.name:
+            raise ValueError(
+                f"config: its layer is {options.layer[:40]!r}, not {layer.name[:40]!r}"
+            )
+        for axis, n in (("y", layer.height), ("x", layer.width)):
+            centres = getattr(layer, f"centres_{axis}")
+            rises = all(a < b for a, b in pairwise(centres))
+            if n < 1 or len(centres) != n or not rises or not all(map(math.isfinite, centres)):
+                raise ValueError(f"layer: {n} cells have centres_{axis} {str(centres)[:60]}")
+        if layer.channels < 1 or any(abs(each) > 1_000 for each in layer.exponents.values()):
+            raise ValueError(f"layer: {layer.channels} channels, exponents {layer.exponents}")
+        if not all(map(math.isfinite, seen.mean + seen.std)) or min(seen.std) <= 0:
+            raise ValueError(f"preprocessing: mean {seen.mean}, std {seen.std}")
+        if not all(key.isdecimal() for key in self.class_names):
+            raise ValueError(f"class_names: {str([*self.class_names])[:60]} are no numbers")
+        if "\0" in self.dataset.root:
+            raise ValueError(f"dataset: no place is called {self.dataset.root[:60]!r}")
+        if min(self.class_of_label.values(), default=0) < 0:
+            raise ValueError("class_of_label: a class is less than 0")
+
     def stage(self, name: str) -> StageFacts:
         """Return how a stage went."""
         return self.stages.get(name, NOT_STARTED)
@@ -177,8 +220,12 @@ class RunRecord(_Part):
         mend = f"{command('discover', run=path.parent)} mends it"
         says = read_sealed(path, RUN, mend)
         try:
-            return RunRecord.model_validate_json(json.dumps(says))
+            record = RunRecord.model_validate_json(json.dumps(says))
+            record.check()
         except pydantic.ValidationError as error:
             first = error.errors()[0]
             where = ".".join(map(str, first["loc"]))
             raise UserError(f"{path} is damaged ({where}: {first['msg']}); {mend}") from error
+        except (ValueError, UserError) as error:
+            raise UserError(f"{path} is damaged ({error}); {mend}") from error
+        return record

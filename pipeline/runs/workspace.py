@@ -23,12 +23,14 @@ from ..store import (
     ACTIVATIONS,
     HEATMAPS,
     Bank,
+    Classification,
     EncodingError,
     Listing,
     ShardStore,
     check_whole,
     combine,
     read_bank,
+    read_classification,
     read_record,
 )
 from ..store.encoding import UnreadableError
@@ -36,11 +38,8 @@ from ..store.records import check_sha256
 from ..system import files
 from ..system.progress import say
 from .ownership import leftovers
-from .record import RunRecord, StageFacts
+from .record import DECIDE_ACTIVATIONS, RunRecord, StageFacts
 from .stages import MAKER, STAGES, check_folders
-
-DECIDE_ACTIVATIONS = ("aux_layers", "image_size", "layer", "limit", "model", "precision", "resize")
-"""Options on which activations depend, beside weights, images, formats and preprocessing."""
 
 
 @dataclass(frozen=True)
@@ -142,9 +141,22 @@ class Workspace:
 
     @cached_property
     def cut(self) -> Cut:
-        """The network cut at the run's layer."""
+        """The network cut at the run's layer.
+
+        Raises
+        ------
+        UserError
+            The network cannot be had, or its layer is not as ``run.json`` says.
+        """
         made = cut(self.network, self.config.layer, aux_layers=self.config.aux_layers)
-        made.rescale(self.record.layer.exponents)
+        layer = self.record.layer
+        said, found = ((each.channels, each.height, each.width) for each in (layer, made))
+        if said != found:
+            raise UserError(
+                f"{self.record_path} says that layer {layer.name} has {said} channels, rows and"
+                f" columns; that of the network {self.config.model} has {found}"
+            )
+        made.rescale(layer.exponents)
         return made
 
     @property
@@ -196,19 +208,44 @@ class Workspace:
     @cached_property
     def bank(self) -> Bank:
         """The concept bank."""
-        return read_bank(self.whole("bank", "bank.h5"))
+        sizes = {"channels": self.record.layer.channels}
+        return read_bank(self.whole("bank", "bank.h5"), sizes)
+
+    @property
+    def classification(self) -> Classification:
+        """What the head says of the concepts."""
+        path = self.whole("classes", "classes.h5")
+        return read_classification(path, {"k": self.bank.k} | self._sizes())
 
     @property
     def activations(self) -> ShardStore:
         """Shards of activations."""
         folder = self.folder / "activations"
-        return ShardStore(folder, ACTIVATIONS, self.listing.n_shards)
+        return ShardStore(folder, ACTIVATIONS, self.listing.n_shards, self._sizes, self.listing.ids)
 
     @property
     def heatmaps(self) -> ShardStore:
         """Shards of heatmaps."""
         folder = self.folder / "heatmaps"
-        return ShardStore(folder, HEATMAPS, self.listing.n_shards)
+        return ShardStore(
+            folder, HEATMAPS, self.listing.n_shards, self._heatmap_sizes, self.listing.ids
+        )
+
+    def _sizes(self) -> dict[str, int]:
+        """Lengths of axes, as of `store.contents`; those of the network, where it is loaded."""
+        layer = self.record.layer
+        sizes = {"h": layer.height, "w": layer.width, "channels": layer.channels}
+        if "network" in vars(self):
+            sizes["classes"] = len(self.network.classes)
+        if "cut" in vars(self):
+            for name in self.cut.aux_layers:
+                shape = self.cut.shapes[f"aux/{name}"]
+                sizes |= {f"aux/{name} {place}": n for place, n in enumerate(shape, 1)}
+        return sizes
+
+    def _heatmap_sizes(self) -> dict[str, int]:
+        is_there = (self.folder / "bank" / "bank.h5").exists()
+        return self._sizes() | ({"k": self.bank.k} if is_there else {})
 
     @cached_property
     def grid(self) -> Grid:

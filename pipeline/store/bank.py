@@ -17,8 +17,10 @@ from numpy.typing import NDArray
 
 from ..errors import command
 from ..nmf import Transform, encode, rows_at_once
+from ..nmf.transforms import KINDS
 from ..system import files
 from .chunks import write_texts
+from .contents import Sizes
 from .encoding import Encoding, open_hdf5
 
 BANK = Encoding("concordance.bank", "1.2", oldest="1.1")
@@ -127,8 +129,14 @@ def write_bank(path: Path, bank: Bank) -> None:
                 file.attrs[name] = value
 
 
-def read_bank(path: Path) -> Bank:
+def read_bank(path: Path, sizes: Sizes | None = None) -> Bank:
     """Read a bank that `write_bank` wrote.
+
+    Parameters
+    ----------
+    path : Path
+    sizes : mapping of str to int, optional
+        What is known of ``channels``, those of the layer.
 
     Raises
     ------
@@ -136,8 +144,9 @@ def read_bank(path: Path) -> Bank:
         The file is missing, damaged, or of another format.
     """
     mend = f"{command('discover', run=path.parents[1])} makes it"
-    with open_hdf5(path, BANK, mend) as file:
-        return _parse(file)
+    known = sizes or {}
+    with open_hdf5(path, BANK, mend, known) as file:
+        return _checked(_parse(file), known.get("channels"))
 
 
 def _stored(bank: Bank) -> dict[str, Any]:
@@ -149,7 +158,10 @@ def _stored(bank: Bank) -> dict[str, Any]:
 
 def _parse(file: h5py.File) -> Bank:
     offset = torch.from_numpy(file["transform_offset"][()]) if "transform_offset" in file else None
-    values: dict[str, Any] = {"transform": Transform(str(file.attrs["transform"]), offset)}
+    kind = str(file.attrs["transform"])
+    if kind not in KINDS:
+        raise ValueError(f"its transform is {kind[:40]!r}")
+    values: dict[str, Any] = {"transform": Transform(kind, offset)}
     for field in fields(Bank):
         if field.name in values:
             continue
@@ -160,15 +172,13 @@ def _parse(file: h5py.File) -> Bank:
         elif field.name in file.attrs:
             value = file.attrs[field.name]
             values[field.name] = value if isinstance(value, str) else value.item()
-    return _checked(Bank(**values))
+    return Bank(**values)
 
 
-def _checked(bank: Bank) -> Bank:
-    """Return the bank; `ValueError` where it is not of so many concepts throughout."""
-    if bank.W.ndim != 2 or bank.context.shape != bank.W.shape:
-        raise ValueError(f"W is {bank.W.shape}, context {bank.context.shape}")
-    for name in ("thresholds", "threshold_reasons", "energies", "stability"):
-        n = np.shape(getattr(bank, name))
-        if n != (bank.k,):
-            raise ValueError(f"{name} is {n} for {bank.k} concepts")
+def _checked(bank: Bank, channels: int | None) -> Bank:
+    """Return the bank; `ValueError` where its transform is not of its channels."""
+    if channels is not None and bank.transform.n_channels_out(channels) != len(bank.W):
+        raise ValueError(
+            f"W is {bank.W.shape} for {channels} channels under {bank.transform.kind!r}"
+        )
     return bank

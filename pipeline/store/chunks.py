@@ -88,7 +88,7 @@ def read(dataset: h5py.Dataset, rows: NDArray[np.int64] | None = None) -> NDArra
         A chunk is damaged.
     """
     shape = dataset.shape[1:]
-    n = len(dataset) if rows is None else len(rows)
+    n = len(rows) if rows is not None else dataset.shape[0] if dataset.shape else 0
     if not n or not _is_ours(dataset):
         every: NDArray[Any] = dataset[()]
         return every if rows is None else every[rows]

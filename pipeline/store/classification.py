@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from ..errors import command
 from ..system import files
+from .contents import Sizes
 from .encoding import Encoding, open_hdf5
 
 CLASSIFICATION = Encoding("concordance.classification", "1.2")
@@ -76,8 +77,14 @@ def write_classification(path: Path, found: Classification) -> None:
                 file[field.name] = value
 
 
-def read_classification(path: Path) -> Classification:
+def read_classification(path: Path, sizes: Sizes | None = None) -> Classification:
     """Read what `write_classification` wrote.
+
+    Parameters
+    ----------
+    path : Path
+    sizes : mapping of str to int, optional
+        What is known of ``k`` and ``classes``.
 
     Raises
     ------
@@ -85,7 +92,7 @@ def read_classification(path: Path) -> Classification:
         The file is missing, damaged, or of another format.
     """
     mend = f"{command('discover', run=path.parents[1])} makes it"
-    with open_hdf5(path, CLASSIFICATION, mend) as file:
+    with open_hdf5(path, CLASSIFICATION, mend, sizes or {}) as file:
         values = {
             field.name: file[field.name][()]
             for field in fields(Classification)

@@ -20,12 +20,13 @@ import pyarrow.parquet as pq
 
 from ..errors import UserError
 from ..system import checksums
+from .contents import Sizes, check_contents
 
 MOST_BYTES, MOST_TIMES = 4 << 30, 100
 """What a file may hold uncompressed: so many bytes, and so many times its own."""
 
-_OWN: dict[Path, tuple[int, ...]] = {}
-"""Files that this process has found to lead nowhere else, as they were then."""
+_FOUND: dict[Path, tuple[object, ...]] = {}
+"""Files that this process has found to hold what they must, as they and lengths were then."""
 
 SEAL = "sha256"
 """Key of a JSON file under which the digest of everything else in it stands."""
@@ -162,7 +163,8 @@ def says_type(path: Path) -> str | None:
             with h5py.File(path, "r") as file:
                 found = file.attrs.get("encoding-type")
         elif path.suffix == ".parquet":
-            found = (pq.read_schema(path).metadata or {}).get(b"encoding-type", b"").decode()
+            metadata = pq.read_schema(path.absolute()).metadata or {}
+            found = metadata.get(b"encoding-type", b"").decode()
         else:
             found = _parsed(path).get("encoding-type")
     except (UserError, OSError, ValueError, AttributeError, RecursionError):
@@ -188,7 +190,9 @@ def _parsed(path: Path) -> Any:
 
 
 @contextmanager
-def open_hdf5(path: Path, encoding: Encoding, mend: str = "") -> Iterator[h5py.File]:
+def open_hdf5(
+    path: Path, encoding: Encoding, mend: str = "", sizes: Sizes | None = None
+) -> Iterator[h5py.File]:
     """Open an HDF5 file for reading; only its reading belongs into the block.
 
     Parameters
@@ -198,20 +202,26 @@ def open_hdf5(path: Path, encoding: Encoding, mend: str = "") -> Iterator[h5py.F
         What it must be.
     mend : str
         How it comes back where it is missing or damaged, for the message.
+    sizes : mapping of str to int, optional
+        What is read must hold what its kind holds, see `contents`; lengths of axes that are known
+        from elsewhere. None: it may hold anything.
 
     Raises
     ------
     UserError
-        It is missing, damaged, or something else, or lacks what is read in the block.
+        It is missing, damaged, or something else, or does not hold what its kind holds.
     """
     after = f"; {mend}" if mend else ""
     checksums.check_regular(path)
     try:
         with h5py.File(path, "r") as file:
             encoding.check(file.attrs, path)
-            if _OWN.get(path) != (identity := checksums.identity(path)):
+            seen = (checksums.identity(path), None if sizes is None else tuple(sizes.items()))
+            if _FOUND.get(path) != seen:
                 _check_own(file, path)
-                _OWN[path] = identity
+                if sizes is not None:
+                    check_contents(file, encoding.type, sizes)
+                _FOUND[path] = seen
             yield file
     except FileNotFoundError as error:
         raise UserError(f"{path} is missing{after}") from error
@@ -220,6 +230,22 @@ def open_hdf5(path: Path, encoding: Encoding, mend: str = "") -> Iterator[h5py.F
     except (OSError, LookupError, TypeError, ValueError, AttributeError, RuntimeError) as error:
         # Whoever reads it meets what is missing or of another type in it with any of these.
         raise UserError(f"{path} is damaged ({error}){after}") from error
+
+
+def is_of_its_kind(path: Path) -> bool:
+    """Say whether an HDF5 file holds what its kind holds, as far as it says so by itself.
+
+    What cannot be opened is not judged: trouble of the disk is no damage.
+    """
+    try:
+        with h5py.File(path, "r") as file:
+            _check_own(file, path)
+            check_contents(file, str(file.attrs.get("encoding-type")), {})
+    except OSError:
+        return True
+    except (UserError, LookupError, TypeError, ValueError, AttributeError, RuntimeError):
+        return False
+    return True
 
 
 def _check_own(file: h5py.File, path: Path) -> None:

@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pyarrow as pa
-import pyarrow.parquet
+import pyarrow.parquet as pq
 from numpy.typing import ArrayLike, NDArray
 
 from ..errors import UserError, command
@@ -74,6 +74,12 @@ class Listing:
         """Return the images of a shard, in order."""
         start = index * self.images_per_shard
         return self.records(slice(start, start + self.images_per_shard))
+
+    def ids(self, index: int) -> list[int]:
+        """Return the ids of a shard's images, in order."""
+        start = index * self.images_per_shard
+        part = self.frame["image_id"].iloc[start : start + self.images_per_shard]
+        return [int(each) for each in part]
 
     def record(self, place: int) -> ImageRecord:
         """Return the image at a place of the order."""
@@ -139,7 +145,7 @@ class Listing:
         """
         checksums.check_regular(path)
         try:
-            table = pa.parquet.read_table(path)
+            table = pq.ParquetFile(path.absolute()).read()
             metadata = table.schema.metadata or {}
             says = {key.decode(): value.decode() for key, value in metadata.items()}
             LISTING.check(says, path)

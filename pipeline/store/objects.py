@@ -15,6 +15,7 @@ import h5py
 from ..errors import command
 from ..system import files
 from .chunks import write_texts
+from .contents import Sizes
 from .encoding import Encoding, open_hdf5
 
 OBJECTS = Encoding("concordance.objects", "1.1")
@@ -39,8 +40,14 @@ def write_objects(path: Path, layer: str, parts: Parts) -> None:
                     file.create_dataset(prefix + name, data=value)
 
 
-def read_objects(path: Path) -> dict[str, dict[str, Any]]:
+def read_objects(path: Path, sizes: Sizes | None = None) -> dict[str, dict[str, Any]]:
     """Read what `write_objects` wrote; single numbers come as floats.
+
+    Parameters
+    ----------
+    path : Path
+    sizes : mapping of str to int, optional
+        What is known of ``k``, and of ``fine`` and ``winners``, the channels that these parts take.
 
     Raises
     ------
@@ -48,7 +55,7 @@ def read_objects(path: Path) -> dict[str, dict[str, Any]]:
         The file is missing, damaged, or of another format.
     """
     mend = f"{command('discover', run=path.parents[1])} makes it"
-    with open_hdf5(path, OBJECTS, mend) as file:
+    with open_hdf5(path, OBJECTS, mend, sizes or {}) as file:
         groups = {name: node for name, node in file.items() if isinstance(node, h5py.Group)}
         return {_TOP: _values(file)} | {name: _values(node) for name, node in groups.items()}
 

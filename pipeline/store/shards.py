@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import contextlib
 from collections import deque
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 from ..errors import command
 from ..system import files
 from . import chunks
+from .contents import Sizes
 from .encoding import Encoding, open_hdf5
 from .records import Record, check_whole, read_record, write_record
 
@@ -46,11 +47,19 @@ class ShardStore:
         What they hold, `ACTIVATIONS` or `HEATMAPS`.
     n_shards : int
         How many there will be.
+    sizes : callable, optional
+        The shards are a run's and hold what those hold: gives the lengths of axes that are known
+        from elsewhere, as of `contents`. Without it they may hold any arrays.
+    listed : callable, optional
+        Gives the ids of the images that a shard is for, in order: it holds these and no others, but
+        for those that could not be read.
     """
 
     folder: Path
     encoding: Encoding
     n_shards: int
+    sizes: Callable[[], Sizes] | None = None
+    listed: Callable[[int], Sequence[int]] | None = None
 
     def path(self, index: int) -> Path:
         """Return the file of a shard."""
@@ -160,7 +169,10 @@ class ShardStore:
             mend = f"it was made, and lost or not kept: {kept} makes it again"
         if compared:
             check_whole(path, lambda: self.record(index), mend)
-        with open_hdf5(path, self.encoding, mend) as file:
+        sizes = None if self.sizes is None else self.sizes()
+        with open_hdf5(path, self.encoding, mend, sizes) as file:
+            if self.listed is not None:
+                _check_images(file, self.listed(index))
             yield file
 
     def damaged(self) -> list[Path]:
@@ -190,6 +202,14 @@ def _write_array(file: h5py.File, name: str, array: NDArray[Any] | chunks.Chunks
         chunks.write(file, name, chunks.compress(array))
     else:
         file.create_dataset(name, data=array)
+
+
+def _check_images(file: h5py.File, listed: Sequence[int]) -> None:
+    """Refuse a shard of other images, or in another order: `ValueError`."""
+    left = iter(listed)
+    for image_id in file["image_id"][()].tolist():
+        if image_id not in left:  # which goes on to it
+            raise ValueError(f"image {image_id} is not of this shard, or not in its place")
 
 
 def _array_names(file: h5py.File) -> list[str]:

@@ -74,8 +74,11 @@ def publish(path: Path, *, durable: bool = True) -> Iterator[Path]:
     Raises
     ------
     UserError
-        The disk is full or failing, or the folder cannot be written to.
+        The disk is full or failing, or the folder cannot be written to; or the name is that of a
+        device or pipe, such as /dev/null, which a file would take the place of for everybody.
     """
+    if path.exists() and not path.is_file():
+        raise UserError(f"cannot write {path}: it is no regular file")
     temporary = path.with_name(f"{path.name}{TEMPORARY}{os.getpid()}")
     try:
         if not path.parent.is_dir():
@@ -120,15 +123,23 @@ def write_json(path: Path, value: Any) -> None:
 def write_parquet(path: Path, table: pa.Table, row_group_size: int = 131_072) -> None:
     """Write an Arrow table to `path` as Parquet (zstd), whole or not at all."""
     with publish(path) as temporary:
-        pq.write_table(table, temporary, compression="zstd", row_group_size=row_group_size)
+        pq.write_table(table, _plain(temporary), compression="zstd", row_group_size=row_group_size)
 
 
 def write_parquet_groups(path: Path, schema: pa.Schema, groups: Iterable[pa.Table]) -> None:
     """Write tables of one schema to `path` as Parquet (zstd), a row group each, whole or not."""
-    with publish(path) as temporary, pq.ParquetWriter(temporary, schema, compression="zstd") as to:
+    with (
+        publish(path) as temporary,
+        pq.ParquetWriter(_plain(temporary), schema, compression="zstd") as to,
+    ):
         for group in groups:
             if len(group):
                 to.write_table(group, row_group_size=len(group))
+
+
+def _plain(path: Path) -> Path:
+    """Return a path that Arrow takes as it is: at a beginning, ``~`` and ``name:`` tell it more."""
+    return path.absolute()
 
 
 @contextlib.contextmanager

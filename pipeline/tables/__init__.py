@@ -7,7 +7,7 @@ from .concept_pairs import pair_rows
 from .concepts import ConceptFacts, concept_rows
 from .database import open_database
 from .images import ShardRows, shard_rows
-from .schemas import TABLES, describe, tables_with, to_arrow
+from .schemas import TABLES, check_columns, describe, tables_with, to_arrow
 from .views import view_statements
 from .writer import TableWriter
 
@@ -20,6 +20,7 @@ __all__ = [
     "Table",
     "TableWriter",
     "best_labels",
+    "check_columns",
     "class_rows",
     "concept_rows",
     "describe",

@@ -64,6 +64,8 @@ class Column:
         is none, the function that gives the table's rows gives this column with them.
     table : str
         Of a plug-in: the table it belongs to.
+    is_later : bool
+        Whether tables of earlier versions are without it.
     """
 
     name: str
@@ -72,6 +74,7 @@ class Column:
     unit: str = ""
     of: Callable[[Any], Any] | None = None
     table: str = ""
+    is_later: bool = False
 
 
 @dataclass(frozen=True)

@@ -47,6 +47,7 @@ IMAGES = Table(
             TEXT,
             "what is wrong in the file, as its decoder says; the rest of it was used. null: nothing"
             " was noticed",
+            is_later=True,
         ),
     ),
     order=("path",),

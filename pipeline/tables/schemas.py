@@ -4,13 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from pathlib import Path
 
 import pandas as pd
 import pyarrow as pa
+import pyarrow.parquet as pq
 
 from .. import plugins
 from ..errors import UserError
-from .column import Column, Table
+from ..store.encoding import Encoding
+from ..system import checksums
+from .column import VERSION, Column, Table
 from .concept_classes import CONCEPT_CLASSES
 from .concept_labels import CONCEPT_LABELS
 from .concept_pairs import CONCEPT_PAIRS
@@ -57,6 +61,32 @@ def tables_with(names: Sequence[str]) -> Mapping[str, Table]:
             raise UserError(f"the table {table.name} has a column {column.name!r} already")
         tables[table.name] = replace(table, columns=(*table.columns, column))
     return tables
+
+
+def check_columns(path: Path, table: Table) -> None:
+    """Refuse a Parquet file that has not the columns of a table; it may have others besides.
+
+    Raises
+    ------
+    UserError
+        It is another table, of a version that is not read, or its columns are of other types.
+    """
+    checksums.check_regular(path)
+    try:
+        found = pq.read_schema(path.absolute())
+        says = {key.decode(): value.decode() for key, value in (found.metadata or {}).items()}
+    except (OSError, ValueError, pa.ArrowException) as error:
+        raise UserError(f"{path} is damaged ({error})") from error
+    Encoding(f"concordance.{table.name}", VERSION).check(says, path)
+    for column in table.columns:
+        if column.name not in found.names:
+            if not column.is_later:
+                raise UserError(f"{path} is damaged (it has no column {column.name})")
+        elif found.field(column.name).type != column.type:
+            raise UserError(
+                f"{path} is damaged ({column.name} is {found.field(column.name).type}, not"
+                f" {column.type})"
+            )
 
 
 def to_arrow(table: Table, frame: pd.DataFrame) -> pa.Table:

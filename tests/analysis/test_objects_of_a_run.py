@@ -68,6 +68,37 @@ def test_what_is_object_is_kept(run: Run) -> None:
     (run.folder / "elsewhere.h5").rename(run.workspace.objects_path)
 
 
+@pytest.mark.parametrize(
+    ("name", "dataset", "cut"),
+    [
+        ("activations/shard-00000.h5", "aux/edges", None),
+        ("activations/shard-00000.h5", "aux/edges", (slice(None), slice(3))),
+        ("activations/shard-00000.h5", "aux/edges", (..., slice(3))),
+        ("bank/objects.h5", "fine/weights", slice(3)),
+        ("bank/objects.h5", "fine/threshold", None),
+        ("bank/objects.h5", "winners/weights", slice(3)),
+    ],
+)
+def test_layers_of_another_shape_are_refused(
+    run: Run, tmp_path: Path, name: str, dataset: str, cut: object
+) -> None:
+    copy = tmp_path / "run"
+    shutil.copytree(run.folder, copy)
+    for record in copy.glob("*/*.json"):  # without one nothing is known of digests
+        if record.name != "k_metrics.json":
+            record.unlink()
+    image_id = int(run.table("images").image_id[0])
+    open_run(copy).concept_map(image_id)
+    with h5py.File(copy / name, "r+") as file:
+        value = file[dataset][()]
+        del file[dataset]
+        if cut is not None:
+            file[dataset] = value[cut]
+    for ask in (Run.concept_map, Run.object_mask):
+        with pytest.raises(UserError, match=rf"{name} is damaged \(.*{dataset.split('/')[-1]}"):
+            ask(open_run(copy), image_id)
+
+
 def test_objects_are_where_they_are(run: Run, folder: Path) -> None:
     sample = folder / "sample"
     everything = mean_j(run, sample, lambda _: np.ones((160, 160), bool))

@@ -137,8 +137,7 @@ def assemble(
     at = {int(ids[i]): int(i) for i in order}
     top = parts.image_logits.max(1)
 
-    def object_mask(image_id: int) -> npt.NDArray[np.bool_]:
-        height, width = parts.images[at[image_id]].shape[:2]
+    def object_mask(image_id: int, height: int, width: int) -> npt.NDArray[np.bool_]:
         strongest = parts.heatmaps[at[image_id]].max(axis=0)[None]
         return np.asarray(resample(strongest, image_id, height, width)[0] > 0.6)
 
@@ -150,7 +149,7 @@ def assemble(
         },
         tables={name: table for name, table in tables.items() if name not in LONG},
         sql=ask(tables),
-        read_image=lambda image_id: parts.images[at[image_id]],
+        read_image=lambda image_id, _: parts.images[at[image_id]],
         read_heatmap=lambda image_id: parts.heatmaps[at[image_id]],
         upsample=resample,
         object_mask=None if bare else object_mask,

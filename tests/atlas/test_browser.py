@@ -428,7 +428,7 @@ def large(tmp_path_factory: pytest.TempPathFactory) -> Path:
     data = synthetic(1000, 50, seed=5)
     pool = photographs(12, 0)
     folder = tmp_path_factory.mktemp("large")
-    build_atlas(replace(data, read_image=lambda image_id: pool[image_id % len(pool)]), folder)
+    build_atlas(replace(data, read_image=lambda image_id, _: pool[image_id % len(pool)]), folder)
     sizes = [path.stat().st_size for path in (folder / "media").glob("[0-9]*[0-9].jpg")]
     assert np.mean(sizes) > 36_000  # as large as real ones, see docs/METHODS.md
     return folder

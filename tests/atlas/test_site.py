@@ -174,8 +174,8 @@ def test_only_large_pictures_are_written_a_second_time_for_lists(tmp_path: Path)
     shown = data.sql("select image_id from images order by 1")["image_id"].tolist()
     large = set(shown[::2])
 
-    def read_image(image_id: int) -> npt.NDArray[np.uint8]:
-        picture = data.read_image(image_id)
+    def read_image(image_id: int, longest: int) -> npt.NDArray[np.uint8]:
+        picture = data.read_image(image_id, longest)
         return np.repeat(np.repeat(picture, 3, 0), 3, 1) if image_id in large else picture
 
     build_atlas(replace(data, read_image=read_image), tmp_path / "atlas", n_examples=6)
@@ -298,9 +298,9 @@ def test_only_images_that_are_shown_are_read(data: AtlasData, tmp_path: Path) ->
     many = synthetic(200, 3, seed=3)
     read: list[int] = []
 
-    def read_image(image_id: int) -> npt.NDArray[np.uint8]:
+    def read_image(image_id: int, longest: int) -> npt.NDArray[np.uint8]:
         read.append(image_id)
-        return many.read_image(image_id)
+        return many.read_image(image_id, longest)
 
     build_atlas(replace(many, read_image=read_image), tmp_path, n_examples=4)
     assert len(read) == len(set(read)) <= 3 * 10

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import Never
 
@@ -103,6 +104,8 @@ def test_negative_activations_are_refused_under_none(
     [
         ("name,id\na,1\n", "needs columns label, class_id; it has name, id"),
         ("label,class_id\na,1200\n", "maps 'a' to class '1200'; sample has classes 0 to"),
+        ("label,class_id\na,1\na,2\n", "maps 'a' to two classes, 1 and 2"),
+        ("label,class_id\n7,cat,1\n", "a row of 3 values in 2 columns: 7, cat, 1"),
         ("label,class_id\na,1\n", "names none of the dataset's labels, such as 'cat'"),
     ],
 )
@@ -115,6 +118,34 @@ def test_classes_that_do_not_fit(
     (tmp_path / "classes.csv").write_text(text)
     options = {"dataset": str(tmp_path / "data"), "model": "sample"}
     assert sentence in wrong(capsys, options | {"classes": str(tmp_path / "classes.csv")})
+
+
+@pytest.mark.parametrize(
+    ("given", "sentence"),
+    [
+        ({"run": "~"}, "RUN=~: write the home folder out, as"),
+        ({"run": "~who/run"}, "RUN=~who/run: write the home folder out, as"),
+        ({"run": "s3://bucket/run"}, "RUN=s3://bucket/run is no folder of this machine"),
+        ({"run": "x" * 300}, f"{'x' * 60}… is longer than the name of a file can be"),
+        ({"dataset": "x" * 5_000}, f"{'x' * 60}… is longer than the name of a file can be"),
+        ({"config": "x" * 300}, f"{'x' * 60}… is longer than the name of a file can be"),
+        ({"weights": "y/" * 3_000}, f"{'y/' * 30}… is longer than the name of a file can be"),
+        ({"classes": "/dev/zero"}, "CLASSES=/dev/zero cannot be read: it is no regular file"),
+    ],
+)
+def test_names_that_are_no_places(
+    images: Path, capsys: pytest.CaptureFixture[str], given: dict[str, str], sentence: str
+) -> None:
+    assert sentence in wrong(capsys, {"dataset": str(images), "model": "sample"} | given)
+
+
+def test_a_whole_disk_is_not_searched_for_a_file_that_is_not_ours(
+    images: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    start = time.monotonic()
+    said = wrong(capsys, {"dataset": str(images), "model": "sample", "run": "/"})
+    assert "RUN=/ holds other files, such as" in said
+    assert time.monotonic() - start < 30
 
 
 def test_an_unwritable_output_is_refused(

@@ -54,6 +54,16 @@ def test_one_cell_covers_everything() -> None:
     assert (raised == 3).all()
 
 
+def test_strengths_that_hardly_differ_are_not_parted() -> None:
+    rng = np.random.default_rng(0)
+    for step in (0.0, 1e-7, 1e-6, 1e-5, 1e-3):
+        values = (1 + step * rng.random(40)).astype(np.float32)
+        found = presence_thresholds(values[:, None])
+        assert 0.1 <= found.values[0] <= 1
+        few = found.reasons[0].startswith("half of the typical strength")
+        assert few == (np.ptp(values) <= 256 * np.spacing(np.float32(2)))
+
+
 def test_thresholds_part_weak_from_strong() -> None:
     rng = np.random.default_rng(0)
     weak, strong = rng.normal(0.05, 0.01, 700), rng.normal(1.2, 0.1, 300)

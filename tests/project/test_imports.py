@@ -26,7 +26,7 @@ RANK = {part: rank for rank, part in enumerate(ORDER)}
 NMF_MAY_IMPORT = {"torch", "numpy", "scipy", "sklearn", "__future__", *sys.stdlib_module_names}
 NMF_MAY_TAKE = {f"{PACKAGE}.errors", f"{PACKAGE}.system.threads", f"{PACKAGE}.system.denormals"}
 LIGHT = {
-    "argparse", "codecs", "collections", "contextlib", "dataclasses", "difflib", "hashlib",
+    "argparse", "codecs", "collections", "contextlib", "dataclasses", "difflib", "errno", "hashlib",
     "importlib", "io", "json", "logging", "math", "os", "pathlib", "re", "shlex", "signal",
     "socket", "sys", "textwrap", "threading", "time", "tomllib", "typing", "urllib", "__future__",
     "ctypes", "pydantic", "psutil", "platformdirs", "tqdm", PACKAGE,

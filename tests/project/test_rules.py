@@ -156,8 +156,8 @@ def test_only_files_writes() -> None:
     wrong = [
         f"{name}:{line} writes past pipeline.system.files"
         for name, tree in SOURCES.items()
-        # Setting up comes before the library is there.
-        if name not in ("pipeline.system.files", "stages.setup")
+        # Setting up comes before the library is there; streams are opened to /dev/null alone.
+        if name not in ("pipeline.system.files", "stages.setup", "pipeline.cli.streams")
         and not name.startswith("benchmarks")
         for line in writes(tree)
     ]

@@ -30,6 +30,9 @@ def test_strings_as_make_gives_them_become_typed_values() -> None:
         ({"resize": "stretch"}, "resize='stretch' is not possible"),
         ({"shard": "3/3"}, "shard='3/3' is not possible (part i of n needs 0 <= i < n)"),
         ({"max_disk": "much"}, "max_disk='much' is not possible"),
+        ({"seed": True}, "seed=True is not possible"),
+        ({"k": True}, "k=True is not possible"),
+        ({"image_size": "9" * 25}, "image_size='9999999999999999999999999' is not possible"),
         ({"seed": "-1"}, "seed='-1' is not possible"),
         ({"dataset": "a\udcff"}, "dataset='a\\udcff' is not UTF-8 text; rename it"),
     ],
@@ -57,6 +60,13 @@ def test_digest_depends_on_what_decides_the_outcome_alone() -> None:
     for name, value in {"k": (5,), "seed": 1, "resize": "crop", "layer": "layer3"}.items():
         assert base.model_copy(update={name: value}).digest() != base.digest(), name
     assert set(CARRIED_OUT) <= set(Config.model_fields)
+
+
+@pytest.mark.parametrize("text", ["k = " + "[" * 99_999 + "]" * 99_999, "k = " + "{a=" * 9_999])
+def test_what_is_nested_too_deep_is_no_configuration(tmp_path: Path, text: str) -> None:
+    (tmp_path / "config.toml").write_text(text)
+    with pytest.raises(UserError, match="its values are nested too deep"):
+        load_toml(tmp_path / "config.toml")
 
 
 def test_configuration_is_frozen() -> None:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from pipeline.errors import UserError
@@ -29,6 +31,33 @@ def test_a_failed_write_leaves_the_old_file_and_no_leftovers(tmp_path: Path) -> 
         raise RuntimeError("midway")
     assert path.read_text() == "old"
     assert list(tmp_path.iterdir()) == [path]
+
+
+@pytest.mark.parametrize("name", ["pipe", "link"])
+def test_a_device_or_pipe_is_not_replaced(tmp_path: Path, name: str) -> None:
+    """Whoever may do all would have a picture for ``/dev/null``, and with them all others."""
+    os.mkfifo(tmp_path / "pipe")
+    (tmp_path / "link").symlink_to("pipe")
+    with pytest.raises(UserError, match=f"cannot write .*{name}: it is no regular file"):
+        files.write_bytes(tmp_path / name, b"new")
+    assert (tmp_path / "pipe").is_fifo()
+    assert (tmp_path / "link").is_symlink()
+    assert len(list(tmp_path.iterdir())) == 2
+
+
+@pytest.mark.parametrize("name", ["~", "http:", "a:b", "label=x"])
+def test_tables_lie_where_they_are_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    """Arrow takes ``~`` for the home folder and ``http:`` for a server, in relative paths."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    table = pa.table({"a": [1, 2]})
+    files.write_parquet(Path(name) / "one.parquet", table)
+    files.write_parquet_groups(Path(name) / "two.parquet", table.schema, [table])
+    for each in ("one", "two"):
+        assert pq.ParquetFile(tmp_path / name / f"{each}.parquet").read().equals(table)
+    assert [path.name for path in tmp_path.iterdir()] == [name]
 
 
 def test_leftovers_of_a_killed_writer_are_found_and_removed(tmp_path: Path) -> None:
