@@ -63,7 +63,7 @@ def part(values: NDArray[np.float32]) -> float | None:
     if not values.size or np.ptp(values) <= least:
         return None
     with np.errstate(all="ignore"):  # bins without values have no mean
-        return float(threshold_otsu(values, nbins=N_BINS))
+        return float(threshold_otsu(values.ravel(), nbins=N_BINS))
 
 
 def _threshold(positive: NDArray[np.float32]) -> tuple[float, str]:

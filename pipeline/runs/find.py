@@ -37,7 +37,7 @@ def find_run(options: Mapping[str, Any]) -> Workspace:
         given = read_options(Path(given.pop("config"))) | given
     if run is not None and is_run(run) and not set(given) - set(CARRIED_OUT):
         made = Workspace.open(run).config
-        return prepare(make_config(made.model_dump() | given), run)
+        return prepare(make_config(made.model_dump() | given), run, as_made=True)
     return prepare(make_config(given), run)
 
 

@@ -52,7 +52,7 @@ PACKAGES = ("torch", "torchvision", "numpy", "scipy", "h5py", "scikit-learn", "p
 SAMPLE_FOLDER = checkout.folder("data") / "sample"
 
 
-def prepare(config: Config, run: Path | None) -> Workspace:
+def prepare(config: Config, run: Path | None, *, as_made: bool = False) -> Workspace:
     """Check what the user gave, then make the run's folder or find it again.
 
     Parameters
@@ -61,6 +61,9 @@ def prepare(config: Config, run: Path | None) -> Workspace:
         As given.
     run : Path or None
         The run's folder; named after dataset, model, layer and options under ``runs/`` if None.
+    as_made : bool
+        Whether to finish a run as it was made: once its images are extracted it needs them no
+        more, and those that are gone or were replaced do not stop it.
 
     Raises
     ------
@@ -108,7 +111,7 @@ def prepare(config: Config, run: Path | None) -> Workspace:
             _save(workspace, record.model_copy(update={"forward": forward}), listing)
         else:
             check_same(workspace, before, record)
-            _update(workspace, before, record, listing, dataset.source)
+            _update(workspace, before, record, listing, dataset.source, as_made=as_made)
     layer.rescale(workspace.record.layer.exponents)  # a part beside this one may have settled them
     workspace.hold(network=network, cut=layer)
     return workspace
@@ -159,6 +162,8 @@ def _update(
     record: RunRecord,
     listing: Listing,
     source: DatasetSource,
+    *,
+    as_made: bool,
 ) -> None:
     """Go on with a run: check its images, and note where things lie and how to work now."""
     path = workspace.folder / LISTING
@@ -168,7 +173,10 @@ def _update(
         old = Listing.load(path)
         # Shards that are there stay as they were cut, whatever size new runs give theirs.
         listing = dataclasses.replace(listing, images_per_shard=old.images_per_shard)
-        touched = check_same_images(workspace, old, listing, source)
+        if as_made and _is_extracted(workspace, old):
+            touched, listing = False, old
+        else:
+            touched = check_same_images(workspace, old, listing, source)
     elif before.images != record.images:
         raise UserError(
             f"{path} is damaged, and the dataset is no longer as it was; pass another"
@@ -186,6 +194,13 @@ def _update(
         workspace.note(**facts, files=_write_start(workspace, listing))
         workspace.reload("listing")
     try_again(workspace, source)
+
+
+def _is_extracted(workspace: Workspace, listing: Listing) -> bool:
+    """Say whether all of a run's images went through the network."""
+    workspace.hold(listing=listing)
+    stores = (workspace.activations, workspace.heatmaps)
+    return all(any(each.is_there(n) for each in stores) for n in range(listing.n_shards))
 
 
 def _save(workspace: Workspace, record: RunRecord, listing: Listing) -> None:

@@ -102,6 +102,10 @@ def test_images_all_alike_hold_no_object() -> None:
     found = fit_foreground(H, ["a"] * 4, np.eye(1, dtype=np.float32))
     assert not (found.maps(H, ["a"] * 4) >= found.threshold).any()
     assert otsu(np.zeros(0, np.float32)) == 1
+    rng = np.random.default_rng(0)
+    for shape in ((24, 4, 4), (9, 3)):  # no pictures of colours
+        values = rng.random(shape).astype(np.float32)
+        assert otsu(values) == otsu(values.reshape(-1))
 
 
 def fine_scenes() -> tuple[Maps, Maps, NDArray[np.bool_]]:

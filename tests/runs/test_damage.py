@@ -224,3 +224,23 @@ def test_what_is_left_of_a_run_is_not_adopted_by_another(
     replaced.write_bytes(data)
     discover(run=str(run), **options)
     assert verify(run).is_whole
+
+
+def test_a_run_is_finished_though_images_are_gone(made: Path, run: Path, tmp_path: Path) -> None:
+    """The run alone is asked for; with the dataset, other images are refused."""
+    images = tmp_path / "images"
+    shutil.copytree(made.parent / "sample" / "images", images)
+    options: dict[str, Any] = {"dataset": str(images), "model": "sample", "image_size": "64"}
+    options["k"] = "3"
+    discover(run=str(run), **options)
+    removed, replaced = sorted(images.rglob("*.jpg"))[3:5]
+    removed.unlink()
+    Image.new("RGB", (64, 64), "red").save(replaced)
+    shutil.rmtree(run / "atlas")
+    found = discover(run=str(run))
+    assert (run / "atlas" / "index.html").is_file()
+    assert len(found.table("images")) == 24
+    assert "2 of the images shown are drawn as gone" in (run / "logs" / "run.log").read_text()
+    assert verify(run).is_whole
+    with pytest.raises(UserError, match="was begun with other images"):
+        discover(run=str(run), **options)

@@ -42,8 +42,10 @@ def hide(monkeypatch: pytest.MonkeyPatch, *folders: str) -> None:
 
 def test_without_proc_and_control_groups(monkeypatch: pytest.MonkeyPatch) -> None:
     hide(monkeypatch, "/proc", "/sys")
-    free = psutil.virtual_memory().available
-    assert available_memory() == pytest.approx(free, rel=0.2)
+    before = psutil.virtual_memory().available
+    found = available_memory()
+    free = sorted((before, psutil.virtual_memory().available))  # what else runs here changes it
+    assert 0.8 * free[0] <= found <= 1.2 * free[1]
     assert "none of" in doctor.check_cpu().found
     held = harness.__dict__["_memory"](os.getpid())
     assert held == pytest.approx(psutil.Process().memory_info().rss, rel=0.2)
