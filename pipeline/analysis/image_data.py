@@ -96,7 +96,8 @@ class ImageData:
         record = self._workspace.listing.record(self._position(image_id))
         seen = self.entry(image_id).get("content")
         try:
-            with decoded(self._workspace.source, record) as (picture, digest):
+            reduced = longest is not None
+            with decoded(self._workspace.source, record, reduced=reduced) as (picture, digest):
                 if seen is not None and seen.item().decode() != digest:
                     raise GoneError(
                         f"image {image_id}, {record.path}, is not the one that the network saw: it"

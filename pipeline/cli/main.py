@@ -49,6 +49,7 @@ def main(name: str | None = None, argv: Sequence[str] | None = None) -> None:
             code = run_any(given)
         else:
             code = run(name, given, "make" if os.environ.get("CONCORDANCE_BY_MAKE") else "stages")
+    streams.finish()
     ending.end(code)
 
 

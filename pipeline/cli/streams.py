@@ -21,6 +21,20 @@ def prepare() -> None:
         sys.stderr = _Patient(sys.stderr)
 
 
+def finish() -> None:
+    """Write what is left for stdout; where that fails, lead it nowhere.
+
+    Python tries once more when it ends, and would fail with an exit code of its own.
+    """
+    try:
+        sys.stdout.flush()
+    except (OSError, ValueError):
+        with contextlib.suppress(OSError, ValueError):
+            nowhere = os.open(os.devnull, os.O_WRONLY)
+            os.dup2(nowhere, sys.stdout.fileno())
+            os.close(nowhere)
+
+
 def _open_closed() -> None:
     """Open to nowhere what this process was started without, as from some schedulers.
 

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageOps, UnidentifiedImageError
 
 from ..system.memory import Budget
-from .jpeg import START_OF_SCAN, DamagedError, decode_jpeg
+from .jpeg import LYING, START_OF_SCAN, DamagedError, decode_jpeg
 from .metered import Metered
 from .rgb import to_rgb
 from .trouble import UNREADABLE, is_of_the_file
@@ -56,8 +56,16 @@ COST, WEBP_COST, DECODING_FIXED = 10, 18, 32_000_000
 """Bytes a pixel takes while it is decoded and scaled, and an image whatever its size. Measured: 9
 (progressive JPEG, floating point), 8 (8-bit colours), 7 (16-bit greys) and, of WebP, 17."""
 
+COEFFICIENTS = 6
+"""Bytes a pixel's coefficients take in a progressive JPEG, at most."""
+
+ENOUGH = 64_000_000
+"""Pixels from which a JPEG may be decoded at a reduced scale: some 4,000 a side are left."""
+
 NO_MEMORY = ("can't allocate memory", "not enough memory", "Insufficient memory")
 """What torch and libjpeg say, in errors of other kinds, where they are given no memory."""
+
+JPEGS = ("JPEG", "MPO")
 
 EXIF_ORIENTATION, TILE_WIDTH, TILE_LENGTH = 0x0112, 0x0142, 0x0143
 
@@ -70,11 +78,15 @@ class Picture:
     ----------
     pixels : Tensor
         uint8 (3, height, width), RGB, upright.
+    size : (int, int)
+        Width and height of the original, upright: `pixels` have fewer where it was decoded at a
+        reduced scale.
     damage : str
         What its decoder says is wrong in the file; empty where nothing is.
     """
 
     pixels: torch.Tensor
+    size: tuple[int, int]
     damage: str = ""
 
 
@@ -144,8 +156,14 @@ def refusal(error: OSError) -> DecodeError:
     return DecodeError(f"{UNREADABLE}: {error.strerror}")
 
 
-def decode_contents(contents: bytes | NDArray[np.uint8]) -> Picture:
+def decode_contents(contents: bytes | NDArray[np.uint8], *, reduced: bool = False) -> Picture:
     """Decode what a dataset source gives of an image: its file, or its pixels.
+
+    Parameters
+    ----------
+    contents : bytes or ndarray
+    reduced : bool
+        See `decode_bytes`.
 
     Raises
     ------
@@ -153,9 +171,9 @@ def decode_contents(contents: bytes | NDArray[np.uint8]) -> Picture:
         It is no image that can be used.
     """
     if isinstance(contents, bytes):
-        return decode_bytes(contents)
+        return decode_bytes(contents, reduced=reduced)
     check_pixels(contents)
-    return Picture(as_tensor(contents))
+    return Picture(as_tensor(contents), (contents.shape[1], contents.shape[0]))
 
 
 def as_tensor(pixels: NDArray[np.uint8]) -> torch.Tensor:
@@ -163,8 +181,16 @@ def as_tensor(pixels: NDArray[np.uint8]) -> torch.Tensor:
     return torch.from_numpy(np.require(pixels, np.uint8, ["C", "W"])).permute(2, 0, 1).contiguous()
 
 
-def decode_bytes(data: bytes) -> Picture:
+def decode_bytes(data: bytes, *, reduced: bool = False) -> Picture:
     """Decode the contents of an image file.
+
+    Parameters
+    ----------
+    data : bytes
+    reduced : bool
+        Whether a JPEG of more than `ENOUGH` pixels is decoded at a half, a quarter or an eighth of
+        its sides, with more than any network or page takes left. The rule knows nothing of the
+        machine: results do not depend on it.
 
     Raises
     ------
@@ -174,7 +200,7 @@ def decode_bytes(data: bytes) -> Picture:
         There is not enough.
     """
     try:
-        return _decode(data)
+        return _decode(data, reduced)
     except (DecodeError, MemoryError):
         raise
     except UnidentifiedImageError as error:
@@ -189,7 +215,7 @@ def decode_bytes(data: bytes) -> Picture:
         raise DecodeError(f"cannot be decoded: {reason}") from error
 
 
-def decoding_bytes(contents: bytes | NDArray[np.uint8]) -> int:
+def decoding_bytes(contents: bytes | NDArray[np.uint8], *, reduced: bool = False) -> int:
     """Return the most bytes it takes to hold contents, decode them and scale what they show.
 
     Those that will be refused for their header or their size take no more than they are.
@@ -201,8 +227,11 @@ def decoding_bytes(contents: bytes | NDArray[np.uint8]) -> int:
             _check_header(image)
             cost = WEBP_COST if image.format == "WEBP" else COST
             n_pixels = max(image.width * image.height, _tile(image))
+            n_bytes = n_pixels * cost // _divisor(image, reduced) ** 2
+            if image.info.get("progressive"):  # its coefficients are kept whole
+                n_bytes = min(n_pixels * cost, n_bytes + n_pixels * COEFFICIENTS)
             # Some decoders hold the file twice.
-            return n_pixels * cost + 2 * len(contents) + DECODING_FIXED
+            return n_bytes + 2 * len(contents) + DECODING_FIXED
     except MemoryError:
         raise
     except Exception:  # decoding will meet it too, and say what it is
@@ -223,24 +252,46 @@ def read_original(file: Path) -> NDArray[np.uint8]:
     return pixels
 
 
-def _decode(data: bytes) -> Picture:
+def _decode(data: bytes, reduced: bool) -> Picture:
     file = Metered(data)
     with listening() as heard, Image.open(file, formats=FORMATS) as image:
         _check_header(image)
         file.expect_picture()
-        if image.format in ("JPEG", "MPO"):
+        if image.format in JPEGS:
             _check_scans(image, data)
             if image.mode in ("RGB", "L"):
-                orientation = _orientation(image, heard)
-                try:
-                    return Picture(decode_jpeg(data, orientation), "; ".join(heard))
-                except DamagedError as error:
-                    heard[:] = [str(error)] if str(error) else []  # Pillow decodes what can be
+                return _decode_jpeg(data, image, heard, _divisor(image, reduced))
         if any(tile[0] == "ppm_plain" for tile in image.tile) and len(data) > MAX_PLAIN:
             raise DecodeError(f"too large: {len(data)} bytes of digits, at most {MAX_PLAIN}")
         image.load()
         _turn_upright(image, heard)
-        return Picture(to_rgb(image), "; ".join(heard[:2]))
+        return Picture(to_rgb(image), image.size, "; ".join(heard[:2]))
+
+
+def _decode_jpeg(data: bytes, image: Image.Image, heard: list[str], divisor: int) -> Picture:
+    """Decode a JPEG; where it is damaged, Pillow decodes what can be."""
+    orientation = _orientation(image, heard)
+    size = image.size[::-1] if orientation in LYING else image.size
+    least = (0, 0)
+    if divisor > 1:
+        least = -(-image.width // divisor), -(-image.height // divisor)
+    try:
+        return Picture(decode_jpeg(data, orientation, least), size, "; ".join(heard))
+    except DamagedError as error:
+        heard[:] = [str(error)] if str(error) else []
+    if divisor > 1:
+        image.draft(image.mode, least)
+    image.load()
+    _turn_upright(image, heard)
+    return Picture(to_rgb(image), size, "; ".join(heard[:2]))
+
+
+def _divisor(image: Image.Image, reduced: bool) -> int:
+    """Return by how much the sides of a picture may be divided while it is decoded."""
+    if not reduced or image.format not in JPEGS or image.mode not in ("RGB", "L"):
+        return 1
+    n_pixels = image.width * image.height
+    return next((each for each in (1, 2, 4) if n_pixels <= ENOUGH * each**2), 8)
 
 
 def _orientation(image: Image.Image, heard: list[str]) -> int:

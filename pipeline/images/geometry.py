@@ -40,6 +40,11 @@ class Affine:
         """Map input coordinates (…, 2) to image coordinates (…, 2)."""
         return (xy - (self.offset_x, self.offset_y)) / (self.scale_x, self.scale_y)
 
+    def of_larger(self, size: tuple[int, int], original: tuple[int, int]) -> Affine:
+        """Return the same from an original whose reduced copy, of `size`, this one is from."""
+        x, y = size[0] / original[0], size[1] / original[1]
+        return Affine(self.scale_x * x, self.scale_y * y, self.offset_x, self.offset_y)
+
     def as_array(self) -> NDArray[np.float64]:
         """Return (scale_x, scale_y, offset_x, offset_y)."""
         return np.array([self.scale_x, self.scale_y, self.offset_x, self.offset_y])

@@ -100,8 +100,12 @@ def read_image(source: DatasetSource, image: ImageRecord) -> tuple[torch.Tensor,
 
 
 @contextmanager
-def decoded(source: DatasetSource, image: ImageRecord) -> Iterator[tuple[Picture, str]]:
+def decoded(
+    source: DatasetSource, image: ImageRecord, *, reduced: bool = False
+) -> Iterator[tuple[Picture, str]]:
     """Read and decode an image as `read_image` does, its memory held within the block.
+
+    Where that is enough (`reduced`), large JPEGs are decoded at a reduced scale.
 
     Whoever decodes takes what that needs from one budget (`DECODING`): large images wait for each
     other. How large one is, its file says once it is read; where that is too much for now, the file
@@ -112,9 +116,9 @@ def decoded(source: DatasetSource, image: ImageRecord) -> Iterator[tuple[Picture
         try:
             with DECODING.hold(needed) as share:
                 contents = read_contents(source, image)
-                needed = decoding_bytes(contents)
+                needed = decoding_bytes(contents, reduced=reduced)
                 if share.grow(needed):
-                    yield _decode(contents, image)
+                    yield _decode(contents, image, reduced)
                     if needed > LARGE:
                         hand_back()
                     return
@@ -127,10 +131,10 @@ def decoded(source: DatasetSource, image: ImageRecord) -> Iterator[tuple[Picture
             ) from error
 
 
-def _decode(contents: Contents, image: ImageRecord) -> tuple[Picture, str]:
+def _decode(contents: Contents, image: ImageRecord, reduced: bool) -> tuple[Picture, str]:
     digest = content_digest(contents)
     try:
-        return decode_contents(contents), digest
+        return decode_contents(contents, reduced=reduced), digest
     except DecodeError as error:
         error.digest = digest
         raise
@@ -158,7 +162,10 @@ def read_contents(source: DatasetSource, image: ImageRecord) -> Contents:
 
 
 def network_input(
-    image: NDArray[np.uint8] | torch.Tensor, size: int, resize: Resize
+    image: NDArray[np.uint8] | torch.Tensor,
+    size: int,
+    resize: Resize,
+    original: tuple[int, int] | None = None,
 ) -> tuple[torch.Tensor, Affine]:
     """Bring decoded pixels to the network's input.
 
@@ -170,6 +177,8 @@ def network_input(
         Side of the input, pixels.
     resize : {'squash', 'crop', 'pad'}
         How the image becomes a square.
+    original : (int, int), optional
+        Width and height of the image, where `image` was decoded at a reduced scale.
 
     Returns
     -------
@@ -180,4 +189,6 @@ def network_input(
     """
     if isinstance(image, np.ndarray):
         image = as_tensor(image)
-    return fit_to_square(image, size, resize)
+    square, affine = fit_to_square(image, size, resize)
+    height, width = image.shape[-2:]
+    return square, affine if original is None else affine.of_larger((width, height), original)

@@ -27,6 +27,9 @@ UPRIGHT: dict[int, Callable[[Pixels], Pixels]] = {
 }
 """From pixels as stored to an upright picture, by EXIF's orientation (TIFF 6.0, tag 274)."""
 
+LYING = (5, 6, 7, 8)
+"""Orientations of pictures that are stored lying: their width is the stored height."""
+
 ODD_SAMPLING = "Could not determine subsampling level"
 """What TurboJPEG says of whole files that it does not decode: colours sampled in a rare pattern."""
 
@@ -35,7 +38,7 @@ class DamagedError(Exception):
     """A file that is not whole, or not for this decoder; the text says what is damaged."""
 
 
-def decode_jpeg(data: bytes, orientation: int) -> torch.Tensor:
+def decode_jpeg(data: bytes, orientation: int, least: tuple[int, int] = (0, 0)) -> torch.Tensor:
     """Decode a JPEG, grey or of colours, that is whole.
 
     Parameters
@@ -44,6 +47,9 @@ def decode_jpeg(data: bytes, orientation: int) -> torch.Tensor:
         The file.
     orientation : int
         EXIF's; what is none of 1 to 8 turns nothing.
+    least : (int, int)
+        Width and height, as stored, that are enough: eighths of the picture at most are left out
+        while it is decoded. (0, 0): the whole.
 
     Returns
     -------
@@ -56,7 +62,8 @@ def decode_jpeg(data: bytes, orientation: int) -> torch.Tensor:
         It is not whole: a decoder that bears with damage may still read it.
     """
     try:
-        pixels = simplejpeg.decode_jpeg(data, "RGB")
+        width, height = least
+        pixels = simplejpeg.decode_jpeg(data, "RGB", min_width=width, min_height=height)
     except ValueError as error:
         raise DamagedError("" if ODD_SAMPLING in str(error) else str(error)) from error
     if orientation in UPRIGHT:

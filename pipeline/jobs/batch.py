@@ -88,10 +88,11 @@ def decode_image(workspace: Workspace, record: ImageRecord) -> Decoded:
     config = workspace.config
     assert config.image_size is not None
     try:
-        with decoded(workspace.source, record) as (picture, content):
-            pixels, affine = network_input(picture.pixels, config.image_size, config.resize)
-            size, damage = (picture.pixels.shape[2], picture.pixels.shape[1]), picture.damage
-            del picture  # before others may take its memory
+        with decoded(workspace.source, record, reduced=True) as (picture, content):
+            image, size, damage = picture.pixels, picture.size, picture.damage
+            del picture
+            pixels, affine = network_input(image, config.image_size, config.resize, size)
+            del image  # before others may take its memory
     except DecodeError as error:
         return Decoded(record, None, (0, 0), None, str(error), error.digest)
     seen = hashlib.sha256(pixels.contiguous().numpy().data).hexdigest()[:32]

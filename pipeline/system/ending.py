@@ -17,7 +17,7 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
-from typing import NoReturn, TextIO
+from typing import NoReturn
 
 import psutil
 
@@ -61,22 +61,12 @@ def end(code: int) -> NoReturn:
     An interrupted process does not wait for threads at work, nor takes down what they use.
     """
     for stream in (sys.stdout, sys.stderr):
-        try:
+        with contextlib.suppress(OSError, ValueError):
             stream.flush()
-        except (OSError, ValueError):
-            _lead_nowhere(stream)
     if code == CODE:
         _end_children()
         os._exit(code)
     sys.exit(code)
-
-
-def _lead_nowhere(stream: TextIO) -> None:
-    """Let Python, which flushes once more at the end, not fail with a code of its own."""
-    with contextlib.suppress(OSError, ValueError):
-        nowhere = os.open(os.devnull, os.O_WRONLY)
-        os.dup2(nowhere, stream.fileno())
-        os.close(nowhere)
 
 
 def _interrupt(signum: int, frame: object) -> None:

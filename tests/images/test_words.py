@@ -15,7 +15,8 @@ import torch
 from PIL import Image, ImageOps
 
 from pipeline.analysis.report import summary
-from pipeline.images import DecodeError, decode_bytes
+from pipeline.images import DecodeError, decode_bytes, network_input
+from pipeline.images.decode import decoding_bytes
 from pipeline.images.jpeg import UPRIGHT
 from pipeline.jobs.discover import discover
 from tests.conftest import ROOT
@@ -75,7 +76,8 @@ def test_decoders_print_nothing() -> None:
 import io, sys
 import numpy as np
 from PIL import Image
-from pipeline.images import DecodeError, decode_bytes
+from pipeline.images import DecodeError, decode_bytes, network_input
+from pipeline.images.decode import decoding_bytes
 rng = np.random.default_rng(int(sys.argv[1]))
 grey = Image.fromarray(rng.integers(0, 255, (12, 16, 3), np.uint8)).resize((96, 64))
 exif = Image.Exif()
@@ -175,3 +177,27 @@ def test_a_run_says_what_is_damaged(tmp_path: Path) -> None:
     assert words
     assert "1 of 12 images are damaged and used as far as they can be decoded" in summary(run)
     assert f"7.jpg: {words}" in summary(run)
+
+
+@pytest.mark.parametrize("orientation", [1, 6, 8])
+@pytest.mark.parametrize("broken", [False, True])
+def test_large_jpegs_are_decoded_at_a_reduced_scale(
+    monkeypatch: pytest.MonkeyPatch, orientation: int, broken: bool
+) -> None:
+    monkeypatch.setattr(sys.modules["pipeline.images.decode"], "ENOUGH", 20_000)
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    smooth = Image.fromarray(RNG.integers(0, 255, (6, 8, 3), np.uint8)).resize((403, 301))
+    data = encoded(smooth, "JPEG", exif=exif, quality=95)
+    data = bitten(data, 0.95) if broken else data
+    whole, less = decode_bytes(data), decode_bytes(data, reduced=True)
+    assert whole.size == less.size == ((301, 403) if orientation > 4 else (403, 301))
+    assert [*whole.pixels.shape[:0:-1]] == [*whole.size]
+    assert [*less.pixels.shape[:0:-1]] == [-(-side // 4) for side in less.size]
+    assert decoding_bytes(data, reduced=True) < decoding_bytes(data) - 100_000 * 8
+    square, affine = network_input(whole.pixels, 64, "crop", whole.size)
+    other, same = network_input(less.pixels, 64, "crop", less.size)
+    assert (square.int() - other.int()).abs().float().mean() < 4
+    corners = np.array([[0.0, 0.0], list(whole.size)])
+    assert np.allclose(affine.to_input(corners), same.to_input(corners), atol=1.5)
+    assert decode_bytes(encoded(smooth, "PNG"), reduced=True).pixels.shape == (3, 301, 403)
