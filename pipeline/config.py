@@ -9,7 +9,7 @@ import re
 import tomllib
 import urllib.parse
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import pydantic
 
@@ -17,6 +17,7 @@ from .errors import UserError, option, suggest
 from .plugins import Kind, names
 
 Positive = pydantic.PositiveInt
+Scale = Annotated[float, pydantic.Field(gt=0, allow_inf_nan=False)]
 Keep = Literal["all", "heatmaps", "none"]
 AtlasImages = Literal["copy", "blur", "none"]
 
@@ -46,10 +47,14 @@ class Config(pydantic.BaseModel):
         description="folder of images, table with a column 'path', or <source>:<where>",
     )
     model: str = pydantic.Field(
-        "auto", description="a torchvision classification model, 'sample', or <source>:<name>"
+        "auto",
+        description="torchvision's name, timm:<name>, hf:<name or folder>, file.py:<function>",
     )
     weights: Path | None = pydantic.Field(
         None, description="weights file (.safetensors, .pt); without it torchvision's own"
+    )
+    weights_key: str | None = pydantic.Field(
+        None, description="key of the weights file under which the weights are, as state_dict_ema"
     )
     layer: str = pydantic.Field("auto", description="layer whose concepts are sought")
     k: tuple[Positive, ...] | Literal["auto"] = pydantic.Field(
@@ -67,6 +72,18 @@ class Config(pydantic.BaseModel):
     )
     resize: Literal["squash", "crop", "pad"] = pydantic.Field(
         "squash", description="how an image becomes a square: squash, crop or pad"
+    )
+    interpolation: Literal["bilinear", "bicubic"] | None = pydantic.Field(
+        None, description="how images are scaled: bilinear or bicubic; default: the model's own"
+    )
+    mean: tuple[float, float, float] | None = pydantic.Field(
+        None, description="mean of images in [0, 1], one number or three; default: the model's own"
+    )
+    std: tuple[Scale, Scale, Scale] | None = pydantic.Field(
+        None, description="standard deviation of the same; default: the model's own"
+    )
+    class_names: Path | None = pydantic.Field(
+        None, description="file with the names of the model's classes, a line each or JSON"
     )
     aux_layers: tuple[str, ...] = pydantic.Field(
         (), description="further layers to store, for localization only; comma-separated"
@@ -122,6 +139,15 @@ class Config(pydantic.BaseModel):
             return tuple(part.strip() for part in value.split(","))
         return value
 
+    @pydantic.field_validator("mean", "std", mode="before")
+    @classmethod
+    def _of_all_colours(cls, value: Any) -> Any:
+        if isinstance(value, str):
+            value = [part.strip() for part in value.split(",")]
+        if isinstance(value, int | float):
+            value = [value]
+        return list(value) * 3 if isinstance(value, list | tuple) and len(value) == 1 else value
+
     @pydantic.field_validator("aux_layers", "plugins", mode="before")
     @classmethod
     def _split_names(cls, value: Any) -> Any:
@@ -146,6 +172,9 @@ class Config(pydantic.BaseModel):
     def digest(self) -> str:
         """Hash the options that decide the outcome (8 hexadecimal digits)."""
         decisive = self.model_dump(mode="json", exclude=set(CARRIED_OUT))
+        for name in LATER:
+            if decisive[name] is None:
+                del decisive[name]
         text = json.dumps(decisive, sort_keys=True)
         return hashlib.sha256(text.encode()).hexdigest()[:8]
 
@@ -179,7 +208,18 @@ CARRIED_OUT = (
 )  # fmt: skip
 """Options that say how the work is done; the outcome does not depend on them."""
 
-OF_AN_IMAGE = ("model", "weights", "layer", "k", "seed", "image_size", "resize")
+LATER = ("interpolation", "mean", "std", "class_names", "weights_key")
+"""Options that came later: where they are not given, runs have the names they had."""
+
+OF_A_NETWORK = (
+    "image_size", "seed", "mean", "std", "interpolation", "class_names", "weights_key",
+)  # fmt: skip
+"""Options by which a network is loaded, beside its name and weights."""
+
+OF_AN_IMAGE = (
+    "model", "weights", "layer", "k", "seed", "image_size", "resize", "interpolation", "mean",
+    "std", "class_names", "weights_key",
+)  # fmt: skip
 """Options of an image that is explained by itself."""
 
 OF_ONE_CALL = ("workers", "scheduler", "shard", "machine")

@@ -40,6 +40,10 @@ NETWORKS = Kind(
     {
         "torchvision": "models.torchvision_source:SOURCE",
         "sample": "models.sample_source:SOURCE",
+        "timm": "models.timm_source:SOURCE",
+        "hf": "models.hf_source:SOURCE",
+        "code": "models.code_source:SOURCE",
+        "given": "models.given_source:SOURCE",
     },
 )
 """`pipeline.models.source.NetworkSource`: where networks come from."""

@@ -61,10 +61,11 @@ class RunBank:
         """
         workspace = self._workspace
         config = workspace.config
-        squares = []
-        for image in _as_list(images):
-            size = workspace.cut.network.image_size
-            squares.append(network_input(load_image(image), size, config.resize)[0])
+        size, scaling = workspace.cut.network.image_size, workspace.cut.network.scaling
+        squares = [
+            network_input(load_image(image), size, config.resize, scaling)[0]
+            for image in _as_list(images)
+        ]
         maps = [
             workspace.cut.forward(torch.stack(squares[i : i + BATCH])).V
             for i in range(0, len(squares), BATCH)

@@ -22,7 +22,14 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from .. import nmf
-from ..classify import Quantiles, contributions, novelty, score_vectors, unexplained
+from ..classify import (
+    Quantiles,
+    contributions,
+    novelty,
+    score_vectors,
+    top_classes,
+    unexplained,
+)
 from ..errors import UserError, option
 from ..escape import visible
 from ..images import Grid, network_input, upsample
@@ -84,7 +91,7 @@ def explain_by(
         How much the concepts usually leave unexplained.
     """
     size = cut.network.image_size
-    square, affine = network_input(image, size, resize)
+    square, affine = network_input(image, size, resize, cut.network.scaling)
     forward = cut.forward(square[None])
     H, residual = bank.encode(forward.V)
     split = contributions(cut, bank, forward.V, H, forward.logits, forward.prefix)[0].numpy()
@@ -95,6 +102,7 @@ def explain_by(
     legend = _legend(labels, peaks, split, bank.thresholds)
     probabilities = forward.logits[0].softmax(0)
     best = probabilities.topk(min(N_CLASSES, len(class_names)))
+    top = int(top_classes(forward.logits.numpy())[0])
     whole, left = unexplained(forward.V, residual)
     raised = upsample(left.numpy(), grid, affine, (image.shape[1], image.shape[0]))[0]
     return Explanation(
@@ -110,9 +118,7 @@ def explain_by(
         ),
         residual=float(whole[0]),
         box=_box_of_peak(np.nan_to_num(raised)),
-        novelty=None
-        if usual is None
-        else novelty(usual, float(whole[0]), float(left.max()), int(forward.logits[0].argmax())),
+        novelty=None if usual is None else novelty(usual, float(whole[0]), float(left.max()), top),
     )
 
 
@@ -123,15 +129,20 @@ def explain_alone(
     k: int = 5,
     resize: Resize = "squash",
     seed: int = 0,
+    top: int = N_CATEGORIES,
 ) -> Explanation:
     """Factorize one image by itself and explain it by the concepts found.
 
     Raises
     ------
     UserError
-        `k` is larger than the layer's positions or channels allow.
+        `k` is larger than the layer's positions or channels allow, or `top` than the classes.
     """
-    square, _ = network_input(image, cut.network.image_size, resize)
+    if not min(1, len(class_names)) <= top <= len(class_names):
+        raise UserError(
+            f"{option('top', top)} is not possible: the network has {len(class_names)} classes"
+        )
+    square, _ = network_input(image, cut.network.image_size, resize, cut.network.scaling)
     forward = cut.forward(square[None])
     if exponents := cut.find_exponents(forward):
         cut.rescale(exponents)
@@ -148,7 +159,7 @@ def explain_alone(
     bank = fit_bank(transform.forward(V), transform, cut.layer, k, seed)
     if forward.prefix is not None:
         bank = replace(bank, prefix=forward.prefix[0].numpy())
-    labels = label_vectors(cut, bank, class_names)
+    labels = label_vectors(cut, bank, class_names, top)
     return explain_by(cut, bank, labels, class_names, image, resize)
 
 
@@ -179,11 +190,13 @@ def fit_bank(V: torch.Tensor, transform: nmf.Transform, layer: str, k: int, seed
     )
 
 
-def label_vectors(cut: Cut, bank: Bank, class_names: tuple[str, ...]) -> Labels:
+def label_vectors(
+    cut: Cut, bank: Bank, class_names: tuple[str, ...], top: int = N_CATEGORIES
+) -> Labels:
     """Ask the head what it calls each concept's context vector; nothing is tested here."""
     prefix = None if bank.prefix is None else torch.from_numpy(bank.prefix)
     logits = score_vectors(cut, bank.transform.decode(torch.from_numpy(bank.context.T)), prefix)
-    best = logits.softmax(1).topk(min(N_CATEGORIES, len(class_names)))
+    best = logits.softmax(1).topk(min(top, len(class_names)))
     names = [[class_names[index] for index in row] for row in best.indices.tolist()]
     return Labels(names, best.values.tolist(), [True] * bank.k)
 
@@ -231,8 +244,8 @@ def _legend(
     frame = pd.DataFrame(
         {
             "concept_id": np.arange(len(peaks)),
-            "label": [names[0] for names in labels.names],
-            "prob": [values[0] for values in labels.probabilities],
+            "label": [names[0] if names else None for names in labels.names],
+            "prob": [values[0] if values else math.nan for values in labels.probabilities],
             "max": peaks,
             "contribution": split,
         }
@@ -246,6 +259,8 @@ def _text(labels: Labels, concept: int) -> str:
         f"{visible(name)}  {value:.2f}"  # one line, whatever is in it
         for name, value in zip(labels.names[concept], labels.probabilities[concept], strict=True)
     ]
+    if not lines:
+        return f"concept {concept}"
     if not labels.significant[concept]:
         lines = [f"concept {concept}", f"({lines[0]})", "not better than chance"]
     return "\n".join(lines)

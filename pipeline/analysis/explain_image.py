@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
+
+from torch import nn
 
 from ..config import OF_AN_IMAGE, SAMPLE, make_config
 from ..errors import UserError, option, suggest
 from ..images import ImageLike, load_image
-from ..models import choose_layer, cut, load_network
-from .explain import explain_alone
+from ..models import choose_layer, configured, cut, give
+from .explain import N_CATEGORIES, explain_alone
 from .explanation import Explanation
 from .run import Run, open_run
 
@@ -19,7 +21,15 @@ N_CONCEPTS = 5
 
 
 def explain(
-    image: ImageLike, run: str | Path | Run | None = None, *, k: int | None = None, **options: Any
+    image: ImageLike,
+    run: str | Path | Run | None = None,
+    *,
+    k: int | None = None,
+    network: nn.Module | None = None,
+    head: nn.Module | None = None,
+    reshape_transform: Callable[[Any], Any] | None = None,
+    top: int | None = None,
+    **options: Any,
 ) -> Explanation:
     """Explain any image: by the concepts of a run, or factorized by itself.
 
@@ -31,6 +41,11 @@ def explain(
         By whose concepts; without it the image alone.
     k : int, optional
         Number of concepts of an image by itself; 5 by default.
+    network, head, reshape_transform : optional
+        Of an image by itself: a network that the program holds, as of `discover`; ``layer`` may
+        be the module of a layer.
+    top : int, optional
+        Of an image by itself: classes that the picture names for each concept; 2 by default.
     **options
         Of an image by itself: the others of `OF_AN_IMAGE`, as of `Config`.
 
@@ -39,8 +54,10 @@ def explain(
     UserError
         The image cannot be read, the run is none, or an option is not possible.
     """
+    if network is not None:
+        options = give(options, network, head, reshape_transform)
     given = options if k is None else {"k": k, **options}
-    _check_options(given, run)
+    _check_options(given if top is None else {**given, "top": top}, run)
     pixels = load_image(image)
     if run is not None:
         return (run if isinstance(run, Run) else open_run(run)).explain(pixels)
@@ -48,15 +65,18 @@ def explain(
     if config.k == "auto" or len(config.k) != 1:
         raise UserError(f"{option('k', k)} is not possible for one image; pass one number")
     model = SAMPLE if config.model == "auto" else config.model
-    network = load_network(model, config.weights, image_size=config.image_size, seed=config.seed)
-    layer = cut(network, choose_layer(network, config.layer))
-    return explain_alone(layer, network.classes, pixels, config.k[0], config.resize, config.seed)
+    loaded = configured(config, model)
+    layer = cut(loaded, choose_layer(loaded, config.layer))
+    n_named = min(N_CATEGORIES, len(loaded.classes)) if top is None else top
+    return explain_alone(
+        layer, loaded.classes, pixels, config.k[0], config.resize, config.seed, n_named
+    )
 
 
 def _check_options(given: Iterable[str], run: object) -> None:
     """Refuse options that would change nothing."""
     for name in given:
-        if name not in OF_AN_IMAGE:
+        if name not in (*OF_AN_IMAGE, "top"):
             near = suggest(name, OF_AN_IMAGE)
             raise UserError(
                 f"{option(name)} is no option of an image;"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -53,16 +54,12 @@ class Explanation:
 
     def describe(self) -> str:
         """Write what the network sees, by which concepts, and what they leave unexplained."""
-        lines = ["the network sees:"]
+        lines = [] if self.classes.empty else ["the network sees:"]
         lines += [
             f"  {fitted(row.label, 60):<32} {row.prob:5.1%}" for row in self.classes.itertuples()
         ]
-        lines += ["by the concepts:"]
-        lines += [
-            f"  {row.concept_id:>3} {fitted(row.label, 60):<28} strength {row.max:5.2f}"
-            f"  contribution {row.contribution:+7.3f}"
-            for row in self.legend.itertuples()
-        ]
+        lines += ["the concepts in it:" if self.classes.empty else "by the concepts:"]
+        lines += [_line(row) for row in self.legend.itertuples()]
         lines.append(f"not explained by any concept: {self.residual:.1%} of the activations' norm")
         return "\n".join([*lines, *self._describe_novelty()])
 
@@ -86,8 +83,21 @@ class Explanation:
 
     def _repr_html_(self) -> str:
         """Show picture, classes and legend in Jupyter."""
-        shown = Shown("", self.picture, self.legend, more={"the network sees": self.classes})
+        shown = Shown(
+            "",
+            self.picture,
+            self.legend,
+            more={} if self.classes.empty else {"the network sees": self.classes},
+        )
         return shown._repr_html_()
+
+
+def _line(row: Any) -> str:
+    strength = f"strength {row.max:5.2f}"
+    if pd.isna(row.contribution):  # the network has no classes
+        return f"  {row.concept_id:>3} {strength}"
+    label = fitted(row.label, 60)
+    return f"  {row.concept_id:>3} {label:<28} {strength}  contribution {row.contribution:+7.3f}"
 
 
 def _nth(percentile: float) -> str:

@@ -53,12 +53,12 @@ class Gallery:
         )
         columns = ["path", "label", "pred_label", "max", "area", "contribution"]
         return Shown(
-            f"Concept {concept_id}: {row['top_label']}"
-            + ("" if row["top_significant"] else " (not better than chance)"),
+            _title(concept_id, row),
             self._strip(concept_id, images["image_id"]),
             pd.DataFrame(images)[["image_id", *columns]],
             _concept_facts(row),
-            {"the head's classes": classes, "the dataset's labels": labels},
+            ({} if classes.empty else {"the head's classes": classes})
+            | {"the dataset's labels": labels},
         )
 
     def image(self, image_id: int) -> Shown:
@@ -68,7 +68,7 @@ class Gallery:
         concepts = pd.DataFrame(
             {
                 "concept_id": np.arange(H.shape[-1]),
-                "label": [names[0] for names in labels.names],
+                "label": [names[0] if names else None for names in labels.names],
                 "max": H.max(axis=(0, 1)),
                 "mean": H.mean(axis=(0, 1)),
                 "area": (thresholds <= H).mean(axis=(0, 1)),
@@ -99,20 +99,35 @@ class Gallery:
         return strip(drawn)
 
 
+def _title(concept_id: int, row: pd.Series[Any]) -> str:
+    """Name a concept as the head does; where there is none, as the dataset's labels do."""
+    if isinstance(row["top_label"], str):
+        chance = "" if row["top_significant"] else " (not better than chance)"
+        return f"Concept {concept_id}: {row['top_label']}{chance}"
+    label = row["dataset_label"]
+    return f"Concept {concept_id}" + (f": {label}" if isinstance(label, str) else "")
+
+
 def _concept_facts(row: pd.Series[Any]) -> dict[str, str]:
     return {
-        "probability": f"{row['top_prob']:.2f}",
+        "probability": _or_dash(row["top_prob"]),
         "images": f"{row['n_images']:,}",
         "coverage": f"{row['coverage']:.1%}",
         "energy": f"{row['energy']:.1%}",
-        "importance": f"{row['importance']:.2f} logits",
-        "stability": "–" if pd.isna(row["stability"]) else f"{row['stability']:.2f}",
+        "importance": _or_dash(row["importance"], " logits"),
+        "stability": _or_dash(row["stability"]),
     }
+
+
+def _or_dash(value: float, unit: str = "") -> str:
+    return "–" if pd.isna(value) else f"{value:.2f}{unit}"
 
 
 def _image_facts(row: pd.Series[Any]) -> dict[str, str]:
     return {
-        "taken for": f"{row['pred_label']} {row['pred_prob']:.2f}",
+        "taken for": f"{row['pred_label']} {row['pred_prob']:.2f}"
+        if isinstance(row["pred_label"], str)
+        else "–",
         "label": "–" if pd.isna(row["label"]) else str(row["label"]),
         "not explained": f"{row['residual']:.2f}",
         "size": f"{row['width']} × {row['height']}",

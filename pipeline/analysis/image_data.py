@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .. import plugins
+from ..classify import top_classes
 from ..errors import UserError
 from ..images import Affine, DecodeError, decoded, network_input, upsample
 from ..localize import FineForeground, Foreground, Refiner, working_shape
@@ -191,7 +192,7 @@ class ImageData:
             strength, found = model.fine.maps(features), model.fine
         else:
             groups = groups_of(
-                self._workspace, np.array([int(image_id)]), entry["logits"][None].argmax(1)
+                self._workspace, np.array([int(image_id)]), top_classes(entry["logits"][None])
             )
             H = entry["H"].astype(np.float32)
             strength, found = model.coarse.maps(H[None], groups), model.coarse
@@ -209,6 +210,8 @@ class ImageData:
                 f"{self._workspace.classes_path} is of {len(nothing)} classes, and the heatmaps of"
                 f" image {image_id} are of {len(logits)}; they are not of one run"
             )
+        if not len(logits):
+            raise UserError("the network has no classes, so there are no logits")
         top = int(logits.argmax())
         return float(nothing[top]), float(logits[top])
 
@@ -234,7 +237,9 @@ class ImageData:
             stored = {"V": "V"} | {name: f"aux/{name}" for name in cut.aux_layers}
             arrays = store.read(shard, [*stored.values()], frozenset([image_id]))
             return {name: arrays[kept] for name, kept in stored.items()}
-        square, _ = network_input(self.pixels(image_id), cut.network.image_size, config.resize)
+        square, _ = network_input(
+            self.pixels(image_id), cut.network.image_size, config.resize, cut.network.scaling
+        )
         forward = cut.forward(square[None])
         return {"V": forward.V.numpy()} | {name: each.numpy() for name, each in forward.aux.items()}
 

@@ -330,7 +330,9 @@ class Meaning:
             H = arrays["H"][..., concept_id].astype(np.float32)
             for row in np.flatnonzero(H.max(axis=(1, 2)) >= threshold):
                 pixels = self._images.pixels(int(arrays["image_id"][row]))
-                square, _ = network_input(pixels, size, workspace.config.resize)
+                square, _ = network_input(
+                    pixels, size, workspace.config.resize, workspace.cut.network.scaling
+                )
                 whole = Affine(1.0, 1.0, 0.0, 0.0)  # the square itself, not the original
                 raised = upsample(H[row][None], workspace.grid, whole, (size, size))[0]
                 yield square, raised >= threshold

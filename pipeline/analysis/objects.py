@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .. import store
+from ..classify import top_classes
 from ..errors import UserError
 from ..images import Grid, between_grids
 from ..localize import (
@@ -57,7 +58,7 @@ def fit_objects(workspace: Workspace) -> ObjectModel:
     """Find on a sample of the run's images what is object, and write it down."""
     parts = _read_sample(workspace)
     H = np.concatenate([part["H"] for part in parts])[:N_IMAGES].astype(np.float32)
-    top = np.concatenate([part["logits"] for part in parts])[:N_IMAGES].argmax(1)
+    top = top_classes(np.concatenate([part["logits"] for part in parts])[:N_IMAGES])
     image_ids = np.concatenate([part["image_id"] for part in parts])[:N_IMAGES]
     groups = groups_of(workspace, image_ids, top)
     coarse = fit_foreground(H, groups, workspace.bank.W)

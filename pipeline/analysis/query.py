@@ -27,7 +27,8 @@ _ROWS = {
     "concepts": f"{_OF_CONCEPTS} and count(*) = $k and count(distinct concept_id) = $k",
     "concept_classes": f"{_OF_CONCEPTS} and count(*) = count(label)"
     " and count(*) = count(distinct (concept_id, source, rank))"
-    " and count(*) filter (source = 'context' and rank = 1) = $k",
+    " and count(*) filter (source = 'context' and rank = 1)"
+    " in ($k, (select if(count(top_class) + count(top_label) = 0, 0, $k) from concepts))",
     "concept_labels": _OF_CONCEPTS,
     "image_concepts": _OF_CONCEPTS,
     "regions": _OF_CONCEPTS,
@@ -100,6 +101,9 @@ class RunTables:
             " from concept_classes said join concepts using (concept_id)"
             " where said.source = 'context' and said.rank <= 2 order by concept_id, said.rank"
         )
+        if frame.empty:  # the network has no classes
+            k = len(self.table("concepts"))
+            return Labels([[] for _ in range(k)], [[] for _ in range(k)], [False] * k)
         groups = [group for _, group in frame.groupby("concept_id", sort=True)]
         return Labels(
             [group["label"].tolist() for group in groups],

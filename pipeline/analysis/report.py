@@ -38,8 +38,9 @@ def summary(run: Run) -> str:
     """Write what a run refused, concepts with labels and coverage, where to look, and a query."""
     config, folder = run.workspace.config, run.folder
     concepts = run.sql(
-        "select concept_id, top_label, top_prob, top_significant, coverage, energy, stability,"
-        " n_images from concepts order by energy desc"
+        "select concept_id, top_label, top_prob, top_significant, dataset_label,"
+        " dataset_precision, coverage, energy, stability, n_images from concepts"
+        " order by energy desc"
     )
     fidelity = run.sql(
         "select metric, value, baseline, n, split from fidelity where class_id is null"
@@ -52,10 +53,14 @@ def summary(run: Run) -> str:
         "",
         f"{len(concepts)} concepts of {config.model} {config.layer}, {n_images} images",
     ]
-    header = f"{'concept':>7}  {'the head calls it':<28} {'prob':>5} {'coverage':>9}"
+    has_classes = bool(concepts["top_label"].notna().any())
+    called = ("the head calls it", "prob") if has_classes else ("most of its images are", "share")
+    header = f"{'concept':>7}  {called[0]:<28} {called[1]:>5} {'coverage':>9}"
     lines += ["", f"{header} {'energy':>7} {'stable':>7} {'images':>7}"]
     lines += [_summary_line(row) for row in concepts.to_dict("records")]
-    if not concepts["top_significant"].all():
+    if not has_classes:
+        lines.append("(the network has no classes)")
+    elif not concepts["top_significant"].all():
         lines.append(NOT_TELLING)
     lines.append("")
     for row in fidelity.itertuples():
@@ -112,7 +117,9 @@ def _query(run: Run) -> str:
     """Write a first query that can be pasted into a shell, whatever the folder is called."""
     python = ".venv/bin/python" if spoken() == "make" else "python"
     package = "pipeline" if spoken() in ("make", "stages") else "concordance"
-    sql = "select top_label, coverage from concepts order by energy desc"
+    has_classes = bool(run.table("concepts")["top_label"].notna().any())
+    label = "top_label" if has_classes else "dataset_label"
+    sql = f"select {label}, coverage from concepts order by energy desc"
     # In double quotes; what JSON and `visible` escape is what Python reads.
     where = visible(json.dumps(str(run.folder), ensure_ascii=False))
     code = f'from {package} import open_run; print(open_run({where}).sql("{sql}"))'
@@ -120,11 +127,16 @@ def _query(run: Run) -> str:
 
 
 def _summary_line(row: Row) -> str:
-    label = fitted(row["top_label"], 28)
-    label = label if row["top_significant"] else f"({label[:26]})"
+    if isinstance(row["top_label"], str):
+        label, share = fitted(row["top_label"], 28), row["top_prob"]
+        label = label if row["top_significant"] else f"({label[:26]})"
+    else:
+        known = isinstance(row["dataset_label"], str)
+        label, share = fitted(row["dataset_label"], 28) if known else "–", row["dataset_precision"]
     stability = "–" if math.isnan(row["stability"]) else f"{row['stability']:.2f}"
+    part: str = "    –" if pd.isna(share) else f"{share:5.2f}"
     return (
-        f"{row['concept_id']:>7}  {label:<28} {row['top_prob']:5.2f} {row['coverage']:9.1%}"
+        f"{row['concept_id']:>7}  {label:<28} {part} {row['coverage']:9.1%}"
         f" {row['energy']:7.1%} {stability:>7} {row['n_images']:>7}"
     )
 
@@ -154,7 +166,8 @@ def _table(run: Run, concepts: pd.DataFrame) -> str:
         "drop: of the predicted class's logit without it; errors: how much more often the network",
         "errs where it is, within labels (* better than chance)",
     ]
-    if not concepts["top_significant"].all():
+    known = concepts["top_label"].notna()
+    if not concepts["top_significant"][known].all():
         lines.append(NOT_TELLING)
     if any(_differs(row) for row in concepts.to_dict("records")):
         lines.append("≠: head and labels disagree")
@@ -176,12 +189,16 @@ class _Names:
 
 
 def _line(row: Row, names: _Names) -> str:
-    head = _short(row["top_label"]) if row["top_significant"] else f"({_short(row['top_label'])})"
+    head, prob = "–", "    –"
+    if isinstance(row["top_label"], str):
+        head, prob = _short(row["top_label"]), f"{row['top_prob']:5.2f}"
+        head = head if row["top_significant"] else f"({head})"
+    drop: str = "     –" if pd.isna(row["importance"]) else f"{row['importance']:6.2f}"
     share: str = "–" if pd.isna(row["dataset_precision"]) else f"{row['dataset_precision']:.0%}"
     return (
-        f"{row['concept_id']:>7}  {head:<{WIDTH + 2}} {row['top_prob']:5.2f}"
+        f"{row['concept_id']:>7}  {head:<{WIDTH + 2}} {prob}"
         f" {'≠' if _differs(row) else ' '}{names.of(row['dataset_label']):<{WIDTH + 2}}"
-        f" {share:>6} {row['importance']:6.2f} {_excess(row):>7}"
+        f" {share:>6} {drop} {_excess(row):>7}"
         f" {row['coverage']:8.1%} {row['energy']:6.1%} {_number(row['stability'])}"
         f" {row['n_images']:6}"
     )
@@ -190,7 +207,9 @@ def _line(row: Row, names: _Names) -> str:
 def _differs(row: Row) -> bool:
     """Say whether the head names a class, better than chance, that is not that of the label."""
     agree = row["labels_agree"]
-    return bool(row["top_significant"]) and not pd.isna(agree) and not agree
+    if pd.isna(agree) or pd.isna(row["top_significant"]):
+        return False
+    return bool(row["top_significant"]) and not agree
 
 
 def _short(text: object) -> str:
@@ -213,7 +232,7 @@ def _fidelity(run: Run) -> str:
         " and level is null and metric in ('agreement', 'kl', 'agreement_svd', 'kl_svd')"
     ).set_index("metric")
     lines = []
-    for metric in ("agreement", "kl"):
+    for metric in [each for each in ("agreement", "kl") if each in rows.index]:
         row, svd = rows.loc[metric], rows.loc[f"{metric}_svd"]
         lines.append(
             f"{metric} of the network on the concepts alone, {row['n']} {row['split']} images:"

@@ -10,9 +10,12 @@ from typing import Any
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
+from torch import nn
 
+from ..errors import UserError
 from ..escape import visible
 from ..images import ImageLike, load_image
+from ..models import give
 from ..runs.workspace import Workspace
 from .arguments import Images, OneConcept, OneImage, image_id_of, image_ids_of
 from .display import ImageTable, Shown
@@ -298,17 +301,25 @@ class Run:
         return Meaning(self.workspace, self._maps)
 
 
-def open_run(folder: str | Path) -> Run:
+def open_run(folder: str | Path, *, network: nn.Module | None = None) -> Run:
     """Open a finished run.
 
     Parameters
     ----------
     folder : str or Path
         As ``runs/pets``.
+    network : torch.nn.Module, optional
+        The network of a run that was made of an object. Tables, heatmaps and pictures need none;
+        what asks the network anew does.
 
     Raises
     ------
     UserError
         The folder is not a run.
     """
-    return Run(Workspace.open(Path(folder)))
+    workspace = Workspace.open(Path(folder))
+    if network is not None:
+        model = give({}, network)["model"]
+        if model != workspace.config.model:
+            raise UserError(f"{folder} was made with {workspace.config.model}, this is {model}")
+    return Run(workspace)

@@ -69,9 +69,12 @@ class Catalogue:
     curves: Mapping[int, list[Row]]
 
     def name(self, concept_id: int) -> str:
-        """The label of a concept, or "concept 7" where it has none."""
-        label = self.concepts[concept_id]["top_label"]
-        return str(label) if label else f"concept {concept_id}"
+        """What the network calls a concept, else the dataset's label of it, else "concept 7"."""
+        concept = self.concepts[concept_id]
+        if concept["top_label"]:
+            return str(concept["top_label"])
+        label = concept.get("dataset_label")
+        return self.label_name(str(label)) if label else f"concept {concept_id}"
 
     def label_name(self, label: str) -> str:
         """What a dataset label is called: the name of its class where it has one."""

@@ -7,11 +7,12 @@ from .fidelity import Effects, compare, effects, fidelity
 from .importance import rank_agreement, sobol_total
 from .novelty import Novelty, Quantiles, novelty, quantiles, unexplained
 from .null import Null, NullTest
-from .scores import score_vectors, unit_logits
+from .scores import NO_CLASS, score_vectors, top_classes, unit_logits
 from .splits import Split, contributions, split
 from .statistics import benjamini_hochberg, interval
 
 __all__ = [
+    "NO_CLASS",
     "Answers",
     "Blurred",
     "Curves",
@@ -36,6 +37,7 @@ __all__ = [
     "score_vectors",
     "sobol_total",
     "split",
+    "top_classes",
     "unexplained",
     "unit_logits",
 ]

@@ -91,7 +91,7 @@ def quantiles(
 ) -> Quantiles:
     """Learn what is usual: residual, peak, and the class each image is taken for, all (n,)."""
     found, counts = np.unique(classes, return_counts=True)
-    own = [int(each) for each in found[counts >= LEAST]]
+    own = [int(each) for each in found[counts >= LEAST] if each != EVERY]
     groups = [np.ones(len(classes), dtype=bool), *(classes == each for each in own)]
     return Quantiles(
         classes=np.array([EVERY, *own], dtype=np.int64),

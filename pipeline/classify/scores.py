@@ -5,12 +5,32 @@ Notation: W channels × k; a vector is *tiled*: put at every position of the lay
 
 from __future__ import annotations
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from ..models import Cut
 from ..nmf import Transform
 
 BATCH = 64
+
+
+NO_CLASS = -1
+"""In place of a class, where the network has none."""
+
+
+def top_classes(logits: NDArray[np.float32]) -> NDArray[np.int64]:
+    """Return the class of the largest logit, int64 (n,); `NO_CLASS` of a network without classes.
+
+    Parameters
+    ----------
+    logits : ndarray
+        (n, classes).
+    """
+    if logits.shape[1] == 0:
+        return np.full(len(logits), NO_CLASS, dtype=np.int64)
+    top: NDArray[np.int64] = logits.argmax(1)
+    return top
 
 
 @torch.inference_mode()

@@ -117,8 +117,11 @@ def contributions(
     Returns
     -------
     Tensor
-        float32 (n, k), in logits: the contributions of `split`, without the cost of the rest.
+        float32 (n, k), in logits: the contributions of `split`, without the cost of the rest; NaN
+        where the network has no classes.
     """
+    if not cut.n_classes:
+        return H.new_full((len(H), H.shape[-1]), float("nan"))
     top = logits.argmax(1)
     if cut.linear is None:
         return _ablations(Answers(cut, bank, prefix), H, top)

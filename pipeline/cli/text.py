@@ -37,14 +37,16 @@ def show(text: object, *, on_stderr: bool = False) -> None:
 
 
 def layers(table: pd.DataFrame) -> str:
-    """Write the layers of a network."""
-    lines = [f"{'layer':<40} {'kind':<18} {'channels':>8} {'grid':>9}  values"]
-    for row in table.itertuples():
+    """Write the layers of a network, with the disk that 1,000 images take there at most."""
+    lines = [f"{'layer':<40} {'kind':<18} {'channels':>8} {'grid':>9} {'MB/1,000':>9}  values"]
+    sizes = 2e-3 * table["channels"] * table["height"] * table["width"]  # float16, not compressed
+    for row, size in zip(table.itertuples(), sizes, strict=True):
         values = "signed" if row.signed else "non-negative"
         note = f" ({option('layer', 'auto')})" if row.auto else ""
         note = note if row.usable else f"; cannot be used: {row.reason}"
         grid = f"{row.height}×{row.width}"
-        lines.append(f"{row.layer:<40} {row.kind:<18} {row.channels:>8} {grid:>9}  {values}{note}")
+        start = f"{row.layer:<40} {row.kind:<18} {row.channels:>8} {grid:>9} {size:>9,.0f}"
+        lines.append(f"{start}  {values}{note}")
     return "\n".join(lines)
 
 

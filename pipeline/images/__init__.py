@@ -11,7 +11,7 @@ from .decode import (
     read_original,
 )
 from .folder import FolderSource, find_file
-from .geometry import PREPROCESSING, Affine, Resize, fit_to_square
+from .geometry import PREPROCESSING, Affine, Interpolation, Resize, Scaling, fit_to_square
 from .inputs import ImageLike, decoded, load_image, network_input, read_contents, read_image
 from .source import (
     Contents,
@@ -42,8 +42,10 @@ __all__ = [
     "Grid",
     "ImageLike",
     "ImageRecord",
+    "Interpolation",
     "Rejected",
     "Resize",
+    "Scaling",
     "between_grids",
     "content_digest",
     "decode",

@@ -28,7 +28,7 @@ from .decode import (
     read_original,
     refusal,
 )
-from .geometry import Affine, Resize, fit_to_square
+from .geometry import Affine, Resize, Scaling, fit_to_square
 from .rgb import to_rgb
 from .source import Contents, DatasetSource, ImageRecord
 from .trouble import GO_ON, patiently
@@ -165,6 +165,7 @@ def network_input(
     image: NDArray[np.uint8] | torch.Tensor,
     size: int,
     resize: Resize,
+    scaling: Scaling | None = None,
     original: tuple[int, int] | None = None,
 ) -> tuple[torch.Tensor, Affine]:
     """Bring decoded pixels to the network's input.
@@ -177,6 +178,8 @@ def network_input(
         Side of the input, pixels.
     resize : {'squash', 'crop', 'pad'}
         How the image becomes a square.
+    scaling : Scaling, optional
+        As the network's images are scaled; by default as torchvision does.
     original : (int, int), optional
         Width and height of the image, where `image` was decoded at a reduced scale.
 
@@ -189,6 +192,6 @@ def network_input(
     """
     if isinstance(image, np.ndarray):
         image = as_tensor(image)
-    square, affine = fit_to_square(image, size, resize)
+    square, affine = fit_to_square(image, size, resize, scaling)
     height, width = image.shape[-2:]
     return square, affine if original is None else affine.of_larger((width, height), original)

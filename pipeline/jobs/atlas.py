@@ -78,7 +78,7 @@ def make_atlas(workspace: Workspace) -> dict[str, int | float]:
             fetch=images.fetch,
             reading_order=reading_order,
             object_mask=object_mask,
-            logits=images.logits,
+            logits=images.logits if workspace.cut.n_classes else None,
             settings=_settings(workspace),
             label_classes=workspace.class_of_label,
             pages=workspace.config.plugins_of(plugins.PAGES),

@@ -85,13 +85,13 @@ def run_batch(workspace: Workspace, runner: Runner, records: Sequence[ImageRecor
 
 def decode_image(workspace: Workspace, record: ImageRecord) -> Decoded:
     """Bring one image to the network's input, or find the reason why it cannot be."""
-    config = workspace.config
+    config, scaling = workspace.config, workspace.network.scaling
     assert config.image_size is not None
     try:
         with decoded(workspace.source, record, reduced=True) as (picture, content):
             image, size, damage = picture.pixels, picture.size, picture.damage
             del picture
-            pixels, affine = network_input(image, config.image_size, config.resize, size)
+            pixels, affine = network_input(image, config.image_size, config.resize, scaling, size)
             del image  # before others may take its memory
     except DecodeError as error:
         return Decoded(record, None, (0, 0), None, str(error), error.digest)
@@ -124,7 +124,8 @@ def _run(
         arrays[name] = compress((wide if exact else wide.to(torch.float16)).cpu().numpy())
         if name == "V":
             arrays["norm"] = wide.flatten(1).norm(dim=1).cpu().numpy()
-    check_range(forward.logits, "the network's answer", records, FLOAT32_MAX)
+    if forward.logits.shape[1]:
+        check_range(forward.logits, "the network's answer", records, FLOAT32_MAX)
     return arrays | {"logits": forward.logits.cpu().numpy()}
 
 

@@ -22,6 +22,7 @@ from ..classify import (
     quantiles,
     score_vectors,
     sobol_total,
+    top_classes,
     unexplained,
 )
 from ..runs.workspace import Workspace
@@ -45,6 +46,8 @@ def classify(workspace: Workspace) -> dict[str, int | float]:
         Counts: concepts, significant.
     """
     sample = RunSamples(workspace)
+    if not workspace.cut.n_classes:
+        return _without_classes(sample)
     measured = sample.image_ids(N_IMAGES[workspace.cut.head_kind], sample.split)
     total = len(sample.image_ids(N_USUAL)) + len(measured)
     with bar("classify", total, "images") as shown:
@@ -55,6 +58,35 @@ def classify(workspace: Workspace) -> dict[str, int | float]:
     n_significant, k = int(found.significant.sum()), workspace.bank.k
     say(f"classify   {n_significant} of {k} concepts have a class better than chance")
     return {"concepts": k, "significant": n_significant}
+
+
+def _without_classes(sample: RunSamples) -> dict[str, int | float]:
+    """Write what is known where there is no head: what is usually left, and what is object."""
+    workspace = sample.workspace
+    k = workspace.bank.k
+    with bar("classify", len(sample.image_ids(N_USUAL)), "images") as shown:
+        usual = _usual(replace(sample, tick=shown.update))
+        nothing, unknown = np.zeros((k, 0), np.float32), np.full(k, np.nan)
+        found = Classification(
+            context=nothing,
+            direction=nothing,
+            nothing=nothing.reshape(-1),
+            z_context=nothing,
+            z_direction=nothing,
+            p=np.ones(k),
+            significant=np.zeros(k, np.bool_),
+            importance=unknown,
+            sobol_total=unknown,
+            deletion_effect=unknown,
+            insertion_effect=unknown,
+            **{f"usual_{name}": value for name, value in vars(usual).items()},
+            fidelity=[],
+        )
+        write_classification(workspace.classes_path, found)
+        shown.set_postfix_str("objects")
+        fit_objects(workspace)
+    say("classify   the network has no classes: what its concepts are called, labels tell")
+    return {"concepts": k, "significant": 0}
 
 
 def _classify(sample: RunSamples, tell: Callable[[str], object]) -> Classification:
@@ -141,6 +173,6 @@ def _usual(sample: RunSamples) -> Quantiles:
         residual, left = unexplained(images.V, bank.encode(images.V)[1])
         residuals.append(residual)
         peaks.append(left.amax(dim=(1, 2)))
-        classes.append(images.logits.argmax(1))
-    parts = (torch.cat(each).numpy() for each in (residuals, peaks, classes))
-    return quantiles(*parts)
+        classes.append(top_classes(images.logits.numpy()))
+    shares, tops = (torch.cat(each).numpy() for each in (residuals, peaks))
+    return quantiles(shares, tops, np.concatenate(classes))

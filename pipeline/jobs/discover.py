@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import inspect
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from torch import nn
+
 from ..analysis.run import Run
 from ..config import Config
+from ..models import give
 from ..runs.find import find_run
 from ..runs.workspace import Workspace
 from ..system.progress import say
@@ -15,7 +19,13 @@ from .execute import ALL, execute
 
 
 def discover(
-    dataset: str | Path | None = None, *, run: str | Path | None = None, **options: Any
+    dataset: str | Path | None = None,
+    *,
+    run: str | Path | None = None,
+    network: nn.Module | None = None,
+    head: nn.Module | None = None,
+    reshape_transform: Callable[[Any], Any] | None = None,
+    **options: Any,
 ) -> Run:
     """Find the concepts a network uses over a whole image dataset.
 
@@ -28,6 +38,14 @@ def discover(
         sample.
     run : str or Path, optional
         The run's folder; named after its contents under ``runs/`` where not given.
+    network : torch.nn.Module, optional
+        In place of the option ``model``, a network that the program holds; it stays as it is.
+        ``layer`` may then be the module of a layer. What finds the run again in another program
+        needs the network again: ``open_run(folder, network=...)``.
+    head : torch.nn.Module, optional
+        What makes logits of the network's answer, where it is no part of `network`.
+    reshape_transform : callable, optional
+        As pytorch-grad-cam takes it; positions are found without it.
     **options
         Every other option of `Config` by its name, such as ``model="resnet50"`` or ``k=20``; and
         ``config``, a TOML file of options.
@@ -49,6 +67,8 @@ def discover(
     >>> run.sql("from concepts order by energy desc")  # doctest: +SKIP
     """
     where = None if dataset is None else str(dataset)
+    if network is not None:
+        options = give(options, network, head, reshape_transform)
     return discover_run(find_run({**options, "dataset": where, "run": run}))
 
 

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from .. import plugins
 from ..analysis.objects import groups_of, read_objects
+from ..classify import top_classes
 from ..errors import UserError
 from ..runs.workspace import Workspace
 from ..store.encoding import read_sealed
@@ -102,7 +103,7 @@ def _write_shards(
 
     def rows_of(shard: int) -> ShardRows:
         arrays = store.read(shard)
-        groups = groups_of(workspace, arrays["image_id"], arrays["logits"].argmax(1))
+        groups = groups_of(workspace, arrays["image_id"], top_classes(arrays["logits"]))
         return shard_rows(arrays, bank.thresholds, workspace.grid, foreground, groups)
 
     with bar("export", store.n_shards, "shards") as shown, lanes() as pool:
@@ -131,7 +132,9 @@ def _images(workspace: Workspace, parts: list[pd.DataFrame]) -> pd.DataFrame:
     rows = pd.concat(parts, ignore_index=True)
     joined = rows.merge(workspace.images, on="image_id", validate="one_to_one")
     names = workspace.class_names
-    joined["pred_label"] = [names[index] for index in joined["pred_class"]]
+    joined["pred_label"] = [
+        None if pd.isna(index) else names[int(index)] for index in joined["pred_class"]
+    ]
     return joined
 
 

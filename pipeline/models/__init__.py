@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from .cut import Cut, Forward, cut
+from .given_source import give
 from .layers import LayerInfo, choose_layer, list_layers
 from .network import Network
 from .overview import describe_layers
-from .registry import list_models, load_network
+from .registry import configured, list_models, load_network
 
 __all__ = [
     "Cut",
@@ -14,8 +15,10 @@ __all__ = [
     "LayerInfo",
     "Network",
     "choose_layer",
+    "configured",
     "cut",
     "describe_layers",
+    "give",
     "list_layers",
     "list_models",
     "load_network",

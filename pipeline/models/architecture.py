@@ -57,7 +57,7 @@ def build(name: str, state: State | None, size: int, n_classes: int, seed: int) 
             # A vision transformer starts with a last layer of zeros: all logits would be equal.
             last_layer(module).reset_parameters()
         return module
-    with _Undrawn():
+    with undrawn():
         module = _construct(name, size, num_classes=n_classes, **options)
         head = next(key for key, part in module.named_modules() if part is last_layer(module))
         weight = state.get(f"{head}.weight")
@@ -97,6 +97,27 @@ def fit_positions(name: str, state: State, size: int) -> State:
     if not _has_positions(name, state) or trained_size(name, state) == size:
         return state
     return dict(interpolate_embeddings(size, state[_PATCHES].shape[-1], dict(state)))
+
+
+def undrawn() -> TorchFunctionMode:
+    """Leave the weights of networks that are made within the block as they come."""
+    return _Undrawn()
+
+
+def fit_stem(module: nn.Module, state: State) -> list[str]:
+    """Give a ResNet the first layer of those for CIFAR, where its weights have it.
+
+    That is a convolution of 3 × 3 without stride, and no pooling after it. Returns what the user is
+    told.
+    """
+    weight, stem = state.get("conv1.weight"), getattr(module, "conv1", None)
+    if weight is None or not isinstance(stem, nn.Conv2d) or not hasattr(module, "maxpool"):
+        return []
+    if weight.ndim != 4 or weight.shape[2:] != (3, 3) or stem.kernel_size != (7, 7):
+        return []
+    module.conv1 = nn.Conv2d(weight.shape[1], weight.shape[0], 3, 1, 1, bias=False)
+    module.maxpool = nn.Identity()
+    return ["the first layer is of 3 × 3 pixels, as for CIFAR: no pooling is taken to follow it"]
 
 
 class _Undrawn(TorchFunctionMode):

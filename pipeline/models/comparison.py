@@ -73,7 +73,8 @@ def attempt(
     def top(batch: torch.Tensor) -> tuple[torch.Tensor, float]:
         started = time.perf_counter()
         logits = runner(batch).logits
-        found = torch.where(logits.isfinite().all(1), logits.argmax(1), -1).cpu()
+        best = logits.argmax(1) if logits.shape[1] else logits.new_zeros(len(logits)).long()
+        found = torch.where(logits.isfinite().all(1), best, -1).cpu()
         return found, (time.perf_counter() - started) / len(batch)
 
     with lanes(keep_memory=True) as pool:

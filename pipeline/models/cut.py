@@ -86,7 +86,7 @@ class Cut:
         graph = network.traced.graph
         nodes = [each.node for each in found]
         self.body = full_graph(graph, nodes, Normalize(network)).eval()
-        self._head = head_graph(graph, found[0].node).eval()
+        self._head = head_graph(graph, found[0].node).eval() if network.classes else None
         grid = found[0].grid
         self.channels, self.height, self.width = grid.channels, grid.y.n, grid.x.n
         self.n_prefix, self.n_classes = grid.n_prefix, len(network.classes)
@@ -98,7 +98,7 @@ class Cut:
         self.exponents: dict[str, int] = {}
         self.head_kind: HeadKind = "general"
         self.linear: Linear | None = None
-        if not self.n_prefix:
+        if self._head is not None and not self.n_prefix:
             self.head_kind, self.linear = recognise(self._head, self.head, self._probe())
 
     @property
@@ -136,7 +136,8 @@ class Cut:
         maps = [_split(*each) for each in zip(scaled, self._grids, strict=True)]
         V, prefix = maps[0]
         aux = {name: each[0] for name, each in zip(self.aux_layers, maps[1:], strict=True)}
-        return Forward(V, prefix, logits.float(), aux)
+        answer = logits.float() if self.n_classes else logits.new_zeros((len(V), 0)).float()
+        return Forward(V, prefix, answer, aux)
 
     def head(self, V: torch.Tensor, prefix: torch.Tensor | None = None) -> torch.Tensor:
         """Run the part of the network after the layer; nothing before it runs. Differentiable.
@@ -150,7 +151,7 @@ class Cut:
         Returns
         -------
         Tensor (batch, classes)
-            Logits.
+            Logits; no column for a backbone.
 
         Raises
         ------
@@ -167,6 +168,8 @@ class Cut:
             raise ValueError(
                 f"the head after {self.layer} takes {self.n_prefix} prefix tokens, not {n_given}"
             )
+        if self._head is None:
+            return V.new_zeros((len(V), 0))
         layout = self._grids[0].layout
         if layout == "NCHW":
             value = V.permute(0, 3, 1, 2).contiguous()
@@ -219,7 +222,8 @@ class Cut:
     def to(self, device: torch.device | str) -> Cut:
         """Move the network, and with it `forward` and `head`, to a device; returns itself."""
         self.body.to(device)
-        self._head.to(device)
+        if self._head is not None:
+            self._head.to(device)
         if self.linear is not None:
             self.linear = (self.linear[0].to(device), self.linear[1].to(device))
         return self

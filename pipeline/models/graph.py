@@ -5,6 +5,7 @@ from __future__ import annotations
 import operator
 from collections import Counter
 
+import torch
 from torch import fx, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
@@ -16,12 +17,20 @@ _NOT_IN_PLACE = {
 }
 
 
+def batch_size(images: torch.Tensor) -> int:
+    """Return how many images a tensor is of; in a graph, all that is left of asking for a size."""
+    return images.shape[0]
+
+
 def head_graph(graph: fx.GraphModule, node: fx.Node) -> fx.GraphModule:
     """Return what follows `node` as a module from its value to the logits; weights are shared."""
     head = fx.Graph()
-    copied = {node: head.placeholder("activations")}
+    activations = head.placeholder("activations")
+    copied = {node: activations}
     for each in _needed(graph, [_result(graph)], node):
-        if each is not node:
+        if each.target is batch_size:
+            copied[each] = head.call_function(batch_size, (activations,))
+        elif each is not node:
             copied[each] = head.node_copy(each, copied.__getitem__)
     head.output(copied[_result(graph)])
     return fx.GraphModule(graph, head, "Head")
@@ -122,7 +131,7 @@ def _needed(
     """Return the operations that `results` are computed by if `given` is known, in order."""
     needed = set(results)
     for node in reversed(graph.graph.nodes):
-        if node in needed and node is not given:
+        if node in needed and node is not given and not (given and node.target is batch_size):
             needed.update(node.all_input_nodes)
     return [node for node in graph.graph.nodes if node in needed]
 
@@ -130,7 +139,8 @@ def _needed(
 def _dependent(graph: fx.GraphModule) -> set[fx.Node]:
     dependent: set[fx.Node] = set()
     for node in graph.graph.nodes:
-        if node.op == "placeholder" or any(each in dependent for each in node.all_input_nodes):
+        reads = any(each in dependent for each in node.all_input_nodes)
+        if node.op == "placeholder" or (reads and node.target is not batch_size):
             dependent.add(node)
     return dependent
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from ..errors import UserError, command, option, suggest
+from .answer import path_of
 from .network import Network
 from .tracing import Layer
 
@@ -104,6 +105,12 @@ def find_layer(network: Network, name: str) -> Layer:
     """Return the layer of that name, usable or not; `UserError` where there is none."""
     layer = network.traced.find(name)
     if layer is None:
+        if name in {path_of(path) for path, _ in network.module.named_modules()}:
+            raise UserError(
+                f"what {name!r} of {network.name} gives is no map of positions:"
+                f" {choose_layer(network)!r} is the last layer that can be used;"
+                f" {command('layers', model=network.name)} lists all"
+            )
         known = [each for layer in network.traced.layers for each in layer.names]
         near = suggest(name, known)
         raise UserError(

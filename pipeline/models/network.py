@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import functools
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 from torch import nn
 
+from ..images import Scaling
 from .tracing import TracedNetwork, trace_network
 
 
 @dataclass(frozen=True, eq=False)
 class Network:
-    """A classification network ready for inference.
+    """A network ready for inference: a classifier, or a backbone without classes.
 
     Attributes
     ----------
@@ -21,17 +22,21 @@ class Network:
         What the user calls it: a torchvision model or ``sample``.
     module : Module
         In `eval` mode, float32, no parameter requires gradients. Takes normalised images
-        (batch, 3, size, size) and returns logits (batch, classes).
+        (batch, 3, size, size) and returns logits (batch, classes); a backbone returns features.
     image_size : int
         Side of the square input, pixels.
     mean, std : tuple of float
         Normalisation of an RGB image in [0, 1]: (image − mean) / std.
+    scaling : Scaling
+        How images are brought to that size.
     classes : tuple of str
-        Class names in the order of the logits.
+        Class names in the order of the logits; none of a backbone.
     weights_sha256 : str
         SHA-256 of the weights file, or of the tensors where there is no file.
     weights_source : str
         Name of the file, torchvision's name of the weights, or how they were drawn.
+    notes : tuple of str
+        What was assumed of it, for the user to know.
     """
 
     name: str
@@ -42,11 +47,15 @@ class Network:
     classes: tuple[str, ...]
     weights_sha256: str
     weights_source: str
+    scaling: Scaling = field(default_factory=Scaling)
+    notes: tuple[str, ...] = ()
 
     @functools.cached_property
     def traced(self) -> TracedNetwork:
         """The network's graph with every layer found in it; worked out once, on first use."""
-        return trace_network(self.module, self.name, self.image_size)
+        return trace_network(
+            self.module, self.name, self.image_size, has_classes=bool(self.classes)
+        )
 
 
 class Normalize(nn.Module):

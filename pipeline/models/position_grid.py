@@ -12,6 +12,7 @@ what resizing a map to the image assumes.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
@@ -27,7 +28,27 @@ MAX_PREFIX = 16
 
 _WINDOWED = (nn.Conv2d, nn.MaxPool2d, nn.AvgPool2d)
 _WINDOW = ("kernel_size", "stride", "padding", "dilation")
-_WINDOW_FUNCTIONS = (functional.max_pool2d, functional.avg_pool2d, torch.max_pool2d)
+_POOLED = ("input", "kernel_size", "stride", "padding")
+_CONVOLVED = ("input", "weight", "bias", "stride", "padding", "dilation")
+_WINDOW_FUNCTIONS: dict[Any, tuple[str, ...]] = {
+    functional.max_pool2d: (*_POOLED, "dilation"),
+    torch.max_pool2d: (*_POOLED, "dilation"),
+    torch.ops.aten.max_pool2d.default: (*_POOLED, "dilation"),
+    functional.avg_pool2d: _POOLED,
+    torch.ops.aten.avg_pool2d.default: _POOLED,
+    functional.conv2d: _CONVOLVED,
+    torch.conv2d: _CONVOLVED,
+    torch.ops.aten.conv2d.default: _CONVOLVED,
+    torch.ops.aten.conv2d.padding: _CONVOLVED,
+}
+"""Functions that slide a window, and the names of their arguments in order."""
+
+
+_PADS = (
+    functional.pad,
+    torch.ops.aten.pad.default,
+    torch.ops.aten.constant_pad_nd.default,
+)
 
 
 @dataclass(frozen=True)
@@ -59,7 +80,7 @@ class PositionGrid:
     """The cells of a map, vertically and horizontally, and how a tensor holds them.
 
     `layout` is None where a tensor on the way is not a map (windows, flattened vectors); the
-    cells are then those of the last map before it.
+    cells are then those of the last map before it, whose layout is `before`.
     """
 
     y: Axis
@@ -67,6 +88,7 @@ class PositionGrid:
     layout: Layout | None
     channels: int = 0
     n_prefix: int = 0
+    before: Layout | None = None
 
     @property
     def is_map(self) -> bool:
@@ -80,7 +102,12 @@ def image_grid(size: int) -> PositionGrid:
 
 
 def follow(
-    value: object, before: list[PositionGrid], module: nn.Module | None, node: fx.Node, batch: int
+    value: object,
+    before: list[PositionGrid],
+    module: nn.Module | None,
+    node: fx.Node,
+    batch: int,
+    args: Sequence[Any] | None = None,
 ) -> PositionGrid | None:
     """Return the grid of an operation's result.
 
@@ -95,6 +122,8 @@ def follow(
     node : Node
         The operation in the graph.
     batch : int
+    args : sequence, optional
+        What the operation was called with, for the sizes of weights; those of the node by default.
 
     Returns
     -------
@@ -104,12 +133,15 @@ def follow(
     if not before or not _holds_tensor(value):
         return None
     finest = max(before, key=lambda grid: grid.y.n)
+    padded = _padded(value, finest, module, node)
+    if padded is not None:
+        return padded
     shape = tuple(value.shape) if isinstance(value, torch.Tensor) else ()
     found = _read_shape(shape, finest, node, batch)
     if found is None:
-        return replace(finest, layout=None)
+        return replace(finest, layout=None, before=finest.layout or finest.before)
     layout, height, width, channels, n_prefix = found
-    window = _window(module, node)
+    window = _window(module, node, node.args if args is None else args)
     if window is not None:
         y, x = (
             axis.window(n, *each)
@@ -118,6 +150,29 @@ def follow(
     else:
         y, x = _meet([each.y for each in before], height), _meet([each.x for each in before], width)
     return PositionGrid(y, x, layout, channels, n_prefix)
+
+
+def _padded(
+    value: object, last: PositionGrid, module: nn.Module | None, node: fx.Node
+) -> PositionGrid | None:
+    """Return the grid of a map with a border around it; None where nothing is padded."""
+    if isinstance(module, nn.modules.padding._ConstantPadNd):
+        given: Any = module.padding
+    elif node.op == "call_function" and node.target in _PADS:
+        given = node.args[1] if len(node.args) > 1 else node.kwargs.get("pad")
+    else:
+        return None
+    if last.layout not in ("NCHW", "NHWC") or not isinstance(value, torch.Tensor):
+        return None
+    if not isinstance(given, tuple | list) or not all(isinstance(each, int) for each in given):
+        return None
+    first = 0 if last.layout == "NCHW" else 2  # of channels, which stand last
+    pads = [*given[first:], 0, 0, 0, 0]
+    axes = [
+        replace(axis, n=axis.n + front + back, offset=axis.offset - front * axis.stride)
+        for axis, front, back in ((last.x, *pads[:2]), (last.y, *pads[2:4]))
+    ]
+    return replace(last, x=axes[0], y=axes[1])
 
 
 def _holds_tensor(value: object) -> bool:
@@ -150,9 +205,12 @@ def _read_shape(
 
 def _channels_first(node: fx.Node, last: PositionGrid) -> bool:
     """Decide the layout of a map with as many channels as rows and columns."""
-    if "permute" in str(node.target):
-        return last.layout != "NCHW"
-    return last.layout != "NHWC"
+    layout = last.layout or last.before
+    if layout == "tokens":  # of which each holds its channels, until axes are swapped
+        return last.layout is None
+    if "permute" in str(node.target) and last.layout is not None:
+        return layout != "NCHW"
+    return layout != "NHWC"
 
 
 def _meet(axes: list[Axis], n: int) -> Axis:
@@ -165,16 +223,19 @@ def _meet(axes: list[Axis], n: int) -> Axis:
     )
 
 
-def _window(module: nn.Module | None, node: fx.Node) -> list[tuple[int, int, int, int]] | None:
+def _window(
+    module: nn.Module | None, node: fx.Node, args: Sequence[Any]
+) -> list[tuple[int, int, int, int]] | None:
     """Return (kernel, step, padding in front, dilation) for both axes of a sliding window."""
     given: dict[str, Any]
     if isinstance(module, _WINDOWED):
         given = {key: getattr(module, key) for key in _WINDOW if hasattr(module, key)}
     elif node.op == "call_function" and node.target in _WINDOW_FUNCTIONS:
-        given = dict(zip(("input", *_WINDOW[:3]), node.args, strict=False)) | node.kwargs
+        given = dict(zip(_WINDOW_FUNCTIONS[node.target], args, strict=False)) | node.kwargs
     else:
         return None
-    kernel, dilation = _pair(given["kernel_size"]), _pair(given.get("dilation", 1))
+    kernel = given["weight"].shape[2:] if "weight" in given else given["kernel_size"]
+    kernel, dilation = _pair(kernel), _pair(given.get("dilation", 1))
     padding = given.get("padding", 0)
     if padding == "same":
         padding = tuple(d * (k - 1) // 2 for d, k in zip(dilation, kernel, strict=True))

@@ -6,26 +6,47 @@ import dataclasses
 from pathlib import Path
 
 from .. import plugins
+from ..config import OF_A_NETWORK, Config
 from ..errors import UserError, command, option, suggest
+from ..images import Interpolation
+from .class_names import ASSUMED, read
+from .code_source import is_code
 from .network import Network
-from .source import NetworkSource, Wanted
+from .one_logit import two_sided
+from .source import NORMALISATION, NetworkSource, Wanted
+
+Triple = tuple[float, float, float]
+
+SHORT = ("sample", "torchvision")
+"""Sources whose networks need no source before their names."""
 
 
 def list_models() -> list[str]:
     """Return the names that need no source before them: ``sample`` and torchvision's models."""
-    known = {kind: _source(kind).names() for kind in plugins.NETWORKS.built_in}
+    known = {kind: _source(kind).names() for kind in SHORT}
     return [name for kind in sorted(known) for name in known[kind]]
 
 
 def load_network(
-    name: str, weights: Path | None = None, *, image_size: int | None = None, seed: int = 0
+    name: str,
+    weights: Path | None = None,
+    *,
+    image_size: int | None = None,
+    seed: int = 0,
+    mean: Triple | None = None,
+    std: Triple | None = None,
+    interpolation: Interpolation | None = None,
+    class_names: Path | None = None,
+    weights_key: str | None = None,
 ) -> Network:
-    """Load a classification network for inference.
+    """Load a network for inference.
 
     Parameters
     ----------
     name : str
-        A name from `list_models`, or ``<source>:<name>`` where a plug-in is the source.
+        A name from `list_models`; ``timm:<name>``, ``hf:<name or folder>``, or another
+        ``<source>:<name>`` where a plug-in is the source; ``package.module:function`` or
+        ``file.py:function`` for a function of one's own that makes it.
     weights : Path, optional
         A ``.safetensors``, ``.pt`` or ``.pth`` file; the number of classes is read from it.
         ``Path("random")`` draws them instead (for benchmarks). By default torchvision's own
@@ -34,6 +55,14 @@ def load_network(
         Side of the square input, pixels; by default what torchvision's preset says.
     seed : int
         Seed of random weights.
+    mean, std : tuple of float, optional
+        Normalisation of an RGB image in [0, 1]; by default the source's.
+    interpolation : {'bilinear', 'bicubic'}, optional
+        How images are scaled; by default the source's.
+    class_names : Path, optional
+        A file of the classes' names; see `pipeline.models.class_names.read`.
+    weights_key : str, optional
+        Under which key of the file the weights are; see `checkpoints.read_checkpoint`.
 
     Returns
     -------
@@ -56,26 +85,67 @@ def load_network(
             f"images of {image_size} pixels are not possible: see {option('image_size')}"
         )
     kind, rest = _find(name)
-    network = _source(kind).load(rest, Wanted(weights, image_size, seed))
-    if kind not in plugins.NETWORKS.built_in:
+    network = _source(kind).load(rest, Wanted(weights, image_size, seed, weights_key))
+    if kind not in SHORT:
         network = dataclasses.replace(network, name=name)
+    network = two_sided(network)
+    network = _as_given(network, mean, std, interpolation, class_names)
     network.module.eval().requires_grad_(False)
     return network
+
+
+def configured(config: Config, model: str | None = None) -> Network:
+    """Load the network of a configuration; `model` stands in for its own, which may be ``auto``."""
+    given = {name: getattr(config, name) for name in OF_A_NETWORK}
+    return load_network(model or config.model, config.weights, **given)
+
+
+def _as_given(
+    network: Network,
+    mean: Triple | None,
+    std: Triple | None,
+    interpolation: Interpolation | None,
+    class_names: Path | None,
+) -> Network:
+    """Return a network with what the user says of its images and classes."""
+    scaling = network.scaling
+    if interpolation is not None:
+        scaling = dataclasses.replace(scaling, interpolation=interpolation)
+    classes, notes = network.classes, network.notes
+    if class_names is not None:
+        classes = read(class_names)
+        if len(classes) != len(network.classes):
+            raise UserError(
+                f"{class_names} names {len(classes)} classes, {network.name} has"
+                f" {len(network.classes)}"
+            )
+        notes = tuple(note for note in notes if not note.startswith(ASSUMED))
+    if mean is not None and std is not None:
+        notes = tuple(note for note in notes if NORMALISATION not in note)
+    return dataclasses.replace(
+        network,
+        mean=mean or network.mean,
+        std=std or network.std,
+        scaling=scaling,
+        classes=classes,
+        notes=notes,
+    )
 
 
 def _find(name: str) -> tuple[str, str]:
     """Return the source of a network and what the source calls it."""
     kind, colon, rest = name.partition(":")
+    if colon and kind not in plugins.names(plugins.NETWORKS) and is_code(name):
+        return "code", name
     if colon:
         return kind, rest
-    for kind in plugins.NETWORKS.built_in:
+    for kind in SHORT:
         if name in _source(kind).names():
             return kind, name
     near = suggest(name, list_models())
     raise UserError(
         f"there is no model {name!r}{': ' + near if near else ';'} {command('layers')} lists all"
-        f" models; those of {' and '.join(plugins.names(plugins.NETWORKS))} are called"
-        " <source>:<name>"
+        f" models; others are called timm:<name>, hf:<name or folder>, file.py:<function>"
     )
 
 

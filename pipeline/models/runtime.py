@@ -169,6 +169,8 @@ def compile_cut(
         asked = _rearrange(exact, precision)
         asked = replace(asked, how=f"{asked.how} as asked for")
         return _compile_where_it_pays(asked, compiled, asked.blank(), n_images)
+    if not cut.n_classes:
+        return _because(exact, "for without classes nothing tells whether less would do")
     if n_images < MIN_JOB:
         return _because(exact, f"a job of {n_images} images is too small to gain from less")
     if probe_images is None or len(probe_images) < FEWEST_PROBE:

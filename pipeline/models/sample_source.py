@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import replace
 
 from ..config import SAMPLE
 from ..sample import network as sample
 from ..system.checksums import sha256
 from . import architecture
+from .fitting import fill_from
 from .network import Network
 from .source import RANDOM, Wanted
-from .weights import digest, fill, read_state
+from .weights import digest
 
 
 class SampleSource:
@@ -22,13 +24,13 @@ class SampleSource:
 
     def load(self, name: str, wanted: Wanted) -> Network:
         """Load the shipped weights, those of a file, or random ones."""
-        module = sample.SampleNet()
+        module, notes = sample.SampleNet(), list[str]()
         if wanted.weights == RANDOM:
             architecture.reset(module, wanted.seed)
             source, sha = wanted.drawn, digest(module.state_dict())
         else:
             file = wanted.weights or sample.WEIGHTS
-            fill(module, read_state(file), name, file)
+            notes = fill_from(module, replace(wanted, weights=file), name)
             source, sha = file.name, sha256(file)
         return Network(
             name=name,
@@ -39,6 +41,7 @@ class SampleSource:
             classes=sample.CLASSES,
             weights_sha256=sha,
             weights_source=source,
+            notes=tuple(notes),
         )
 
 

@@ -13,6 +13,13 @@ RANDOM = Path("random")
 """In place of a weights file: weights are drawn, for trials."""
 
 
+IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+"""Of images in [0, 1]: what most networks are trained with."""
+
+NORMALISATION = "ImageNet's mean and std are assumed"
+"""How what the user is told begins where a network does not say how its images are normalised."""
+
+
 @dataclass(frozen=True)
 class Wanted:
     """What is asked of a network.
@@ -25,11 +32,14 @@ class Wanted:
         Side of the square input, pixels; None: the network's own.
     seed : int
         Of random weights.
+    weights_key : str or None
+        Under which key of the file the weights are.
     """
 
     weights: Path | None = None
     image_size: int | None = None
     seed: int = 0
+    weights_key: str | None = None
 
     @property
     def drawn(self) -> str:

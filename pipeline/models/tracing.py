@@ -11,11 +11,13 @@ from dataclasses import dataclass
 
 import torch
 from torch import fx, nn
-from torchvision.models.feature_extraction import NodePathTracer
 
 from ..errors import UserError, option
+from . import exported, symbolic
+from .answer import WHOLE, path_of
 from .graph import bottlenecks, forbid_in_place, head_graph
 from .position_grid import PositionGrid, follow, image_grid
+from .symbolic import Trace
 
 PROBE_IMAGES = 2
 PROBE_SEED = 0
@@ -65,7 +67,9 @@ class TracedNetwork:
         return next((layer for layer in self.layers if name in layer.names), None)
 
 
-def trace_network(module: nn.Module, name: str, size: int) -> TracedNetwork:
+def trace_network(
+    module: nn.Module, name: str, size: int, *, has_classes: bool = True
+) -> TracedNetwork:
     """Trace a network and look at what each of its operations returns for two noise images.
 
     Parameters
@@ -76,6 +80,9 @@ def trace_network(module: nn.Module, name: str, size: int) -> TracedNetwork:
         What the network is called, for messages.
     size : int
         Side of the square input, pixels.
+    has_classes : bool
+        Whether the answer is logits; of a backbone every map of its modules can be taken, for
+        there is no head that would have to be a function of it.
 
     Returns
     -------
@@ -86,26 +93,72 @@ def trace_network(module: nn.Module, name: str, size: int) -> TracedNetwork:
     UserError
         The network cannot be traced, or does not take images of that size.
     """
-    tracer = _Tracer()
-    try:
-        graph = fx.GraphModule(module, tracer.trace(module))
-    except (fx.proxy.TraceError, TypeError, RuntimeError) as error:
-        raise UserError(
-            f"the layers of {name} cannot be found, since torch.fx cannot trace it ({error})"
-        ) from error
-    graph.eval()
-    forbid_in_place(graph)
-    probe = _Probe(graph, size)
+    noise = _noise(size)
+    expected = _answer(module, noise, name)
+    trace = _symbolic(module, noise, expected) or _exported(module, noise, expected, name)
+    probe = _Probe(trace.graph, size)
+    with torch.no_grad():
+        probe.run(noise)
+    return TracedNetwork(trace.graph, tuple(_layers(trace, probe, has_classes)))
+
+
+def _answer(module: nn.Module, noise: torch.Tensor, name: str) -> torch.Tensor:
+    """Run a network as it is; refuse it where it does not take such images."""
+    size = noise.shape[-1]
     try:
         with torch.no_grad():
-            probe.run(_noise(size))
-    except (RuntimeError, AssertionError, ValueError) as error:
+            answer: torch.Tensor = module(noise)
+    except (RuntimeError, AssertionError, ValueError, TypeError) as error:
         reason = str(error).partition("\n")[0]
         raise UserError(
             f"{name} does not take images of {size} × {size} pixels ({reason}):"
             f" pass another {option('image_size')}"
         ) from error
-    return TracedNetwork(graph, tuple(_layers(graph, tracer, probe)))
+    return answer
+
+
+def _symbolic(module: nn.Module, noise: torch.Tensor, expected: torch.Tensor) -> Trace | None:
+    """Trace a network by torch.fx; None where that fails, or computes something else."""
+    try:
+        trace = symbolic.trace(module)
+        _prepare(trace.graph)
+        with torch.no_grad():
+            found = trace.graph(noise)
+    except Exception:  # code that torch.fx does not understand fails in any way; so it is no loss
+        return None
+    return trace if _same(found, expected) else None
+
+
+def _exported(module: nn.Module, noise: torch.Tensor, expected: torch.Tensor, name: str) -> Trace:
+    """Trace a network by torch.export."""
+    try:
+        trace = exported.trace(module, noise)
+    except exported.ExportError as error:
+        raise UserError(
+            f"the layers of {name} cannot be found, since neither torch.fx nor torch.export can"
+            f" trace it ({error})"
+        ) from error
+    _prepare(trace.graph)
+    with torch.no_grad():
+        found = trace.graph(noise)
+    if not _same(found, expected):
+        raise UserError(
+            f"the layers of {name} cannot be found: as torch.export traces it, it answers otherwise"
+            f" than it does (by {(found - expected).abs().max():.2g})"
+        )
+    return trace
+
+
+def _prepare(graph: fx.GraphModule) -> None:
+    graph.eval()
+    forbid_in_place(graph)
+
+
+def _same(found: object, expected: torch.Tensor) -> bool:
+    if not isinstance(found, torch.Tensor) or found.shape != expected.shape:
+        return False
+    scale = float(expected.nan_to_num(0.0, 0.0, 0.0).abs().max())
+    return torch.allclose(found, expected, rtol=1e-4, atol=1e-4 * scale, equal_nan=True)
 
 
 def as_rows(value: torch.Tensor, grid: PositionGrid) -> torch.Tensor:
@@ -113,28 +166,6 @@ def as_rows(value: torch.Tensor, grid: PositionGrid) -> torch.Tensor:
     if grid.layout == "NCHW":
         value = value.permute(0, 2, 3, 1)
     return value.flatten(1, 2) if value.ndim == 4 else value
-
-
-class _Tracer(NodePathTracer):  # type: ignore[misc]
-    """Names operations as torchvision's feature extraction does, and what modules return too."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.returned_by: dict[fx.Node, list[str]] = {}
-        self.types: dict[str, str] = {}
-
-    def call_module(self, m, forward, args, kwargs):  # type: ignore[no-untyped-def]
-        path = self.path_of_module(m)
-        self.types[path] = type(m).__name__
-        out = super().call_module(m, forward, args, kwargs)
-        if isinstance(out, fx.Proxy) and not self.is_leaf_module(m, path):
-            self.returned_by.setdefault(out.node, []).append(path)
-        return out
-
-    def names(self, node: fx.Node) -> list[str]:
-        """Return all names of an operation's result, those of the outermost modules first."""
-        names = [*self.returned_by.get(node, []), self.node_to_qualname[node]]
-        return sorted(dict.fromkeys(names), key=lambda each: (each.count("."), len(each)))
 
 
 class _Probe(fx.Interpreter):
@@ -153,7 +184,8 @@ class _Probe(fx.Interpreter):
         grid = self._grid(n, value)
         if grid is not None:
             self.grids[n] = grid
-            if grid.is_map and n.op != "placeholder" and isinstance(value, torch.Tensor):
+            made = n.op not in ("placeholder", "output")
+            if made and grid.is_map and isinstance(value, torch.Tensor):
                 self.shapes[n] = value.shape
                 self.signed[n] = bool((value < 0).any())
                 self.original[n] = self._first_with(n, as_rows(value, grid))
@@ -164,7 +196,8 @@ class _Probe(fx.Interpreter):
             return image_grid(self._size)
         before = [self.grids[each] for each in n.all_input_nodes if each in self.grids]
         module = self.fetch_attr(str(n.target)) if n.op == "call_module" else None
-        return follow(value, before, module, n, PROBE_IMAGES)
+        args, _ = self.fetch_args_kwargs_from_env(n)
+        return follow(value, before, module, n, PROBE_IMAGES, args)
 
     def _first_with(self, n: fx.Node, rows: torch.Tensor) -> fx.Node:
         """Return the first operation that returned these very numbers.
@@ -179,14 +212,25 @@ class _Probe(fx.Interpreter):
         return n
 
 
-def _layers(graph: fx.GraphModule, tracer: _Tracer, probe: _Probe) -> Iterator[Layer]:
+def _layers(trace: Trace, probe: _Probe, has_classes: bool) -> Iterator[Layer]:
     names: dict[fx.Node, list[str]] = {}
     for node, original in probe.original.items():
-        names.setdefault(original, []).extend(tracer.names(node))
-    reasons = _reasons(graph, probe)
+        names.setdefault(original, []).extend(map(path_of, trace.names(node)))
+    for called in names.values():
+        if len(called) > 1 and WHOLE in called:
+            called.remove(WHOLE)  # the whole network is no layer of its own
+    types = {path_of(path): kind for path, kind in trace.types.items()}
+    if has_classes:
+        reasons = _reasons(trace.graph, probe)
+    else:
+        on_the_way = set(bottlenecks(trace.graph))
+        reasons = {
+            node: "" if node in on_the_way or called[0] in types else SKIPPED
+            for node, called in names.items()
+        }
     for node, called in names.items():
         reason = reasons[node]
-        kind = tracer.types.get(called[0])
+        kind = types.get(called[0])
         # Unnamed sums and products inside a block are of use only where a network can be cut.
         if kind or not reason:
             yield Layer(

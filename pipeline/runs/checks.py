@@ -12,6 +12,7 @@ from ..errors import UserError, option, suggest
 from ..images import Dataset, FolderSource
 from ..models import Cut
 from ..models.cut import Forward
+from ..models.given_source import GIVEN
 from ..system.progress import say
 from ..tables import tables_with
 from ..tables.database import literal
@@ -49,6 +50,16 @@ def check_plugins(config: Config) -> None:
             there = suggest(name, known) or f"installed are: {', '.join(sorted(known)) or 'none'}"
             raise UserError(f"there is no plug-in {name!r} with table columns or pages; {there}")
     tables_with(config.plugins_of(plugins.COLUMNS))
+
+
+def check_shareable(config: Config) -> None:
+    """Refuse workers where the network is an object of this process."""
+    if config.model.startswith(f"{GIVEN}:") and (config.workers or config.scheduler):
+        raise UserError(
+            "a network that is given as an object cannot be shared with other processes: put a"
+            f" function that makes it into a file ({option('model')}='file.py:function'), or leave"
+            f" out {option('workers')} and {option('scheduler')}"
+        )
 
 
 def check_device(name: str) -> None:

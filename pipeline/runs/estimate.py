@@ -85,7 +85,7 @@ def probe(dataset: Dataset, listing: Listing, layer: Cut, config: Config) -> For
             pixels, _ = read_image(dataset.source, image)
         except DecodeError:
             continue  # it is listed as rejected once all images are read
-        squares.append(network_input(pixels, size, config.resize)[0])
+        squares.append(network_input(pixels, size, config.resize, layer.network.scaling)[0])
     return layer.forward(torch.stack(squares or [torch.zeros(3, size, size, dtype=torch.uint8)]))
 
 

@@ -14,9 +14,17 @@ import torch
 from .. import checkout
 from ..config import OF_ONE_CALL, SAMPLE, Config, dump_toml
 from ..errors import UserError, command, option
-from ..images import PREPROCESSING, UNREADABLE, Dataset, DatasetSource, FolderSource, list_dataset
+from ..images import (
+    PREPROCESSING,
+    UNREADABLE,
+    Dataset,
+    DatasetSource,
+    FolderSource,
+    Scaling,
+    list_dataset,
+)
 from ..images.source import FOLDER, TABLE
-from ..models import Cut, Network, choose_layer, cut, load_network
+from ..models import Cut, Network, choose_layer, configured, cut
 from ..models.cut import Forward
 from ..sample import write_sample
 from ..store import FORMATS, Listing, make_listing
@@ -28,6 +36,7 @@ from .checks import (
     check_k,
     check_non_negative,
     check_plugins,
+    check_shareable,
     tell_outside,
 )
 from .estimate import bound_decoding, bytes_per_image, check_fits, estimate, probe
@@ -75,10 +84,11 @@ def prepare(config: Config, run: Path | None, *, as_made: bool = False) -> Works
         files.check_writable(run)
     dataset = _find_dataset(config)
     check_device(config.device)
+    check_shareable(config)
     check_plugins(config)
-    network = load_network(
-        _model(config), config.weights, image_size=config.image_size, seed=config.seed
-    )
+    network = configured(config, _model(config))
+    for note in network.notes:
+        say(f"network    {note}")
     matched = match_labels(config, dataset, network)
     config = _resolve(config, network, dataset)
     layer = cut(network, config.layer, aux_layers=config.aux_layers)
@@ -246,6 +256,7 @@ def _resolve(config: Config, network: Network, dataset: Dataset) -> Config:
             "image_size": network.image_size,
             "weights": _absolute(config.weights, Path("random")),
             "classes": _absolute(config.classes),
+            "class_names": _absolute(config.class_names),
             "dataset": _reopened(config, dataset),
         }
     )
@@ -316,10 +327,22 @@ def _new_record(
             exponents=layer.exponents,
         ),
         images=ImagesFacts(n=len(listing.frame), digest=listing.digest()),
-        preprocessing=Preprocessing(version=PREPROCESSING, mean=network.mean, std=network.std),
+        preprocessing=_preprocessing(network, config),
         formats={name: encoding.version for name, encoding in FORMATS.items()},
         class_of_label=matched[0],
         class_names=matched[1],
+    )
+
+
+def _preprocessing(network: Network, config: Config) -> Preprocessing:
+    """Return how images are prepared; what earlier versions did always stands as they left it."""
+    crop = network.scaling.crop
+    return Preprocessing(
+        version=PREPROCESSING,
+        mean=network.mean,
+        std=network.std,
+        interpolation=network.scaling.interpolation,
+        crop=crop if config.resize == "crop" and crop != Scaling().crop else None,
     )
 
 

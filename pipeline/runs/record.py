@@ -93,6 +93,8 @@ class Preprocessing(_Part):
     version: int
     mean: tuple[float, float, float]
     std: tuple[float, float, float]
+    interpolation: str = "bilinear"
+    crop: float | None = None
 
 
 class ForwardPass(_Part):

@@ -17,7 +17,7 @@ import pandas as pd
 from ..config import Config, load_toml, make_config
 from ..errors import UserError, command
 from ..images import DatasetSource, Grid, open_dataset
-from ..models import Cut, Network, cut, load_network
+from ..models import Cut, Network, configured, cut
 from ..models.runtime import pick_device
 from ..store import (
     ACTIVATIONS,
@@ -40,6 +40,9 @@ from ..system.progress import say
 from .ownership import leftovers
 from .record import DECIDE_ACTIVATIONS, RunRecord, StageFacts
 from .stages import MAKER, STAGES, check_folders
+
+OF_EARLIER = (("interpolation", "bilinear"), ("crop", None))
+"""What is left out of digests: earlier versions knew no other way, and did not record it."""
 
 
 @dataclass(frozen=True)
@@ -121,7 +124,12 @@ class Workspace:
         """A digest of all that activations depend on; how they were computed is in ``forward``."""
         record = self.record.plain()
         options = {name: record["config"][name] for name in DECIDE_ACTIVATIONS}
-        parts = [options, record["weights"]["sha256"], record["images"], record["preprocessing"]]
+        preprocessing = {
+            name: value
+            for name, value in record["preprocessing"].items()
+            if (name, value) not in OF_EARLIER
+        }
+        parts = [options, record["weights"]["sha256"], record["images"], preprocessing]
         if exponents := record["layer"]["exponents"]:
             parts.append(exponents)
         return combine(json.dumps(part, sort_keys=True) for part in parts)
@@ -134,10 +142,7 @@ class Workspace:
     @cached_property
     def network(self) -> Network:
         """The network with its weights."""
-        config = self.config
-        return load_network(
-            config.model, config.weights, image_size=config.image_size, seed=config.seed
-        )
+        return configured(self.config)
 
     @cached_property
     def cut(self) -> Cut:

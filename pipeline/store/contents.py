@@ -21,8 +21,8 @@ from . import chunks
 MOST_COMPARED = 1 << 20
 """Bytes of an array up to which its values are looked at; of larger ones that would take long."""
 
-MAY_BE_NONE = frozenset("nmg")
-"""Axes that may be of length 0: images, rows of lists, groups."""
+MAY_BE_NONE = frozenset(("n", "m", "g", "classes"))
+"""Axes that may be of length 0: images, rows of lists, groups, classes of a backbone."""
 
 Sizes = Mapping[str, int]
 """Lengths of axes that are known from elsewhere."""

@@ -83,6 +83,8 @@ def with_head(
 
 def softmax(logits: NDArray[np.float32]) -> NDArray[np.float64]:
     """Turn logits (n, classes) into probabilities."""
+    if logits.shape[1] == 0:
+        return logits.astype(np.float64)
     odds = np.exp(logits.astype(np.float64) - logits.max(1, keepdims=True))
     probabilities: NDArray[np.float64] = odds / odds.sum(1, keepdims=True)
     return probabilities

@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from ..classify import NO_CLASS, top_classes
 from .column import FLAG, FLOAT, INT, INT32, TEXT, VECTOR, Column, Facts, Table
 from .concept_classes import softmax
 
@@ -32,10 +33,10 @@ class ConceptFacts(Facts):
     errors: pd.DataFrame
 
     @cached_property
-    def top(self) -> NDArray[np.int64]:
-        """The class the head gives each context vector, int64 (k,)."""
-        top: NDArray[np.int64] = self.head.context.argmax(1)
-        return top
+    def top(self) -> list[int | None]:
+        """The class the head gives each context vector; None where the network has no classes."""
+        found = top_classes(self.head.context).tolist()
+        return [None if each == NO_CLASS else each for each in found]
 
 
 def _labels_agree(of: ConceptFacts) -> pd.Series[Any]:
@@ -140,28 +141,28 @@ CONCEPTS = Table(
             TEXT,
             "name of that class",
             "",
-            lambda of: [of.class_names[index] for index in of.top],
+            lambda of: [None if each is None else of.class_names[each] for each in of.top],
         ),
         Column(
             "top_prob",
             FLOAT,
             "probability of that class",
             "probability",
-            lambda of: softmax(of.head.context).max(1),
+            lambda of: softmax(of.head.context).max(1) if of.class_names else np.nan,
         ),
         Column(
             "top_p",
             FLOAT,
             "p of its largest z among real positions of like norm without it",
             "probability",
-            lambda of: of.head.p,
+            lambda of: of.head.p if of.class_names else np.nan,
         ),
         Column(
             "top_significant",
             FLAG,
             "better than chance after Benjamini-Hochberg at 0.05",
             "",
-            lambda of: of.head.significant,
+            lambda of: of.head.significant if of.class_names else None,
         ),
         Column(
             "dataset_label",

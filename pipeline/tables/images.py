@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from ..classify import top_classes
 from ..images import Affine, Grid, upsample
 from ..localize import Foreground, find_regions
 from .column import BOX, CONCEPT_ID, FLOAT32, IMAGE_ID, INT32, INTS, TEXT, Column, Table
@@ -36,7 +37,7 @@ IMAGES = Table(
             "fit: W was fitted on it; heldout: kept for measuring; copy: the network sees the same"
             " in another image of the run, and that one counts",
         ),
-        Column("pred_class", INT32, "the network's top class"),
+        Column("pred_class", INT32, "the network's top class; null: it has none"),
         Column("pred_label", TEXT, "name of that class"),
         Column("pred_prob", FLOAT32, "its probability", "probability"),
         Column(
@@ -138,7 +139,7 @@ def shard_rows(
         The group of each image.
     """
     H = arrays["H"].astype(np.float32)
-    top = arrays["logits"].argmax(1)
+    top = top_classes(arrays["logits"])
     raised, seen = _raise(H, arrays, grid)
     object_maps, _ = _raise(foreground.maps(H, groups)[..., None], arrays, grid)
     present = thresholds <= H
@@ -174,14 +175,15 @@ def _raise(
 
 def _image_rows(arrays: dict[str, NDArray[Any]], top: NDArray[np.int64]) -> pd.DataFrame:
     logits = arrays["logits"].astype(np.float64)
-    odds = np.exp(logits - logits.max(1, keepdims=True)) if len(logits) else logits
+    has_classes = logits.shape[1] > 0
+    odds = np.exp(logits - logits.max(1, keepdims=True)) if logits.size else logits
     return pd.DataFrame(
         {
             "image_id": arrays["image_id"],
             "width": arrays["size"][:, 0],
             "height": arrays["size"][:, 1],
-            "pred_class": top,
-            "pred_prob": 1.0 / odds.sum(1),
+            "pred_class": top if has_classes else None,
+            "pred_prob": 1.0 / odds.sum(1) if has_classes else np.nan,
             "residual": arrays["image_residual"],
             "damage": _damage(arrays),
         }

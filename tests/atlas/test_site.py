@@ -311,7 +311,7 @@ def test_everything_that_may_be_null_may_be_null(tmp_path: Path) -> None:
     build_atlas(synthetic(12, 3, bare=True), tmp_path)
     text = {name: parse(tmp_path / name).text for name in ("index.html", "concepts/0.html")}
     assert "concept 0" in text["concepts/0.html"]
-    assert "label not tested" in text["concepts/0.html"]
+    assert "This network has no classes." in text["concepts/0.html"]
     for path in tmp_path.rglob("*.html"):
         assert not re.search(r"\b(nan|None|NaT|<NA>)\b", parse(path).text), path
 

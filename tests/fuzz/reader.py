@@ -19,7 +19,7 @@ from pipeline.errors import UserError
 from pipeline.images.decode import DecodeError, decode_bytes
 from pipeline.images.source import ImageRecord, Rejected
 from pipeline.images.table import open_table
-from pipeline.models.weights import read_state
+from pipeline.models.checkpoints import read_state
 
 SECONDS = 60
 """For one file; the machine may be busy with other things."""

@@ -153,7 +153,8 @@ def _parquet(path: Path, place: int, value: Any, is_gone: bool) -> None:
         table = table.slice(0, rows // 2) if value else pa.concat_tables([table, table])
     else:
         try:
-            column = pa.array([value] * rows)
+            # Parquet has no type for objects without a field.
+            column = pa.nulls(rows) if value == {} else pa.array([value] * rows)
         except (pa.ArrowInvalid, OverflowError, UnicodeError):
             column = pa.nulls(rows)
         table = table.set_column(n, name, column)

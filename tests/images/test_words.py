@@ -8,6 +8,7 @@ import subprocess
 import sys
 import zlib
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -169,7 +170,7 @@ def test_a_run_says_what_is_damaged(tmp_path: Path) -> None:
         pixels = np.random.default_rng(index).integers(0, 255, (6, 8, 3), np.uint8)
         data = encoded(Image.fromarray(pixels).resize((80, 60)), "JPEG")
         (folder / f"{index}.jpg").write_bytes(bitten(data, 0.6) if index == 7 else data)
-    options = {"model": "sample", "k": "2", "image_size": "64"}
+    options: dict[str, Any] = {"model": "sample", "k": "2", "image_size": "64"}
     run = discover(dataset=str(folder), run=str(tmp_path / "run"), **options)
     images = run.table("images").set_index("path")
     words = images.damage["7.jpg"]
@@ -195,8 +196,8 @@ def test_large_jpegs_are_decoded_at_a_reduced_scale(
     assert [*whole.pixels.shape[:0:-1]] == [*whole.size]
     assert [*less.pixels.shape[:0:-1]] == [-(-side // 4) for side in less.size]
     assert decoding_bytes(data, reduced=True) < decoding_bytes(data) - 100_000 * 8
-    square, affine = network_input(whole.pixels, 64, "crop", whole.size)
-    other, same = network_input(less.pixels, 64, "crop", less.size)
+    square, affine = network_input(whole.pixels, 64, "crop", original=whole.size)
+    other, same = network_input(less.pixels, 64, "crop", original=less.size)
     assert (square.int() - other.int()).abs().float().mean() < 4
     corners = np.array([[0.0, 0.0], list(whole.size)])
     assert np.allclose(affine.to_input(corners), same.to_input(corners), atol=1.5)

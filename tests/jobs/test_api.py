@@ -49,7 +49,8 @@ def test_it_prints_nothing_on_stdout(
 
 def test_its_options_are_those_of_the_configuration() -> None:
     parameters = inspect.signature(pipeline.discover).parameters
-    assert set(Config.model_fields) | {"run", "config"} == set(parameters)
+    others = {"run", "config", "network", "head", "reshape_transform"}
+    assert set(Config.model_fields) | others == set(parameters)
     assert parameters["resize"].default == "squash"
 
 
@@ -70,7 +71,7 @@ def test_another_dataset_does_not_go_on_with_a_run(run: Run, sample: Path) -> No
     ],
 )
 def test_what_is_wrong_is_said_in_pythons_words(
-    sample: Path, tmp_path: Path, options: dict[str, object], sentence: str
+    sample: Path, tmp_path: Path, options: dict[str, Any], sentence: str
 ) -> None:
     with pytest.raises(UserError) as caught:
         given = {"model": "sample", **options}

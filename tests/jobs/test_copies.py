@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 from itertools import count, islice
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 import pytest
@@ -15,7 +16,7 @@ from pipeline.images import make_image_id, unit_hash
 from pipeline.jobs.discover import discover
 from pipeline.sample import write_sample
 
-OPTIONS = {"model": "sample", "k": "2", "image_size": "64"}
+OPTIONS: dict[str, Any] = {"model": "sample", "k": "2", "image_size": "64"}
 
 
 def black(folder: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -38,7 +39,8 @@ def images(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def found(images: Path, folder: Path, factor: float, precision: str = "auto") -> Run:
     weights = weigh(images.parent, factor)
-    options = {"model": "sample", "k": "6", "weights": str(weights), "precision": precision}
+    options: dict[str, Any] = {"model": "sample", "k": "6", "precision": precision}
+    options["weights"] = str(weights)
     return discover(dataset=str(images), run=str(folder), **options)
 
 

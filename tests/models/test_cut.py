@@ -103,6 +103,7 @@ def _noise(like: torch.Tensor) -> torch.Tensor:
 def test_nothing_before_the_layer_is_in_the_head() -> None:
     made = cut(_network("resnet18"), "layer4")
     before = {id(each) for each in _network("resnet18").module.get_submodule("layer4").parameters()}
+    assert made._head is not None
     weights = list(made._head.parameters())
     assert len(weights) == 2, "the linear layer's own"
     assert not any(id(each) in before for each in weights)

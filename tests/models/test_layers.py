@@ -138,6 +138,15 @@ def test_unknown_layer() -> None:
     )
 
 
+def test_a_module_that_gives_no_map_is_told_from_a_wrong_name() -> None:
+    with pytest.raises(UserError) as caught:
+        choose_layer(_network("resnet18"), "avgpool")
+    assert str(caught.value) == (
+        "what 'avgpool' of resnet18 gives is no map of positions: 'layer4' is the last layer that"
+        " can be used; describe_layers(model='resnet18') lists all"
+    )
+
+
 def test_images_too_small_for_a_map() -> None:
     network = _custom(nn.Sequential(nn.Flatten(), nn.Linear(3 * 8 * 8, 2)), 8)
     with pytest.raises(UserError) as caught:
@@ -165,7 +174,7 @@ def test_a_network_that_cannot_be_traced() -> None:
     with pytest.raises(UserError) as caught:
         list_layers(_custom(_Branching()))
     assert str(caught.value).startswith(
-        "the layers of custom cannot be found, since torch.fx cannot trace it ("
+        "the layers of custom cannot be found, since neither torch.fx nor torch.export can trace it"
     )
 
 

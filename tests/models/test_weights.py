@@ -19,7 +19,7 @@ from torch import nn
 from pipeline.errors import UserError
 from pipeline.models import Network, choose_layer, list_models, load_network
 from pipeline.models.architecture import fit_positions, trained_size
-from pipeline.models.weights import read_state
+from pipeline.models.checkpoints import read_state
 from pipeline.system.checksums import sha256
 
 ASSETS = Path(os.environ.get("CONCORDANCE_ASSETS", "../shared/assets"))
@@ -191,9 +191,9 @@ def test_a_malicious_pickle_is_refused_and_not_run(tmp_path: Path, suffix: str) 
     with pytest.raises(UserError) as caught:
         load_network(NAME, file)
     assert str(caught.value) == (
-        f"weights file {file} is not a plain set of tensors and was not opened, since loading it"
-        " could run code hidden in it: save it again as .safetensors, or as"
-        " torch.save(model.state_dict(), file)"
+        f"weights file {file} is not a plain set of tensors (it holds a posix.system) and was not"
+        " opened, since loading it could run code hidden in it: save it again as .safetensors, or"
+        " as torch.save(model.state_dict(), file)"
     )
     assert not marker.exists()
 
@@ -208,6 +208,12 @@ def test_a_bare_pickle_is_refused_and_not_run(tmp_path: Path) -> None:
     assert marker.exists(), "the payload would have worked"
 
 
+INSTEAD = (
+    "pass the model they were made for, other weights, or a function of yours that makes the"
+    " network (model=file.py:function)"
+)
+
+
 def test_weights_of_another_network(tmp_path: Path, state: dict[str, torch.Tensor]) -> None:
     file = tmp_path / "other.safetensors"
     save_file(state, file)
@@ -216,7 +222,7 @@ def test_weights_of_another_network(tmp_path: Path, state: dict[str, torch.Tenso
     text = str(caught.value)
     assert text.startswith(f"the weights in {file} do not fit shufflenet_v2_x1_0: ")
     assert "stage2.0.branch1.2.weight is 24×24×1×1 in the file and 58×24×1×1 in the network" in text
-    assert text.endswith("…); pass the MODEL they were made for, or other WEIGHTS")
+    assert text.endswith(f"…); {INSTEAD}")
 
 
 def test_missing_and_unknown_weights(tmp_path: Path, state: dict[str, torch.Tensor]) -> None:
@@ -227,7 +233,7 @@ def test_missing_and_unknown_weights(tmp_path: Path, state: dict[str, torch.Tens
         load_network(NAME, file)
     assert str(caught.value) == (
         f"the weights in {file} do not fit {NAME}: 1 missing from the file (fc.bias);"
-        " 1 unknown to the network (extra); pass the MODEL they were made for, or other WEIGHTS"
+        f" 1 unknown to the network (extra); {INSTEAD}"
     )
 
 
@@ -235,7 +241,11 @@ def test_missing_and_unknown_weights(tmp_path: Path, state: dict[str, torch.Tens
     ("name", "content", "said"),
     [
         ("gone.pt", None, "there is no weights file {}: see weights"),
-        ("w.bin", b"x", "weights file {} ends in '.bin': pass a .safetensors, .pt or .pth file"),
+        (
+            "w.npz",
+            b"x",
+            "weights file {} ends in '.npz': pass a .safetensors file, or one of .pt, ",
+        ),
         ("w.safetensors", b"\x08", "weights file {} cannot be read: "),
         ("w.pt", b"", "weights file {} cannot be read: "),
         ("w.pt", b"PK\x03\x04 not a zip file", "weights file {} cannot be read: "),
@@ -256,7 +266,7 @@ def test_a_file_of_other_things(tmp_path: Path) -> None:
     torch.save([1, 2], file)
     with pytest.raises(UserError, match=r"holds no named tensors: save model\.state_dict\(\)"):
         load_network(NAME, file)
-    torch.save({"a": torch.zeros(1), "b": 3}, file)
+    torch.save({"b": 3, "a": [torch.zeros(1)]}, file)
     with pytest.raises(UserError, match="holds something else than a tensor under 'b'"):
         load_network(NAME, file)
 
@@ -272,11 +282,12 @@ def test_unknown_model() -> None:
     assert str(caught.value).startswith("there is no model '§'; describe_layers() lists all models")
 
 
-def test_every_listed_model_is_a_classifier() -> None:
+def test_what_is_listed_classifies_segments_or_detects() -> None:
     names = list_models()
     assert names[0] == "sample"
     assert {"resnet50", "vit_b_16", "squeezenet1_1"} < set(names)
-    assert not any("deeplab" in name or "raft" in name for name in names)
+    assert {"deeplabv3_resnet50", "fasterrcnn_resnet50_fpn"} < set(names)
+    assert not any("raft" in name or "r3d" in name for name in names)
 
 
 @pytest.mark.parametrize("size", [0, -3])

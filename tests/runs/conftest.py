@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -16,7 +17,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A finished run, and its images beside it."""
     base = tmp_path_factory.mktemp("owned")
     write_sample(base / "sample", n_images=24, size=64)
-    options = {"model": "sample", "k": "3", "image_size": "64"}
+    options: dict[str, Any] = {"model": "sample", "k": "3", "image_size": "64"}
     discover(dataset=str(base / "sample" / "images"), run=str(base / "run"), **options)
     return base / "run"
 

@@ -210,7 +210,8 @@ def test_what_is_left_of_a_run_is_not_adopted_by_another(
                      image_size="64", k="2")  # fmt: skip
     images = tmp_path / "images"
     shutil.copytree(made.parent / "sample" / "images", images)
-    options = {"dataset": str(images), "model": "sample", "image_size": "64", "k": "3"}
+    options: dict[str, Any] = {"dataset": str(images), "model": "sample", "image_size": "64"}
+    options["k"] = "3"
     replaced = sorted(images.rglob("*.jpg"))[3]
     data = replaced.read_bytes()
     Image.new("RGB", (64, 64), "red").save(replaced)

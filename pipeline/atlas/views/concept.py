@@ -99,10 +99,16 @@ def _facts(concept: Row) -> list[tuple[str, str, str]]:
         ("Coverage", percent(concept["coverage"]), "of all positions hold it"),
         ("Energy", percent(concept["energy"]), "of the activations’ squared norm"),
         ("Stability", fixed(concept["stability"]), "cosine with its match on other images"),
+        *(_of_the_head(concept) if concept["top_label"] is not None else ()),
+        ("Threshold", fixed(concept["presence_threshold"]), _threshold(concept)),
+    ]
+
+
+def _of_the_head(concept: Row) -> list[tuple[str, str, str]]:
+    return [
         ("Importance", signed(concept["importance"]), "logits of the predicted class"),
         ("Deleting it", _points(concept["deletion_effect"], -1), "probability, where it stands"),
         ("It alone", _points(concept["insertion_effect"], 1), "probability, where it stands"),
-        ("Threshold", fixed(concept["presence_threshold"]), _threshold(concept)),
     ]
 
 
