@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +11,7 @@ from torch import nn
 from ..config import OF_AN_IMAGE, SAMPLE, make_config
 from ..errors import UserError, option, suggest
 from ..images import ImageLike, load_image
-from ..models import choose_layer, configured, cut, give
+from ..models import canonical, choose_layer, configured, consent, cut, give
 from .explain import N_CATEGORIES, explain_alone
 from .explanation import Explanation
 from .run import Run, open_run
@@ -60,11 +60,13 @@ def explain(
     _check_options(given if top is None else {**given, "top": top}, run)
     pixels = load_image(image)
     if run is not None:
-        return (run if isinstance(run, Run) else open_run(run)).explain(pixels)
+        named = str(given["model"]) if "model" in given else None
+        return (run if isinstance(run, Run) else open_run(run, network=named)).explain(pixels)
     config = make_config({"k": N_CONCEPTS, **given})
     if config.k == "auto" or len(config.k) != 1:
         raise UserError(f"{option('k', k)} is not possible for one image; pass one number")
     model = SAMPLE if config.model == "auto" else config.model
+    consent.allow(canonical(model))
     loaded = configured(config, model)
     layer = cut(loaded, choose_layer(loaded, config.layer))
     n_named = min(N_CATEGORIES, len(loaded.classes)) if top is None else top
@@ -73,7 +75,7 @@ def explain(
     )
 
 
-def _check_options(given: Iterable[str], run: object) -> None:
+def _check_options(given: Mapping[str, Any], run: object) -> None:
     """Refuse options that would change nothing."""
     for name in given:
         if name not in (*OF_AN_IMAGE, "top"):
@@ -82,7 +84,8 @@ def _check_options(given: Iterable[str], run: object) -> None:
                 f"{option(name)} is no option of an image;"
                 f" {near or 'there are ' + ', '.join(map(option, OF_AN_IMAGE))}"
             )
-        if run is not None:
+        names_code = name == "model" and consent.runs_code(str(given[name]))
+        if run is not None and not names_code:  # which must be named to be run
             raise UserError(
                 f"{option(name)} is for an image by itself; a run's concepts are fixed, leave it"
                 f" out or {option('run')}"

@@ -15,7 +15,7 @@ from torch import nn
 from ..errors import UserError
 from ..escape import visible
 from ..images import ImageLike, load_image
-from ..models import give
+from ..models import canonical, consent, give
 from ..runs.workspace import Workspace
 from .arguments import Images, OneConcept, OneImage, image_id_of, image_ids_of
 from .display import ImageTable, Shown
@@ -301,16 +301,17 @@ class Run:
         return Meaning(self.workspace, self._maps)
 
 
-def open_run(folder: str | Path, *, network: nn.Module | None = None) -> Run:
+def open_run(folder: str | Path, *, network: nn.Module | str | None = None) -> Run:
     """Open a finished run.
 
     Parameters
     ----------
     folder : str or Path
         As ``runs/pets``.
-    network : torch.nn.Module, optional
-        The network of a run that was made of an object. Tables, heatmaps and pictures need none;
-        what asks the network anew does.
+    network : torch.nn.Module or str, optional
+        The network of a run that was made of an object, or the name of the function that makes it,
+        ``file.py:function``: code is run where you name it only. Tables, heatmaps and pictures need
+        none; what asks the network anew does.
 
     Raises
     ------
@@ -319,7 +320,8 @@ def open_run(folder: str | Path, *, network: nn.Module | None = None) -> Run:
     """
     workspace = Workspace.open(Path(folder))
     if network is not None:
-        model = give({}, network)["model"]
+        model = canonical(network) if isinstance(network, str) else give({}, network)["model"]
+        consent.allow(model)
         if model != workspace.config.model:
             raise UserError(f"{folder} was made with {workspace.config.model}, this is {model}")
     return Run(workspace)

@@ -3,7 +3,6 @@
 from .decode import (
     DECODING,
     FORMATS,
-    DecodeError,
     content_digest,
     decode,
     decode_bytes,
@@ -13,6 +12,7 @@ from .decode import (
 from .folder import FolderSource, find_file
 from .geometry import PREPROCESSING, Affine, Interpolation, Resize, Scaling, fit_to_square
 from .inputs import ImageLike, decoded, load_image, network_input, read_contents, read_image
+from .limits import DecodeError
 from .source import (
     Contents,
     Dataset,

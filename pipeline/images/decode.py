@@ -6,7 +6,6 @@ Images are shown and measured as a viewer shows them: an EXIF orientation is app
 from __future__ import annotations
 
 import hashlib
-import math
 import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -19,7 +18,17 @@ from numpy.typing import NDArray
 from PIL import Image, ImageOps, UnidentifiedImageError
 
 from ..system.memory import Budget
-from .jpeg import LYING, START_OF_SCAN, DamagedError, decode_jpeg
+from .jpeg import LYING, DamagedError, decode_jpeg
+from .limits import (
+    MAX_BYTES,
+    MAX_PIXELS,
+    MAX_PLAIN,
+    DecodeError,
+    check_header,
+    check_pixels,
+    check_scans,
+    tile_pixels,
+)
 from .metered import Metered
 from .rgb import to_rgb
 from .trouble import UNREADABLE, is_of_the_file
@@ -29,25 +38,6 @@ FORMATS = ("BMP", "GIF", "JPEG", "PNG", "PPM", "TIFF", "WEBP")
 """What is opened, by Pillow's names; to it, files of cameras that hold several pictures (MPO) are
 JPEG. Pillow knows more, and runs programs for some: Ghostscript for EPS, however it is called.
 """
-
-MAX_PIXELS = 178_956_970
-"""Larger images are refused as decompression bombs (the limit at which Pillow refuses)."""
-
-MAX_BYTES = 8 * MAX_PIXELS
-"""Larger files are refused unread: four channels of 16 bits need no more for the most pixels."""
-
-MAX_SCANNED = 20 * MAX_PIXELS
-"""Pixels times scans of a JPEG, each of which takes as long as a picture: a progressive one has
-about ten, and a small file with thousands would keep a core for hours."""
-
-MAX_PLAIN = 4_000_000
-"""Bytes of a PPM written in digits, which Pillow reads in Python: two megabytes a second."""
-
-MIN_SIDE = 8
-"""Images with a shorter side hold nothing a network could see."""
-
-MAX_ASPECT = 50
-"""Images longer than so many times their width would be squashed beyond recognition."""
 
 DECODING = Budget()
 """Bytes that all threads decoding images share; see `runs.estimate.bound_decoding`."""
@@ -67,7 +57,7 @@ NO_MEMORY = ("can't allocate memory", "not enough memory", "Insufficient memory"
 
 JPEGS = ("JPEG", "MPO")
 
-EXIF_ORIENTATION, TILE_WIDTH, TILE_LENGTH = 0x0112, 0x0142, 0x0143
+EXIF_ORIENTATION = 0x0112
 
 
 @dataclass(frozen=True)
@@ -88,15 +78,6 @@ class Picture:
     pixels: torch.Tensor
     size: tuple[int, int]
     damage: str = ""
-
-
-class DecodeError(Exception):
-    """An image that cannot be used; the text is the reason.
-
-    `digest` is that of its contents, empty where they could not be read.
-    """
-
-    digest = ""
 
 
 def decode(file: Path) -> torch.Tensor:
@@ -224,9 +205,9 @@ def decoding_bytes(contents: bytes | NDArray[np.uint8], *, reduced: bool = False
         return 4 * contents.nbytes
     try:
         with listening(), Image.open(Metered(contents), formats=FORMATS) as image:
-            _check_header(image)
+            check_header(image)
             cost = WEBP_COST if image.format == "WEBP" else COST
-            n_pixels = max(image.width * image.height, _tile(image))
+            n_pixels = max(image.width * image.height, tile_pixels(image))
             n_bytes = n_pixels * cost // _divisor(image, reduced) ** 2
             if image.info.get("progressive"):  # its coefficients are kept whole
                 n_bytes = min(n_pixels * cost, n_bytes + n_pixels * COEFFICIENTS)
@@ -255,10 +236,10 @@ def read_original(file: Path) -> NDArray[np.uint8]:
 def _decode(data: bytes, reduced: bool) -> Picture:
     file = Metered(data)
     with listening() as heard, Image.open(file, formats=FORMATS) as image:
-        _check_header(image)
+        check_header(image)
         file.expect_picture()
         if image.format in JPEGS:
-            _check_scans(image, data)
+            check_scans(image, data)
             if image.mode in ("RGB", "L"):
                 return _decode_jpeg(data, image, heard, _divisor(image, reduced))
         if any(tile[0] == "ppm_plain" for tile in image.tile) and len(data) > MAX_PLAIN:
@@ -314,43 +295,3 @@ def _bearing(heard: list[str]) -> Iterator[None]:
         raise
     except Exception as error:  # of any kind, as when decoding
         heard.append(f"EXIF cannot be read: {error or type(error).__name__}")
-
-
-def _check_header(image: Image.Image) -> None:
-    """Refuse an image for what its header says of its size."""
-    check_size(*image.size)
-    if _tile(image) > MAX_PIXELS:
-        raise DecodeError(f"decompression bomb: tiles of {_tile(image)} pixels")
-
-
-def _check_scans(image: Image.Image, data: bytes) -> None:
-    n_scans = data.count(START_OF_SCAN)
-    if image.width * image.height * n_scans > MAX_SCANNED:
-        size = f"{image.width} × {image.height} pixels"
-        raise DecodeError(f"decompression bomb: {size} in {n_scans} scans")
-
-
-def _tile(image: Image.Image) -> int:
-    """Return the pixels of a tile of a TIFF, which is decoded whole however small the image is."""
-    tags = getattr(image, "tag_v2", {})
-    sides = (tags.get(TILE_WIDTH, 0), tags.get(TILE_LENGTH, 0))
-    return math.prod(side for side in sides if isinstance(side, int))
-
-
-def check_pixels(pixels: NDArray[np.uint8]) -> None:
-    """Raise `DecodeError` for an array that is no image, or one of an impossible size."""
-    if pixels.dtype != np.uint8 or pixels.ndim != 3 or pixels.shape[2] != 3:
-        raise DecodeError(
-            f"an image is uint8 (height, width, 3), this is {pixels.dtype} {pixels.shape}"
-        )
-    check_size(pixels.shape[1], pixels.shape[0])
-
-
-def check_size(width: int, height: int) -> None:
-    """Raise `DecodeError` for an image too large, too small or too long."""
-    if width * height > MAX_PIXELS:
-        raise DecodeError(f"decompression bomb: {width} × {height} pixels")
-    if min(width, height) < MIN_SIDE:
-        raise DecodeError(f"too small: {width} × {height} pixels, at least {MIN_SIDE} a side")
-    if max(width, height) > MAX_ASPECT * min(width, height):
-        raise DecodeError(f"too long: {width} × {height} pixels, at most {MAX_ASPECT} to 1")

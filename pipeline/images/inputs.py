@@ -16,12 +16,8 @@ from ..system.heap import hand_back
 from ..system.memory import TooMuch
 from .decode import (
     DECODING,
-    MAX_BYTES,
-    DecodeError,
     Picture,
     as_tensor,
-    check_pixels,
-    check_size,
     content_digest,
     decode_contents,
     decoding_bytes,
@@ -29,6 +25,7 @@ from .decode import (
     refusal,
 )
 from .geometry import Affine, Resize, Scaling, fit_to_square
+from .limits import MAX_BYTES, DecodeError, check_pixels, check_size
 from .rgb import to_rgb
 from .source import Contents, DatasetSource, ImageRecord
 from .trouble import GO_ON, patiently

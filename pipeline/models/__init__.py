@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
+from . import consent
 from .cut import Cut, Forward, cut
 from .given_source import give
 from .layers import LayerInfo, choose_layer, list_layers
 from .network import Network
 from .overview import describe_layers
-from .registry import configured, list_models, load_network
+from .registry import canonical, configured, list_models, load_network
 
 __all__ = [
     "Cut",
     "Forward",
     "LayerInfo",
     "Network",
+    "canonical",
     "choose_layer",
     "configured",
+    "consent",
     "cut",
     "describe_layers",
     "give",

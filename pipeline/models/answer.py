@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import fx, nn
 
-from ..errors import UserError
+from ..errors import UserError, option
 
 LOGITS = ("logits", "out")
 """Under which names networks return them: transformers' classifiers; torchvision's segmentation."""
@@ -61,6 +61,28 @@ def of(returned: Any) -> torch.Tensor:
     if isinstance(values, list | tuple) and values:
         return of(values[0])
     raise UserError(f"the network returns a {type(returned).__name__}, which holds no tensor")
+
+
+def answer_to(module: nn.Module, images: torch.Tensor, name: str) -> torch.Tensor:
+    """Run a network as it is on images of a size.
+
+    Raises
+    ------
+    UserError
+        It does not take such images, whatever its code says of them.
+    """
+    size = images.shape[-1]
+    try:
+        with torch.no_grad():
+            return of(module(images))
+    except (UserError, MemoryError):
+        raise
+    except Exception as error:  # networks are anyone's code
+        reason = str(error).partition("\n")[0] or type(error).__name__
+        raise UserError(
+            f"{name} does not take images of {size} × {size} pixels ({reason}):"
+            f" pass another {option('image_size')}"
+        ) from error
 
 
 def path_of(name: str) -> str:

@@ -21,11 +21,14 @@ from torch import nn
 from ..errors import UserError, option, suggest
 from ..system.checksums import sha256
 from . import architecture, class_names
-from .answer import Answer, of
+from .answer import Answer, answer_to
 from .fitting import fill_from
 from .network import Network
 from .source import IMAGENET_MEAN, IMAGENET_STD, NORMALISATION, RANDOM, Wanted
 from .weights import digest
+
+CODE = "code"
+"""Name of the source, which need not be written."""
 
 IMAGE_SIZE = 224
 """Side of the input where nothing says another."""
@@ -41,9 +44,12 @@ class CodeSource:
     def load(self, name: str, wanted: Wanted) -> Network:
         """Call ``package.module:factory`` or ``path/to/file.py:factory``, without arguments."""
         where, _, factory = name.rpartition(":")
-        with torch.random.fork_rng(devices=[]):
+        file = Path(where).expanduser().resolve() if where.endswith(".py") else None
+        beside = Path.cwd() if file is None else file.parent
+        with torch.random.fork_rng(devices=[]), _blamed(name), _beside(beside):
             torch.manual_seed(wanted.seed)
-            made = _call(_find(where, factory, name), name)
+            module = importlib.import_module(where) if file is None else _executed(file)
+            made = _find(module, factory, name)()
         if isinstance(made, Network):
             return made
         if not isinstance(made, nn.Module):
@@ -66,7 +72,18 @@ def is_code(name: str) -> bool:
     if "." in where:
         return True
     with _beside(Path.cwd()):  # a source whose name is mistyped looks the same
-        return importlib.util.find_spec(where) is not None
+        try:
+            return importlib.util.find_spec(where) is not None
+        except (ImportError, ValueError):  # the module that runs now, for one, is not found so
+            return False
+
+
+def absolute(name: str) -> str:
+    """Write the name of a function in a file so that it is found from any folder."""
+    where, _, factory = name.rpartition(":")
+    if not where.endswith(".py"):
+        return name
+    return f"{Path(where).expanduser().resolve()}:{factory}"
 
 
 def describe(module: nn.Module, name: str, wanted: Wanted) -> Network:
@@ -129,12 +146,12 @@ def copied(module: nn.Module) -> nn.Module:
     return copy.deepcopy(plain(module))
 
 
-def _find(where: str, factory: str, name: str) -> Callable[[], Any]:
-    module = _from_file(Path(where), name) if where.endswith(".py") else _from_path(where, name)
+def _find(module: ModuleType, factory: str, name: str) -> Callable[[], Any]:
     found = getattr(module, factory, None)
     if found is None:
         known = [each for each, value in vars(module).items() if callable(value)]
         near = suggest(factory, known)
+        where = name.rpartition(":")[0]
         raise UserError(f"{where} has no {factory!r}{': ' + near if near else ''}")
     if not callable(found):
         raise UserError(f"{name} is a {type(found).__name__}, not a function that makes a network")
@@ -142,8 +159,7 @@ def _find(where: str, factory: str, name: str) -> Callable[[], Any]:
     return function
 
 
-def _from_file(file: Path, name: str) -> ModuleType:
-    file = file.expanduser().resolve()
+def _executed(file: Path) -> ModuleType:
     if not file.is_file():
         raise UserError(f"there is no file {file}: see {option('model')}")
     spec = importlib.util.spec_from_file_location(f"concordance_user_{file.stem}", file)
@@ -151,19 +167,8 @@ def _from_file(file: Path, name: str) -> ModuleType:
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
     sys.modules[spec.name] = module  # dataclasses and pickles look there
-    with _blamed(name), _beside(file.parent):
-        spec.loader.exec_module(module)
+    spec.loader.exec_module(module)
     return module
-
-
-def _from_path(where: str, name: str) -> ModuleType:
-    with _blamed(name), _beside(Path.cwd()):
-        return importlib.import_module(where)
-
-
-def _call(function: Callable[[], Any], name: str) -> Any:
-    with _blamed(name):
-        return function()
 
 
 @contextmanager
@@ -193,15 +198,7 @@ def _blamed(name: str) -> Iterator[None]:
 
 def _n_classes(module: nn.Module, name: str, size: int) -> int:
     """Run a network on a blank image and count what it answers; 0 where these are features."""
-    try:
-        with torch.no_grad():
-            answer = of(module(torch.zeros(1, 3, size, size)))
-    except (RuntimeError, AssertionError, ValueError, TypeError) as error:
-        reason = str(error).partition("\n")[0]
-        raise UserError(
-            f"{name} does not take images of {size} × {size} pixels ({reason}):"
-            f" pass another {option('image_size')}"
-        ) from error
+    answer = answer_to(module, torch.zeros(1, 3, size, size), name)
     if not _ends_linear(module) or answer.ndim > 2:
         return 0
     return answer.shape[1] if answer.ndim == 2 else 1

@@ -127,10 +127,15 @@ def _is_classifier(config: Any) -> bool:
 
 def _processing(hub: Any, where: str) -> Mapping[str, Any]:
     """Return how a model's images are prepared; empty where it does not say."""
+    names = ("preprocessor_config.json", "processor_config.json")
+    if Path(where).is_dir() and not any((Path(where) / name).exists() for name in names):
+        return {}  # which is no fault: what is assumed then is said
     try:
         found: Mapping[str, Any] = hub.AutoImageProcessor.from_pretrained(where).to_dict()
-    except FAILS:  # there is none, which is no fault: what is assumed then is said
-        return {}
+    except OSError:
+        if Path(where).is_dir():
+            raise
+        return {}  # the hub has none
     return found
 
 

@@ -10,7 +10,7 @@ from ..config import OF_A_NETWORK, Config
 from ..errors import UserError, command, option, suggest
 from ..images import Interpolation
 from .class_names import ASSUMED, read
-from .code_source import is_code
+from .code_source import CODE, absolute, is_code
 from .network import Network
 from .one_logit import two_sided
 from .source import NORMALISATION, NetworkSource, Wanted
@@ -87,7 +87,7 @@ def load_network(
     kind, rest = _find(name)
     network = _source(kind).load(rest, Wanted(weights, image_size, seed, weights_key))
     if kind not in SHORT:
-        network = dataclasses.replace(network, name=name)
+        network = dataclasses.replace(network, name=canonical(name))
     network = two_sided(network)
     network = _as_given(network, mean, std, interpolation, class_names)
     network.module.eval().requires_grad_(False)
@@ -132,11 +132,19 @@ def _as_given(
     )
 
 
+def canonical(name: str) -> str:
+    """Return the name by which a network is found from any folder."""
+    kind, _, rest = name.partition(":")
+    if kind == "hf" and Path(rest).expanduser().is_dir():
+        return f"hf:{Path(rest).expanduser().resolve()}"
+    return absolute(name) if is_code(name) else name
+
+
 def _find(name: str) -> tuple[str, str]:
     """Return the source of a network and what the source calls it."""
     kind, colon, rest = name.partition(":")
     if colon and kind not in plugins.names(plugins.NETWORKS) and is_code(name):
-        return "code", name
+        return CODE, absolute(name)
     if colon:
         return kind, rest
     for kind in SHORT:

@@ -12,9 +12,9 @@ from dataclasses import dataclass
 import torch
 from torch import fx, nn
 
-from ..errors import UserError, option
+from ..errors import UserError
 from . import exported, symbolic
-from .answer import WHOLE, path_of
+from .answer import WHOLE, answer_to, path_of
 from .graph import bottlenecks, forbid_in_place, head_graph
 from .position_grid import PositionGrid, follow, image_grid
 from .symbolic import Trace
@@ -94,27 +94,12 @@ def trace_network(
         The network cannot be traced, or does not take images of that size.
     """
     noise = _noise(size)
-    expected = _answer(module, noise, name)
+    expected = answer_to(module, noise, name)
     trace = _symbolic(module, noise, expected) or _exported(module, noise, expected, name)
     probe = _Probe(trace.graph, size)
     with torch.no_grad():
         probe.run(noise)
     return TracedNetwork(trace.graph, tuple(_layers(trace, probe, has_classes)))
-
-
-def _answer(module: nn.Module, noise: torch.Tensor, name: str) -> torch.Tensor:
-    """Run a network as it is; refuse it where it does not take such images."""
-    size = noise.shape[-1]
-    try:
-        with torch.no_grad():
-            answer: torch.Tensor = module(noise)
-    except (RuntimeError, AssertionError, ValueError, TypeError) as error:
-        reason = str(error).partition("\n")[0]
-        raise UserError(
-            f"{name} does not take images of {size} × {size} pixels ({reason}):"
-            f" pass another {option('image_size')}"
-        ) from error
-    return answer
 
 
 def _symbolic(module: nn.Module, noise: torch.Tensor, expected: torch.Tensor) -> Trace | None:

@@ -8,6 +8,7 @@ from typing import Any
 
 from ..config import CARRIED_OUT, is_given, make_config, read_options
 from ..errors import UserError, option
+from ..models import canonical, consent
 from .ownership import is_run
 from .prepare import prepare
 from .workspace import Workspace
@@ -35,8 +36,13 @@ def find_run(options: Mapping[str, Any]) -> Workspace:
     run = _folder(given.pop("run")) if "run" in given else None
     if "config" in given:
         given = read_options(Path(given.pop("config"))) | given
-    if run is not None and is_run(run) and not set(given) - set(CARRIED_OUT):
+    if "model" in options and is_given(options["model"]):  # and not where a file says so
+        given["model"] = canonical(str(given["model"]))
+        consent.allow(given["model"])
+    if run is not None and is_run(run) and not set(given) - {*CARRIED_OUT, "model"}:
         made = Workspace.open(run).config
+        if given.get("model", made.model) != made.model:
+            return prepare(make_config(given), run)
         return prepare(make_config(made.model_dump() | given), run, as_made=True)
     return prepare(make_config(given), run)
 

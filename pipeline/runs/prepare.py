@@ -3,33 +3,27 @@
 from __future__ import annotations
 
 import dataclasses
-import platform
 import re
-import subprocess
-from importlib.metadata import version
 from pathlib import Path
 
-import torch
-
 from .. import checkout
-from ..config import OF_ONE_CALL, SAMPLE, Config, dump_toml
+from ..config import SAMPLE, Config, dump_toml
 from ..errors import UserError, command, option
 from ..images import (
-    PREPROCESSING,
     UNREADABLE,
     Dataset,
     DatasetSource,
     FolderSource,
-    Scaling,
     list_dataset,
 )
 from ..images.source import FOLDER, TABLE
-from ..models import Cut, Network, choose_layer, configured, cut
+from ..models import Cut, Network, choose_layer, configured, consent, cut
 from ..models.cut import Forward
 from ..sample import write_sample
-from ..store import FORMATS, Listing, make_listing
+from ..store import Listing, make_listing
 from ..system import checksums, files
 from ..system.progress import say
+from .beginning import new_record, remembered
 from .checks import (
     check_device,
     check_folder,
@@ -43,21 +37,13 @@ from .estimate import bound_decoding, bytes_per_image, check_fits, estimate, pro
 from .identity import check_contents, check_lost, check_same, check_same_images
 from .label_classes import match_labels
 from .record import (
-    DatasetFacts,
     ForwardPass,
-    ImagesFacts,
-    LayerFacts,
-    Machine,
-    Preprocessing,
-    RejectedInput,
     RunRecord,
-    Weights,
 )
 from .retry import try_again
 from .workspace import Workspace
 
 CONFIG, LISTING = "config.toml", "activations/images.parquet"
-PACKAGES = ("torch", "torchvision", "numpy", "scipy", "h5py", "scikit-learn", "pandas", "pyarrow")
 SAMPLE_FOLDER = checkout.folder("data") / "sample"
 
 
@@ -86,6 +72,7 @@ def prepare(config: Config, run: Path | None, *, as_made: bool = False) -> Works
     check_device(config.device)
     check_shareable(config)
     check_plugins(config)
+    consent.check(_model(config))
     network = configured(config, _model(config))
     for note in network.notes:
         say(f"network    {note}")
@@ -108,7 +95,7 @@ def prepare(config: Config, run: Path | None, *, as_made: bool = False) -> Works
         limit=config.limit,
         bytes_per_image=bytes_per_image(probed, config),
     )
-    record = _new_record(config, dataset, network, layer, listing, matched)
+    record = new_record(config, dataset, network, layer, listing, matched)
     folder = workspace.folder
     if not workspace.is_finished():
         check_fits(estimate(probed, layer, len(listing.frame), config), folder, config)
@@ -140,7 +127,7 @@ def _probe(workspace: Workspace, dataset: Dataset, listing: Listing, layer: Cut)
 
 def _name(dataset: Dataset, config: Config) -> str:
     """Name a run after its contents."""
-    parts = (dataset.name, config.model, config.layer, config.digest())
+    parts = (dataset.name, config.model.rpartition("/")[2], config.layer, config.digest())
     return re.sub(r"[/:\\\\]", "-", "-".join(parts))
 
 
@@ -197,7 +184,7 @@ def _update(
         check_contents(workspace, listing, source)
     # What was refused when the run was begun stays in its table.
     dataset = record.dataset.model_copy(update={"rejected": before.dataset.rejected})
-    config = {**before.config, **_remembered(workspace.config).model_dump(mode="json")}
+    config = {**before.config, **remembered(workspace.config).model_dump(mode="json")}
     facts = {"dataset": dataset, "config": config}
     if touched or before.model_copy(update=facts) != before or not all(is_whole.values()):
         # Of the record as it is by then: a part beside this one adds to it meanwhile.
@@ -224,7 +211,7 @@ def _write_start(workspace: Workspace, listing: Listing) -> dict[str, str]:
     """Write the listing and the configuration, and return their digests."""
     folder = workspace.folder
     listing.save(folder / LISTING)
-    files.write_text(folder / CONFIG, dump_toml(_remembered(workspace.config)))
+    files.write_text(folder / CONFIG, dump_toml(remembered(workspace.config)))
     return {name: checksums.sha256(folder / name) for name in (CONFIG, LISTING)}
 
 
@@ -233,12 +220,6 @@ def _is_as_written(folder: Path, record: RunRecord) -> dict[str, bool]:
         name: (folder / name).is_file() and checksums.sha256(folder / name) == digest
         for name, digest in record.files.items()
     }
-
-
-def _remembered(config: Config) -> Config:
-    """Return what a run remembers: not how one call was carried out."""
-    defaults = {name: Config.model_fields[name].default for name in OF_ONE_CALL}
-    return config.model_copy(update=defaults)
 
 
 def _model(config: Config) -> str:
@@ -287,80 +268,3 @@ def _find_dataset(config: Config) -> Dataset:
     listed = list_dataset(config.dataset)
     tell_outside(listed)
     return listed
-
-
-def _new_record(
-    config: Config,
-    dataset: Dataset,
-    network: Network,
-    layer: Cut,
-    listing: Listing,
-    matched: tuple[dict[str, int], dict[str, str]],
-) -> RunRecord:
-    return RunRecord(
-        config=_remembered(config).model_dump(mode="json"),
-        versions={"python": platform.python_version()}
-        | {package: version(package) for package in PACKAGES},
-        machine=Machine(
-            threads=torch.get_num_threads(),
-            instructions=torch.backends.cpu.get_cpu_capability(),
-            device=_device_name(config.device),
-        ),
-        git_commit=_git_commit(),
-        weights=Weights(source=network.weights_source, sha256=network.weights_sha256),
-        dataset=DatasetFacts(
-            name=dataset.name,
-            source=FOLDER if dataset.kind == TABLE else dataset.kind,
-            root=dataset.source.where,
-            n_images=len(dataset.images),
-            fingerprint=dataset.fingerprint(),
-            rejected=tuple(RejectedInput(**vars(each)) for each in dataset.rejected),
-        ),
-        layer=LayerFacts(
-            name=layer.layer,
-            channels=layer.channels,
-            height=layer.height,
-            width=layer.width,
-            centres_y=tuple(layer.centres[0].tolist()),
-            centres_x=tuple(layer.centres[1].tolist()),
-            head=layer.head_kind,
-            exponents=layer.exponents,
-        ),
-        images=ImagesFacts(n=len(listing.frame), digest=listing.digest()),
-        preprocessing=_preprocessing(network, config),
-        formats={name: encoding.version for name, encoding in FORMATS.items()},
-        class_of_label=matched[0],
-        class_names=matched[1],
-    )
-
-
-def _preprocessing(network: Network, config: Config) -> Preprocessing:
-    """Return how images are prepared; what earlier versions did always stands as they left it."""
-    crop = network.scaling.crop
-    return Preprocessing(
-        version=PREPROCESSING,
-        mean=network.mean,
-        std=network.std,
-        interpolation=network.scaling.interpolation,
-        crop=crop if config.resize == "crop" and crop != Scaling().crop else None,
-    )
-
-
-def _device_name(device: str) -> str:
-    """Name what computes: rounding differs between processors and graphics cards."""
-    if device == "cpu" or not torch.cuda.is_available():
-        return "cpu"
-    return torch.cuda.get_device_name(None if device == "auto" else device)
-
-
-def _git_commit() -> str | None:
-    try:
-        found = subprocess.run(
-            ["git", "-C", str(Path(__file__).parent), "rev-parse", "HEAD"],
-            capture_output=True,
-            text=True,
-            check=False,
-        )
-    except FileNotFoundError:
-        return None
-    return found.stdout.strip() or None

@@ -17,7 +17,7 @@ import pandas as pd
 from ..config import Config, load_toml, make_config
 from ..errors import UserError, command
 from ..images import DatasetSource, Grid, open_dataset
-from ..models import Cut, Network, configured, cut
+from ..models import Cut, Network, configured, consent, cut
 from ..models.runtime import pick_device
 from ..store import (
     ACTIVATIONS,
@@ -142,6 +142,7 @@ class Workspace:
     @cached_property
     def network(self) -> Network:
         """The network with its weights."""
+        consent.check(self.config.model)
         return configured(self.config)
 
     @cached_property

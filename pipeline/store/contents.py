@@ -15,7 +15,7 @@ import h5py
 import numpy as np
 from numpy.typing import NDArray
 
-from ..images.decode import MAX_PIXELS
+from ..images.limits import MAX_PIXELS
 from . import chunks
 
 MOST_COMPARED = 1 << 20

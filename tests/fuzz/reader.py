@@ -16,7 +16,8 @@ import numpy as np
 
 from pipeline import open_run, status, verify
 from pipeline.errors import UserError
-from pipeline.images.decode import DecodeError, decode_bytes
+from pipeline.images.decode import decode_bytes
+from pipeline.images.limits import DecodeError
 from pipeline.images.source import ImageRecord, Rejected
 from pipeline.images.table import open_table
 from pipeline.models.checkpoints import read_state

@@ -21,7 +21,7 @@ from pipeline.images import Contents, FolderSource, content_digest
 from pipeline.jobs import atlas
 from pipeline.jobs.execute import execute
 from pipeline.jobs.extract import extract
-from pipeline.runs import identity
+from pipeline.runs import beginning, identity
 from pipeline.runs import prepare as preparing
 from pipeline.runs.plan import to_make
 from pipeline.runs.record import RUN
@@ -158,7 +158,7 @@ def test_another_format_is_refused(copy: Path) -> None:
 def test_another_way_from_file_to_input_is_refused(
     copy: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(preparing, "PREPROCESSING", 2)
+    monkeypatch.setattr(beginning, "PREPROCESSING", 2)
     with pytest.raises(UserError, match=r'preprocessing=\{"version": 1, .*is \{"version": 2'):
         resume(copy)
 

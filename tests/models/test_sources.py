@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
+import shutil
+import subprocess
+import sys
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -17,10 +21,11 @@ from pipeline.analysis.report import list_concepts, summary
 from pipeline.analysis.run import open_run
 from pipeline.errors import UserError
 from pipeline.images import load_image, network_input
-from pipeline.models import cut, list_layers, load_network
+from pipeline.models import consent, cut, list_layers, load_network
 from pipeline.models.network import Normalize
 from pipeline.runs.integrity import verify
 from pipeline.sample import write_sample
+from tests.conftest import ROOT
 
 timm: Any = import_module("timm")
 hf: Any = import_module("transformers")
@@ -458,3 +463,78 @@ def test_a_reshape_transform_is_taken(images: Path) -> None:
     assert found.heatmaps.shape[0] == 2
     with pytest.raises(UserError, match="reshape_transform is a function, this is a int"):
         pipeline.explain(next(images.rglob("*.jpg")), network=model, reshape_transform=3)  # type: ignore[arg-type]
+
+
+ASK = """
+import sys
+from pipeline.analysis.run import open_run
+from pipeline.errors import UserError
+from pipeline.runs.find import find_run
+run = open_run(sys.argv[1])
+print(len(run.table("concepts")))
+for act in (lambda: run.explain(sys.argv[2]), lambda: find_run({"run": sys.argv[1]})):
+    try:
+        act()
+    except UserError as error:
+        print(error)
+named = open_run(sys.argv[1], network=sys.argv[3])
+print(named.explain(sys.argv[2]).heatmaps.shape[0])
+"""
+
+
+def test_code_that_only_a_run_names_is_not_run(images: Path, own: Path, tmp_path: Path) -> None:
+    """In a process that named nothing, as one that was sent the run."""
+    name = f"{own}:make"
+    run = pipeline.discover(
+        images, run=tmp_path / "run", k=2, model=name, image_size=32, mean="0.5", std="0.5"
+    )
+    marker = own.parent / "ran"
+    own.write_text(f"open({str(marker)!r}, 'w').close()\n" + own.read_text())
+    image = str(next(images.rglob("*.jpg")))
+    calm = {key: value for key, value in os.environ.items() if key != consent.VARIABLE}
+    ask = [
+        sys.executable,
+        "-c",
+        ASK.replace("named =", "if len(sys.argv) < 4: sys.exit()\nnamed ="),
+    ]
+    for arguments in ([str(run.folder), image], [str(run.folder), image, name]):
+        done = subprocess.run(
+            [*ask, *arguments], capture_output=True, text=True, cwd=ROOT, env=calm, check=False
+        )
+        assert done.returncode == 0, done.stderr
+        said = done.stdout.splitlines()
+        assert said[0] == "2"
+        assert all("is run where you name it only" in line for line in said[1:3])
+        assert marker.exists() == (len(arguments) == 3)
+    assert said[3] == "2"
+
+
+@pytest.mark.parametrize("name", ["code:{own}:make", "own.inner:make", "{own}:make"])
+def test_every_way_to_name_code_needs_consent(own: Path, name: str) -> None:
+    with pytest.raises(UserError, match="is run where you name it only"):
+        consent.check(name.format(own=own))
+    consent.check("example:stripes")
+    consent.check("resnet18")
+
+
+def test_a_function_is_found_again_from_any_folder(
+    own: Path, images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(own.parent)
+    options: dict[str, Any] = {"k": 2, "image_size": 32, "mean": "0.5", "std": "0.5"}
+    run = pipeline.discover(images, run=tmp_path / "run", model="own.py:make", **options)
+    assert run.workspace.config.model == f"{own}:make"
+    monkeypatch.chdir(tmp_path.parent)
+    assert open_run(run.folder).explain(next(images.rglob("*.jpg"))).heatmaps.shape[0] == 2
+
+
+def test_a_damaged_image_processor_is_not_taken_for_none(
+    folders: dict[str, Path], tmp_path: Path
+) -> None:
+    shutil.copytree(folders["resnet"], tmp_path / "resnet")
+    (tmp_path / "resnet" / "preprocessor_config.json").write_text("{")
+    with pytest.raises(UserError, match="cannot be loaded by transformers"):
+        load_network(f"hf:{tmp_path / 'resnet'}")
+    (tmp_path / "resnet" / "preprocessor_config.json").unlink()
+    (note,) = load_network(f"hf:{tmp_path / 'resnet'}").notes
+    assert "has no image processor" in note

@@ -1,0 +1,112 @@
+"""What a run's record says when it begins: options, machine, code, inputs, network and layer."""
+
+from __future__ import annotations
+
+import platform
+import subprocess
+from importlib.metadata import version
+from pathlib import Path
+
+import torch
+
+from ..config import OF_ONE_CALL, Config
+from ..images import PREPROCESSING, Dataset, Scaling
+from ..images.source import FOLDER, TABLE
+from ..models import Cut, Network
+from ..store import FORMATS, Listing
+from .record import (
+    DatasetFacts,
+    ImagesFacts,
+    LayerFacts,
+    Machine,
+    Preprocessing,
+    RejectedInput,
+    RunRecord,
+    Weights,
+)
+
+PACKAGES = ("torch", "torchvision", "numpy", "scipy", "h5py", "scikit-learn", "pandas", "pyarrow")
+
+
+def remembered(config: Config) -> Config:
+    """Return what a run remembers: not how one call was carried out."""
+    defaults = {name: Config.model_fields[name].default for name in OF_ONE_CALL}
+    return config.model_copy(update=defaults)
+
+
+def new_record(
+    config: Config,
+    dataset: Dataset,
+    network: Network,
+    layer: Cut,
+    listing: Listing,
+    matched: tuple[dict[str, int], dict[str, str]],
+) -> RunRecord:
+    """Return the record of a run that is about to begin; `matched` is what `match_labels` found."""
+    return RunRecord(
+        config=remembered(config).model_dump(mode="json"),
+        versions={"python": platform.python_version()}
+        | {package: version(package) for package in PACKAGES},
+        machine=Machine(
+            threads=torch.get_num_threads(),
+            instructions=torch.backends.cpu.get_cpu_capability(),
+            device=_device_name(config.device),
+        ),
+        git_commit=_git_commit(),
+        weights=Weights(source=network.weights_source, sha256=network.weights_sha256),
+        dataset=DatasetFacts(
+            name=dataset.name,
+            source=FOLDER if dataset.kind == TABLE else dataset.kind,
+            root=dataset.source.where,
+            n_images=len(dataset.images),
+            fingerprint=dataset.fingerprint(),
+            rejected=tuple(RejectedInput(**vars(each)) for each in dataset.rejected),
+        ),
+        layer=LayerFacts(
+            name=layer.layer,
+            channels=layer.channels,
+            height=layer.height,
+            width=layer.width,
+            centres_y=tuple(layer.centres[0].tolist()),
+            centres_x=tuple(layer.centres[1].tolist()),
+            head=layer.head_kind,
+            exponents=layer.exponents,
+        ),
+        images=ImagesFacts(n=len(listing.frame), digest=listing.digest()),
+        preprocessing=_preprocessing(network, config),
+        formats={name: encoding.version for name, encoding in FORMATS.items()},
+        class_of_label=matched[0],
+        class_names=matched[1],
+    )
+
+
+def _preprocessing(network: Network, config: Config) -> Preprocessing:
+    """Return how images are prepared; what earlier versions did always stands as they left it."""
+    crop = network.scaling.crop
+    return Preprocessing(
+        version=PREPROCESSING,
+        mean=network.mean,
+        std=network.std,
+        interpolation=network.scaling.interpolation,
+        crop=crop if config.resize == "crop" and crop != Scaling().crop else None,
+    )
+
+
+def _device_name(device: str) -> str:
+    """Name what computes: rounding differs between processors and graphics cards."""
+    if device == "cpu" or not torch.cuda.is_available():
+        return "cpu"
+    return torch.cuda.get_device_name(None if device == "auto" else device)
+
+
+def _git_commit() -> str | None:
+    try:
+        found = subprocess.run(
+            ["git", "-C", str(Path(__file__).parent), "rev-parse", "HEAD"],
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+    except FileNotFoundError:
+        return None
+    return found.stdout.strip() or None
