@@ -211,7 +211,9 @@ class ImageData:
                 f" image {image_id} are of {len(logits)}; they are not of one run"
             )
         if not len(logits):
-            raise UserError("the network has no classes, so there are no logits")
+            raise UserError(
+                f"{self._workspace.config.model} has no classes, so there are no logits"
+            )
         top = int(logits.argmax())
         return float(nothing[top]), float(logits[top])
 

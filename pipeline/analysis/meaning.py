@@ -317,6 +317,7 @@ class Meaning:
 
     def _network(self, images: torch.Tensor) -> torch.Tensor:
         cut = self._workspace.cut
+        cut.check_has_classes()
         return torch.cat([cut.forward(batch).logits for batch in images.split(BATCH)])
 
     def _holders(

@@ -47,6 +47,9 @@ class Answers:
     bank: Bank
     prefix: torch.Tensor | None = None
 
+    def __post_init__(self) -> None:
+        self.cut.check_has_classes()
+
     def of(self, rows: torch.Tensor) -> Answers:
         """Return the same for some of the images, rows int64 (n,) or bool (m,) of `prefix`."""
         return self if self.prefix is None else replace(self, prefix=self.prefix[rows])

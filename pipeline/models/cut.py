@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from ..errors import UserError
 from .graph import full_graph, head_graph
 from .head import HeadKind, Linear, recognise
 from .layers import choose_layer, find_layer
@@ -180,6 +181,20 @@ class Cut:
             value = rows if prefix is None else torch.cat([prefix, rows], dim=1)
         logits: torch.Tensor = self._head(self._times(value, self.layer, 1))
         return logits
+
+    def check_has_classes(self) -> None:
+        """Refuse to ask a network without classes what it makes of anything.
+
+        Raises
+        ------
+        UserError
+            It is a backbone.
+        """
+        if not self.n_classes:
+            raise UserError(
+                f"{self.network.name} has no classes: nothing can be asked of its head; what the"
+                " dataset's labels say of a concept is in the table concept_labels"
+            )
 
     def rescale(self, exponents: Mapping[str, int]) -> None:
         """Give activations divided by a power of two from now on, and let the head take them so.

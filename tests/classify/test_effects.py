@@ -28,6 +28,9 @@ class Linear:
     linear: tuple[torch.Tensor, torch.Tensor]
     head_kind: str = "pool_linear"
 
+    def check_has_classes(self) -> None:
+        """Pass: it has."""
+
 
 def known(unit: torch.Tensor, nothing: torch.Tensor | None = None) -> Answers:
     """Return answers in which concept j adds unit_cj to class c, unit (classes, k)."""

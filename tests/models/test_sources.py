@@ -398,6 +398,14 @@ def test_a_backbone_has_concepts_without_classes(images: Path, tmp_path: Path, n
     assert "– " in list_concepts(run)
     found = run.explain(next(images.rglob("*.jpg")))
     assert found.classes.empty
+    image_ids = table["image_id"][:2].tolist()
+    for ask in (
+        run.meaning.fidelity, run.meaning.curves, run.meaning.areas, run.meaning.importance,
+        lambda: run.meaning.split(image_ids), lambda: run.meaning.ablate(0, image_ids),
+        lambda: run.meaning.blur(0), lambda: run.logits(image_ids[0]),
+    ):  # fmt: skip
+        with pytest.raises(UserError, match="has no classes"):
+            ask()
     assert "nan" not in found.describe().lower()
     page = (run.folder / "atlas" / "index.html").read_text(encoding="utf-8")
     assert "This network has no classes." in page
