@@ -34,6 +34,7 @@ from benchmarks.harness import (
     seconds,
     show,
 )
+from benchmarks.layers import TARGET, measure_layers
 from benchmarks.plain import Images, dump
 from benchmarks.whole import STAGE_NAMES, discover_over_extract, memory_of_stages, repeat_images
 from pipeline.config import make_config
@@ -46,7 +47,7 @@ from pipeline.system import files
 from pipeline.system.lanes import in_order, lanes
 
 NETWORKS = ("resnet50", "mobilenet_v2", "squeezenet1_1")
-PARTS = (*NETWORKS, "discover", "memory")
+PARTS = (*NETWORKS, "layers", "discover", "memory")
 COMMON = {"weights": "random", "device": "cpu"}
 """For networks without real weights at hand. ``PRECISION=auto`` would find little agreement with
 random ones, so the precision is the one that is timed as faster."""
@@ -57,6 +58,7 @@ TARGETS = (
     Target("extract.squeezenet1_1.of_limit", "at-least", 0.7),
     Target("extract.resnet50.over_plain", "at-least", 5),
     Target("extract.discover_over_extract", "at-most", 1.25),
+    Target(TARGET, "at-most", 1.15),
     Target("extract.peak_memory_gb", "at-most", 1.5),
     Target("extract.memory_growth", "at-most", 1.05),
 )
@@ -111,6 +113,8 @@ def main(argv: Sequence[str] | None = None) -> int:
             for network in NETWORKS
             if network in asked
         }
+        if "layers" in asked:
+            measure_layers(photos, folder, {**COMMON, "precision": "bf16"}, size.rounds, report)
         _measure_whole_jobs(small, quick, asked, folder, report)
     if rates:
         plot("extract-quick" if quick else "extract", partial(_draw, rates))

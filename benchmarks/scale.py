@@ -76,7 +76,7 @@ def _prepare(dataset: Path, folder: Path, workers: int) -> Workspace:
     """Make a run and choose how its network runs, which takes the same however many work."""
     options = OPTIONS | {"dataset": str(dataset), "workers": str(workers)}
     workspace = prepare(make_config(options), folder / f"run-{workers}")
-    choose_runner(workspace)
+    choose_runner([workspace])
     return workspace
 
 

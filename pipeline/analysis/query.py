@@ -47,12 +47,10 @@ class RunTables:
         self, query: str, parameters: Sequence[Any] | Mapping[str, Any] | None = None, **values: Any
     ) -> pd.DataFrame:
         """Run a query; `parameters` stand for ``?`` or ``$name`` in it, `values` for ``$name``."""
-        # A cursor of its own for each call: several threads may ask at once.
-        with self._database.cursor() as cursor:
-            try:
-                return cursor.execute(query, _plain(parameters or values) or None).df()
-            except duckdb.Error as error:
-                raise UserError(f"the query cannot be answered: {error}") from error
+        try:
+            return self._ask(query, _plain(parameters or values) or None)
+        except duckdb.Error as error:
+            raise UserError(f"the query cannot be answered: {error}") from error
 
     def table(self, name: str) -> pd.DataFrame:
         """Read a whole table.
@@ -65,7 +63,17 @@ class RunTables:
         if name not in TABLES:
             near = suggest(name, TABLES)
             raise UserError(f"there is no table {name!r}; {near or 'tables: ' + ', '.join(TABLES)}")
-        return self.sql(f'select * from "{name}"')
+        try:
+            return self._ask(f'select * from "{name}"')
+        except duckdb.Error as error:  # of a query that can be answered: it is the file
+            path = self._workspace.table_path(name)
+            again = command("discover", run=self._workspace.folder)
+            raise UserError(f"{path} is damaged ({error}); {again} makes it again") from error
+
+    def _ask(self, query: str, parameters: Any = None) -> pd.DataFrame:
+        # A cursor of its own for each call: several threads may ask at once.
+        with self._database.cursor() as cursor:
+            return cursor.execute(query, parameters).df()
 
     def images_with(self, concept_id: int, min_area: float, limit: int | None) -> pd.DataFrame:
         """List the images that hold a concept, strongest first; see `Run.images_with`."""
@@ -123,6 +131,7 @@ class RunTables:
         database = open_database()
         try:
             database.execute(view_statements(self._workspace.table_path("images").parent))
+            self._check_rows(database)
         except duckdb.Error as error:
             again = command("discover", run=self._workspace.folder)
             reason = str(error).partition("\n")[0]
@@ -130,7 +139,6 @@ class RunTables:
                 f"the tables of {self._workspace.folder} cannot be read ({reason}); {again} makes"
                 " damaged ones again"
             ) from error
-        self._check_rows(database)
         return database
 
     def _check_rows(self, database: duckdb.DuckDBPyConnection) -> None:

@@ -56,6 +56,15 @@ class Run:
             f" {record.dataset.n_images} images)"
         )
 
+    @property
+    def siblings(self) -> dict[str, Run]:
+        """Runs at other layers of the same network and images that lie beside this one, by layer.
+
+        They were begun with it, by ``layers`` of `discover`; `compare` matches their concepts.
+        """
+        found = {layer: Workspace.open(each) for layer, each in self.workspace.siblings.items()}
+        return {layer: Run(each) for layer, each in found.items() if each.is_finished()}
+
     def table(self, name: str) -> pd.DataFrame:
         """Read a whole table.
 

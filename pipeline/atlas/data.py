@@ -58,6 +58,8 @@ class AtlasData:
         What a reader is told of the pictures, on every page.
     pages : sequence of str
         Plug-ins of the group ``concordance.pages`` that add theirs.
+    siblings : mapping of str to str
+        Folders' names of runs at other layers that lie beside this one's, by layer.
     """
 
     title: str
@@ -75,3 +77,4 @@ class AtlasData:
     label_classes: Mapping[str, int] = field(default_factory=dict)
     notice: str = ""
     pages: Sequence[str] = ()
+    siblings: Mapping[str, str] = field(default_factory=dict)

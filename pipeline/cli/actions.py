@@ -19,16 +19,19 @@ SOME = 5
 def discover(options: Options) -> None:
     """Carry out all stages of a run, and print what was found."""
     from ..analysis.report import summary
-    from ..jobs.discover import discover_run
-    from ..runs.find import find_run
+    from ..jobs.discover import discover_run, discover_siblings
+    from ..runs.find import find_run, find_siblings
 
-    workspace = find_run(options)
-    run = discover_run(workspace)
-    if workspace.config.shard is not None:
-        n_missing = len(workspace.activations.missing())
-        text.show(f"part {workspace.config.shard} is extracted; {n_missing} shards are missing yet")
-        return
-    text.show(summary(run))
+    several = "layers" in options
+    workspaces = find_siblings(options) if several else [find_run(options)]
+    runs = discover_siblings(workspaces) if several else [discover_run(workspaces[0])]
+    for workspace, run in zip(workspaces, runs, strict=True):
+        part = workspace.config.shard
+        if part is not None:
+            n_missing = len(workspace.activations.missing())
+            text.show(f"part {part} is extracted; {n_missing} shards are missing yet")
+        else:
+            text.show(summary(run))
 
 
 def stage(name: str, options: Options) -> None:

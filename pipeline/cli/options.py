@@ -63,6 +63,9 @@ OF_A_RUN = CONFIG | {
 }
 """The options of discover and of each stage."""
 
+LAYERS = Option("several layers, each with a run, from one forward pass; comma-separated")
+"""An option of discover alone."""
+
 
 def parse(prog: str, text: str, options: Mapping[str, Option], argv: Sequence[str]) -> Options:
     """Return the options given, without the empty ones.

@@ -82,6 +82,7 @@ def make_atlas(workspace: Workspace) -> dict[str, int | float]:
             settings=_settings(workspace),
             label_classes=workspace.class_of_label,
             pages=workspace.config.plugins_of(plugins.PAGES),
+            siblings={layer: each.name for layer, each in workspace.siblings.items()},
         ),
         folder,
     )

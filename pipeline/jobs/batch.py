@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from ..errors import UserError, option
 from ..images import Affine, DecodeError, ImageRecord, decoded, network_input
+from ..models.cut import Forward
 from ..models.runtime import Runner
 from ..runs.workspace import Workspace
 from ..store import Chunks, compress, concatenate
@@ -60,26 +61,43 @@ class Decoded:
 
 @dataclass(frozen=True)
 class Batch:
-    """What became of a batch: its images, without pixels, and the arrays of those that are good."""
+    """What became of a batch: its images, without pixels, and the arrays of those that are good.
+
+    There are arrays for each of the runs that were made together, or none where no image is good.
+    """
 
     images: tuple[Decoded, ...]
-    arrays: Stored
+    arrays: tuple[Stored, ...]
 
 
-def run_batch(workspace: Workspace, runner: Runner, records: Sequence[ImageRecord]) -> Batch:
-    """Decode images, run the network on them and compress what it gives.
+def run_batch(
+    workspaces: Sequence[Workspace], runner: Runner, records: Sequence[ImageRecord]
+) -> Batch:
+    """Decode images, run the network on them once and compress what it gives to each run.
+
+    Parameters
+    ----------
+    workspaces : sequence of Workspace
+        Runs that differ in their layers alone.
+    runner : Runner
+        Of their cuts, in that order.
+    records : sequence of ImageRecord
 
     Raises
     ------
     UserError
         The network gives NaN, infinity, or more than float16 holds.
     """
-    images = [decode_image(workspace, record) for record in records]
+    images = [decode_image(workspaces[0], record) for record in records]
     pixels = [image.pixels for image in images if image.pixels is not None]
-    arrays: Stored = {}
+    arrays: tuple[Stored, ...] = ()
     if pixels:
         good = [image.record for image in images if image.pixels is not None]
-        arrays = _run(workspace, runner, torch.stack(pixels), good)
+        passes = runner.passes(torch.stack(pixels))
+        arrays = tuple(
+            _stored(workspace, forward, good)
+            for workspace, forward in zip(workspaces, passes, strict=True)
+        )
     return Batch(tuple(replace(image, pixels=None) for image in images), arrays)
 
 
@@ -99,19 +117,19 @@ def decode_image(workspace: Workspace, record: ImageRecord) -> Decoded:
     return Decoded(record, pixels, size, affine, content=content, seen=seen, damage=damage)
 
 
-def join(workspace: Workspace, batches: Sequence[Batch]) -> Stored:
-    """Join the batches of a shard to the arrays that are stored of it."""
+def join(workspace: Workspace, batches: Sequence[Batch], place: int = 0) -> Stored:
+    """Join the batches of a shard to the arrays that are stored of it.
+
+    `workspace` is the run at that `place` of those that were made together.
+    """
     images = [image for batch in batches for image in batch.images]
-    parts = [batch.arrays for batch in batches if batch.arrays]
+    parts = [batch.arrays[place] for batch in batches if batch.arrays]
     arrays = {name: _join([part[name] for part in parts]) for name in parts[0]} if parts else {}
     return (arrays or _nothing(workspace)) | _facts(images)
 
 
-def _run(
-    workspace: Workspace, runner: Runner, pixels: torch.Tensor, records: list[ImageRecord]
-) -> Stored:
-    """Run the network, refuse what cannot be stored, and compress the rest."""
-    forward = runner(pixels)
+def _stored(workspace: Workspace, forward: Forward, records: list[ImageRecord]) -> Stored:
+    """Refuse what cannot be stored, and compress the rest."""
     layer, exact = workspace.config.layer, workspace.config.precision == "fp32"
     maps = {"V": forward.V, **{f"aux/{name}": each for name, each in forward.aux.items()}}
     if forward.prefix is not None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,10 +12,11 @@ from torch import nn
 from ..analysis.run import Run
 from ..config import Config
 from ..models import give
-from ..runs.find import find_run
+from ..runs.find import find_run, find_siblings
 from ..runs.workspace import Workspace
 from ..system.progress import say
 from .execute import ALL, execute
+from .together import extract_together
 
 
 def discover(
@@ -25,6 +26,7 @@ def discover(
     network: nn.Module | None = None,
     head: nn.Module | None = None,
     reshape_transform: Callable[[Any], Any] | None = None,
+    layers: str | Sequence[str | nn.Module] | None = None,
     **options: Any,
 ) -> Run:
     """Find the concepts a network uses over a whole image dataset.
@@ -46,6 +48,9 @@ def discover(
         What makes logits of the network's answer, where it is no part of `network`.
     reshape_transform : callable, optional
         As pytorch-grad-cam takes it; positions are found without it.
+    layers : str, or sequence of str or modules, optional
+        In place of ``layer``, several: each gets a run, all from one forward pass. `run`, with the
+        layer added, names their folders.
     **options
         Every other option of `Config` by its name, such as ``model="resnet50"`` or ``k=20``; and
         ``config``, a TOML file of options.
@@ -53,7 +58,8 @@ def discover(
     Returns
     -------
     Run
-        The finished run; with ``shard``, one whose images are extracted in part.
+        The finished run; with ``shard``, one whose images are extracted in part. With `layers` that
+        of the first one, whose `Run.siblings` are the others.
 
     Raises
     ------
@@ -67,9 +73,14 @@ def discover(
     >>> run.sql("from concepts order by energy desc")  # doctest: +SKIP
     """
     where = None if dataset is None else str(dataset)
+    if layers is not None:
+        options["layers"] = layers
     if network is not None:
         options = give(options, network, head, reshape_transform)
-    return discover_run(find_run({**options, "dataset": where, "run": run}))
+    options = {**options, "dataset": where, "run": run}
+    if layers is not None:
+        return discover_siblings(find_siblings(options))[0]
+    return discover_run(find_run(options))
 
 
 def discover_run(workspace: Workspace) -> Run:
@@ -77,6 +88,12 @@ def discover_run(workspace: Workspace) -> Run:
     say(f"run        {workspace.folder}")
     execute(workspace, ALL if workspace.config.shard is None else ("extract",))
     return Run(Workspace.open(workspace.folder))
+
+
+def discover_siblings(workspaces: Sequence[Workspace]) -> list[Run]:
+    """Carry out all stages of runs at several layers, the forward pass once for all."""
+    extract_together(workspaces)
+    return [discover_run(workspace) for workspace in workspaces]
 
 
 def _signature() -> inspect.Signature:

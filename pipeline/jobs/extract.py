@@ -21,6 +21,7 @@ import torch
 from ..errors import UserError, option
 from ..images import UNREADABLE, ImageRecord, Rejected
 from ..models.runtime import Runner, compile_cut
+from ..models.together import Together
 from ..runs.estimate import bound_decoding
 from ..runs.identity import images_digest
 from ..runs.record import ForwardPass
@@ -45,7 +46,11 @@ Tick = Callable[[int], object]
 """Told of so many images more that went through the network."""
 
 
-def extract(workspace: Workspace, shards: list[int] | None = None) -> dict[str, int | float]:
+def extract(
+    workspace: Workspace,
+    shards: list[int] | None = None,
+    beside: Sequence[Workspace] = (),
+) -> dict[str, int | float]:
     """Dump the activations of all images that are not yet there.
 
     Parameters
@@ -54,6 +59,9 @@ def extract(workspace: Workspace, shards: list[int] | None = None) -> dict[str, 
         A prepared run.
     shards : list of int, optional
         What to make; by default all shards that are missing.
+    beside : sequence of Workspace
+        Runs at other layers whose same shards the same forward passes make, in whose records they
+        then stand; see `pipeline.jobs.together`.
 
     Returns
     -------
@@ -72,9 +80,10 @@ def extract(workspace: Workspace, shards: list[int] | None = None) -> dict[str, 
     rejected = len(list_rejected(workspace))
     _check_rejects(workspace, rejected)
     # First, for the time left of the extraction would count it in.
-    runner = choose_runner(workspace) if missing else None
+    runs = (workspace, *beside)
+    runner = choose_runner(runs) if missing else None
     with bar("extract", n_images, "images", n_done) as shown:
-        for counts in _run_shards(workspace, runner, missing, shown.update):
+        for counts in _run_shards(runs, runner, missing, shown.update):
             rejected += counts["rejected"]
             _check_rejects(workspace, rejected)
     rejected = len(list_rejected(workspace))
@@ -116,46 +125,51 @@ def list_rejected(workspace: Workspace) -> list[Rejected]:
     return sorted(rejected, key=lambda entry: (entry.path, entry.reason))
 
 
-def extract_shard(folder: Path, index: int, workers: int = 1) -> dict[str, int]:
+def extract_shard(
+    folder: Path, index: int, workers: int = 1, beside: tuple[Path, ...] = ()
+) -> dict[str, int]:
     """Extract one shard of the run in `folder`, as one of so many workers of this machine.
 
-    Returns
-    -------
-    dict
-        Counts: images, rejected.
+    Those of the runs `beside` it are made with it. Returns counts: images, rejected.
     """
-    workspace, runner = _worker(folder, workers, binding(folder))
-    (counts,) = _extract(workspace, runner, [index], lambda n: None)
+    folders = (folder, *beside)
+    runs, runner = _worker(folders, workers, tuple(map(binding, folders)))
+    (counts,) = _extract(runs, runner, [index], lambda n: None)
     return counts
 
 
-def choose_runner(workspace: Workspace) -> Runner:
-    """Compile the network for the run's device and precision.
+def choose_runner(runs: Sequence[Workspace]) -> Runner:
+    """Compile the network for a run's device and precision, and those beside it.
 
     What ``PRECISION=auto`` comes to is decided once per run, by timing and agreement on its first
     images, and recorded: workers and resumed runs must compute as the first shards were.
     """
-    if workspace.record.forward is None:
-        with workspace.alone("forward"):  # parts side by side must not decide differently
-            return _compile(workspace, workspace.record.forward)
-    return _compile(workspace, workspace.record.forward)
+    first = runs[0]
+    if first.record.forward is None:
+        with first.alone("forward"):  # parts side by side must not decide differently
+            return _compile(runs, first.record.forward)
+    return _compile(runs, first.record.forward)
 
 
-def _compile(workspace: Workspace, decided: ForwardPass | None) -> Runner:
+def _compile(runs: Sequence[Workspace], decided: ForwardPass | None) -> Runner:
     if decided is not None:
-        return _choose_way(workspace, decided, lambda n: None)
-    with bar("precision", None, "images tried", leave=False) as shown:
-        runner = _choose_way(workspace, None, shown.update)
-    say(f"extract    {runner.how}")
-    note_runner(workspace, runner)
+        runner = _choose_way(runs, decided, lambda n: None)
+    else:
+        with bar("precision", None, "images tried", leave=False) as shown:
+            runner = _choose_way(runs, None, shown.update)
+        say(f"extract    {runner.how}")
+    for workspace in runs:
+        if workspace.record.forward is None:
+            note_runner(workspace, runner)
     return runner
 
 
-def _choose_way(workspace: Workspace, decided: ForwardPass | None, tick: Tick) -> Runner:
+def _choose_way(runs: Sequence[Workspace], decided: ForwardPass | None, tick: Tick) -> Runner:
+    workspace = runs[0]
     config = workspace.config
     device = workspace.device
     return compile_cut(
-        workspace.cut,
+        Together([each.cut for each in runs]),
         device=device,
         precision=config.precision if decided is None else decided.precision,
         compiled=None if decided is None else decided.compiled,
@@ -167,7 +181,7 @@ def _choose_way(workspace: Workspace, decided: ForwardPass | None, tick: Tick) -
 
 
 def note_runner(workspace: Workspace, runner: Runner) -> None:
-    """Record how the run's activations are computed."""
+    """Record how a run's activations are computed."""
     found = ForwardPass(precision=runner.precision, compiled=runner.compiled, how=runner.how)
     workspace.note(forward=found)
 
@@ -184,43 +198,49 @@ def _probes(workspace: Workspace) -> torch.Tensor | None:
 
 
 def _run_shards(
-    workspace: Workspace, runner: Runner | None, shards: list[int], tick: Tick
+    runs: Sequence[Workspace], runner: Runner | None, shards: list[int], tick: Tick
 ) -> Iterator[dict[str, int]]:
     if runner is None:
         return
+    workspace = runs[0]
     if is_distributed(workspace.config):
-        task = partial(extract_shard, workers=max(1, workspace.config.workers))
+        beside = tuple(each.folder.resolve() for each in runs[1:])
+        task = partial(extract_shard, workers=max(1, workspace.config.workers), beside=beside)
         for counts in over_shards(task, workspace.folder, shards, workspace.config):
             tick(counts["images"] + counts["rejected"])
             yield counts
         return
-    yield from _extract(workspace, runner, shards, tick)
+    yield from _extract(runs, runner, shards, tick)
 
 
 @lru_cache(maxsize=1)
-def _worker(folder: Path, workers: int, bound: str) -> tuple[Workspace, Runner]:
-    workspace = Workspace.open(folder)
-    bound_decoding(workspace.cut, workspace.config, workers)
-    return workspace, choose_runner(workspace)
+def _worker(
+    folders: tuple[Path, ...], workers: int, bound: tuple[str, ...]
+) -> tuple[list[Workspace], Runner]:
+    runs = [Workspace.open(folder) for folder in folders]
+    for each in runs[1:]:
+        each.hold(network=runs[0].network)
+    bound_decoding([each.cut for each in runs], runs[0].config, workers)
+    return runs, choose_runner(runs)
 
 
 def _extract(
-    workspace: Workspace, runner: Runner, shards: Sequence[int], tick: Tick
+    runs: Sequence[Workspace], runner: Runner, shards: Sequence[int], tick: Tick
 ) -> Iterator[dict[str, int]]:
     """Extract shards one after the other, their batches in lanes; write the last one meanwhile."""
 
     def work(task: tuple[int, list[ImageRecord]]) -> tuple[int, Batch]:
-        return task[0], run_batch(workspace, runner, task[1])
+        return task[0], run_batch(runs, runner, task[1])
 
     writing: deque[Future[dict[str, int]]] = deque()
     with lanes(keep_memory=True) as pool, ThreadPoolExecutor(1) as writer:
-        done = in_order(pool, work, _tasks(workspace, shards, runner.batch_size))
+        done = in_order(pool, work, _tasks(runs[0], shards, runner.batch_size))
         for index, results in groupby(done, key=itemgetter(0)):
             batches = []
             for _, batch in results:
                 batches.append(batch)
                 tick(len(batch.images))
-            writing.append(writer.submit(_publish, workspace, index, batches))
+            writing.append(writer.submit(_publish, runs, index, batches))
             if len(writing) > WRITES_AHEAD:
                 yield writing.popleft().result()
         while writing:
@@ -237,20 +257,23 @@ def _tasks(
             yield index, records[start : start + size]
 
 
-def _publish(workspace: Workspace, index: int, batches: list[Batch]) -> dict[str, int]:
+def _publish(runs: Sequence[Workspace], index: int, batches: list[Batch]) -> dict[str, int]:
     images = [image for batch in batches for image in batch.images]
-    forward = workspace.record.forward
-    assert forward is not None  # chosen before the first shard
-    made_from = {
-        "inputs": workspace.inputs_digest,
-        "images": images_digest([image.content for image in images]),
-        "forward": json.dumps(forward.model_dump(), sort_keys=True),
-    }
+    made_from = {"images": images_digest([image.content for image in images])}
     closed = [image.record.path for image in images if image.reason.startswith(UNREADABLE)]
     if closed:
         made_from["unreadable"] = json.dumps(closed)
-    arrays = join(workspace, batches)
-    workspace.activations.write(index, arrays, made_from, layer=workspace.config.layer)
+    for place, workspace in enumerate(runs):
+        if len(runs) > 1 and workspace.activations.is_there(index):
+            continue  # one of several was killed before the others had theirs
+        forward = workspace.record.forward
+        assert forward is not None  # chosen before the first shard
+        of_run = {
+            "inputs": workspace.inputs_digest,
+            "forward": json.dumps(forward.model_dump(), sort_keys=True),
+        }
+        arrays = join(workspace, batches, place)
+        workspace.activations.write(index, arrays, made_from | of_run, layer=workspace.config.layer)
     n_rejected = sum(bool(image.reason) for image in images)
     return {"images": len(images) - n_rejected, "rejected": n_rejected}
 

@@ -72,8 +72,10 @@ class Cut:
         The head's only linear map; None for ``general``.
     exponents : dict of str to int
         Layers whose activations are given divided by two to that power; see `rescale`.
+    nodes : tuple of fx.Node
+        Of the network's graph: the layer, then the auxiliary ones.
     body : GraphModule
-        The whole network from uint8 images to the layers' outputs and the logits, for
+        The whole network from uint8 images to the values of `nodes` and the logits, for
         `pipeline.models.runtime`.
     """
 
@@ -85,8 +87,8 @@ class Cut:
         self._grids: list[PositionGrid] = [each.grid for each in found]
         self.aux_layers = tuple(each.names[0] for each in found[1:])
         graph = network.traced.graph
-        nodes = [each.node for each in found]
-        self.body = full_graph(graph, nodes, Normalize(network)).eval()
+        self.nodes = tuple(each.node for each in found)
+        self.body = full_graph(graph, self.nodes, Normalize(network)).eval()
         self._head = head_graph(graph, found[0].node).eval() if network.classes else None
         grid = found[0].grid
         self.channels, self.height, self.width = grid.channels, grid.y.n, grid.x.n

@@ -53,7 +53,7 @@ def give(
     Parameters
     ----------
     options : mapping
-        Others that were given; ``layer`` may be the module of a layer.
+        Others that were given; ``layer``, and each of ``layers``, may be the module of a layer.
     network : Module
         It stays as it is. It is called by its class and its weights, so that a run is known again
         when the same network is given to it.
@@ -67,7 +67,7 @@ def give(
     Returns
     -------
     dict
-        `options` with ``model``, and ``layer`` by its name.
+        `options` with ``model``, and layers by their names.
 
     Raises
     ------
@@ -83,14 +83,15 @@ def give(
     if options.get("model"):
         raise UserError(f"{option('model')} and network are two networks: leave one out")
     network = plain(network)
-    found = dict(options)
-    if isinstance(options.get("layer"), nn.Module):
-        found["layer"] = _name_of(network, options["layer"])
-    kept = copied(network)
+    kept, within = copied(network), ""
     if head is not None and all(each is not head for each in network.modules()):
-        kept = Headed(kept, copied(head))
-        if "layer" in found and found["layer"] != "auto":
-            found["layer"] = f"trunk.{found['layer']}"
+        kept, within = Headed(kept, copied(head)), "trunk."
+    found = dict(options)
+    if options.get("layer"):
+        found["layer"] = _name_of(network, options["layer"], within)
+    if layers := options.get("layers"):
+        layers = layers.split(",") if isinstance(layers, str) else layers
+        found["layers"] = [_name_of(network, each, within) for each in layers]
     name = f"{type(network).__name__}-{digest(kept.state_dict())[:8]}"
     _HELD[name] = kept
     return found | {"model": f"{GIVEN}:{name}"}
@@ -109,8 +110,11 @@ class Headed(nn.Module):
         return logits
 
 
-def _name_of(network: nn.Module, layer: nn.Module) -> str:
+def _name_of(network: nn.Module, layer: nn.Module | str, within: str) -> str:
+    """Return the name of a layer, of which its module or its name in the network was given."""
+    if isinstance(layer, str):
+        return layer if layer == "auto" else within + layer.strip()
     for path, each in network.named_modules():
         if each is plain(layer):
-            return str(path)
+            return within + str(path)
     raise UserError(f"the layer, a {type(layer).__name__}, is no part of the network")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import operator
 from collections import Counter
+from collections.abc import Sequence
 
 import torch
 from torch import fx, nn
@@ -37,7 +38,7 @@ def head_graph(graph: fx.GraphModule, node: fx.Node) -> fx.GraphModule:
 
 
 def full_graph(
-    graph: fx.GraphModule, nodes: list[fx.Node], preprocess: nn.Module
+    graph: fx.GraphModule, nodes: Sequence[fx.Node], preprocess: nn.Module
 ) -> fx.GraphModule:
     """Return the network as a module that gives the values of `nodes`, then the logits.
 

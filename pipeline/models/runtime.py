@@ -30,6 +30,7 @@ from .cuda_graph import CudaGraph
 from .cut import Cut, Forward
 from .graph import fold_batch_norm, last_linear
 from .network import Normalize
+from .together import Together
 
 Arithmetic = Literal["fp32", "fp32-folded", "bf16"]
 Precision = Literal["auto"] | Arithmetic
@@ -59,8 +60,8 @@ class Runner:
 
     Attributes
     ----------
-    cut : Cut
-        What it runs.
+    together : Together
+        What it runs: one cut, or several in one pass.
     body : callable
         From uint8 images to the layers' outputs and the logits.
     device : torch.device
@@ -77,7 +78,7 @@ class Runner:
         On a graphics card: `body` captured for batches of `batch_size`, where that is possible.
     """
 
-    cut: Cut
+    together: Together
     body: Callable[[torch.Tensor], Sequence[torch.Tensor]]
     device: torch.device
     batch_size: int
@@ -87,13 +88,22 @@ class Runner:
     replay: CudaGraph | None = None
 
     @property
+    def cut(self) -> Cut:
+        """What it runs, or the first of that."""
+        return self.together.first
+
+    @property
     def at_once(self) -> int:
         """Number of batches that lanes run side by side."""
         return torch.get_num_threads() if self.device.type == "cpu" else 1
 
-    @torch.no_grad()
     def __call__(self, images: torch.Tensor) -> Forward:
-        """Run the network on at most `batch_size` images.
+        """Run the network on at most `batch_size` images; see `passes`."""
+        return self.passes(images)[0]
+
+    @torch.no_grad()
+    def passes(self, images: torch.Tensor) -> tuple[Forward, ...]:
+        """Run the network once on at most `batch_size` images.
 
         Parameters
         ----------
@@ -102,15 +112,16 @@ class Runner:
 
         Returns
         -------
-        Forward
-            On the runner's device; logits float32, activations in the runner's precision.
+        tuple of Forward
+            For every cut, on the runner's device; logits float32, activations in the runner's
+            precision.
         """
         n = len(images)
         images = images.to(self.device, non_blocking=True)
         if (self.compiled or self.replay) and n < self.batch_size:
             # These are made for one shape; the rows added are cut off again.
             images = torch.cat([images, images[-1:].expand(self.batch_size - n, -1, -1, -1)])
-        return self.cut.arrange([each[:n] for each in (self.replay or self.body)(images)])
+        return self.together.arrange([each[:n] for each in (self.replay or self.body)(images)])
 
     def blank(self) -> torch.Tensor:
         """Return a full batch of black images, uint8, on the runner's device."""
@@ -119,7 +130,7 @@ class Runner:
 
 
 def compile_cut(
-    cut: Cut,
+    cut: Cut | Together,
     *,
     device: torch.device | str = "cpu",
     precision: Precision = "auto",
@@ -133,8 +144,8 @@ def compile_cut(
 
     Parameters
     ----------
-    cut : Cut
-        Left as it is.
+    cut : Cut or Together
+        Left as it is; of several cuts each pass gives all layers.
     device : torch.device or str
     precision : str
         ``fp32`` is exact: eager float32. ``fp32-folded`` and ``bf16`` are used unchecked.
@@ -161,15 +172,16 @@ def compile_cut(
         There is no such precision or device.
     """
     device = _device(device, precision)
-    body = cut.body if device.type == "cpu" else copy.deepcopy(cut.body).to(device)
-    exact = _captured(Runner(cut, body, device, batch_size, "fp32", False, "float32, exact"))
+    cuts = Together([cut]) if isinstance(cut, Cut) else cut
+    body = cuts.body if device.type == "cpu" else copy.deepcopy(cuts.body).to(device)
+    exact = _captured(Runner(cuts, body, device, batch_size, "fp32", False, "float32, exact"))
     if precision == "fp32":
         return exact
     if precision != "auto":
         asked = _rearrange(exact, precision)
         asked = replace(asked, how=f"{asked.how} as asked for")
         return _compile_where_it_pays(asked, compiled, asked.blank(), n_images)
-    if not cut.n_classes:
+    if not cuts.first.n_classes:
         return _because(exact, "for without classes nothing tells whether less would do")
     if n_images < MIN_JOB:
         return _because(exact, f"a job of {n_images} images is too small to gain from less")
@@ -219,7 +231,7 @@ def _compile_where_it_pays(
     if compiled is None:
         (fast,) = race(batch, half)
         saving = n_images / fast * (1 - 1 / COMPILED_GAIN)
-        costs = COMPILE_SECONDS[0] + COMPILE_SECONDS[1] * len(half.cut.body.graph.nodes)
+        costs = COMPILE_SECONDS[0] + COMPILE_SECONDS[1] * len(half.together.body.graph.nodes)
         if saving < costs:
             return _because(half, "not compiled, which would take longer than it saves")
     started = time.perf_counter()
@@ -262,7 +274,7 @@ def _compile(half: Runner, batch: torch.Tensor) -> tuple[Runner | None, str]:
 
 def _rearrange(exact: Runner, precision: Arithmetic) -> Runner:
     """Return the network folded and with channels last, in float32 or bfloat16."""
-    body = copy.deepcopy(exact.cut.body)
+    body = copy.deepcopy(exact.together.body)
     fold_batch_norm(body)
     how = "float32 rearranged"
     if precision == "bf16":

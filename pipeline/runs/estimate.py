@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 import shutil
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -60,6 +60,10 @@ PARENT = 800_000_000
 
 FIXED_MEMORY = 1_300_000_000
 """Bytes of the libraries, and of buffers that do not depend on the network."""
+
+
+OF_EACH = ("batches", "shards")
+"""Memory that every layer of a forward pass takes; the rest is taken once."""
 
 
 @dataclass(frozen=True)
@@ -123,21 +127,31 @@ def estimate(forward: Forward, layer: Cut, n_images: int, config: Config) -> Est
     work = 2 * channels if is_split else channels
     positions = min(SAMPLE_POSITIONS, n_images * height * width)
     memory = {
-        **_held(layer, config),
+        **_held([layer], config),
         "decoding": DECODING_LEAST,
         "factorization": SAMPLE_COPIES * positions * work * 4 + 8 * work * work,
     }
     return Estimate(disk, memory)
 
 
-def bound_decoding(layer: Cut, config: Config, processes: int) -> None:
+def of_all(parts: Sequence[Estimate]) -> Estimate:
+    """Return what runs take that are made together, from one forward pass."""
+    names = parts[0].memory
+    beside = {name: [part.memory[name] for part in parts] for name in names}
+    return Estimate(
+        {name: sum(part.disk[name] for part in parts) for name in parts[0].disk},
+        {name: sum(each) if name in OF_EACH else max(each) for name, each in beside.items()},
+    )
+
+
+def bound_decoding(layers: Sequence[Cut], config: Config, processes: int) -> None:
     """Let the images that one of so many processes decodes at a time take what is left for them.
 
-    That is of ``MAX_MEMORY`` where it is given, and of what is free; at least what the estimate
-    counts for it.
+    `layers` are those that each forward pass gives. That is of ``MAX_MEMORY`` where it is given,
+    and of what is free; at least what the estimate counts for it.
     """
     each = (ceiling(config) - _parent(processes)) / processes
-    DECODING.limit(max(DECODING_LEAST, each - sum(_held(layer, config).values())))
+    DECODING.limit(max(DECODING_LEAST, each - sum(_held(layers, config).values())))
 
 
 def bound_decoding_alone(config: Config) -> None:
@@ -154,29 +168,30 @@ def ceiling(config: Config) -> float:
     return min(config.max_memory_bytes(), available_memory())
 
 
-def _held(layer: Cut, config: Config) -> dict[str, int]:
+def _held(layers: Sequence[Cut], config: Config) -> dict[str, int]:
     """Return the bytes of memory that one process of the extraction takes beside decoding."""
-    weights = sum(each.numel() for each in layer.network.module.parameters()) * 4
-    pixels = 3 * layer.network.image_size**2
+    network = layers[0].network
+    weights = sum(each.numel() for each in network.module.parameters()) * 4
+    pixels = 3 * network.image_size**2
     in_lanes = BATCHES[-1] * max(1, torch.get_num_threads() // max(1, config.workers))
     item = 4 if config.precision == "fp32" else 2
-    image = sum(math.prod(shape) for shape in layer.shapes.values()) * item
+    image = sum(math.prod(shape) for layer in layers for shape in layer.shapes.values()) * item
     return {
         "libraries": FIXED_MEMORY,
         "network": 3 * weights,
         "batches": in_lanes * (pixels * 24 + 16 * image),
-        "shards": SHARDS_IN_FLIGHT * (image * BATCHES[-1] + SHARD_BYTES),
+        "shards": SHARDS_IN_FLIGHT * (image * BATCHES[-1] + len(layers) * SHARD_BYTES),
     }
 
 
-def check_fits(needed: Estimate, folder: Path, config: Config) -> None:
-    """Refuse a run that does not fit, with the numbers.
+def check_fits(needed: Estimate, folders: Sequence[Path], config: Config) -> None:
+    """Refuse a run that does not fit, or several that are made together, with the numbers.
 
     Parameters
     ----------
     needed : Estimate
-    folder : Path
-        Where the run lies or will lie; what it holds already counts as free.
+    folders : sequence of Path
+        Where the runs lie or will lie; what they hold already counts as free.
     config : Config
         ``MAX_DISK``, ``MAX_MEMORY`` and ``WORKERS`` count.
 
@@ -185,8 +200,9 @@ def check_fits(needed: Estimate, folder: Path, config: Config) -> None:
     UserError
         The disk, ``MAX_DISK``, ``MAX_MEMORY`` or the memory that is free is less.
     """
+    folder = folders[0]
     existing = next(path for path in (folder, *folder.absolute().parents) if path.is_dir())
-    free = shutil.disk_usage(existing).free + files.size(folder)
+    free = shutil.disk_usage(existing).free + sum(map(files.size, folders))
     disk, most = sum(needed.disk.values()), config.max_disk_bytes()
     if disk > min(free, most):
         limit = (

@@ -1,4 +1,4 @@
-"""The run that options describe: one there is already, or a new one."""
+"""The run that options describe, or the runs of several layers: there already, or new."""
 
 from __future__ import annotations
 
@@ -8,9 +8,11 @@ from typing import Any
 
 from ..config import CARRIED_OUT, is_given, make_config, read_options
 from ..errors import UserError, option
-from ..models import canonical, consent
+from ..models import canonical, choose_layer, consent
+from .estimate import check_fits, of_all
+from .inputs import load_inputs
 from .ownership import is_run
-from .prepare import prepare
+from .prepare import begin, intend, prepare
 from .workspace import Workspace
 
 
@@ -32,6 +34,62 @@ def find_run(options: Mapping[str, Any]) -> Workspace:
         An option is not possible, the dataset or network cannot be used, or the run was made
         otherwise.
     """
+    given, run = _given(options)
+    if run is not None and is_run(run) and not set(given) - {*CARRIED_OUT, "model"}:
+        made = Workspace.open(run).config
+        if given.get("model", made.model) != made.model:
+            return prepare(make_config(given), run)
+        return prepare(make_config(made.model_dump() | given), run, as_made=True)
+    return prepare(make_config(given), run)
+
+
+def find_siblings(options: Mapping[str, Any]) -> list[Workspace]:
+    """Find or prepare runs that differ in their layers alone, to be made together.
+
+    Parameters
+    ----------
+    options : mapping
+        As of `find_run`, with ``layers``: names of layers, in one text with commas or several. The
+        run of a layer is called as it is without them; with ``run``, that and the layer.
+
+    Raises
+    ------
+    UserError
+        As `find_run`; or one layer is named twice, or ``layer`` is given as well.
+    """
+    given, run = _given(options)
+    layers = _layers(given.pop("layers"))
+    if "layer" in given:
+        raise UserError(f"{option('layer')} and {option('layers')} are both given; leave one out")
+    configs = [make_config({**given, "layer": layer}) for layer in layers]
+    inputs = load_inputs(configs[0])
+    intended = []
+    for config in configs:
+        layer = choose_layer(inputs.network, config.layer)
+        folder = None if run is None else run.with_name(f"{run.name}-{layer.replace('/', '-')}")
+        intended.append(intend(config, folder, inputs))
+    folders = {each.layer.layer: each.workspace.folder for each in intended}
+    if len(folders) < len(intended):
+        raise UserError(
+            f"{option('layers', ','.join(layers))}: two of them are the same layer,"
+            f" {' and '.join(each.layer.layer for each in intended)}"
+        )
+    if not all(each.workspace.is_finished() for each in intended):
+        check_fits(of_all([each.needed for each in intended]), [*folders.values()], configs[0])
+    largest = max(each.bytes_per_image for each in intended)  # all have the same images in a shard
+    names = {layer: folder.name for layer, folder in folders.items()}
+    return [
+        begin(
+            each,
+            bytes_per_image=largest,
+            siblings={layer: name for layer, name in names.items() if layer != each.layer.layer},
+        )
+        for each in intended
+    ]
+
+
+def _given(options: Mapping[str, Any]) -> tuple[dict[str, Any], Path | None]:
+    """Return the options that are given, those of a file among them, and the run's folder."""
     given = {name: value for name, value in options.items() if is_given(value)}
     run = _folder(given.pop("run")) if "run" in given else None
     if "config" in given:
@@ -39,12 +97,15 @@ def find_run(options: Mapping[str, Any]) -> Workspace:
     if "model" in options and is_given(options["model"]):  # and not where a file says so
         given["model"] = canonical(str(given["model"]))
         consent.allow(given["model"])
-    if run is not None and is_run(run) and not set(given) - {*CARRIED_OUT, "model"}:
-        made = Workspace.open(run).config
-        if given.get("model", made.model) != made.model:
-            return prepare(make_config(given), run)
-        return prepare(make_config(made.model_dump() | given), run, as_made=True)
-    return prepare(make_config(given), run)
+    return given, run
+
+
+def _layers(value: Any) -> list[str]:
+    names = value.split(",") if isinstance(value, str) else [str(each) for each in value]
+    found = [name.strip() for name in names]
+    if not all(found):
+        raise UserError(f"{option('layers', value)}: a name is empty")
+    return found
 
 
 def _folder(run: str | Path) -> Path:

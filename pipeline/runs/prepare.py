@@ -1,50 +1,29 @@
-"""Checking everything a user gave before any work starts, and making the run's folder."""
+"""Checking that a run can be made of what was loaded for it, and making its folder."""
 
 from __future__ import annotations
 
 import dataclasses
-import re
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
-from .. import checkout
-from ..config import SAMPLE, Config, dump_toml
+from ..config import Config, dump_toml
 from ..errors import UserError, command, option
-from ..images import (
-    UNREADABLE,
-    Dataset,
-    DatasetSource,
-    FolderSource,
-    list_dataset,
-)
-from ..images.source import FOLDER, TABLE
-from ..models import Cut, Network, choose_layer, configured, consent, cut
+from ..images import UNREADABLE, Dataset, DatasetSource
+from ..models import Cut, cut
 from ..models.cut import Forward
-from ..sample import write_sample
 from ..store import Listing, make_listing
 from ..system import checksums, files
-from ..system.progress import say
 from .beginning import new_record, remembered
-from .checks import (
-    check_device,
-    check_folder,
-    check_k,
-    check_non_negative,
-    check_plugins,
-    check_shareable,
-    tell_outside,
-)
-from .estimate import bound_decoding, bytes_per_image, check_fits, estimate, probe
+from .checks import check_folder, check_k, check_non_negative
+from .estimate import Estimate, bound_decoding, bytes_per_image, check_fits, estimate, probe
 from .identity import check_contents, check_lost, check_same, check_same_images
-from .label_classes import match_labels
-from .record import (
-    ForwardPass,
-    RunRecord,
-)
+from .inputs import Inputs, load_inputs, name_of, resolve
+from .record import ForwardPass, RunRecord
 from .retry import try_again
 from .workspace import Workspace
 
 CONFIG, LISTING = "config.toml", "activations/images.parquet"
-SAMPLE_FOLDER = checkout.folder("data") / "sample"
 
 
 def prepare(config: Config, run: Path | None, *, as_made: bool = False) -> Workspace:
@@ -65,40 +44,98 @@ def prepare(config: Config, run: Path | None, *, as_made: bool = False) -> Works
     UserError
         Dataset, network, layer, classes or output cannot be used, or `run` was made otherwise.
     """
-    if run is not None and run.exists():  # before hours of reading
-        check_folder(run)
-        files.check_writable(run)
-    dataset = _find_dataset(config)
-    check_device(config.device)
-    check_shareable(config)
-    check_plugins(config)
-    consent.check(_model(config))
-    network = configured(config, _model(config))
-    for note in network.notes:
-        say(f"network    {note}")
-    matched = match_labels(config, dataset, network)
-    config = _resolve(config, network, dataset)
-    layer = cut(network, config.layer, aux_layers=config.aux_layers)
-    bound_decoding(layer, config, processes=1)
-    workspace = Workspace(run or Path("runs") / _name(dataset, config), config)
+    intended = intend(config, run, load_inputs(config, run))
+    if not intended.workspace.is_finished():
+        check_fits(intended.needed, [intended.workspace.folder], config)
+    return begin(intended, as_made=as_made)
+
+
+@dataclass(frozen=True)
+class Intended:
+    """A run that was found possible; its folder is untouched.
+
+    Attributes
+    ----------
+    workspace : Workspace
+        Its folder, and its configuration as resolved.
+    inputs : Inputs
+    dataset : Dataset
+        Of the inputs, but for files that are no images of a run begun earlier.
+    layer : Cut
+    bytes_per_image : int
+        Of activations, uncompressed.
+    needed : Estimate
+        What it will take.
+    """
+
+    workspace: Workspace
+    inputs: Inputs
+    dataset: Dataset
+    layer: Cut
+    bytes_per_image: int
+    needed: Estimate
+
+
+def intend(config: Config, run: Path | None, inputs: Inputs) -> Intended:
+    """Check that a run of these options can be made of what was loaded for it.
+
+    Raises
+    ------
+    UserError
+        The layer or the number of concepts is not possible, or `run` is something else.
+    """
+    config = resolve(config, inputs)
+    layer = cut(inputs.network, config.layer, aux_layers=config.aux_layers)
+    bound_decoding([layer], config, processes=1)
+    workspace = Workspace(run or Path("runs") / name_of(inputs.dataset, config), config)
     check_folder(workspace.folder)
-    dataset = _as_begun(dataset, workspace.saved())
+    dataset = _as_begun(inputs.dataset, workspace.saved())
     n_images = min(len(dataset.images), config.limit or len(dataset.images))
     check_k(config, n_images, layer)
     # The first images of a listing depend on the seed alone, not on how many share a shard.
     listing = make_listing(dataset, seed=config.seed, limit=config.limit, bytes_per_image=1)
     probed = _probe(workspace, dataset, listing, layer)
     check_non_negative(config, layer, probed)
+    return Intended(
+        workspace=workspace,
+        inputs=inputs,
+        dataset=dataset,
+        layer=layer,
+        bytes_per_image=bytes_per_image(probed, config),
+        needed=estimate(probed, layer, len(listing.frame), config),
+    )
+
+
+def begin(
+    intended: Intended, *, as_made: bool = False, bytes_per_image: int | None = None, **facts: Any
+) -> Workspace:
+    """Make a run's folder, or find it again as it was begun.
+
+    Parameters
+    ----------
+    intended : Intended
+    as_made : bool
+        As of `prepare`.
+    bytes_per_image : int, optional
+        What shards are cut by, where runs are made together: the most that an image takes in one.
+    **facts
+        Further ones for the record of a new run.
+
+    Raises
+    ------
+    UserError
+        The run was made otherwise, or cannot be written to.
+    """
+    workspace, inputs, layer = intended.workspace, intended.inputs, intended.layer
+    config, dataset, folder = workspace.config, intended.dataset, intended.workspace.folder
     listing = make_listing(
         dataset,
         seed=config.seed,
         limit=config.limit,
-        bytes_per_image=bytes_per_image(probed, config),
+        bytes_per_image=bytes_per_image or intended.bytes_per_image,
     )
-    record = new_record(config, dataset, network, layer, listing, matched)
-    folder = workspace.folder
-    if not workspace.is_finished():
-        check_fits(estimate(probed, layer, len(listing.frame), config), folder, config)
+    record = new_record(config, dataset, inputs.network, layer, listing, inputs.matched)
+    record = record.model_copy(update=facts)
     files.check_writable(folder)
     with workspace.writing(), workspace.alone("prepare"):
         before = workspace.saved()
@@ -110,7 +147,7 @@ def prepare(config: Config, run: Path | None, *, as_made: bool = False) -> Works
             check_same(workspace, before, record)
             _update(workspace, before, record, listing, dataset.source, as_made=as_made)
     layer.rescale(workspace.record.layer.exponents)  # a part beside this one may have settled them
-    workspace.hold(network=network, cut=layer)
+    workspace.hold(network=inputs.network, cut=layer)
     return workspace
 
 
@@ -123,12 +160,6 @@ def _probe(workspace: Workspace, dataset: Dataset, listing: Listing, layer: Cut)
         return probed
     layer.rescale(found)
     return probe(dataset, listing, layer, workspace.config)
-
-
-def _name(dataset: Dataset, config: Config) -> str:
-    """Name a run after its contents."""
-    parts = (dataset.name, config.model.rpartition("/")[2], config.layer, config.digest())
-    return re.sub(r"[/:\\\\]", "-", "-".join(parts))
 
 
 def _as_begun(dataset: Dataset, before: RunRecord | None) -> Dataset:
@@ -185,7 +216,8 @@ def _update(
     # What was refused when the run was begun stays in its table.
     dataset = record.dataset.model_copy(update={"rejected": before.dataset.rejected})
     config = {**before.config, **remembered(workspace.config).model_dump(mode="json")}
-    facts = {"dataset": dataset, "config": config}
+    siblings = before.siblings | record.siblings
+    facts = {"dataset": dataset, "config": config, "siblings": siblings}
     if touched or before.model_copy(update=facts) != before or not all(is_whole.values()):
         # Of the record as it is by then: a part beside this one adds to it meanwhile.
         workspace.note(**facts, files=_write_start(workspace, listing))
@@ -220,51 +252,3 @@ def _is_as_written(folder: Path, record: RunRecord) -> dict[str, bool]:
         name: (folder / name).is_file() and checksums.sha256(folder / name) == digest
         for name, digest in record.files.items()
     }
-
-
-def _model(config: Config) -> str:
-    if config.model != "auto":
-        return config.model
-    return SAMPLE if config.dataset == SAMPLE else "resnet50"
-
-
-def _resolve(config: Config, network: Network, dataset: Dataset) -> Config:
-    """Put in place of ``auto`` and relative paths what they come to."""
-    return config.model_copy(
-        update={
-            "model": network.name,
-            "layer": choose_layer(network, config.layer),
-            "image_size": network.image_size,
-            "weights": _absolute(config.weights, Path("random")),
-            "classes": _absolute(config.classes),
-            "class_names": _absolute(config.class_names),
-            "dataset": _reopened(config, dataset),
-        }
-    )
-
-
-def _reopened(config: Config, dataset: Dataset) -> str:
-    """Write the dataset so that it is found again from any working folder."""
-    if config.dataset == SAMPLE and dataset.name == SAMPLE:
-        return SAMPLE
-    if dataset.kind in (FOLDER, TABLE):
-        return str(Path(config.dataset).resolve())
-    return f"{dataset.kind}:{dataset.source.where}"
-
-
-def _absolute(path: Path | None, *words: Path) -> Path | None:
-    """Make a path absolute, so that the run is found again from elsewhere; words stay."""
-    return path if path is None or path in words else path.resolve()
-
-
-def _find_dataset(config: Config) -> Dataset:
-    if config.dataset == SAMPLE and not Path(SAMPLE).exists():
-        if not SAMPLE_FOLDER.exists():
-            say(f"sample     rendering the bundled sample into {SAMPLE_FOLDER} (once)")
-        write_sample(SAMPLE_FOLDER)
-        listed = list_dataset(SAMPLE_FOLDER / "images")
-        named = FolderSource(SAMPLE_FOLDER / "images", SAMPLE)
-        return dataclasses.replace(listed, source=named)
-    listed = list_dataset(config.dataset)
-    tell_outside(listed)
-    return listed

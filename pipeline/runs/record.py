@@ -15,7 +15,7 @@ from ..errors import UserError, command
 from ..store.encoding import Encoding, read_sealed, seal
 from ..system import files
 
-RUN = Encoding("concordance.run", "1.1", oldest="1.0")
+RUN = Encoding("concordance.run", "1.2", oldest="1.0")
 
 DECIDE_ACTIVATIONS = ("aux_layers", "image_size", "layer", "limit", "model", "precision", "resize")
 """Options on which activations depend, beside weights, images, formats and preprocessing."""
@@ -123,7 +123,11 @@ NOT_STARTED = StageFacts(status="not started")
 
 
 class RunRecord(_Part):
-    """Everything that ``run.json`` holds."""
+    """Everything that ``run.json`` holds.
+
+    `siblings` are runs at other layers of the same network and images: the names of their folders,
+    which lie beside this one, by layer.
+    """
 
     model_config = pydantic.ConfigDict(populate_by_name=True)
 
@@ -146,6 +150,7 @@ class RunRecord(_Part):
         default_factory=dict
     )
     forward: ForwardPass | None = None
+    siblings: dict[str, str] = pydantic.Field(default_factory=dict)
 
     def options(self) -> Config:
         """Return the run's configuration; options that are newer than the run have defaults."""
@@ -183,6 +188,10 @@ class RunRecord(_Part):
             raise ValueError(f"class_names: {str([*self.class_names])[:60]} are no numbers")
         if "\0" in self.dataset.root:
             raise ValueError(f"dataset: no place is called {self.dataset.root[:60]!r}")
+        if not all(map(_is_name, self.siblings.values())):
+            raise ValueError(
+                f"siblings: {str([*self.siblings.values()])[:60]} are no folders' names"
+            )
         if min(self.class_of_label.values(), default=0) < 0:
             raise ValueError("class_of_label: a class is less than 0")
 
@@ -201,13 +210,17 @@ class RunRecord(_Part):
 
     def plain(self) -> dict[str, Any]:
         """Return the record as JSON holds it."""
-        value = self.model_dump(mode="json", by_alias=True, exclude={"forward", "stages"})
+        value = self.model_dump(
+            mode="json", by_alias=True, exclude={"forward", "siblings", "stages"}
+        )
         value["stages"] = {
             name: facts.model_dump(mode="json", exclude_none=True)
             for name, facts in self.stages.items()
         }
         if self.forward is not None:
             value["forward"] = self.forward.model_dump(mode="json")
+        if self.siblings:
+            value["siblings"] = self.siblings
         return value
 
     @staticmethod
@@ -231,3 +244,8 @@ class RunRecord(_Part):
         except (ValueError, UserError) as error:
             raise UserError(f"{path} is damaged ({error}); {mend}") from error
         return record
+
+
+def _is_name(text: str) -> bool:
+    """Say whether a text is the plain name of a folder, and so leads nowhere else."""
+    return text not in ("", ".", "..") and not set(text) & set("/\\\0")

@@ -37,7 +37,7 @@ from ..store.encoding import UnreadableError
 from ..store.records import check_sha256
 from ..system import files
 from ..system.progress import say
-from .ownership import leftovers
+from .ownership import is_run, leftovers
 from .record import DECIDE_ACTIVATIONS, RunRecord, StageFacts
 from .stages import MAKER, STAGES, check_folders
 
@@ -164,6 +164,16 @@ class Workspace:
             )
         made.rescale(layer.exponents)
         return made
+
+    @property
+    def siblings(self) -> dict[str, Path]:
+        """Folders of the runs at other layers that were begun with this one, by layer.
+
+        Those that still lie beside it.
+        """
+        beside = self.folder.absolute().parent
+        found = {layer: beside / name for layer, name in self.record.siblings.items()}
+        return {layer: folder for layer, folder in found.items() if is_run(folder)}
 
     @property
     def listing_path(self) -> Path:

@@ -86,6 +86,24 @@ def test_columns_and_keys_of_a_table_are_compared(run: Path, name: str) -> None:
     assert len(open_run(run).table(name).columns) == len(TABLES[name].columns)
 
 
+@pytest.mark.parametrize("name", TABLES)
+def test_pages_of_a_table_that_cannot_be_unpacked_are_told(run: Path, name: str) -> None:
+    path = run / "tables" / f"{name}.parquet"
+    clean = path.read_bytes()
+    (run / "tables" / "tables.json").unlink()
+    footer = len(clean) - 8 - int.from_bytes(clean[-8:-4], "little")
+    n_told = 0
+    for start in range(4, footer - 16, max(1, footer // 24)):
+        path.write_bytes(clean[:start] + b"\xff" * 16 + clean[start + 16 :])
+        try:
+            open_run(run).table(name)
+        except UserError as error:
+            n_told += 1
+            assert path.name in str(error) or str(run) in str(error)
+    path.write_bytes(clean)
+    assert n_told > 0 or len(open_run(run).table(name)) == 0
+
+
 def _is_of_keys(table: str, column: str, how: str) -> bool:
     """Say whether a lie makes a row not to be found, or found twice."""
     by_concept = ("concepts", "concept_classes", "concept_labels", "image_concepts", "regions")

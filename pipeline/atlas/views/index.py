@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from functools import partial
 from typing import Any
+from urllib.parse import quote
 
 import numpy as np
 
@@ -38,6 +39,10 @@ def index_view(book: Catalogue, facts: ClassFacts) -> dict[str, Any]:
     ]
     return {
         "summary": dict(book.data.summary),
+        "siblings": [
+            {"layer": layer, "href": f"../../{quote(name)}/atlas/index.html"}
+            for layer, name in book.data.siblings.items()
+        ],
         "cards": cards,
         "classes_of_cards": sorted(
             {(each["class"], each["label"]) for each in cards if each["label"]},
