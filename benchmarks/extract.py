@@ -38,7 +38,7 @@ from benchmarks.layers import TARGET, measure_layers
 from benchmarks.plain import Images, dump
 from benchmarks.whole import STAGE_NAMES, discover_over_extract, memory_of_stages, repeat_images
 from pipeline.config import make_config
-from pipeline.images import decode, fit_to_square
+from pipeline.images import InputSize, decode, fit_to_input, sides
 from pipeline.jobs import extract as job
 from pipeline.models import cut, load_network
 from pipeline.models.runtime import Runner, compile_cut
@@ -125,8 +125,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 def fastest_runner(network: str) -> Runner:
     """Return the fastest way this machine has to run a network."""
     layer = cut(load_network(network, Path(_weights(network))), "auto")
-    size = layer.network.image_size
-    batches = list(torch.randint(0, 256, (4, job.BATCH, 3, size, size), dtype=torch.uint8))
+    shape = (4, job.BATCH, 3, *sides(layer.network.image_size))
+    batches = list(torch.randint(0, 256, shape, dtype=torch.uint8))
     runners = [
         compile_cut(layer, precision=precision, batch_size=job.BATCH, n_images=LONG_JOB)
         for precision in ("fp32", "bf16")
@@ -184,7 +184,7 @@ def in_lanes(work: Callable[[Any], object], items: Iterable[Any]) -> list[object
         return list(in_order(pool, work, items))
 
 
-def fastest_decoding(paths: Sequence[Path], size: int) -> Callable[[], list[torch.Tensor]]:
+def fastest_decoding(paths: Sequence[Path], size: InputSize) -> Callable[[], list[torch.Tensor]]:
     """Return the fastest way to the very tensors that the extraction gives the network.
 
     libjpeg-turbo and the resizing alone, in lanes, without the checks the product makes; the
@@ -210,12 +210,12 @@ def _decode_all(way: Callable[[Path], torch.Tensor], paths: Sequence[Path]) -> l
         return [image for batch in done for image in batch]
 
 
-def _bare(path: Path, size: int) -> torch.Tensor:
-    return fit_to_square(decode_jpeg(read_file(str(path)), mode=ImageReadMode.RGB), size)[0]
+def _bare(path: Path, size: InputSize) -> torch.Tensor:
+    return fit_to_input(decode_jpeg(read_file(str(path)), mode=ImageReadMode.RGB), size)[0]
 
 
-def _own(path: Path, size: int) -> torch.Tensor:
-    return fit_to_square(decode(path), size)[0]
+def _own(path: Path, size: InputSize) -> torch.Tensor:
+    return fit_to_input(decode(path), size)[0]
 
 
 def _measure(
@@ -282,7 +282,7 @@ def _plain_ways(
 ) -> dict[str, Callable[[], object]]:
     """Return the plain way without worker processes, and with one per core."""
     network = runner.cut.network
-    images = Images(paths, network.image_size, network.mean, network.std)
+    images = Images(paths, sides(network.image_size)[0], network.mean, network.std)
     target = folder / "plain.h5"
     return {
         f"plain, {workers} workers": partial(

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from pipeline.analysis.image_data import ImageData
 from pipeline.analysis.truth import read_truth
-from pipeline.images import Affine, upsample
+from pipeline.images import Affine, sides, upsample
 from pipeline.runs.workspace import Workspace
 
 Maps = NDArray[np.float32]
@@ -57,8 +57,8 @@ def read_maps(
 
 def raise_squashed(workspace: Workspace, maps: Maps, shape: tuple[int, ...]) -> Maps:
     """Raise maps (h, w, k) of a squashed image to (k, height, width)."""
-    size = workspace.grid.image_size
+    tall, wide = sides(workspace.grid.image_size)
     moved = np.ascontiguousarray(np.moveaxis(maps, -1, 0))
     height, width = shape
     affine = Affine(1.0, 1.0, 0.0, 0.0)
-    return upsample(moved, workspace.grid, affine, (size, size), (height, width))
+    return upsample(moved, workspace.grid, affine, (wide, tall), (height, width))

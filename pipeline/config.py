@@ -65,13 +65,13 @@ class Config(pydantic.BaseModel):
     precision: Literal["auto", "fp32", "bf16"] = pydantic.Field(
         "auto", description="arithmetic of the forward pass: auto, fp32 (exact) or bf16"
     )
-    image_size: Positive | None = pydantic.Field(
+    image_size: int | str | None = pydantic.Field(
         None,
-        le=MAX_SIDE,
-        description="side of the network's input in pixels; default: the model's own",
+        description="side of the network's input, or width x height as 320x240, in pixels;"
+        " default: the model's own",
     )
     resize: Literal["squash", "crop", "pad"] = pydantic.Field(
-        "squash", description="how an image becomes a square: squash, crop or pad"
+        "squash", description="how an image gets the input's size: squash, crop or pad"
     )
     interpolation: Literal["bilinear", "bicubic"] | None = pydantic.Field(
         None, description="how images are scaled: bilinear or bicubic; default: the model's own"
@@ -139,6 +139,21 @@ class Config(pydantic.BaseModel):
             return tuple(part.strip() for part in value.split(","))
         return value
 
+    @pydantic.field_validator("image_size", mode="before")
+    @classmethod
+    def _check_size(cls, value: Any) -> Any:
+        if value is None:
+            return value
+        if isinstance(value, list | tuple):  # height and width, as arrays have them
+            value = "x".join(map(str, reversed(value)))
+        found = re.fullmatch(r"(\d{1,9})(?:\s*[x×]\s*(\d{1,9}))?", str(value).strip().lower())
+        if found is None:
+            raise ValueError("it is no size")
+        width, height = int(found[1]), int(found[2] or found[1])
+        if not (1 <= width <= MAX_SIDE and 1 <= height <= MAX_SIDE):
+            raise ValueError(f"sides are from 1 to {MAX_SIDE} pixels")
+        return size_option((height, width))
+
     @pydantic.field_validator("mean", "std", mode="before")
     @classmethod
     def _of_all_colours(cls, value: Any) -> Any:
@@ -183,6 +198,14 @@ class Config(pydantic.BaseModel):
         known = names(kind)
         return [name for name in self.plugins if name in known]
 
+    @property
+    def input_size(self) -> int | tuple[int, int] | None:
+        """Side of the network's square input, or its height and width; None: the network's own."""
+        if not isinstance(self.image_size, str):
+            return self.image_size
+        width, height = map(int, self.image_size.split("x"))
+        return height, width
+
     def max_disk_bytes(self) -> float:
         """Return the most bytes the run may take; infinite where nothing was said."""
         return _bytes(self.max_disk)
@@ -190,6 +213,14 @@ class Config(pydantic.BaseModel):
     def max_memory_bytes(self) -> float:
         """Return the most bytes of memory the job may take; infinite where nothing was said."""
         return _bytes(self.max_memory)
+
+
+def size_option(size: int | tuple[int, int]) -> int | str:
+    """Return the size of an input, a side or height and width, as ``IMAGE_SIZE`` has it."""
+    if isinstance(size, int):
+        return size
+    height, width = size
+    return height if height == width else f"{width}x{height}"
 
 
 def _bytes(size: str | None) -> float:

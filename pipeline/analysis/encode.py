@@ -62,13 +62,13 @@ class RunBank:
         workspace = self._workspace
         config = workspace.config
         size, scaling = workspace.cut.network.image_size, workspace.cut.network.scaling
-        squares = [
+        inputs = [
             network_input(load_image(image), size, config.resize, scaling)[0]
             for image in _as_list(images)
         ]
         maps = [
-            workspace.cut.forward(torch.stack(squares[i : i + BATCH])).V
-            for i in range(0, len(squares), BATCH)
+            workspace.cut.forward(torch.stack(inputs[i : i + BATCH])).V
+            for i in range(0, len(inputs), BATCH)
         ]
         H, residual = workspace.bank.encode(torch.cat(maps))
         return Encoding(H.permute(0, 3, 1, 2).contiguous().numpy(), residual.numpy())

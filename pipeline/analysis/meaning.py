@@ -25,7 +25,7 @@ from ..classify import (
     split,
 )
 from ..errors import UserError
-from ..images import Affine, network_input, upsample
+from ..images import Affine, network_input, sides, upsample
 from ..runs.fit import fit_run
 from ..runs.workspace import Workspace
 from ..store import Bank
@@ -323,20 +323,20 @@ class Meaning:
     def _holders(
         self, concept_id: int, n_images: int
     ) -> Iterator[tuple[torch.Tensor, NDArray[np.bool_]]]:
-        """Give images that hold a concept, uint8 (3, size, size), and where, bool (size, size)."""
+        """Give network inputs that hold a concept, uint8 (3, h, w), and where, bool (h, w)."""
         workspace = self._workspace
         size, threshold = workspace.grid.image_size, workspace.bank.thresholds[concept_id]
-        n_found = 0
+        (tall, wide), n_found = sides(size), 0
         for arrays in workspace.heatmaps.iterate(["H", "image_id"], workspace.distinct_ids):
             H = arrays["H"][..., concept_id].astype(np.float32)
             for row in np.flatnonzero(H.max(axis=(1, 2)) >= threshold):
                 pixels = self._images.pixels(int(arrays["image_id"][row]))
-                square, _ = network_input(
+                shown, _ = network_input(
                     pixels, size, workspace.config.resize, workspace.cut.network.scaling
                 )
-                whole = Affine(1.0, 1.0, 0.0, 0.0)  # the square itself, not the original
-                raised = upsample(H[row][None], workspace.grid, whole, (size, size))[0]
-                yield square, raised >= threshold
+                whole = Affine(1.0, 1.0, 0.0, 0.0)  # the input itself, not the original
+                raised = upsample(H[row][None], workspace.grid, whole, (wide, tall))[0]
+                yield shown, raised >= threshold
                 n_found += 1
                 if n_found == n_images:
                     return

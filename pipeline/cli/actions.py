@@ -70,7 +70,7 @@ def layers(options: Options) -> None:
         return
     config = make_config(dict(options))
     model = SAMPLE if config.model == "auto" else config.model
-    text.show(text.layers(describe_layers(model, config.weights, image_size=config.image_size)))
+    text.show(text.layers(describe_layers(model, config.weights, image_size=config.input_size)))
 
 
 def evaluate(options: Options) -> None:

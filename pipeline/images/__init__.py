@@ -10,7 +10,17 @@ from .decode import (
     read_original,
 )
 from .folder import FolderSource, find_file
-from .geometry import PREPROCESSING, Affine, Interpolation, Resize, Scaling, fit_to_square
+from .geometry import (
+    PREPROCESSING,
+    Affine,
+    InputSize,
+    Interpolation,
+    Resize,
+    Scaling,
+    fit_to_input,
+    sides,
+    size_of,
+)
 from .inputs import ImageLike, decoded, load_image, network_input, read_contents, read_image
 from .limits import DecodeError
 from .source import (
@@ -42,6 +52,7 @@ __all__ = [
     "Grid",
     "ImageLike",
     "ImageRecord",
+    "InputSize",
     "Interpolation",
     "Rejected",
     "Resize",
@@ -53,7 +64,7 @@ __all__ = [
     "decode_contents",
     "decoded",
     "find_file",
-    "fit_to_square",
+    "fit_to_input",
     "list_dataset",
     "load_image",
     "make_image_id",
@@ -63,6 +74,8 @@ __all__ = [
     "read_contents",
     "read_image",
     "read_original",
+    "sides",
+    "size_of",
     "unit_hash",
     "upsample",
 ]

@@ -1,4 +1,4 @@
-"""The way between an image's own pixels and the network's square input, and back.
+"""The way between an image's own pixels and the network's input, and back.
 
 Coordinates are continuous: pixel i covers [i, i + 1) and has its centre at i + 0.5, in the image
 and in the network's input alike. An `Affine` maps image coordinates to input coordinates.
@@ -16,6 +16,9 @@ from numpy.typing import NDArray
 from torchvision.transforms.v2 import functional as tv
 
 Resize = Literal["squash", "crop", "pad"]
+InputSize = int | tuple[int, int]
+"""Of a network's input, in pixels: the side of a square, or height and width."""
+
 Interpolation = Literal["bilinear", "bicubic"]
 
 PREPROCESSING = 1
@@ -23,6 +26,16 @@ PREPROCESSING = 1
 
 PAD_VALUE = 124
 """Grey level of the border that ``pad`` adds: near the mean of natural images."""
+
+
+def sides(size: InputSize) -> tuple[int, int]:
+    """Return height and width of a network's input."""
+    return (size, size) if isinstance(size, int) else size
+
+
+def size_of(height: int, width: int) -> InputSize:
+    """Return the size of a network's input of that height and width."""
+    return height if height == width else (height, width)
 
 
 @dataclass(frozen=True)
@@ -68,52 +81,56 @@ class Affine:
         return np.array([self.scale_x, self.scale_y, self.offset_x, self.offset_y])
 
 
-def fit_to_square(
-    image: torch.Tensor, size: int, resize: Resize = "squash", scaling: Scaling | None = None
+def fit_to_input(
+    image: torch.Tensor, size: InputSize, resize: Resize = "squash", scaling: Scaling | None = None
 ) -> tuple[torch.Tensor, Affine]:
-    """Bring an image to the network's square input.
+    """Bring an image to the size of the network's input.
 
     Parameters
     ----------
     image : Tensor
         uint8 (3, height, width).
-    size : int
-        Side of the square in pixels.
+    size : int or (int, int)
+        Side of the square, or height and width, in pixels.
     resize : {'squash', 'crop', 'pad'}
-        ``squash`` stretches the whole image onto the square; ``crop`` is what classification
-        networks are tested with (short side to ``size / scaling.crop``, centre crop); ``pad`` keeps
-        the aspect and fills the rest with grey.
+        ``squash`` stretches the whole image onto the input; ``crop`` is what classification
+        networks are tested with (scaled to cover ``size / scaling.crop``, centre crop); ``pad``
+        keeps the aspect and fills the rest with grey.
     scaling : Scaling, optional
         By default as in torchvision's classification preset.
 
     Returns
     -------
     Tensor
-        uint8 (3, size, size).
+        uint8 (3, height, width) of the input.
     Affine
-        From image coordinates to coordinates of the square.
+        From image coordinates to coordinates of the input.
     """
     scaling = scaling or Scaling()
     way = tv.InterpolationMode(scaling.interpolation)
     height, width = image.shape[-2:]
+    tall, wide = sides(size)
     if resize == "squash":
-        square = _scale(image, size, size, way)
-        return square, Affine(size / width, size / height, 0.0, 0.0)
+        fitted = _scale(image, tall, wide, way)
+        return fitted, Affine(wide / width, tall / height, 0.0, 0.0)
     if resize == "crop":
-        short = max(size, math.floor(size / scaling.crop))
-        scale = short / min(height, width)
-        new_height, new_width = max(short, int(height * scale)), max(short, int(width * scale))
-        top, left = round((new_height - size) / 2), round((new_width - size) / 2)
-        square = _scale(image, new_height, new_width, way)[:, top : top + size, left : left + size]
-        return square.contiguous(), Affine(new_width / width, new_height / height, -left, -top)
-    scale = size / max(height, width)
+        least = [max(side, math.floor(side / scaling.crop)) for side in (tall, wide)]
+        scale = max(least[0] / height, least[1] / width)
+        new_height, new_width = (
+            max(least[0], int(height * scale)),
+            max(least[1], int(width * scale)),
+        )
+        top, left = round((new_height - tall) / 2), round((new_width - wide) / 2)
+        fitted = _scale(image, new_height, new_width, way)[:, top : top + tall, left : left + wide]
+        return fitted.contiguous(), Affine(new_width / width, new_height / height, -left, -top)
+    scale = min(tall / height, wide / width)
     new_height, new_width = max(1, round(height * scale)), max(1, round(width * scale))
-    top, left = (size - new_height) // 2, (size - new_width) // 2
-    square = torch.full((3, size, size), PAD_VALUE, dtype=torch.uint8)
-    square[:, top : top + new_height, left : left + new_width] = _scale(
+    top, left = (tall - new_height) // 2, (wide - new_width) // 2
+    fitted = torch.full((3, tall, wide), PAD_VALUE, dtype=torch.uint8)
+    fitted[:, top : top + new_height, left : left + new_width] = _scale(
         image, new_height, new_width, way
     )
-    return square, Affine(new_width / width, new_height / height, left, top)
+    return fitted, Affine(new_width / width, new_height / height, left, top)
 
 
 def _scale(image: torch.Tensor, height: int, width: int, way: tv.InterpolationMode) -> torch.Tensor:

@@ -24,7 +24,7 @@ from .decode import (
     read_original,
     refusal,
 )
-from .geometry import Affine, Resize, Scaling, fit_to_square
+from .geometry import Affine, InputSize, Resize, Scaling, fit_to_input
 from .limits import MAX_BYTES, DecodeError, check_pixels, check_size
 from .rgb import to_rgb
 from .source import Contents, DatasetSource, ImageRecord
@@ -160,7 +160,7 @@ def read_contents(source: DatasetSource, image: ImageRecord) -> Contents:
 
 def network_input(
     image: NDArray[np.uint8] | torch.Tensor,
-    size: int,
+    size: InputSize,
     resize: Resize,
     scaling: Scaling | None = None,
     original: tuple[int, int] | None = None,
@@ -171,10 +171,10 @@ def network_input(
     ----------
     image : ndarray or Tensor
         uint8, RGB: an array (height, width, 3) or a tensor (3, height, width).
-    size : int
-        Side of the input, pixels.
+    size : int or (int, int)
+        Side of a square input, or height and width, pixels.
     resize : {'squash', 'crop', 'pad'}
-        How the image becomes a square.
+        How the image gets that size.
     scaling : Scaling, optional
         As the network's images are scaled; by default as torchvision does.
     original : (int, int), optional
@@ -183,12 +183,12 @@ def network_input(
     Returns
     -------
     pixels : Tensor
-        uint8 (3, size, size).
+        uint8 (3, height, width) of the input.
     affine : Affine
         From the image's pixels to the input's.
     """
     if isinstance(image, np.ndarray):
         image = as_tensor(image)
-    square, affine = fit_to_square(image, size, resize, scaling)
+    fitted, affine = fit_to_input(image, size, resize, scaling)
     height, width = image.shape[-2:]
-    return square, affine if original is None else affine.of_larger((width, height), original)
+    return fitted, affine if original is None else affine.of_larger((width, height), original)

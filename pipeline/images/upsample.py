@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from .geometry import Affine
+from .geometry import Affine, InputSize, sides
 
 
 @dataclass(frozen=True)
@@ -22,13 +22,13 @@ class Grid:
     ----------
     centres_y, centres_x : ndarray
         float64 (h,) and (w,), increasing, in pixel-index coordinates: pixel i has its centre at i.
-    image_size : int
-        Side of the network's input in pixels.
+    image_size : int or (int, int)
+        Side of the network's square input, or its height and width, in pixels.
     """
 
     centres_y: NDArray[np.float64]
     centres_x: NDArray[np.float64]
-    image_size: int
+    image_size: InputSize
 
 
 def upsample(
@@ -68,8 +68,9 @@ def upsample(
     rows = _weights(ys - 0.5, grid.centres_y)
     columns = _weights(xs - 0.5, grid.centres_x)
     raised: NDArray[np.float32] = np.matmul(np.matmul(rows, maps), columns.T)
-    raised[:, (ys < 0) | (ys > grid.image_size)] = np.nan
-    raised[:, :, (xs < 0) | (xs > grid.image_size)] = np.nan
+    tall, wide = sides(grid.image_size)
+    raised[:, (ys < 0) | (ys > tall)] = np.nan
+    raised[:, :, (xs < 0) | (xs > wide)] = np.nan
     return raised
 
 

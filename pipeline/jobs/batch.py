@@ -103,13 +103,14 @@ def run_batch(
 
 def decode_image(workspace: Workspace, record: ImageRecord) -> Decoded:
     """Bring one image to the network's input, or find the reason why it cannot be."""
-    config, scaling = workspace.config, workspace.network.scaling
-    assert config.image_size is not None
+    config, network = workspace.config, workspace.network
     try:
         with decoded(workspace.source, record, reduced=True) as (picture, content):
             image, size, damage = picture.pixels, picture.size, picture.damage
             del picture
-            pixels, affine = network_input(image, config.image_size, config.resize, scaling, size)
+            pixels, affine = network_input(
+                image, network.image_size, config.resize, network.scaling, size
+            )
             del image  # before others may take its memory
     except DecodeError as error:
         return Decoded(record, None, (0, 0), None, str(error), error.digest)

@@ -24,16 +24,18 @@ WHOLE = "network"
 class Answer(nn.Module):
     """A network whose answer is one tensor.
 
-    Its modules are `network` and below; layers are called without that.
+    Its modules are `network` and below; layers are called without that. `options` are given to it
+    with every batch.
     """
 
-    def __init__(self, network: nn.Module) -> None:
+    def __init__(self, network: nn.Module, **options: bool) -> None:
         super().__init__()
         self.network = network
+        self._options = options
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
         """Return the logits for images (batch, 3, height, width), or the features."""
-        return of(self.network(images))
+        return of(self.network(images, **self._options))
 
 
 def of(returned: Any) -> torch.Tensor:
@@ -71,7 +73,7 @@ def answer_to(module: nn.Module, images: torch.Tensor, name: str) -> torch.Tenso
     UserError
         It does not take such images, whatever its code says of them.
     """
-    size = images.shape[-1]
+    height, width = images.shape[-2:]
     try:
         with torch.no_grad():
             return of(module(images))
@@ -80,7 +82,7 @@ def answer_to(module: nn.Module, images: torch.Tensor, name: str) -> torch.Tenso
     except Exception as error:  # networks are anyone's code
         reason = str(error).partition("\n")[0] or type(error).__name__
         raise UserError(
-            f"{name} does not take images of {size} × {size} pixels ({reason}):"
+            f"{name} does not take images of {width} × {height} pixels ({reason}):"
             f" pass another {option('image_size')}"
         ) from error
 

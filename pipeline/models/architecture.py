@@ -12,6 +12,7 @@ from torch.overrides import TorchFunctionMode
 from torchvision.models.vision_transformer import interpolate_embeddings
 
 from ..errors import UserError, option
+from ..images import InputSize, sides
 from .weights import State
 
 # Where the optional auxiliary classifiers of these two have their weights. Both were ported from a
@@ -23,7 +24,7 @@ _POSITIONS = "encoder.pos_embedding"
 _PATCHES = "conv_proj.weight"
 
 
-def build(name: str, state: State | None, size: int, n_classes: int, seed: int) -> nn.Module:
+def build(name: str, state: State | None, size: InputSize, n_classes: int, seed: int) -> nn.Module:
     """Build a torchvision architecture with the shapes that `state` has.
 
     Parameters
@@ -32,8 +33,8 @@ def build(name: str, state: State | None, size: int, n_classes: int, seed: int) 
         A torchvision classification model.
     state : dict of str to Tensor, optional
         The weights that will be loaded; without it the random ones are to be used.
-    size : int
-        Side of the square input, pixels.
+    size : int or (int, int)
+        Side of the square input, or its height and width, pixels.
     n_classes : int
         Number of classes where there is no `state`.
     seed : int
@@ -89,13 +90,14 @@ def trained_size(name: str, state: State | None) -> int | None:
     return math.isqrt(n_positions) * state[_PATCHES].shape[-1]
 
 
-def fit_positions(name: str, state: State, size: int) -> State:
+def fit_positions(name: str, state: State, size: InputSize) -> State:
     """Interpolate a vision transformer's position embedding to another input size.
 
     Source: torchvision's own `interpolate_embeddings`, which its fine-tuning recipes use.
     """
     if not _has_positions(name, state) or trained_size(name, state) == size:
         return state
+    assert isinstance(size, int)  # the network was built for it
     return dict(interpolate_embeddings(size, state[_PATCHES].shape[-1], dict(state)))
 
 
@@ -139,7 +141,7 @@ def _has_positions(name: str, state: State | None) -> bool:
     )
 
 
-def _options(name: str, state: State | None, size: int) -> dict[str, Any]:
+def _options(name: str, state: State | None, size: InputSize) -> dict[str, Any]:
     if name in _AUXILIARY:
         has_auxiliary = state is not None and any(key.startswith(_AUXILIARY[name]) for key in state)
         return {
@@ -149,19 +151,25 @@ def _options(name: str, state: State | None, size: int) -> dict[str, Any]:
             "init_weights": False,
         }
     if name.startswith("vit_"):
+        if not isinstance(size, int):
+            raise UserError(
+                f"torchvision's {name} takes square images alone: pass {option('image_size')} as"
+                " one number, or timm's network of that kind"
+            )
         return {"image_size": size}
     if name.startswith("maxvit_"):
-        return {"input_size": (size, size)}
+        return {"input_size": sides(size)}
     return {}
 
 
-def _construct(name: str, size: int, **options: Any) -> nn.Module:
+def _construct(name: str, size: InputSize, **options: Any) -> nn.Module:
     # torch._assert, by which the vision transformer checks its size, raises AssertionError.
     try:
         module: nn.Module = torchvision.models.get_model(name, weights=None, **options)
     except (ValueError, AssertionError) as error:
+        height, width = sides(size)
         raise UserError(
-            f"{name} does not exist for images of {size} × {size} pixels ({error}):"
+            f"{name} does not exist for images of {width} × {height} pixels ({error}):"
             f" pass another {option('image_size')}"
         ) from error
     return module

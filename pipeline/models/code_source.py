@@ -19,6 +19,7 @@ import torch
 from torch import nn
 
 from ..errors import UserError, option, suggest
+from ..images import InputSize, sides, size_of
 from ..system.checksums import sha256
 from . import architecture, class_names
 from .answer import Answer, answer_to
@@ -111,7 +112,8 @@ def describe(module: nn.Module, name: str, wanted: Wanted) -> Network:
         notes += fill_from(module, wanted, name)
         source, sha = wanted.weights.name, sha256(wanted.weights)
     settings = getattr(module, "pretrained_cfg", None) or {}
-    size = wanted.image_size or max((settings.get("input_size") or (IMAGE_SIZE,))[-2:])
+    height, width = ([IMAGE_SIZE] * 2 + [*(settings.get("input_size") or ())])[-2:]
+    size = wanted.image_size or size_of(height, width)
     n_classes = _n_classes(module, name, size)
     names, note = _names(module, n_classes)
     notes += [note] if note else []
@@ -196,9 +198,9 @@ def _blamed(name: str) -> Iterator[None]:
         raise UserError(f"{name} failed{at}: {type(error).__name__}: {error}") from error
 
 
-def _n_classes(module: nn.Module, name: str, size: int) -> int:
+def _n_classes(module: nn.Module, name: str, size: InputSize) -> int:
     """Run a network on a blank image and count what it answers; 0 where these are features."""
-    answer = answer_to(module, torch.zeros(1, 3, size, size), name)
+    answer = answer_to(module, torch.zeros(1, 3, *sides(size)), name)
     if not _ends_linear(module) or answer.ndim > 2:
         return 0
     return answer.shape[1] if answer.ndim == 2 else 1

@@ -5,6 +5,7 @@ transformers is imported when one is asked for; code that comes with a model is 
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -14,7 +15,7 @@ import torch
 from torch import nn
 
 from ..errors import UserError, option
-from ..images import Scaling
+from ..images import InputSize, Scaling, size_of
 from ..system.checksums import sha256
 from . import class_names
 from .answer import Answer
@@ -71,7 +72,7 @@ class HuggingFaceSource:
         mean, std = _normalisation(processing)
         return Network(
             name=name,
-            module=Answer(module),
+            module=Answer(module, **_resized(module, config, size)),
             image_size=size,
             mean=mean,
             std=std,
@@ -139,16 +140,27 @@ def _processing(hub: Any, where: str) -> Mapping[str, Any]:
     return found
 
 
-def _input_size(config: Any, processing: Mapping[str, Any]) -> int:
-    """Return the side of the input: what remains of images, or what the network is made for."""
+def _input_size(config: Any, processing: Mapping[str, Any]) -> InputSize:
+    """Return the size of the input: what remains of images, or what the network is made for."""
     size = processing.get("crop_size") or processing.get("size") or {}
     if isinstance(size, int):
         return size
-    sides = [size.get(each) or 0 for each in ("height", "width", "shortest_edge")]
-    made_for = getattr(config, "image_size", None) or 224
-    if isinstance(made_for, list | tuple):
-        made_for = max(made_for)
-    return int(max(sides) or made_for)
+    if height := size.get("height"):
+        return size_of(int(height), int(size.get("width") or height))
+    return int(size["shortest_edge"]) if size.get("shortest_edge") else _made_for(config)
+
+
+def _made_for(config: Any) -> InputSize:
+    """Return the size of images that a network is made for."""
+    size = getattr(getattr(config, "vision_config", config), "image_size", None) or 224
+    return int(size) if isinstance(size, int) else size_of(*map(int, size))
+
+
+def _resized(module: nn.Module, config: Any, size: InputSize) -> dict[str, bool]:
+    """Have positions interpolated where a network is made for images of another size."""
+    name = "interpolate_pos_encoding"
+    takes = name in inspect.signature(module.forward).parameters
+    return {name: True} if takes and size != _made_for(config) else {}
 
 
 def _normalisation(processing: Mapping[str, Any]) -> tuple[Triple, Triple]:

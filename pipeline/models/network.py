@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 import torch
 from torch import nn
 
-from ..images import Scaling
+from ..images import InputSize, Scaling
 from .tracing import TracedNetwork, trace_network
 
 
@@ -22,9 +22,9 @@ class Network:
         What the user calls it: a torchvision model or ``sample``.
     module : Module
         In `eval` mode, float32, no parameter requires gradients. Takes normalised images
-        (batch, 3, size, size) and returns logits (batch, classes); a backbone returns features.
-    image_size : int
-        Side of the square input, pixels.
+        (batch, 3, height, width) and returns logits (batch, classes); a backbone returns features.
+    image_size : int or (int, int)
+        Side of the square input, or its height and width, pixels.
     mean, std : tuple of float
         Normalisation of an RGB image in [0, 1]: (image − mean) / std.
     scaling : Scaling
@@ -41,7 +41,7 @@ class Network:
 
     name: str
     module: nn.Module
-    image_size: int
+    image_size: InputSize
     mean: tuple[float, float, float]
     std: tuple[float, float, float]
     classes: tuple[str, ...]

@@ -12,6 +12,7 @@ import torch
 from torch import nn
 
 from ..errors import UserError
+from ..images import sides
 from . import architecture
 from .network import Network
 
@@ -34,19 +35,18 @@ def two_sided(network: Network) -> Network:
             f"{network.name} answers with one number that no linear layer makes: what it stands for"
             " cannot be said"
         )
-    sides = torch.tensor([-0.5, 0.5])
+    signs = torch.tensor([-0.5, 0.5])
     with torch.no_grad():
-        weight = sides.reshape(2, *[1] * (last.weight.ndim - 1)) * last.weight
+        weight = signs.reshape(2, *[1] * (last.weight.ndim - 1)) * last.weight
         last.weight = nn.Parameter(weight)
         if last.bias is not None:
-            last.bias = nn.Parameter(sides * last.bias)
+            last.bias = nn.Parameter(signs * last.bias)
     if isinstance(last, nn.Linear):
         last.out_features = 2
     else:
         last.out_channels = 2
-    size = network.image_size
     with torch.no_grad():
-        answer = network.module.eval()(torch.zeros(2, 3, size, size))
+        answer = network.module.eval()(torch.zeros(2, 3, *sides(network.image_size)))
     if tuple(answer.shape) != (2, 2):
         raise UserError(
             f"{network.name} answers with one number, and with {tuple(answer.shape)} for two images"

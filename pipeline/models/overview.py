@@ -7,12 +7,13 @@ from pathlib import Path
 
 import pandas as pd
 
+from ..images import InputSize
 from .layers import choose_layer, list_layers
 from .registry import load_network
 
 
 def describe_layers(
-    model: str, weights: Path | None = None, *, image_size: int | None = None
+    model: str, weights: Path | None = None, *, image_size: InputSize | None = None
 ) -> pd.DataFrame:
     """List the layers of a network.
 
@@ -22,7 +23,7 @@ def describe_layers(
         As of `load_network`.
     weights : Path, optional
         By default none are loaded: layers do not depend on them.
-    image_size : int, optional
+    image_size : int or (int, int), optional
         Side of the input, pixels; the model's own by default.
 
     Returns

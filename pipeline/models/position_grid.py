@@ -21,6 +21,8 @@ import torch
 from torch import fx, nn
 from torch.nn import functional
 
+from ..images import InputSize, sides
+
 Layout = Literal["NCHW", "NHWC", "tokens"]
 
 MAX_PREFIX = 16
@@ -30,6 +32,12 @@ _WINDOWED = (nn.Conv2d, nn.MaxPool2d, nn.AvgPool2d)
 _WINDOW = ("kernel_size", "stride", "padding", "dilation")
 _POOLED = ("input", "kernel_size", "stride", "padding")
 _CONVOLVED = ("input", "weight", "bias", "stride", "padding", "dilation")
+_ADAPTIVE = (nn.AdaptiveAvgPool2d, nn.AdaptiveMaxPool2d)
+_ADAPTIVE_FUNCTIONS = (
+    functional.adaptive_avg_pool2d,
+    functional.adaptive_max_pool2d,
+    torch.ops.aten.adaptive_avg_pool2d.default,
+)
 _WINDOW_FUNCTIONS: dict[Any, tuple[str, ...]] = {
     functional.max_pool2d: (*_POOLED, "dilation"),
     torch.max_pool2d: (*_POOLED, "dilation"),
@@ -96,9 +104,10 @@ class PositionGrid:
         return self.layout is not None and self.y.n * self.x.n > 1
 
 
-def image_grid(size: int) -> PositionGrid:
+def image_grid(size: InputSize) -> PositionGrid:
     """Return the grid of the input: a pixel is a cell."""
-    return PositionGrid(Axis(size, 1.0, 0.0), Axis(size, 1.0, 0.0), "NCHW", 3)
+    height, width = sides(size)
+    return PositionGrid(Axis(height, 1.0, 0.0), Axis(width, 1.0, 0.0), "NCHW", 3)
 
 
 def follow(
@@ -137,11 +146,12 @@ def follow(
     if padded is not None:
         return padded
     shape = tuple(value.shape) if isinstance(value, torch.Tensor) else ()
-    found = _read_shape(shape, finest, node, batch)
+    window = _window(module, node, node.args if args is None else args)
+    slides = window is not None or _pools(module, node)
+    found = _read_shape(shape, finest, node, batch, slides=slides)
     if found is None:
         return replace(finest, layout=None, before=finest.layout or finest.before)
     layout, height, width, channels, n_prefix = found
-    window = _window(module, node, node.args if args is None else args)
     if window is not None:
         y, x = (
             axis.window(n, *each)
@@ -181,9 +191,12 @@ def _holds_tensor(value: object) -> bool:
 
 
 def _read_shape(
-    shape: tuple[int, ...], last: PositionGrid, node: fx.Node, batch: int
+    shape: tuple[int, ...], last: PositionGrid, node: fx.Node, batch: int, *, slides: bool
 ) -> tuple[Layout, int, int, int, int] | None:
-    """Recognise a map by its shape: (layout, height, width, channels, prefix tokens)."""
+    """Recognise a map by its shape: (layout, height, width, channels, prefix tokens).
+
+    `slides` says that it is what a window gave, whose channels come first.
+    """
     if not shape or shape[0] != batch:
         return None
     if len(shape) == 3:
@@ -193,14 +206,38 @@ def _read_shape(
     if len(shape) != 4:
         return None
     _, a, b, c = shape
-    # Images are square, so are maps; none has more cells than the one before it (a matrix of
-    # attention between positions would).
-    first, final = b == c and b <= last.y.n, a == b and a <= last.y.n
+    first, final = _is_of(last, b, c, slides=slides), _is_of(last, a, b, slides=False)
     if first and final:
         first = _channels_first(node, last)
     if first:
         return "NCHW", b, c, a, 0
     return ("NHWC", a, b, c, 0) if final else None
+
+
+def _is_of(last: PositionGrid, height: int, width: int, *, slides: bool) -> bool:
+    """Say whether a map of so many rows and columns can come of the last one.
+
+    None has more cells than the one before it (a matrix of attention between positions would).
+    Of square images maps are square; of others they are as long and as wide as the last one, or
+    both by the same whole number less. What a window gave can have any size.
+    """
+    if height > last.y.n or width > last.x.n:
+        return False
+    if last.y.n == last.x.n:
+        return height == width
+    if slides:
+        return True
+    return any(
+        abs(height - last.y.n / step) < 1 and abs(width - last.x.n / step) < 1
+        for step in {1, round(last.y.n / height), round(last.x.n / width)}
+    )
+
+
+def _pools(module: nn.Module | None, node: fx.Node) -> bool:
+    """Say whether an operation pools to a size that was asked for."""
+    return isinstance(module, _ADAPTIVE) or (
+        node.op == "call_function" and node.target in _ADAPTIVE_FUNCTIONS
+    )
 
 
 def _channels_first(node: fx.Node, last: PositionGrid) -> bool:

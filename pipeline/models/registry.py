@@ -8,7 +8,7 @@ from pathlib import Path
 from .. import plugins
 from ..config import OF_A_NETWORK, Config
 from ..errors import UserError, command, option, suggest
-from ..images import Interpolation
+from ..images import InputSize, Interpolation, sides
 from .class_names import ASSUMED, read
 from .code_source import CODE, absolute, is_code
 from .network import Network
@@ -31,7 +31,7 @@ def load_network(
     name: str,
     weights: Path | None = None,
     *,
-    image_size: int | None = None,
+    image_size: InputSize | None = None,
     seed: int = 0,
     mean: Triple | None = None,
     std: Triple | None = None,
@@ -51,8 +51,8 @@ def load_network(
         A ``.safetensors``, ``.pt`` or ``.pth`` file; the number of classes is read from it.
         ``Path("random")`` draws them instead (for benchmarks). By default torchvision's own
         weights are downloaded, or the shipped ones taken for ``sample``.
-    image_size : int, optional
-        Side of the square input, pixels; by default what torchvision's preset says.
+    image_size : int or (int, int), optional
+        Side of the square input, or its height and width, pixels; by default the source's.
     seed : int
         Seed of random weights.
     mean, std : tuple of float, optional
@@ -80,7 +80,7 @@ def load_network(
     >>> load_network("squeezenet1_1", Path("random")).classes[0]
     'tench'
     """
-    if image_size is not None and image_size < 1:
+    if image_size is not None and min(sides(image_size)) < 1:
         raise UserError(
             f"images of {image_size} pixels are not possible: see {option('image_size')}"
         )
@@ -96,7 +96,9 @@ def load_network(
 
 def configured(config: Config, model: str | None = None) -> Network:
     """Load the network of a configuration; `model` stands in for its own, which may be ``auto``."""
-    given = {name: getattr(config, name) for name in OF_A_NETWORK}
+    given = {name: getattr(config, name) for name in OF_A_NETWORK} | {
+        "image_size": config.input_size
+    }
     return load_network(model or config.model, config.weights, **given)
 
 

@@ -24,6 +24,7 @@ import torch
 from torch import fx
 
 from ..errors import UserError, option
+from ..images import sides
 from ..system.threads import one_thread
 from .comparison import MIN_PROBE, agreement_of, attempt, race
 from .cuda_graph import CudaGraph
@@ -125,8 +126,8 @@ class Runner:
 
     def blank(self) -> torch.Tensor:
         """Return a full batch of black images, uint8, on the runner's device."""
-        sides = [self.cut.network.image_size] * 2
-        return torch.zeros(self.batch_size, 3, *sides, dtype=torch.uint8, device=self.device)
+        shape = (self.batch_size, 3, *sides(self.cut.network.image_size))
+        return torch.zeros(shape, dtype=torch.uint8, device=self.device)
 
 
 def compile_cut(

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
+from ..images import InputSize
 from .network import Network
 
 RANDOM = Path("random")
@@ -28,8 +29,8 @@ class Wanted:
     ----------
     weights : Path or None
         A weights file; `RANDOM` draws them; None: the source's own.
-    image_size : int or None
-        Side of the square input, pixels; None: the network's own.
+    image_size : int, (int, int) or None
+        Side of the square input, or its height and width, pixels; None: the network's own.
     seed : int
         Of random weights.
     weights_key : str or None
@@ -37,7 +38,7 @@ class Wanted:
     """
 
     weights: Path | None = None
-    image_size: int | None = None
+    image_size: InputSize | None = None
     seed: int = 0
     weights_key: str | None = None
 

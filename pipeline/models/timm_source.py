@@ -11,7 +11,7 @@ import torch
 from torch import nn
 
 from ..errors import UserError, option, suggest
-from ..images import Interpolation, Scaling
+from ..images import InputSize, Interpolation, Scaling, size_of
 from ..system.checksums import sha256
 from . import architecture, class_names
 from .checkpoints import read_checkpoint
@@ -54,7 +54,7 @@ class TimmSource:
         return Network(
             name=name,
             module=module,
-            image_size=wanted.image_size or max(settings["input_size"][1:]),
+            image_size=wanted.image_size or size_of(*settings["input_size"][1:]),
             mean=tuple(settings["mean"]),
             std=tuple(settings["std"]),
             scaling=Scaling(_interpolation(settings), float(settings["crop_pct"])),
@@ -106,7 +106,7 @@ def _filled(timm: Any, name: str, wanted: Wanted, file: Path) -> tuple[nn.Module
     return found, notes + more
 
 
-def _make(timm: Any, name: str, size: int | None, **options: Any) -> nn.Module:
+def _make(timm: Any, name: str, size: InputSize | None, **options: Any) -> nn.Module:
     """Make a model; those that are built for one size are built for this one."""
     module: nn.Module
     try:

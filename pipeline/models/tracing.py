@@ -13,6 +13,7 @@ import torch
 from torch import fx, nn
 
 from ..errors import UserError
+from ..images import InputSize, sides
 from . import exported, symbolic
 from .answer import WHOLE, answer_to, path_of
 from .graph import bottlenecks, forbid_in_place, head_graph
@@ -68,7 +69,7 @@ class TracedNetwork:
 
 
 def trace_network(
-    module: nn.Module, name: str, size: int, *, has_classes: bool = True
+    module: nn.Module, name: str, size: InputSize, *, has_classes: bool = True
 ) -> TracedNetwork:
     """Trace a network and look at what each of its operations returns for two noise images.
 
@@ -78,8 +79,8 @@ def trace_network(
         In `eval` mode.
     name : str
         What the network is called, for messages.
-    size : int
-        Side of the square input, pixels.
+    size : int or (int, int)
+        Side of the square input, or height and width, pixels.
     has_classes : bool
         Whether the answer is logits; of a backbone every map of its modules can be taken, for
         there is no head that would have to be a function of it.
@@ -156,7 +157,7 @@ def as_rows(value: torch.Tensor, grid: PositionGrid) -> torch.Tensor:
 class _Probe(fx.Interpreter):
     """Runs the graph once and notes the grid, the sign and the originality of each result."""
 
-    def __init__(self, graph: fx.GraphModule, size: int) -> None:
+    def __init__(self, graph: fx.GraphModule, size: InputSize) -> None:
         super().__init__(graph)
         self.grids: dict[fx.Node, PositionGrid] = {}
         self.signed: dict[fx.Node, bool] = {}
@@ -263,6 +264,6 @@ def _reaches(head: nn.Module, shape: torch.Size, n_prefix: int) -> bool:
     return bool(positions.any())
 
 
-def _noise(size: int) -> torch.Tensor:
+def _noise(size: InputSize) -> torch.Tensor:
     generator = torch.Generator().manual_seed(PROBE_SEED)
-    return torch.randn(PROBE_IMAGES, 3, size, size, generator=generator)
+    return torch.randn(PROBE_IMAGES, 3, *sides(size), generator=generator)

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from ..config import K_AUTO, Config
 from ..errors import UserError, option
-from ..images import DECODING, Dataset, DecodeError, network_input, read_image
+from ..images import DECODING, Dataset, DecodeError, network_input, read_image, sides
 from ..models import Cut
 from ..models.cut import Forward
 from ..store import BATCHES, SHARD_BYTES, Listing, stored_size
@@ -83,14 +83,15 @@ def probe(dataset: Dataset, listing: Listing, layer: Cut, config: Config) -> For
         Of up to `N_PROBED` images, float32.
     """
     size = layer.network.image_size
-    squares = []
+    inputs = []
     for image in listing.shard(0)[:N_PROBED]:
         try:
             pixels, _ = read_image(dataset.source, image)
         except DecodeError:
             continue  # it is listed as rejected once all images are read
-        squares.append(network_input(pixels, size, config.resize, layer.network.scaling)[0])
-    return layer.forward(torch.stack(squares or [torch.zeros(3, size, size, dtype=torch.uint8)]))
+        inputs.append(network_input(pixels, size, config.resize, layer.network.scaling)[0])
+    blank = torch.zeros(3, *sides(size), dtype=torch.uint8)
+    return layer.forward(torch.stack(inputs or [blank]))
 
 
 def bytes_per_image(forward: Forward, config: Config) -> int:
@@ -172,7 +173,7 @@ def _held(layers: Sequence[Cut], config: Config) -> dict[str, int]:
     """Return the bytes of memory that one process of the extraction takes beside decoding."""
     network = layers[0].network
     weights = sum(each.numel() for each in network.module.parameters()) * 4
-    pixels = 3 * network.image_size**2
+    pixels = 3 * math.prod(sides(network.image_size))
     in_lanes = BATCHES[-1] * max(1, torch.get_num_threads() // max(1, config.workers))
     item = 4 if config.precision == "fp32" else 2
     image = sum(math.prod(shape) for layer in layers for shape in layer.shapes.values()) * item

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from .. import checkout
-from ..config import SAMPLE, Config
+from ..config import SAMPLE, Config, size_option
 from ..images import Dataset, FolderSource, list_dataset
 from ..images.source import FOLDER, TABLE
 from ..models import Network, choose_layer, configured, consent
@@ -75,7 +75,7 @@ def resolve(config: Config, inputs: Inputs) -> Config:
         update={
             "model": network.name,
             "layer": choose_layer(network, config.layer),
-            "image_size": network.image_size,
+            "image_size": size_option(network.image_size),
             "weights": _absolute(config.weights, Path("random")),
             "classes": _absolute(config.classes),
             "class_names": _absolute(config.class_names),

@@ -20,9 +20,6 @@ RUN = Encoding("concordance.run", "1.2", oldest="1.0")
 DECIDE_ACTIVATIONS = ("aux_layers", "image_size", "layer", "limit", "model", "precision", "resize")
 """Options on which activations depend, beside weights, images, formats and preprocessing."""
 
-MOST_SIDE = 1 << 14
-"""Pixels on a side of a network's input that no run has."""
-
 
 class _Part(pydantic.BaseModel):
     model_config = pydantic.ConfigDict(frozen=True, extra="forbid")
@@ -169,8 +166,8 @@ class RunRecord(_Part):
         options, layer, seen = self.options(), self.layer, self.preprocessing
         if lost := [name for name in DECIDE_ACTIVATIONS if name not in self.config]:
             raise ValueError(f"config: it has no {lost[0]}")
-        if options.image_size is None or not 1 <= options.image_size <= MOST_SIDE:
-            raise ValueError(f"config: its image_size is {options.image_size}")
+        if options.image_size is None:
+            raise ValueError("config: its image_size is not known")
         if options.layer != layer.name:
             raise ValueError(
                 f"config: its layer is {options.layer[:40]!r}, not {layer.name[:40]!r}"

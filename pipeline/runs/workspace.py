@@ -267,8 +267,9 @@ class Workspace:
     def grid(self) -> Grid:
         """Where the layer's cells are in the network's input."""
         layer = self.record.layer
-        assert self.config.image_size is not None
-        return Grid(np.array(layer.centres_y), np.array(layer.centres_x), self.config.image_size)
+        size = self.config.input_size
+        assert size is not None
+        return Grid(np.array(layer.centres_y), np.array(layer.centres_x), size)
 
     @property
     def classes_path(self) -> Path:

@@ -22,9 +22,10 @@ from pipeline.errors import UserError
 from pipeline.images import (
     DecodeError,
     FolderSource,
+    Resize,
     decode,
     find_file,
-    fit_to_square,
+    fit_to_input,
     list_dataset,
     make_image_id,
     make_record,
@@ -249,35 +250,45 @@ def test_a_missing_file_is_refused(tmp_path: Path) -> None:
 
 
 @given(
-    st.integers(8, 400), st.integers(8, 400), st.sampled_from(["squash", "crop", "pad"]), st.data()
+    st.integers(8, 400),
+    st.integers(8, 400),
+    st.sampled_from(["squash", "crop", "pad"]),
+    st.sampled_from([(64, 64), (48, 80), (100, 36)]),
+    st.data(),
 )
 def test_the_way_to_the_input_and_back(
-    width: int, height: int, resize: str, data: st.DataObject
+    width: int, height: int, resize: Resize, size: tuple[int, int], data: st.DataObject
 ) -> None:
     image = torch.zeros(3, height, width, dtype=torch.uint8)
-    square, affine = fit_to_square(image, 64, resize)  # type: ignore[arg-type]
-    assert square.shape == (3, 64, 64)
+    fitted, affine = fit_to_input(image, size, resize)
+    assert fitted.shape == (3, *size)
     point = np.array([[data.draw(st.floats(0, width)), data.draw(st.floats(0, height))]])
     assert affine.to_image(affine.to_input(point)) == pytest.approx(point, abs=1e-6)
     corners = affine.to_input(np.array([[0.0, 0.0], [width, height]]))
+    far = np.array(size[::-1])
     if resize == "squash":
-        assert corners == pytest.approx(np.array([[0, 0], [64, 64]]))
+        assert corners == pytest.approx(np.array([[0, 0], far]))
     elif resize == "pad":
         assert corners.min() >= -1e-9
-        assert corners.max() <= 64 + 1e-9
+        assert (corners[1] <= far + 1e-9).all()
     else:
         assert (corners[0] <= 1e-9).all()
-        assert (corners[1] >= 64 - 1e-9).all()
+        assert (corners[1] >= far - 1e-9).all()
+    if size == (64, 64):
+        square, same = fit_to_input(image, 64, resize)
+        assert torch.equal(square, fitted)
+        assert same == affine
 
 
 @pytest.mark.parametrize("resize", ["squash", "crop", "pad"])
-def test_a_mark_is_found_where_the_map_says(resize: str) -> None:
+@pytest.mark.parametrize("size", [(112, 112), (96, 144), (130, 70)])
+def test_a_mark_is_found_where_the_map_says(resize: Resize, size: tuple[int, int]) -> None:
     image = torch.zeros(3, 120, 200, dtype=torch.uint8)
     image[:, 50:62, 90:106] = 255
-    square, affine = fit_to_square(image, 112, resize)  # type: ignore[arg-type]
-    light = square[0].double()
+    fitted, affine = fit_to_input(image, size, resize)
+    light = fitted[0].double()
     light = light * (light > 130)
-    ys, xs = torch.meshgrid(torch.arange(112.0) + 0.5, torch.arange(112.0) + 0.5, indexing="ij")
+    ys, xs = torch.meshgrid(*(torch.arange(n) + 0.5 for n in size), indexing="ij")
     centre = [float((light * axis).sum() / light.sum()) for axis in (xs, ys)]
     assert affine.to_input(np.array([98.0, 56.0])) == pytest.approx(centre, abs=0.6)
 
@@ -285,7 +296,7 @@ def test_a_mark_is_found_where_the_map_says(resize: str) -> None:
 def test_crop_is_the_preset_of_torchvision() -> None:
     image = torch.from_numpy(np.array(picture(300, 200))).permute(2, 0, 1).contiguous()
     preset = v2.Compose([v2.Resize(256), v2.CenterCrop(224)])
-    assert torch.equal(fit_to_square(image, 224, "crop")[0], preset(image))
+    assert torch.equal(fit_to_input(image, 224, "crop")[0], preset(image))
 
 
 @given(st.integers(0, 2**63 - 1), st.integers(0, 2**32 - 1))

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import ndimage
 
-from pipeline.images import Affine, Grid, fit_to_square, upsample
+from pipeline.images import Affine, Grid, fit_to_input, upsample
 from pipeline.localize import find_regions, presence_thresholds
 
 CENTRES = np.arange(0.0, 224.0, 32.0)
@@ -20,7 +20,7 @@ GRID = Grid(CENTRES, CENTRES, 224)
 
 def test_a_linear_map_comes_back_linear_in_image_coordinates() -> None:
     size = (500, 300)
-    _, affine = fit_to_square(torch.zeros(3, 300, 500, dtype=torch.uint8), 224, "squash")
+    _, affine = fit_to_input(torch.zeros(3, 300, 500, dtype=torch.uint8), 224, "squash")
     ramp = np.tile(np.arange(7, dtype=np.float32) * 32 + 0.5, (7, 1))[None]
     raised = upsample(ramp, GRID, affine, size)[0]
     x_input = (np.arange(500) + 0.5) * 224 / 500
@@ -30,7 +30,7 @@ def test_a_linear_map_comes_back_linear_in_image_coordinates() -> None:
 
 def test_what_was_not_seen_is_nan() -> None:
     size = (400, 200)
-    _, affine = fit_to_square(torch.zeros(3, 200, 400, dtype=torch.uint8), 224, "crop")
+    _, affine = fit_to_input(torch.zeros(3, 200, 400, dtype=torch.uint8), 224, "crop")
     raised = upsample(np.ones((2, 7, 7), np.float32), GRID, affine, size)
     seen = ~np.isnan(raised[0])
     assert 0.3 < seen.mean() < 0.5

@@ -10,6 +10,7 @@ import pytest
 import torch
 from torch import nn
 
+from pipeline.images import sides
 from pipeline.models import Cut, Network, cut, load_network
 from pipeline.models.head import linear_relu_pool, pool_linear
 
@@ -73,7 +74,7 @@ def _whole(network: Network, images: torch.Tensor) -> torch.Tensor:
 def test_the_two_parts_are_the_network(name: str, layer: str) -> None:
     network = _network(name)
     made = cut(network, layer)
-    images = _images(3, network.image_size)
+    images = _images(3, sides(network.image_size)[0])
     forward = made.forward(images)
     assert forward.V.shape == (3, made.height, made.width, made.channels)
     assert forward.V.dtype == forward.logits.dtype == torch.float32

@@ -15,7 +15,7 @@ from pytorch_grad_cam.feature_factorization.deep_feature_factorization import df
 from pipeline import nmf
 from pipeline.analysis.explain import fit_bank
 from pipeline.classify import score_vectors
-from pipeline.images import fit_to_square, read_original
+from pipeline.images import fit_to_input, read_original
 from pipeline.models import Cut, cut, load_network
 from pipeline.models.network import Normalize
 
@@ -30,7 +30,7 @@ def tutorial(assets: Path, model: str) -> tuple[Cut, torch.Tensor]:
     weights = assets / "weights" / f"{model}.safetensors"
     layer = cut(load_network(model, weights), LAYERS[model])
     image = read_original(assets / "images" / "tutorial" / "puppies.jpg")
-    square, _ = fit_to_square(torch.from_numpy(image).permute(2, 0, 1), 224)
+    square, _ = fit_to_input(torch.from_numpy(image).permute(2, 0, 1), 224)
     return layer, square[None]
 
 

@@ -9,8 +9,10 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+import torchvision
 
-from pipeline.models import cut, list_layers, load_network
+from pipeline.images import InputSize, sides
+from pipeline.models import Network, cut, list_layers, load_network
 from pipeline.models.given_source import give
 
 hf: Any = import_module("transformers")
@@ -21,21 +23,26 @@ PLACES = [(0.22, 0.31), (0.3, 0.8), (0.78, 0.2)]
 
 SMALL: dict[str, Any] = {
     "hidden_size": 48, "num_hidden_layers": 2, "num_attention_heads": 3, "intermediate_size": 96,
-    "image_size": 96, "patch_size": 8,
+    "patch_size": 8,
 }  # fmt: skip
 
+SIZES: list[InputSize] = [96, (72, 120), (144, 48)]
+"""Of the input: a side, or height and width."""
 
-def networks() -> dict[str, Any]:
+
+def networks(size: InputSize) -> dict[str, Any]:
+    small = SMALL | {"image_size": size}
     swin = hf.SwinConfig(
-        image_size=96, patch_size=4, embed_dim=24, depths=[2, 2], num_heads=[2, 4], window_size=4
+        image_size=size, patch_size=4, embed_dim=24, depths=[2, 2], num_heads=[2, 4], window_size=4
     )
     return {
-        "hf vit": lambda: hf.ViTForImageClassification(hf.ViTConfig(**SMALL)),
-        "hf dinov2": lambda: hf.Dinov2Model(hf.Dinov2Config(**SMALL)),
+        "torchvision": lambda: torchvision.models.squeezenet1_1(),
+        "hf vit": lambda: hf.ViTForImageClassification(hf.ViTConfig(**small)),
+        "hf dinov2": lambda: hf.Dinov2Model(hf.Dinov2Config(**SMALL, image_size=96)),
         "hf swin": lambda: hf.SwinForImageClassification(swin),
         "timm swin": lambda: timm.create_model(
             "swin_tiny_patch4_window7_224",
-            img_size=96,
+            img_size=size,
             window_size=3,
             embed_dim=24,
             depths=(2, 2),
@@ -43,23 +50,31 @@ def networks() -> dict[str, Any]:
         ),
         "timm same": lambda: timm.create_model("tf_efficientnet_lite0"),
         "timm nfnet": lambda: timm.create_model("test_nfnet"),
-        "timm vit": lambda: timm.create_model("test_vit3", img_size=96),
+        "timm vit": lambda: timm.create_model("test_vit3", img_size=size),
     }
 
 
-@pytest.mark.parametrize("name", networks())
-def test_layers_change_where_the_picture_does(name: str) -> None:
+@pytest.mark.parametrize("size", SIZES)
+@pytest.mark.parametrize("name", networks(96))
+def test_layers_change_where_the_picture_does(name: str, size: InputSize) -> None:
     torch.manual_seed(0)
-    network = load_network(give({}, networks()[name]())["model"], image_size=96)
+    network = load_network(give({}, networks(size)[name]())["model"], image_size=size)
+    check_positions(network)
+
+
+def check_positions(network: Network) -> None:
+    """Hold a network's layers to change where the picture does."""
     generator = torch.Generator().manual_seed(1)
-    base = torch.randint(0, 256, (1, 3, 96, 96), dtype=torch.uint8, generator=generator)
-    layers = [layer for layer in list_layers(network) if layer.usable and layer.height > 2]
+    height, width = sides(network.image_size)
+    base = torch.randint(0, 256, (1, 3, height, width), dtype=torch.uint8, generator=generator)
+    layers = [layer for layer in list_layers(network) if layer.usable]
+    layers = [layer for layer in layers if min(layer.height, layer.width) > 2]
     assert layers
     for layer in layers[:: max(1, len(layers) // 6)]:
         made = cut(network, layer.name)
         whole = made.forward(base).V[0]
         for y, x in PLACES:
-            row, column = int(96 * y), int(96 * x)
+            row, column = int(height * y), int(width * x)
             other = base.clone()
             patch = other[0, :, row - 3 : row + 4, column - 3 : column + 4]
             patch.copy_(255 - patch)
@@ -68,6 +83,25 @@ def test_layers_change_where_the_picture_does(name: str) -> None:
             for axis, at, place in zip((0, 1), (row, column), found, strict=True):
                 off = abs(made.centres[axis][place] - at)
                 assert off <= 2 * made.stride[axis] + 4, (layer.name, (y, x), axis, off)
+
+
+@pytest.mark.parametrize("size", [64, (64, 96)])
+def test_positions_are_interpolated_for_images_of_another_size(
+    tmp_path: Path, size: InputSize
+) -> None:
+    torch.manual_seed(0)
+    config = hf.ViTConfig(**SMALL, image_size=96, num_labels=3)
+    module = hf.ViTForImageClassification(config).eval()
+    module.save_pretrained(tmp_path)
+    network = load_network(f"hf:{tmp_path}", image_size=size)
+    images = torch.rand(2, 3, *sides(size))
+    expected = module(images, interpolate_pos_encoding=True).logits
+    torch.testing.assert_close(network.module(images), expected)
+    made = cut(network, "auto")
+    forward = made.forward((images * 255).to(torch.uint8))
+    torch.testing.assert_close(made.head(forward.V, forward.prefix), forward.logits)
+    assert (made.height * 8, made.width * 8) == sides(size)
+    check_positions(network)
 
 
 @pytest.mark.parametrize("size", [96, 97])

@@ -10,6 +10,7 @@ import pytest
 import torch
 
 from pipeline import nmf, open_run
+from pipeline.images import sides
 from pipeline.models import cut, load_network
 from pipeline.models.runtime import compile_cut
 from pipeline.nmf import data
@@ -71,8 +72,8 @@ def test_the_same_k_is_chosen(V: torch.Tensor) -> None:
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])
 def test_networks_agree(model: str, precision: str) -> None:
     layer = cut(load_network(model, Path("random")), "auto")
-    size = layer.network.image_size
-    images = torch.randint(0, 256, (8, 3, size, size), dtype=torch.uint8)
+    shape = (8, 3, *sides(layer.network.image_size))
+    images = torch.randint(0, 256, shape, dtype=torch.uint8)
     expected = compile_cut(layer, precision="fp32")(images)
     runner = compile_cut(layer, device="cuda", precision=precision)  # type: ignore[arg-type]
     found = runner(images)
