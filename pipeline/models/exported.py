@@ -6,6 +6,7 @@ then in the words of those that torch.fx traces, and the rest knows a convolutio
 
 from __future__ import annotations
 
+import builtins
 import logging
 import warnings
 from collections import Counter
@@ -46,7 +47,7 @@ def trace(module: nn.Module, noise: torch.Tensor) -> Trace:
     """
     batch = torch.export.Dim("batch", min=1, max=MOST_IMAGES)
     try:
-        with torch.no_grad(), _quietly():
+        with torch.no_grad(), _quietly(), _lengths_of_any_batch():
             program = torch.export.export(
                 _Whole(module), (noise,), dynamic_shapes=({0: batch},), strict=False
             )
@@ -67,6 +68,24 @@ class _Whole(nn.Module):
 
     def forward(self, images: torch.Tensor) -> Any:
         return self.network(images)
+
+
+@contextmanager
+def _lengths_of_any_batch() -> Iterator[None]:
+    """Let ``len(images)`` depend on the batch as ``images.shape[0]`` does.
+
+    Python makes a plain number of what ``len`` returns, and the network one of two images.
+    """
+    known = builtins.len
+
+    def length(value: Any) -> Any:
+        return value.shape[0] if isinstance(value, torch.Tensor) else known(value)
+
+    builtins.len = length
+    try:
+        yield
+    finally:
+        builtins.len = known
 
 
 @contextmanager

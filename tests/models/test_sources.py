@@ -22,6 +22,7 @@ from pipeline.analysis.run import open_run
 from pipeline.errors import UserError
 from pipeline.images import load_image, network_input
 from pipeline.models import consent, cut, list_layers, load_network
+from pipeline.models.given_source import give
 from pipeline.models.network import Normalize
 from pipeline.runs.integrity import verify
 from pipeline.sample import write_sample
@@ -230,6 +231,36 @@ def test_a_function_of_ones_own_makes_the_network(
 def test_what_cannot_be_loaded_is_said(own: Path, name: str, words: str) -> None:
     with pytest.raises(UserError, match=words):
         load_network(name.format(own=own, folder=own.parent))
+
+
+class Counting(nn.Module):
+    """Asks how many images there are as Python does, which torch.fx does not follow."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.patches = nn.Conv2d(3, 8, 8, 8)
+        self.token = nn.Parameter(torch.ones(1, 1, 8))
+        self.block = nn.TransformerEncoderLayer(8, 2, 16, batch_first=True)
+        self.fc = nn.Linear(8, 2)
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        positions = self.patches(images).reshape(len(images), 8, -1).transpose(1, 2)
+        tokens = torch.cat([self.token.expand(len(positions), -1, -1), positions], 1)
+        logits: torch.Tensor = self.fc(self.block(tokens).mean(1))
+        return logits
+
+
+def test_a_network_may_ask_how_many_images_there_are() -> None:
+    torch.manual_seed(0)
+    module = Counting().eval()
+    network = load_network(give({}, module)["model"], image_size=32)
+    made = cut(network, "block")
+    for n in (1, 2, 5):
+        images = torch.randint(0, 256, (n, 3, 32, 32), dtype=torch.uint8)
+        forward = made.forward(images)
+        assert forward.V.shape == (n, 4, 4, 8)
+        torch.testing.assert_close(made.head(forward.V, forward.prefix), forward.logits)
+    assert len([1, 2, 3]) == 3
 
 
 def test_a_network_that_asks_values_says_so(tmp_path: Path) -> None:
