@@ -131,16 +131,23 @@ def _measure(sample: RunSamples) -> dict[str, Any]:
     if kind != "general":  # N (k + 2) passes per image through any other head: on demand only
         rows += curve_rows(seen, answers, workspace.config.seed)
         sobol = sobol_total(answers, seen.H, seen.top, seed=workspace.config.seed).mean(0)
+    rows = [{"split": sample.split} | row for row in rows] + _of_the_probe(workspace)
     return {
         "importance": found.importance,
         "sobol_total": sobol,
         "deletion_effect": found.deletion,
         "insertion_effect": found.insertion,
-        "fidelity": [
-            {"split": sample.split, "k": bank.k, "concept_id": None, "level": None} | row
-            for row in rows
-        ],
+        "fidelity": [{"k": bank.k, "concept_id": None, "level": None} | row for row in rows],
     }
+
+
+def _of_the_probe(workspace: Workspace) -> list[dict[str, Any]]:
+    """Return how good a probe is as a row of the table ``fidelity``; its baseline is chance."""
+    if workspace.config.head != "probe" or not workspace.probe.n_heldout:
+        return []
+    probe = workspace.probe
+    said = {"value": probe.accuracy, "baseline": probe.chance, "n": probe.n_heldout}
+    return [{"metric": "probe_accuracy", "split": "heldout", "class_id": None} | said]
 
 
 def curve_rows(seen: Seen, answers: Answers, seed: int) -> list[dict[str, Any]]:

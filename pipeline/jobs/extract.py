@@ -155,7 +155,7 @@ def _choose_way(workspace: Workspace, decided: ForwardPass | None, tick: Tick) -
     config = workspace.config
     device = workspace.device
     return compile_cut(
-        workspace.cut,
+        workspace.trunk,
         device=device,
         precision=config.precision if decided is None else decided.precision,
         compiled=None if decided is None else decided.compiled,
@@ -200,7 +200,7 @@ def _run_shards(
 @lru_cache(maxsize=1)
 def _worker(folder: Path, workers: int, bound: str) -> tuple[Workspace, Runner]:
     workspace = Workspace.open(folder)
-    bound_decoding(workspace.cut, workspace.config, workers)
+    bound_decoding(workspace.trunk, workspace.config, workers)
     return workspace, choose_runner(workspace)
 
 

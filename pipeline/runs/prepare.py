@@ -27,7 +27,9 @@ from .beginning import new_record, remembered
 from .checks import (
     check_device,
     check_folder,
+    check_head,
     check_k,
+    check_labels,
     check_non_negative,
     check_plugins,
     check_shareable,
@@ -71,6 +73,7 @@ def prepare(config: Config, run: Path | None, *, as_made: bool = False) -> Works
     dataset = _find_dataset(config)
     check_device(config.device)
     check_shareable(config)
+    check_head(config)
     check_plugins(config)
     consent.check(_model(config))
     network = configured(config, _model(config))
@@ -89,6 +92,7 @@ def prepare(config: Config, run: Path | None, *, as_made: bool = False) -> Works
     listing = make_listing(dataset, seed=config.seed, limit=config.limit, bytes_per_image=1)
     probed = _probe(workspace, dataset, listing, layer)
     check_non_negative(config, layer, probed)
+    check_labels(config, listing)
     listing = make_listing(
         dataset,
         seed=config.seed,
@@ -110,7 +114,7 @@ def prepare(config: Config, run: Path | None, *, as_made: bool = False) -> Works
             check_same(workspace, before, record)
             _update(workspace, before, record, listing, dataset.source, as_made=as_made)
     layer.rescale(workspace.record.layer.exponents)  # a part beside this one may have settled them
-    workspace.hold(network=network, cut=layer)
+    workspace.hold(network=network, trunk=layer)
     return workspace
 
 

@@ -23,6 +23,9 @@ _MEASURES = (
         percent,
     ),
 )
+_SAID = ("probe_accuracy",)
+"""What the facts of the run say already."""
+
 _STANDINS = (
     ("", "the concepts alone"),
     ("_svd", "truncated SVD, same rank"),
@@ -115,7 +118,7 @@ def _curves(table: pd.DataFrame) -> list[tuple[str, Chart]]:
 def _others(whole: dict[str, Row]) -> list[Row]:
     """Measurements that have no bars above."""
     drawn = {base + end for base, *_ in _MEASURES for end, _ in _STANDINS}
-    return [row for metric, row in whole.items() if metric not in drawn]
+    return [row for metric, row in whole.items() if metric not in {*drawn, *_SAID}]
 
 
 def _k_charts(table: pd.DataFrame) -> list[tuple[str, str, Chart]]:
