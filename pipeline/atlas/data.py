@@ -54,6 +54,8 @@ class AtlasData:
         The resolved configuration, for the overview.
     label_classes : mapping of str to int
         The network's class of each dataset label that has one.
+    is_multi_label : bool
+        Whether classes are independent of each other: probabilities of one image do not sum to one.
     notice : str
         What a reader is told of the pictures, on every page.
     pages : sequence of str
@@ -73,5 +75,6 @@ class AtlasData:
     logits: Callable[[int], tuple[float, float]] | None = None
     settings: Mapping[str, str] = field(default_factory=dict)
     label_classes: Mapping[str, int] = field(default_factory=dict)
+    is_multi_label: bool = False
     notice: str = ""
     pages: Sequence[str] = ()

@@ -82,6 +82,7 @@ def make_atlas(workspace: Workspace) -> dict[str, int | float]:
             logits=images.logits if workspace.cut.n_classes else None,
             settings=_settings(workspace),
             label_classes=workspace.class_of_label,
+            is_multi_label=workspace.record.link == "sigmoid",
             pages=workspace.config.plugins_of(plugins.PAGES),
         ),
         folder,
@@ -96,7 +97,7 @@ def make_atlas(workspace: Workspace) -> dict[str, int | float]:
 
 def _summary(workspace: Workspace, run: Run) -> dict[str, str]:
     config, bank = workspace.config, workspace.bank
-    is_probed = config.head == "probe"
+    is_probed, is_multi_label = config.head == "probe", workspace.record.link == "sigmoid"
     n_images = run.sql("select count(*) as n from images")["n"].iloc[0]
     return {
         "Dataset": workspace.record.dataset.name,
@@ -104,6 +105,7 @@ def _summary(workspace: Workspace, run: Run) -> dict[str, str]:
         "Network": config.model,
         "Layer": str(config.layer),
         **({"Head": f"linear probe: {describe(workspace.probe)}"} if is_probed else {}),
+        **({"Classes": "independent, each a yes or no"} if is_multi_label else {}),
         "Concepts": str(bank.k) if bank.k_is_stable else f"{bank.k} (no stable k)",
         "Relative error": f"{bank.error:.4f} (floor {bank.svd_error:.4f})",
     }

@@ -101,7 +101,7 @@ def _classify(sample: RunSamples, tell: Callable[[str], object]) -> Classificati
     real = bank.transform.forward(sample.positions)
     context, direction = torch.from_numpy(bank.context.T), torch.from_numpy(bank.W.T)
     present = nmf.encode(real, direction.T) >= torch.from_numpy(bank.thresholds)
-    null = Null.of(score, real, sample.owners)
+    null = Null.of(score, real, sample.owners, cut.link)
     tested = null.test(context, present)
     tell("effects")
     return Classification(
@@ -124,7 +124,8 @@ def _measure(sample: RunSamples) -> dict[str, Any]:
     image_ids = sample.image_ids(N_IMAGES[kind], sample.split)
     seen = sample.see(image_ids, bank, sample.stand_ins(bank))
     answers = Answers(workspace.cut, bank, seen.prefix)
-    rows = fidelity(seen.truth, seen.answers, true_classes(workspace, seen.image_id))
+    classes = true_classes(workspace, seen.image_id)
+    rows = fidelity(seen.truth, seen.answers, classes, link=answers.link)
     present = seen.H.flatten(1, 2).amax(1).numpy() >= bank.thresholds
     found = effects(answers, seen.H, present)
     sobol = np.full(bank.k, np.nan)

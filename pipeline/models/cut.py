@@ -15,6 +15,7 @@ from ..errors import UserError, option
 from .graph import full_graph, head_graph
 from .head import HeadKind, Linear, pool_linear, recognise
 from .layers import choose_layer, find_layer
+from .link import Link
 from .network import Network, Normalize
 from .position_grid import PositionGrid
 from .tracing import as_rows
@@ -71,6 +72,8 @@ class Cut:
         ``pool_linear``, ``linear_relu_pool`` or ``general``: see `pipeline.models.head`.
     linear : (weight (classes, channels), bias (classes,)) or None
         The head's only linear map; None for ``general``.
+    link : {'softmax', 'sigmoid'}
+        How logits become probabilities: see `pipeline.models.link`.
     is_probed : bool
         Whether the head is another than the network's own; see `with_head`.
     exponents : dict of str to int
@@ -103,6 +106,7 @@ class Cut:
         self.head_kind: HeadKind = "general"
         self.linear: Linear | None = None
         self.is_probed = False
+        self.link: Link = network.link
         if self._head is not None and not self.n_prefix:
             self.head_kind, self.linear = recognise(self._head, self.head, self._probe())
 
@@ -117,6 +121,7 @@ class Cut:
         made = copy.copy(self)
         made.linear, made.n_classes = linear, len(linear[1])
         made.head_kind, made.is_probed, made._head = "pool_linear", True, None
+        made.link = "softmax"
         return made
 
     @property

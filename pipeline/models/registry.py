@@ -102,7 +102,9 @@ def headless(network: Network) -> Network:
     """Return a network whose own classes count for nothing, nor what was assumed of them."""
     notes = tuple(note for note in network.notes if not note.startswith(ASSUMED))
     spare = bool(network.classes)
-    return dataclasses.replace(network, classes=(), notes=notes, has_spare_head=spare)
+    return dataclasses.replace(
+        network, classes=(), link="softmax", notes=notes, has_spare_head=spare
+    )
 
 
 def configured(config: Config, model: str | None = None) -> Network:

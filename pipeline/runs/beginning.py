@@ -77,6 +77,7 @@ def new_record(
         formats={name: encoding.version for name, encoding in FORMATS.items()},
         class_of_label=matched[0],
         class_names=matched[1],
+        link=network.link,
     )
 
 

@@ -201,6 +201,7 @@ class Workspace:
                 f" columns; that of the network {self.config.model} has {found}"
             )
         made.rescale(layer.exponents)
+        made.link = self.record.link
         return made
 
     @property
