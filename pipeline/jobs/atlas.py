@@ -82,6 +82,7 @@ def make_atlas(workspace: Workspace) -> dict[str, int | float]:
             logits=images.logits if workspace.cut.n_classes else None,
             settings=_settings(workspace),
             label_classes=workspace.class_of_label,
+            speaker="probe" if workspace.config.head == "probe" else "network",
             is_multi_label=workspace.record.link == "sigmoid",
             pages=workspace.config.plugins_of(plugins.PAGES),
         ),

@@ -57,6 +57,7 @@ def concept_view(book: Catalogue, concept_id: int) -> dict[str, Any]:
             )
         ],
         "class_pages": book.class_names,
+        "speaker": book.data.speaker,
         "labels": _labels(book, concept_id),
         "summary": _in_words(book, concept),
         "near": _others(book, concept_id, "cosine"),

@@ -16,7 +16,7 @@ _N_REJECTED = 100
 _DECISIONS = {
     "agreement": (
         "Same yes or no as the network",
-        "share of the decisions on classes, image by image; most are no",
+        "share of the decisions on classes, image by image",
     ),
     "kl": ("KL divergence from the network’s answer", "nats a class; lower is better"),
 }
@@ -51,6 +51,7 @@ def overview(book: Catalogue) -> dict[str, Any]:
     whole = _of_the_whole_bank(tables["fidelity"])
     return {
         "headline": _headline(whole),
+        "speaker": book.data.speaker,
         "is_multi_label": book.data.is_multi_label,
         "fidelity": _fidelity(whole, _DECISIONS if book.data.is_multi_label else {}),
         "other_measures": _others(whole),
