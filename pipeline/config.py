@@ -19,6 +19,7 @@ from .plugins import Kind, names
 Positive = pydantic.PositiveInt
 Scale = Annotated[float, pydantic.Field(gt=0, allow_inf_nan=False)]
 Keep = Literal["all", "heatmaps", "none"]
+Head = Literal["auto", "probe", "none"]
 AtlasImages = Literal["copy", "blur", "none"]
 
 SAMPLE = "sample"
@@ -84,6 +85,11 @@ class Config(pydantic.BaseModel):
     )
     class_names: Path | None = pydantic.Field(
         None, description="file with the names of the model's classes, a line each or JSON"
+    )
+    head: Head = pydantic.Field(
+        "auto",
+        description="what names classes: auto (the model's own head), probe (fitted on the labels)"
+        " or none",
     )
     aux_layers: tuple[str, ...] = pydantic.Field(
         (), description="further layers to store, for localization only; comma-separated"
@@ -188,7 +194,7 @@ class Config(pydantic.BaseModel):
         """Hash the options that decide the outcome (8 hexadecimal digits)."""
         decisive = self.model_dump(mode="json", exclude=set(CARRIED_OUT))
         for name in LATER:
-            if decisive[name] is None:
+            if decisive[name] == Config.model_fields[name].default:
                 del decisive[name]
         text = json.dumps(decisive, sort_keys=True)
         return hashlib.sha256(text.encode()).hexdigest()[:8]
@@ -239,11 +245,11 @@ CARRIED_OUT = (
 )  # fmt: skip
 """Options that say how the work is done; the outcome does not depend on them."""
 
-LATER = ("interpolation", "mean", "std", "class_names", "weights_key")
+LATER = ("interpolation", "mean", "std", "class_names", "weights_key", "head")
 """Options that came later: where they are not given, runs have the names they had."""
 
 OF_A_NETWORK = (
-    "image_size", "seed", "mean", "std", "interpolation", "class_names", "weights_key",
+    "image_size", "seed", "mean", "std", "interpolation", "class_names", "weights_key", "head",
 )  # fmt: skip
 """Options by which a network is loaded, beside its name and weights."""
 

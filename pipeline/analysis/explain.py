@@ -36,6 +36,7 @@ from ..images import Grid, network_input, upsample
 from ..images.geometry import Resize
 from ..localize import presence_thresholds
 from ..models import Cut
+from ..models.link import top as top_of
 from ..pictures.composites import composite, concept_colours, side_by_side, with_legend
 from ..store import Bank
 from .explanation import Explanation
@@ -100,8 +101,7 @@ def explain_by(
     heatmaps = upsample(maps, grid, affine, (image.shape[1], image.shape[0]))
     peaks = maps.max(axis=(1, 2))
     legend = _legend(labels, peaks, split, bank.thresholds)
-    probabilities = forward.logits[0].softmax(0)
-    best = probabilities.topk(min(N_CLASSES, len(class_names)))
+    best, likely = top_of(forward.logits, cut.link, min(N_CLASSES, len(class_names)))
     top = int(top_classes(forward.logits.numpy())[0])
     whole, left = unexplained(forward.V, residual)
     raised = upsample(left.numpy(), grid, affine, (image.shape[1], image.shape[0]))[0]
@@ -111,9 +111,9 @@ def explain_by(
         legend=legend,
         classes=pd.DataFrame(
             {
-                "class_id": best.indices.tolist(),
-                "label": [class_names[index] for index in best.indices.tolist()],
-                "prob": best.values.tolist(),
+                "class_id": best[0].tolist(),
+                "label": [class_names[index] for index in best[0].tolist()],
+                "prob": likely[0].tolist(),
             }
         ),
         residual=float(whole[0]),
@@ -196,9 +196,9 @@ def label_vectors(
     """Ask the head what it calls each concept's context vector; nothing is tested here."""
     prefix = None if bank.prefix is None else torch.from_numpy(bank.prefix)
     logits = score_vectors(cut, bank.transform.decode(torch.from_numpy(bank.context.T)), prefix)
-    best = logits.softmax(1).topk(min(top, len(class_names)))
-    names = [[class_names[index] for index in row] for row in best.indices.tolist()]
-    return Labels(names, best.values.tolist(), [True] * bank.k)
+    best, likely = top_of(logits, cut.link, min(top, len(class_names)))
+    names = [[class_names[index] for index in row] for row in best.tolist()]
+    return Labels(names, likely.tolist(), [True] * bank.k)
 
 
 def picture_of(

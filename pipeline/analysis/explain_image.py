@@ -56,6 +56,8 @@ def explain(
     """
     if network is not None:
         options = give(options, network, head, reshape_transform)
+    elif head is not None:
+        raise UserError("head is a module, which is put upon the answer of network: give both")
     given = options if k is None else {"k": k, **options}
     _check_options(given if top is None else {**given, "top": top}, run)
     pixels = load_image(image)

@@ -26,6 +26,7 @@ from ..classify import (
 )
 from ..errors import UserError
 from ..images import Affine, network_input, sides, upsample
+from ..models.link import top
 from ..runs.fit import fit_run
 from ..runs.workspace import Workspace
 from ..store import Bank
@@ -158,7 +159,7 @@ class Meaning:
                     stand_ins[name] = concepts_alone(replace(bank, W=W))
             seen = samples.see(image_ids, bank, stand_ins)
             classes = true_classes(workspace, seen.image_id)
-            rows = fidelity(seen.truth, seen.answers, classes)
+            rows = fidelity(seen.truth, seen.answers, classes, link=workspace.cut.link)
             frames.append(pd.DataFrame(rows).assign(split=samples.split, k=k))
         return pd.concat(frames, ignore_index=True)
 
@@ -256,7 +257,8 @@ class Meaning:
         images = torch.stack([pixels for pixels, _ in found])
         masks = np.stack([mask for _, mask in found])
         try:
-            blurred = blur_concept(self._network, images, masks, workspace.config.seed)
+            seed, link = workspace.config.seed, workspace.cut.link
+            blurred = blur_concept(self._network, images, masks, seed, link)
         except UserError as error:
             raise UserError(f"concept {concept_id} cannot be blurred: {error}") from error
         names = workspace.class_names
@@ -290,15 +292,15 @@ class Meaning:
             answers = self._answers(images)
             H, _ = workspace.bank.encode(images.V)
             less = answers.remove(images.V, H, concepts)
-            before, after = (answers.head(maps).softmax(1).max(1) for maps in (images.V, less))
+            before, after = (top(answers.head(maps), answers.link) for maps in (images.V, less))
             parts.append(
                 pd.DataFrame(
                     {
                         "image_id": images.image_id,
-                        "class_before": before.indices.numpy(),
-                        "prob_before": before.values.numpy(),
-                        "class_after": after.indices.numpy(),
-                        "prob_after": after.values.numpy(),
+                        "class_before": before[0][:, 0].numpy(),
+                        "prob_before": before[1][:, 0].numpy(),
+                        "class_after": after[0][:, 0].numpy(),
+                        "prob_after": after[1][:, 0].numpy(),
                     }
                 )
             )

@@ -11,6 +11,7 @@ import pandas as pd
 
 from ..errors import spoken
 from ..escape import fitted, shell_word, visible
+from ..runs.probe import describe
 from ..runs.workspace import Workspace
 from .run import Run
 
@@ -63,6 +64,8 @@ def summary(run: Run) -> str:
     elif not concepts["top_significant"].all():
         lines.append(NOT_TELLING)
     lines.append("")
+    if config.head == "probe":
+        lines.append(f"the head is a probe: {describe(run.workspace.probe)}")
     for row in fidelity.itertuples():
         lines.append(
             f"{row.metric} of the network on the concepts alone, {row.n} {row.split} images:"

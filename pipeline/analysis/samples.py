@@ -43,7 +43,7 @@ class Images:
     V : Tensor
         float32 (n, h, w, channels).
     logits : Tensor
-        float32 (n, classes), as the extraction kept them.
+        float32 (n, classes), as of `Workspace.logits`.
     prefix : Tensor or None
         float32 (n, tokens, channels).
     """
@@ -148,10 +148,12 @@ class RunSamples:
                 chosen = slice(start, start + AT_ONCE)
                 prefix = arrays.get("prefix")
                 self.tick(len(arrays["image_id"][chosen]))
+                V = torch.from_numpy(arrays["V"][chosen]).float()
+                logits = torch.from_numpy(arrays["logits"][chosen]).float()
                 yield Images(
                     arrays["image_id"][chosen],
-                    torch.from_numpy(arrays["V"][chosen]).float(),
-                    torch.from_numpy(arrays["logits"][chosen]).float(),
+                    V,
+                    self.workspace.logits(V, logits),
                     None if prefix is None else torch.from_numpy(prefix[chosen]).float(),
                 )
 

@@ -54,6 +54,10 @@ class AtlasData:
         The resolved configuration, for the overview.
     label_classes : mapping of str to int
         The network's class of each dataset label that has one.
+    speaker : str
+        What calls concepts by classes: the network, or a probe in the place of its head.
+    is_multi_label : bool
+        Whether classes are independent of each other: probabilities of one image do not sum to one.
     notice : str
         What a reader is told of the pictures, on every page.
     pages : sequence of str
@@ -75,6 +79,8 @@ class AtlasData:
     logits: Callable[[int], tuple[float, float]] | None = None
     settings: Mapping[str, str] = field(default_factory=dict)
     label_classes: Mapping[str, int] = field(default_factory=dict)
+    speaker: str = "network"
+    is_multi_label: bool = False
     notice: str = ""
     pages: Sequence[str] = ()
     siblings: Mapping[str, str] = field(default_factory=dict)

@@ -19,6 +19,7 @@ from functools import cached_property
 import torch
 
 from ..models import Cut
+from ..models.link import Link
 from ..store import Bank
 
 BATCH = 32
@@ -53,6 +54,11 @@ class Answers:
     def of(self, rows: torch.Tensor) -> Answers:
         """Return the same for some of the images, rows int64 (n,) or bool (m,) of `prefix`."""
         return self if self.prefix is None else replace(self, prefix=self.prefix[rows])
+
+    @property
+    def link(self) -> Link:
+        """How logits become probabilities."""
+        return self.cut.link
 
     @torch.inference_mode()
     def logits(self, H: torch.Tensor) -> torch.Tensor:

@@ -17,6 +17,7 @@ from scipy import ndimage
 from torchvision.transforms.functional import gaussian_blur
 
 from ..errors import UserError
+from ..models.link import Link, probabilities
 from .statistics import interval
 
 SIGMA = 1 / 24
@@ -59,7 +60,9 @@ class Blurred:
     n_unmatched: int
 
 
-def blur_concept(network: Network, images: torch.Tensor, masks: Mask, seed: int = 0) -> Blurred:
+def blur_concept(
+    network: Network, images: torch.Tensor, masks: Mask, seed: int = 0, link: Link = "softmax"
+) -> Blurred:
     """Blur a concept's region in images, and moved regions, and compare what falls.
 
     Parameters
@@ -72,6 +75,8 @@ def blur_concept(network: Network, images: torch.Tensor, masks: Mask, seed: int 
         bool (n, size, size), where the concept is.
     seed : int
         Of the moved regions.
+    link : {'softmax', 'sigmoid'}
+        How logits become probabilities.
 
     Raises
     ------
@@ -85,17 +90,19 @@ def blur_concept(network: Network, images: torch.Tensor, masks: Mask, seed: int 
         raise UserError(f"none of the {len(masks)} regions fits elsewhere in its image")
     images = images[kept]
     soft = blurred(images)
-    before = network(images).double().softmax(1)
+    before = network(images).double()
     after = _answer(network, images, soft, masks[kept])
     controls = [
         _answer(network, images, soft, np.array([moved[i][each] for i in kept]))
         for each in range(N_CONTROLS)
     ]
-    drop = (before - after).numpy()
-    drop_random = np.mean([(before - control).numpy() for control in controls], axis=0)
+    likely, less, *random = (
+        probabilities(each, link).numpy() for each in (before, after, *controls)
+    )
+    drop_random = np.mean([likely - each for each in random], axis=0)
     top = before.argmax(1)
     return Blurred(
-        classes=_by_class(before.numpy(), drop, drop_random, seed),
+        classes=_by_class(likely, likely - less, drop_random, seed),
         changed=float((after.argmax(1) != top).double().mean()),
         changed_random=float(
             np.mean([float((each.argmax(1) != top).double().mean()) for each in controls])
@@ -159,7 +166,7 @@ def _answer(
     network: Network, images: torch.Tensor, soft: torch.Tensor, masks: Mask
 ) -> torch.Tensor:
     mixed = torch.where(torch.from_numpy(masks)[:, None], soft, images)
-    return network(mixed).double().softmax(1)
+    return network(mixed).double()
 
 
 def _by_class(

@@ -12,6 +12,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from ..models.link import probabilities
 from .answers import Answers
 
 N_LEVELS = 11
@@ -97,5 +98,5 @@ def _probability(
     answers: Answers, H: torch.Tensor, in_place: torch.Tensor, classes: torch.Tensor
 ) -> NDArray[np.float64]:
     logits = answers.logits(H * in_place[:, None, None, :])
-    chosen = logits.double().softmax(1).gather(1, classes[:, None])[:, 0]
+    chosen = probabilities(logits.double(), answers.link).gather(1, classes[:, None])[:, 0]
     return np.asarray(chosen.numpy())

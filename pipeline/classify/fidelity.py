@@ -1,8 +1,13 @@
 """How much of the network's behaviour the concepts keep, and what each concept does to it.
 
-Notation: V (n, h, w, channels) activations, D(W H) their reconstruction; p the head's softmax on V,
-q on something put in its place. Agreement is the share of images with the same top class; KL is
-mean Σ_c p_c log(p_c / q_c) in nats.
+Notation: V (n, h, w, channels) activations, D(W H) their reconstruction; p the head's probabilities
+on V, q on something put in its place. Agreement is the share of images with the same top class; KL
+is mean Σ_c p_c log(p_c / q_c) in nats.
+
+Where classes are independent (`models.link`), agreement is the share of the decisions at ½, image
+by class, that are the same, and KL the mean over images and classes of p log(p / q) +
+(1 − p) log((1 − p) / (1 − q)). Most decisions are no: beside it stands what one answer for all of
+them gives.
 """
 
 from __future__ import annotations
@@ -15,6 +20,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from ..models.link import Link, divergence, probabilities
 from .answers import Answers
 from .splits import without
 
@@ -34,6 +40,7 @@ def fidelity(
     classes: NDArray[np.int64] | None = None,
     *,
     by_class: bool = True,
+    link: Link = "softmax",
 ) -> list[dict[str, Any]]:
     """Measure what is left of the network's answers when something stands in for V.
 
@@ -48,19 +55,27 @@ def fidelity(
         int64 (n,), true classes, -1 where unknown; None where none is known.
     by_class : bool
         Whether to measure every class the network gives by itself as well.
+    link : {'softmax', 'sigmoid'}
+        How logits become probabilities.
 
     Returns
     -------
     list of dict
         Rows of the table ``fidelity``, without split and k: metric (``agreement``, ``kl``,
-        ``accuracy``; of another stand-in than the concepts as ``agreement_svd``), class_id (the
+        ``accuracy``; of another stand-in than the concepts as ``agreement_svd``, of independent
+        classes ``agreement_blind``, the same answer to every image and class), class_id (the
         network's top class, None: all), value, baseline, n.
     """
     top = truth.argmax(1)
     rows = []
     for class_id in [None, *(sorted(set(top.tolist())) if by_class else [])]:
         chosen = torch.ones_like(top, dtype=torch.bool) if class_id is None else top == class_id
-        measured = {name: compare(truth[chosen], each[chosen]) for name, each in answers.items()}
+        measured = {
+            name: compare(truth[chosen], each[chosen], link) for name, each in answers.items()
+        }
+        if link == "sigmoid":
+            yes = float((truth[chosen] > 0).double().mean())
+            measured["blind"] = {"agreement": max(yes, 1 - yes)}
         for name, values in measured.items():
             for metric, value in values.items():
                 rows.append(
@@ -75,12 +90,15 @@ def fidelity(
     return rows + _accuracies(truth, answers, classes)
 
 
-def compare(truth: torch.Tensor, answer: torch.Tensor) -> dict[str, float]:
+def compare(truth: torch.Tensor, answer: torch.Tensor, link: Link = "softmax") -> dict[str, float]:
     """Return ``agreement`` and ``kl`` (nats) of logits (n, classes) with those of the network."""
-    log_p, log_q = truth.double().log_softmax(1), answer.double().log_softmax(1)
+    if link == "softmax":
+        same = truth.argmax(1) == answer.argmax(1)
+    else:
+        same = (truth > 0) == (answer > 0)
     return {
-        "agreement": float((truth.argmax(1) == answer.argmax(1)).double().mean()),
-        "kl": float((log_p.exp() * (log_p - log_q)).sum(1).mean()),
+        "agreement": float(same.double().mean()),
+        "kl": float(divergence(truth, answer, link).mean()),
     }
 
 
@@ -116,14 +134,14 @@ def effects(answers: Answers, H: torch.Tensor, present: NDArray[np.bool_]) -> Ef
             alone = torch.zeros_like(H[held])
             alone[..., concept] = H[held][..., concept]
             only = answers.of(held).logits(alone)
-            deletion[concept] = _mean_drop(whole[held], less[held], top[held])
-            insertion[concept] = _mean_drop(only, nothing[held], top[held])
+            deletion[concept] = _mean_drop(whole[held], less[held], top[held], answers.link)
+            insertion[concept] = _mean_drop(only, nothing[held], top[held], answers.link)
     return Effects(importance, deletion, insertion)
 
 
-def _mean_drop(before: torch.Tensor, after: torch.Tensor, top: torch.Tensor) -> float:
-    drop = before.softmax(1).gather(1, top) - after.softmax(1).gather(1, top)
-    return float(drop.mean())
+def _mean_drop(before: torch.Tensor, after: torch.Tensor, top: torch.Tensor, link: Link) -> float:
+    sides = [probabilities(each, link).gather(1, top) for each in (before, after)]
+    return float((sides[0] - sides[1]).mean())
 
 
 def _accuracies(

@@ -8,6 +8,9 @@ reaches its own; Benjamini-Hochberg over concepts follows.
 A position of the null is standardised by those of other images, as x is: where few images show a
 class, its own image would stretch the deviation by which it is judged, and new ones would pass.
 
+Where classes are independent, z is of probabilities instead, and deviations are 1 % at least: among
+logits the largest of many classes would count that the network says no to.
+
 Channels permuted at random would be no null: every concept passes there. Neither would means of
 random positions be one: they are all alike, and every concept passes again. Nor may positions be
 scaled to the vector's norm: a mean is shorter than what it is the mean of, so that positions on
@@ -23,6 +26,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from ..models.link import Link, probabilities
 from .statistics import benjamini_hochberg
 
 LEVEL = 0.05
@@ -33,8 +37,9 @@ N_NULL = 2_000
 shorter or only longer ones. At least 1,000 keep the smallest p below a thousandth."""
 
 
-DEVIATION = 1e-6
-"""Least deviation of a class's logits: classes without any say nothing."""
+LEAST: dict[Link, float] = {"softmax": 1e-6, "sigmoid": 0.01}
+"""Least deviation of a class's logits, or of its probability where classes are independent: classes
+without any say nothing."""
 
 
 @dataclass(frozen=True)
@@ -58,26 +63,33 @@ class Null:
         int64 (n,), the positions that are not zero, by rising norm.
     norms : Tensor
         float32 (n,), rising.
-    logits : Tensor
-        float32 (n, classes).
+    answers : Tensor
+        float32 (n, classes), logits, or probabilities of independent classes.
     image : Tensor
         int64 (n,), the image of each.
+    link : {'softmax', 'sigmoid'}
+        How logits become probabilities.
     """
 
     score: Callable[[torch.Tensor], torch.Tensor]
     order: torch.Tensor
     norms: torch.Tensor
-    logits: torch.Tensor
+    answers: torch.Tensor
     image: torch.Tensor
+    link: Link = "softmax"
 
     @staticmethod
     def of(
-        score: Callable[[torch.Tensor], torch.Tensor], positions: torch.Tensor, image: torch.Tensor
+        score: Callable[[torch.Tensor], torch.Tensor],
+        positions: torch.Tensor,
+        image: torch.Tensor,
+        link: Link = "softmax",
     ) -> Null:
         """Score real positions, float32 (n, channels), of images (n,), once for all tests."""
         norms, order = positions.norm(dim=1).sort(stable=True)
         order, norms = order[norms > 0], norms[norms > 0]
-        return Null(score, order, norms, score(positions[order]), image[order])
+        answers = _answers(score(positions[order]), link)
+        return Null(score, order, norms, answers, image[order], link)
 
     def test(self, vectors: torch.Tensor, present: torch.Tensor | None = None) -> NullTest:
         """Compare the head's answers to vectors with its answers to real positions.
@@ -100,25 +112,31 @@ class Null:
         Phipson, B. & Smyth, G. (2010). Permutation p-values should never be zero.
         Benjamini, Y. & Hochberg, Y. (1995). Controlling the false discovery rate.
         """
-        answers = self.score(vectors)
+        answers, least = _answers(self.score(vectors), self.link), LEAST[self.link]
         z, p = torch.zeros_like(answers), np.ones(len(vectors))
         for index, norm in enumerate(vectors.norm(dim=1)):
             rows = torch.arange(len(self.norms))
             if present is not None:
                 rows = rows[~present[self.order, index]]
             rows = rows[nearest(self.norms[rows], float(norm))]
-            image, null = self.image[rows], self.logits[rows]
+            image, null = self.image[rows], self.answers[rows]
             if len(null) < 2 or bool((image == image[0]).all()):
                 continue  # it is everywhere, or in all images but one: nothing to compare with
-            mean, deviation = null.mean(0), null.std(0).clamp_min(DEVIATION)
+            mean, deviation = null.mean(0), null.std(0).clamp_min(least)
             z[index] = (answers[index] - mean) / deviation
             if norm > 0:
-                reached = among_others(null, image).amax(1) >= z[index].max()
+                reached = among_others(null, image, least).amax(1) >= z[index].max()
                 p[index] = (1 + int(reached.sum())) / (1 + len(null))
         return NullTest(z.numpy(), p, benjamini_hochberg(p) <= LEVEL)
 
 
-def among_others(logits: torch.Tensor, image: torch.Tensor) -> torch.Tensor:
+def _answers(logits: torch.Tensor, link: Link) -> torch.Tensor:
+    return logits if link == "softmax" else probabilities(logits, link)
+
+
+def among_others(
+    logits: torch.Tensor, image: torch.Tensor, least: float = LEAST["softmax"]
+) -> torch.Tensor:
     """Standardise each row by mean and deviation of the rows of other images.
 
     Parameters
@@ -127,6 +145,8 @@ def among_others(logits: torch.Tensor, image: torch.Tensor) -> torch.Tensor:
         float32 (n, classes).
     image : Tensor
         int64 (n,), of at least two images.
+    least : float
+        What deviations are at least.
 
     Returns
     -------
@@ -142,7 +162,7 @@ def among_others(logits: torch.Tensor, image: torch.Tensor) -> torch.Tensor:
     n = (len(logits) - count)[:, None]
     mean = (sums.sum(0) - sums) / n
     square = (squares.sum(0) - squares) / n - mean.square()
-    deviation = (square * n / (n - 1).clamp_min(1)).clamp_min(DEVIATION**2).sqrt()
+    deviation = (square * n / (n - 1).clamp_min(1)).clamp_min(least**2).sqrt()
     standardised: torch.Tensor = (logits - mean[own]) / deviation[own]
     return standardised
 

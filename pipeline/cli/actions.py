@@ -70,7 +70,8 @@ def layers(options: Options) -> None:
         return
     config = make_config(dict(options))
     model = SAMPLE if config.model == "auto" else config.model
-    text.show(text.layers(describe_layers(model, config.weights, image_size=config.input_size)))
+    found = describe_layers(model, config.weights, image_size=config.input_size, head=config.head)
+    text.show(text.layers(found))
 
 
 def evaluate(options: Options) -> None:

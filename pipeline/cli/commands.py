@@ -60,7 +60,7 @@ _LIST = (
     Command(
         "layers",
         "List the layers of a network and which of them can be used; without one, the networks",
-        {name: CONFIG[name] for name in ("model", "weights", "image_size")},
+        {name: CONFIG[name] for name in ("model", "weights", "image_size", "head")},
         {"model": "resnet50"},
         "layers",
     ),

@@ -15,6 +15,7 @@ from ..config import OF_ONE_CALL, AtlasImages
 from ..pictures.scale import size_within
 from ..pictures.veil import blurred, placeholder
 from ..runs.estimate import bound_decoding_alone
+from ..runs.probe import describe
 from ..runs.workspace import Workspace
 from ..tables import TABLES
 
@@ -81,6 +82,8 @@ def make_atlas(workspace: Workspace) -> dict[str, int | float]:
             logits=images.logits if workspace.cut.n_classes else None,
             settings=_settings(workspace),
             label_classes=workspace.class_of_label,
+            speaker="probe" if workspace.config.head == "probe" else "network",
+            is_multi_label=workspace.record.link == "sigmoid",
             pages=workspace.config.plugins_of(plugins.PAGES),
             siblings={layer: each.name for layer, each in workspace.siblings.items()},
         ),
@@ -96,12 +99,15 @@ def make_atlas(workspace: Workspace) -> dict[str, int | float]:
 
 def _summary(workspace: Workspace, run: Run) -> dict[str, str]:
     config, bank = workspace.config, workspace.bank
+    is_probed, is_multi_label = config.head == "probe", workspace.record.link == "sigmoid"
     n_images = run.sql("select count(*) as n from images")["n"].iloc[0]
     return {
         "Dataset": workspace.record.dataset.name,
         "Images": f"{n_images:,}",
         "Network": config.model,
         "Layer": str(config.layer),
+        **({"Head": f"linear probe: {describe(workspace.probe)}"} if is_probed else {}),
+        **({"Classes": "independent, each a yes or no"} if is_multi_label else {}),
         "Concepts": str(bank.k) if bank.k_is_stable else f"{bank.k} (no stable k)",
         "Relative error": f"{bank.error:.4f} (floor {bank.svd_error:.4f})",
     }

@@ -207,7 +207,7 @@ def _nothing(workspace: Workspace) -> Stored:
     """Return the arrays of a shard none of whose images could be read."""
     dtype = np.float32 if workspace.config.precision == "fp32" else np.float16
     empty: Stored = {
-        name: Chunks(np.dtype(dtype), shape, ()) for name, shape in workspace.cut.shapes.items()
+        name: Chunks(np.dtype(dtype), shape, ()) for name, shape in workspace.trunk.shapes.items()
     }
-    n_classes = workspace.cut.n_classes
+    n_classes = workspace.trunk.n_classes
     return empty | {"logits": np.zeros((0, n_classes), np.float32), "norm": np.zeros(0, np.float32)}

@@ -101,7 +101,7 @@ def _classify(sample: RunSamples, tell: Callable[[str], object]) -> Classificati
     real = bank.transform.forward(sample.positions)
     context, direction = torch.from_numpy(bank.context.T), torch.from_numpy(bank.W.T)
     present = nmf.encode(real, direction.T) >= torch.from_numpy(bank.thresholds)
-    null = Null.of(score, real, sample.owners)
+    null = Null.of(score, real, sample.owners, cut.link)
     tested = null.test(context, present)
     tell("effects")
     return Classification(
@@ -124,23 +124,31 @@ def _measure(sample: RunSamples) -> dict[str, Any]:
     image_ids = sample.image_ids(N_IMAGES[kind], sample.split)
     seen = sample.see(image_ids, bank, sample.stand_ins(bank))
     answers = Answers(workspace.cut, bank, seen.prefix)
-    rows = fidelity(seen.truth, seen.answers, true_classes(workspace, seen.image_id))
+    classes = true_classes(workspace, seen.image_id)
+    rows = fidelity(seen.truth, seen.answers, classes, link=answers.link)
     present = seen.H.flatten(1, 2).amax(1).numpy() >= bank.thresholds
     found = effects(answers, seen.H, present)
     sobol = np.full(bank.k, np.nan)
     if kind != "general":  # N (k + 2) passes per image through any other head: on demand only
         rows += curve_rows(seen, answers, workspace.config.seed)
         sobol = sobol_total(answers, seen.H, seen.top, seed=workspace.config.seed).mean(0)
+    rows = [{"split": sample.split} | row for row in rows] + _of_the_probe(workspace)
     return {
         "importance": found.importance,
         "sobol_total": sobol,
         "deletion_effect": found.deletion,
         "insertion_effect": found.insertion,
-        "fidelity": [
-            {"split": sample.split, "k": bank.k, "concept_id": None, "level": None} | row
-            for row in rows
-        ],
+        "fidelity": [{"k": bank.k, "concept_id": None, "level": None} | row for row in rows],
     }
+
+
+def _of_the_probe(workspace: Workspace) -> list[dict[str, Any]]:
+    """Return how good a probe is as a row of the table ``fidelity``; its baseline is chance."""
+    if workspace.config.head != "probe" or not workspace.probe.n_heldout:
+        return []
+    probe = workspace.probe
+    said = {"value": probe.accuracy, "baseline": probe.chance, "n": probe.n_heldout}
+    return [{"metric": "probe_accuracy", "split": "heldout", "class_id": None} | said]
 
 
 def curve_rows(seen: Seen, answers: Answers, seed: int) -> list[dict[str, Any]]:

@@ -10,7 +10,8 @@ from typing import Any
 from torch import nn
 
 from ..analysis.run import Run
-from ..config import Config
+from ..config import Config, Head
+from ..errors import UserError
 from ..models import give
 from ..runs.find import find_run, find_siblings
 from ..runs.workspace import Workspace
@@ -24,7 +25,7 @@ def discover(
     *,
     run: str | Path | None = None,
     network: nn.Module | None = None,
-    head: nn.Module | None = None,
+    head: nn.Module | Head | None = None,
     reshape_transform: Callable[[Any], Any] | None = None,
     layers: str | Sequence[str | nn.Module] | None = None,
     **options: Any,
@@ -44,8 +45,9 @@ def discover(
         In place of the option ``model``, a network that the program holds; it stays as it is.
         ``layer`` may then be the module of a layer. What finds the run again in another program
         needs the network again: ``open_run(folder, network=...)``.
-    head : torch.nn.Module, optional
-        What makes logits of the network's answer, where it is no part of `network`.
+    head : torch.nn.Module or {'auto', 'probe', 'none'}, optional
+        What makes logits of the answer of `network`, where it is no part of it; or the option of
+        that name.
     reshape_transform : callable, optional
         As pytorch-grad-cam takes it; positions are found without it.
     layers : str, or sequence of str or modules, optional
@@ -73,10 +75,15 @@ def discover(
     >>> run.sql("from concepts order by energy desc")  # doctest: +SKIP
     """
     where = None if dataset is None else str(dataset)
+    module = head if isinstance(head, nn.Module) else None
+    if module is None:
+        options["head"] = head
+    elif network is None:
+        raise UserError("head is a module, which is put upon the answer of network: give both")
     if layers is not None:
         options["layers"] = layers
     if network is not None:
-        options = give(options, network, head, reshape_transform)
+        options = give(options, network, module, reshape_transform)
     options = {**options, "dataset": where, "run": run}
     if layers is not None:
         return discover_siblings(find_siblings(options))[0]
@@ -102,7 +109,7 @@ def _signature() -> inspect.Signature:
     known = [
         inspect.Parameter(name, keyword, default=field.default, annotation=field.annotation)
         for name, field in Config.model_fields.items()
-        if name != "dataset"
+        if name not in ("dataset", "head")
     ]
     fixed = [
         each

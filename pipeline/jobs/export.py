@@ -52,7 +52,8 @@ def export(workspace: Workspace) -> dict[str, int | float]:
     evidence = workspace.whole("bank", "k_metrics.json")
     with files.scratch(folder) as scratch:
         names, classes = workspace.class_names, workspace.class_of_label
-        facts = Facts(workspace.bank, found, names, classes, pd.DataFrame())
+        link = workspace.record.link
+        facts = Facts(workspace.bank, found, names, classes, pd.DataFrame(), link=link)
         tables = tables_with(workspace.config.plugins_of(plugins.COLUMNS))
         writer = TableWriter(folder, scratch, tables, facts)
         images, holds, coverage = _write_shards(workspace, writer)
@@ -72,8 +73,8 @@ def export(workspace: Workspace) -> dict[str, int | float]:
                     errors=errors,
                 )
             ),
-            "concept_classes": class_rows(found, names),
-            "concept_labels": with_head(labels, found, classes),
+            "concept_classes": class_rows(found, names, link),
+            "concept_labels": with_head(labels, found, classes, link),
             "concept_pairs": pair_rows(workspace.bank, holds[images["split"] != "copy"]),
             "k_metrics": _frame("k_metrics", _k_metrics(evidence), evidence),
             "fidelity": _frame("fidelity", found.fidelity, workspace.classes_path),
@@ -104,7 +105,8 @@ def _write_shards(
     def rows_of(shard: int) -> ShardRows:
         arrays = store.read(shard)
         groups = groups_of(workspace, arrays["image_id"], top_classes(arrays["logits"]))
-        return shard_rows(arrays, bank.thresholds, workspace.grid, foreground, groups)
+        link = workspace.record.link
+        return shard_rows(arrays, bank.thresholds, workspace.grid, foreground, groups, link)
 
     with bar("export", store.n_shards, "shards") as shown, lanes() as pool:
         for rows in in_order(pool, rows_of, range(store.n_shards)):

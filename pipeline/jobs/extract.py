@@ -169,7 +169,7 @@ def _choose_way(runs: Sequence[Workspace], decided: ForwardPass | None, tick: Ti
     config = workspace.config
     device = workspace.device
     return compile_cut(
-        Together([each.cut for each in runs]),
+        Together([each.trunk for each in runs]),
         device=device,
         precision=config.precision if decided is None else decided.precision,
         compiled=None if decided is None else decided.compiled,
@@ -220,7 +220,7 @@ def _worker(
     runs = [Workspace.open(folder) for folder in folders]
     for each in runs[1:]:
         each.hold(network=runs[0].network)
-    bound_decoding([each.cut for each in runs], runs[0].config, workers)
+    bound_decoding([each.trunk for each in runs], runs[0].config, workers)
     return runs, choose_runner(runs)
 
 

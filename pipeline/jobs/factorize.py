@@ -9,8 +9,9 @@ import torch
 
 from ..runs.fit import fit_run
 from ..runs.plan import made_from
+from ..runs.probe import describe, make_probe
 from ..runs.workspace import Workspace
-from ..store import Encoding, UnfinishedFit, write_bank
+from ..store import Encoding, Probe, UnfinishedFit, write_bank, write_probe
 from ..system import files
 from ..system.progress import say
 
@@ -34,22 +35,40 @@ def factorize(workspace: Workspace) -> dict[str, int | float]:
     workspace.reload("bank")  # what was read before is of the past
     unfinished = UnfinishedFit(path.with_name("unfinished.h5"), _key(workspace))
     found = fit_run(workspace, unfinished=unfinished)
+    probe = make_probe(workspace) if workspace.config.head == "probe" else None
     bank, concepts, choice = found.bank, found.concepts, found.concepts.choice
     rows = [row | {"chosen": row["k"] == choice.k} for row in choice.rows]
     evidence = {**K_METRICS.stamp(), "rows": _plain(rows)}
     files.write_json(workspace.folder / "bank" / "k_metrics.json", evidence)
+    if probe is not None:
+        write_probe(path.with_name("probe.h5"), probe)
     write_bank(path, bank)
     unfinished.remove()
+    workspace.reload("bank")
     say(
         f"factorize  k = {bank.k}{'' if bank.k_is_stable else ' (no stable k)'}, relative error"
         f" {bank.error:.4f} (held out {bank.heldout_error:.4f}, floor {bank.svd_error:.4f})"
     )
+    if probe is not None:
+        workspace.tell(f"probe      {describe(probe)}")
     return {
+        **_facts(probe),
         "k": bank.k,
         "passes": concepts.n_passes,
         "reseeded": concepts.n_reseeded,
         "dead": concepts.n_dead,
         "error": round(bank.error, 5),
+    }
+
+
+def _facts(probe: Probe | None) -> dict[str, int | float]:
+    """Return what ``run.json`` says of a probe."""
+    if probe is None or not probe.n_heldout:
+        return {}
+    return {
+        "probe_accuracy": round(probe.accuracy, 5),
+        "probe_chance": round(probe.chance, 5),
+        "probe_heldout": probe.n_heldout,
     }
 
 

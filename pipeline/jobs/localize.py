@@ -71,8 +71,8 @@ def _worker(folder: Path, bound: str) -> Workspace:
 
 def _localize(workspace: Workspace, index: int) -> dict[str, int]:
     flush_denormals()  # the flag is the thread's own, and workers have threads of theirs
-    kept = ("logits", "image_id", "size", "affine", "rejected_path", "rejected_reason")
-    names = ["V", *kept, *(["prefix"] if workspace.cut.n_prefix else [])]
+    kept = ("image_id", "size", "affine", "rejected_path", "rejected_reason")
+    names = ["V", "logits", *kept, *(["prefix"] if workspace.cut.n_prefix else [])]
     arrays = workspace.activations.read(index, names, optional=OF_THE_FILE)
     n = len(arrays["V"])
     at_once = IMAGES if workspace.device == "cpu" else max(1, n)
@@ -93,12 +93,13 @@ def _find(workspace: Workspace, arrays: Arrays, images: slice) -> Arrays:
     """Find the concepts in some images of a shard."""
     V = torch.from_numpy(arrays["V"][images]).float()
     prefix = torch.from_numpy(arrays["prefix"][images]).float() if "prefix" in arrays else None
-    logits = torch.from_numpy(arrays["logits"][images])
+    logits = workspace.logits(V, torch.from_numpy(arrays["logits"][images]))
     H, residual = (each.cpu() for each in workspace.bank.encode(V.to(workspace.device)))
     return {
         "H": H.numpy().astype(np.float16),
         "residual": residual.numpy().astype(np.float16),
         "image_residual": _image_residual(V, residual).numpy(),
+        "logits": logits.numpy(),
         "contribution": contributions(workspace.cut, workspace.bank, V, H, logits, prefix).numpy(),
     }
 
@@ -111,6 +112,7 @@ def _nothing(workspace: Workspace, grid: tuple[int, ...]) -> Arrays:
         "residual": np.zeros((0, *grid), np.float16),
         "image_residual": np.zeros(0, f32),
         "contribution": np.zeros((0, k), f32),
+        "logits": np.zeros((0, workspace.cut.n_classes), f32),
     }
 
 

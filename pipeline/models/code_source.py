@@ -24,6 +24,7 @@ from ..system.checksums import sha256
 from . import architecture, class_names
 from .answer import Answer, answer_to
 from .fitting import fill_from
+from .link import said_by
 from .network import Network
 from .source import IMAGENET_MEAN, IMAGENET_STD, NORMALISATION, RANDOM, Wanted
 from .weights import digest
@@ -128,6 +129,7 @@ def describe(module: nn.Module, name: str, wanted: Wanted) -> Network:
         classes=names,
         weights_sha256=sha or digest(module.state_dict()),
         weights_source=source,
+        link=said_by(module),
         notes=tuple(notes),
     )
 

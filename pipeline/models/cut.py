@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -10,10 +11,11 @@ from typing import Any
 import numpy as np
 import torch
 
-from ..errors import UserError
+from ..errors import UserError, option
 from .graph import full_graph, head_graph
-from .head import HeadKind, Linear, recognise
+from .head import HeadKind, Linear, pool_linear, recognise
 from .layers import choose_layer, find_layer
+from .link import Link
 from .network import Network, Normalize
 from .position_grid import PositionGrid
 from .tracing import as_rows
@@ -70,6 +72,10 @@ class Cut:
         ``pool_linear``, ``linear_relu_pool`` or ``general``: see `pipeline.models.head`.
     linear : (weight (classes, channels), bias (classes,)) or None
         The head's only linear map; None for ``general``.
+    link : {'softmax', 'sigmoid'}
+        How logits become probabilities: see `pipeline.models.link`.
+    is_probed : bool
+        Whether the head is another than the network's own; see `with_head`.
     exponents : dict of str to int
         Layers whose activations are given divided by two to that power; see `rescale`.
     nodes : tuple of fx.Node
@@ -101,8 +107,24 @@ class Cut:
         self.exponents: dict[str, int] = {}
         self.head_kind: HeadKind = "general"
         self.linear: Linear | None = None
+        self.is_probed = False
+        self.link: Link = network.link
         if self._head is not None and not self.n_prefix:
             self.head_kind, self.linear = recognise(self._head, self.head, self._probe())
+
+    def with_head(self, linear: Linear) -> Cut:
+        """Return the same cut with another head: the mean over positions, and a linear map.
+
+        Parameters
+        ----------
+        linear : (weight (classes, channels), bias (classes,))
+            float32, for activations as this cut gives them. Class and register tokens have no part.
+        """
+        made = copy.copy(self)
+        made.linear, made.n_classes = linear, len(linear[1])
+        made.head_kind, made.is_probed, made._head = "pool_linear", True, None
+        made.link = "softmax"
+        return made
 
     @property
     def shapes(self) -> dict[str, tuple[int, ...]]:
@@ -139,7 +161,8 @@ class Cut:
         maps = [_split(*each) for each in zip(scaled, self._grids, strict=True)]
         V, prefix = maps[0]
         aux = {name: each[0] for name, each in zip(self.aux_layers, maps[1:], strict=True)}
-        answer = logits.float() if self.n_classes else logits.new_zeros((len(V), 0)).float()
+        own = self._head is not None
+        answer = logits.float() if own else self.head(V.float(), prefix)
         return Forward(V, prefix, answer, aux)
 
     def head(self, V: torch.Tensor, prefix: torch.Tensor | None = None) -> torch.Tensor:
@@ -172,7 +195,7 @@ class Cut:
                 f"the head after {self.layer} takes {self.n_prefix} prefix tokens, not {n_given}"
             )
         if self._head is None:
-            return V.new_zeros((len(V), 0))
+            return V.new_zeros((len(V), 0)) if self.linear is None else pool_linear(V, self.linear)
         layout = self._grids[0].layout
         if layout == "NCHW":
             value = V.permute(0, 3, 1, 2).contiguous()
@@ -195,7 +218,8 @@ class Cut:
         if not self.n_classes:
             raise UserError(
                 f"{self.network.name} has no classes: nothing can be asked of its head; what the"
-                " dataset's labels say of a concept is in the table concept_labels"
+                " dataset's labels say of a concept is in the table concept_labels, and"
+                f" {option('head', 'probe')} fits a head on them"
             )
 
     def rescale(self, exponents: Mapping[str, int]) -> None:

@@ -11,6 +11,7 @@ from torch import nn
 from ..errors import UserError, option
 from .answer import of
 from .code_source import copied, describe, plain
+from .link import said_by
 from .network import Network
 from .source import Wanted
 from .weights import digest
@@ -103,6 +104,7 @@ class Headed(nn.Module):
     def __init__(self, trunk: nn.Module, head: nn.Module) -> None:
         super().__init__()
         self.trunk, self.head = trunk, head
+        self.multi_label = said_by(head) == "sigmoid"
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
         """Return the logits for images (batch, 3, height, width)."""

@@ -17,7 +17,7 @@ from torch import nn
 from ..errors import UserError, option
 from ..images import InputSize, Scaling, size_of
 from ..system.checksums import sha256
-from . import class_names
+from . import class_names, link
 from .answer import Answer
 from .fitting import fill_from
 from .network import Network
@@ -82,6 +82,7 @@ class HuggingFaceSource:
             else (),
             weights_sha256=sha or digest(module.state_dict()),
             weights_source=source,
+            link=link.said_by(module),
             notes=tuple(notes),
         )
 

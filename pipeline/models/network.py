@@ -9,6 +9,7 @@ import torch
 from torch import nn
 
 from ..images import InputSize, Scaling
+from .link import Link
 from .tracing import TracedNetwork, trace_network
 
 
@@ -37,6 +38,10 @@ class Network:
         Name of the file, torchvision's name of the weights, or how they were drawn.
     notes : tuple of str
         What was assumed of it, for the user to know.
+    link : {'softmax', 'sigmoid'}
+        Whether one of the classes holds, or each of them is a yes or no by itself.
+    has_spare_head : bool
+        Whether it answers with logits that are left aside; it is a backbone then.
     """
 
     name: str
@@ -49,12 +54,18 @@ class Network:
     weights_source: str
     scaling: Scaling = field(default_factory=Scaling)
     notes: tuple[str, ...] = ()
+    link: Link = "softmax"
+    has_spare_head: bool = False
 
     @functools.cached_property
     def traced(self) -> TracedNetwork:
         """The network's graph with every layer found in it; worked out once, on first use."""
         return trace_network(
-            self.module, self.name, self.image_size, has_classes=bool(self.classes)
+            self.module,
+            self.name,
+            self.image_size,
+            has_classes=bool(self.classes),
+            has_spare_head=self.has_spare_head,
         )
 
 

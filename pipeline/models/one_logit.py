@@ -55,4 +55,5 @@ def two_sided(network: Network) -> Network:
     name = network.classes[0]
     names = NAMES if name == "class 0" else (f"not {name}", name)
     note = "the network answers with one number: its classes are no and yes"
-    return dataclasses.replace(network, classes=names, notes=(*network.notes, note))
+    # One of the two holds, whatever the network says of its only class.
+    return dataclasses.replace(network, classes=names, link="softmax", notes=(*network.notes, note))

@@ -7,13 +7,18 @@ from pathlib import Path
 
 import pandas as pd
 
+from ..config import Head
 from ..images import InputSize
 from .layers import choose_layer, list_layers
 from .registry import load_network
 
 
 def describe_layers(
-    model: str, weights: Path | None = None, *, image_size: InputSize | None = None
+    model: str,
+    weights: Path | None = None,
+    *,
+    image_size: InputSize | None = None,
+    head: Head = "auto",
 ) -> pd.DataFrame:
     """List the layers of a network.
 
@@ -25,6 +30,8 @@ def describe_layers(
         By default none are loaded: layers do not depend on them.
     image_size : int or (int, int), optional
         Side of the input, pixels; the model's own by default.
+    head : {'auto', 'probe', 'none'}
+        Whether the network's own head counts, or is left aside.
 
     Returns
     -------
@@ -37,7 +44,7 @@ def describe_layers(
     UserError
         As of `load_network`.
     """
-    network = load_network(model, weights or Path("random"), image_size=image_size)
+    network = load_network(model, weights or Path("random"), image_size=image_size, head=head)
     chosen = choose_layer(network)
     table = pd.DataFrame([asdict(layer) for layer in list_layers(network)])
     table = table.rename(columns={"name": "layer"})

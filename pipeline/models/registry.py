@@ -6,7 +6,7 @@ import dataclasses
 from pathlib import Path
 
 from .. import plugins
-from ..config import OF_A_NETWORK, Config
+from ..config import OF_A_NETWORK, Config, Head
 from ..errors import UserError, command, option, suggest
 from ..images import InputSize, Interpolation, sides
 from .class_names import ASSUMED, read
@@ -38,6 +38,7 @@ def load_network(
     interpolation: Interpolation | None = None,
     class_names: Path | None = None,
     weights_key: str | None = None,
+    head: Head = "auto",
 ) -> Network:
     """Load a network for inference.
 
@@ -63,6 +64,9 @@ def load_network(
         A file of the classes' names; see `pipeline.models.class_names.read`.
     weights_key : str, optional
         Under which key of the file the weights are; see `checkpoints.read_checkpoint`.
+    head : {'auto', 'probe', 'none'}
+        Whether the network's own head counts; all but ``auto`` leave it aside, and what it is
+        before is a backbone.
 
     Returns
     -------
@@ -88,10 +92,19 @@ def load_network(
     network = _source(kind).load(rest, Wanted(weights, image_size, seed, weights_key))
     if kind not in SHORT:
         network = dataclasses.replace(network, name=canonical(name))
-    network = two_sided(network)
+    network = two_sided(network) if head == "auto" else headless(network)
     network = _as_given(network, mean, std, interpolation, class_names)
     network.module.eval().requires_grad_(False)
     return network
+
+
+def headless(network: Network) -> Network:
+    """Return a network whose own classes count for nothing, nor what was assumed of them."""
+    notes = tuple(note for note in network.notes if not note.startswith(ASSUMED))
+    spare = bool(network.classes)
+    return dataclasses.replace(
+        network, classes=(), link="softmax", notes=notes, has_spare_head=spare
+    )
 
 
 def configured(config: Config, model: str | None = None) -> Network:

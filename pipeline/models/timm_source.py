@@ -16,6 +16,7 @@ from ..system.checksums import sha256
 from . import architecture, class_names
 from .checkpoints import read_checkpoint
 from .fitting import fitted
+from .link import said_by
 from .network import Network
 from .optional import imported
 from .source import RANDOM, Wanted
@@ -61,6 +62,7 @@ class TimmSource:
             classes=names,
             weights_sha256=sha,
             weights_source=source,
+            link=said_by(module),
             notes=tuple(notes),
         )
 

@@ -6,7 +6,7 @@ the logits passes through it, and its positions matter if the logits have a grad
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 import torch
@@ -69,7 +69,12 @@ class TracedNetwork:
 
 
 def trace_network(
-    module: nn.Module, name: str, size: InputSize, *, has_classes: bool = True
+    module: nn.Module,
+    name: str,
+    size: InputSize,
+    *,
+    has_classes: bool = True,
+    has_spare_head: bool = False,
 ) -> TracedNetwork:
     """Trace a network and look at what each of its operations returns for two noise images.
 
@@ -84,6 +89,9 @@ def trace_network(
     has_classes : bool
         Whether the answer is logits; of a backbone every map of its modules can be taken, for
         there is no head that would have to be a function of it.
+    has_spare_head : bool
+        Whether the answer of a backbone is logits all the same, which are left aside: maps of
+        scores are no layers of it.
 
     Returns
     -------
@@ -100,7 +108,11 @@ def trace_network(
     probe = _Probe(trace.graph, size)
     with torch.no_grad():
         probe.run(noise)
-    return TracedNetwork(trace.graph, tuple(_layers(trace, probe, has_classes)))
+    if has_classes:
+        reasons = _reasons(trace.graph, probe)
+    else:
+        reasons = _reasons_of_a_backbone(trace, probe, has_spare_head)
+    return TracedNetwork(trace.graph, tuple(_layers(trace, probe, reasons)))
 
 
 def _symbolic(module: nn.Module, noise: torch.Tensor, expected: torch.Tensor) -> Trace | None:
@@ -198,23 +210,24 @@ class _Probe(fx.Interpreter):
         return n
 
 
-def _layers(trace: Trace, probe: _Probe, has_classes: bool) -> Iterator[Layer]:
+def _names(trace: Trace, probe: _Probe) -> dict[fx.Node, list[str]]:
+    """Return the names of every map, by the operation that made its numbers first."""
     names: dict[fx.Node, list[str]] = {}
     for node, original in probe.original.items():
         names.setdefault(original, []).extend(map(path_of, trace.names(node)))
     for called in names.values():
         if len(called) > 1 and WHOLE in called:
             called.remove(WHOLE)  # the whole network is no layer of its own
-    types = {path_of(path): kind for path, kind in trace.types.items()}
-    if has_classes:
-        reasons = _reasons(trace.graph, probe)
-    else:
-        on_the_way = set(bottlenecks(trace.graph))
-        reasons = {
-            node: "" if node in on_the_way or called[0] in types else SKIPPED
-            for node, called in names.items()
-        }
-    for node, called in names.items():
+    return names
+
+
+def _types(trace: Trace) -> dict[str, str]:
+    return {path_of(path): kind for path, kind in trace.types.items()}
+
+
+def _layers(trace: Trace, probe: _Probe, reasons: Mapping[fx.Node, str]) -> Iterator[Layer]:
+    types = _types(trace)
+    for node, called in _names(trace, probe).items():
         reason = reasons[node]
         kind = types.get(called[0])
         # Unnamed sums and products inside a block are of use only where a network can be cut.
@@ -227,6 +240,19 @@ def _layers(trace: Trace, probe: _Probe, has_classes: bool) -> Iterator[Layer]:
                 signed=probe.signed[node],
                 reason=reason,
             )
+
+
+def _reasons_of_a_backbone(trace: Trace, probe: _Probe, has_spare_head: bool) -> dict[fx.Node, str]:
+    """Say the same where no head has to be a function of a map: every module's will do."""
+    types, on_the_way = _types(trace), bottlenecks(trace.graph)
+    reasons = {
+        node: "" if node in on_the_way or called[0] in types else SKIPPED
+        for node, called in _names(trace, probe).items()
+    }
+    for node in on_the_way if has_spare_head else ():
+        if node in reasons and not any(True for _ in head_graph(trace.graph, node).parameters()):
+            reasons[node] = SCORES
+    return reasons
 
 
 def _reasons(graph: fx.GraphModule, probe: _Probe) -> dict[fx.Node, str]:

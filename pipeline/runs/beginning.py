@@ -69,7 +69,7 @@ def new_record(
             width=layer.width,
             centres_y=tuple(layer.centres[0].tolist()),
             centres_x=tuple(layer.centres[1].tolist()),
-            head=layer.head_kind,
+            head="pool_linear" if config.head == "probe" else layer.head_kind,
             exponents=layer.exponents,
         ),
         images=ImagesFacts(n=len(listing.frame), digest=listing.digest()),
@@ -77,6 +77,7 @@ def new_record(
         formats={name: encoding.version for name, encoding in FORMATS.items()},
         class_of_label=matched[0],
         class_names=matched[1],
+        link=network.link,
     )
 
 

@@ -13,10 +13,12 @@ from ..images import Dataset, FolderSource
 from ..models import Cut
 from ..models.cut import Forward
 from ..models.given_source import GIVEN
+from ..store import Listing
 from ..system.progress import say
 from ..tables import tables_with
 from ..tables.database import literal
 from .ownership import find_other, is_run
+from .probe import LEAST_OF_LABEL, split_labels, tell_left
 from .stages import check_folders
 
 
@@ -60,6 +62,34 @@ def check_shareable(config: Config) -> None:
             f" function that makes it into a file ({option('model')}='file.py:function'), or leave"
             f" out {option('workers')} and {option('scheduler')}"
         )
+
+
+def check_head(config: Config) -> None:
+    """Refuse options of the network's classes where these are left aside."""
+    for name in ("classes", "class_names"):
+        if config.head != "auto" and getattr(config, name) is not None:
+            instead = "the dataset's labels are" if config.head == "probe" else "there are no"
+            raise UserError(
+                f"{option(name, getattr(config, name))} is of the network's own classes, and with"
+                f" {option('head', config.head)} {instead} classes: leave one out"
+            )
+
+
+def check_labels(config: Config, listing: Listing) -> None:
+    """Refuse to fit a probe on labels that tell no two classes apart; say which are left out."""
+    if config.head != "probe":
+        return
+    frame = listing.frame[listing.frame["split"] == "fit"]
+    kept, left = split_labels(frame["label"])
+    if len(kept) < 2:
+        counts = frame["label"].value_counts()
+        found = ", ".join(f"{label!r} {n}" for label, n in counts.head(3).items())
+        raise UserError(
+            f"{option('head', 'probe')} needs at least two labels of {LEAST_OF_LABEL} images to fit"
+            f" on; {option('dataset', config.dataset)} has {len(kept)}"
+            f" ({f'images by label: {found}' if found else 'its images have no labels'})"
+        )
+    tell_left(left)
 
 
 def check_device(name: str) -> None:

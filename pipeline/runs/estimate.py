@@ -24,6 +24,7 @@ from ..models import Cut
 from ..models.cut import Forward
 from ..store import BATCHES, SHARD_BYTES, Listing, stored_size
 from ..system import files
+from .probe import MOST_IMAGES
 
 N_PROBED = 4
 """Images that sizes are measured on; working order makes them a random sample."""
@@ -51,6 +52,9 @@ SHARDS_IN_FLIGHT = 4
 
 SAMPLE_POSITIONS, SAMPLE_COPIES = 20_000, 6
 """Positions the factorization starts from, and float32 copies of them it works with at most."""
+
+PROBE_COPIES = 3
+"""Mean activations of all images fitted on that a probe holds in float64 at once, at most."""
 
 DECODING_LEAST = 300_000_000
 """Bytes for decoding images, at least: one of 24 megapixels."""
@@ -132,6 +136,8 @@ def estimate(forward: Forward, layer: Cut, n_images: int, config: Config) -> Est
         "decoding": DECODING_LEAST,
         "factorization": SAMPLE_COPIES * positions * work * 4 + 8 * work * work,
     }
+    if config.head == "probe":
+        memory["probe"] = PROBE_COPIES * min(n_images, MOST_IMAGES) * channels * 8
     return Estimate(disk, memory)
 
 

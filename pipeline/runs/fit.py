@@ -311,13 +311,13 @@ def _make_bank(workspace: Workspace, found: Concepts) -> Bank:
         svd_error=nmf.svd_error(found.sample, found.W.shape[1]),
         k_is_stable=not found.choice.flagged,
         prefix=_mean_prefix(workspace),
-        exponent=workspace.cut.exponents.get(workspace.cut.layer, 0),
+        exponent=workspace.trunk.exponents.get(workspace.trunk.layer, 0),
     )
 
 
 def _mean_prefix(workspace: Workspace) -> NDArray[np.float32] | None:
     """Return the mean of the class and register tokens over the images; None without any."""
-    if not workspace.cut.n_prefix:
+    if not workspace.trunk.n_prefix:
         return None
     total, n = 0.0, 0
     for arrays in workspace.activations.iterate(["prefix"], workspace.distinct_ids):

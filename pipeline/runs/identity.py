@@ -211,6 +211,7 @@ def _identity(record: RunRecord) -> dict[str, Any]:
     return options | {
         "weights of SHA-256": record.weights.sha256,
         option("classes"): [record.class_of_label, record.class_names],
+        "probabilities": record.link,
         "preprocessing": record.preprocessing.model_dump(mode="json"),
     }
 

@@ -15,7 +15,14 @@ from ..models import Network, choose_layer, configured, consent
 from ..sample import write_sample
 from ..system import files
 from ..system.progress import say
-from .checks import check_device, check_folder, check_plugins, check_shareable, tell_outside
+from .checks import (
+    check_device,
+    check_folder,
+    check_head,
+    check_plugins,
+    check_shareable,
+    tell_outside,
+)
 from .label_classes import match_labels
 
 SAMPLE_FOLDER = checkout.folder("data") / "sample"
@@ -60,6 +67,7 @@ def load_inputs(config: Config, *runs: Path | None) -> Inputs:
     dataset = _find_dataset(config)
     check_device(config.device)
     check_shareable(config)
+    check_head(config)
     check_plugins(config)
     consent.check(_model(config))
     network = configured(config, _model(config))

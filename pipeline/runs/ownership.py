@@ -14,7 +14,7 @@ from pathlib import Path
 
 from ..config import ENCODING
 from ..errors import UserError
-from ..store import BANK, CLASSIFICATION, LISTING, OBJECTS, read_record, says_type
+from ..store import BANK, CLASSIFICATION, LISTING, OBJECTS, PROBE, read_record, says_type
 from ..store.encoding import is_garbled
 from ..store.records import BEGUN, RECORD, read_begun
 from ..store.unfinished import FIT
@@ -31,6 +31,7 @@ TYPES = {
     "bank/bank.h5": BANK.type,
     "bank/classes.h5": CLASSIFICATION.type,
     "bank/objects.h5": OBJECTS.type,
+    "bank/probe.h5": PROBE.type,
     "bank/unfinished.h5": FIT.type,
     "bank/k_metrics.json": "concordance.k_metrics",
     **{f"tables/{name}.parquet": f"concordance.{name}" for name in TABLES},

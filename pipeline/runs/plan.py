@@ -103,7 +103,10 @@ def record_outcome(workspace: Workspace, name: str, counts: Counts) -> None:
     """Write the record of what a stage made in one go; shards have written theirs."""
     stage = BY_NAME[name]
     if not stage.is_sharded:
-        path, written = stage.record_path(workspace.folder), stage.outputs(workspace.folder)
+        path, written = (
+            stage.record_path(workspace.folder),
+            stage.outputs(workspace.folder, workspace.config.head),
+        )
         write_record(path, written, made_from(workspace, stage.product), counts)
         files.remove(stage.begun_path(workspace.folder))
 

@@ -15,7 +15,7 @@ from ..models.cut import Forward
 from ..store import Listing, make_listing
 from ..system import checksums, files
 from .beginning import new_record, remembered
-from .checks import check_folder, check_k, check_non_negative
+from .checks import check_folder, check_k, check_labels, check_non_negative
 from .estimate import Estimate, bound_decoding, bytes_per_image, check_fits, estimate, probe
 from .identity import check_contents, check_lost, check_same, check_same_images
 from .inputs import Inputs, load_inputs, name_of, resolve
@@ -96,6 +96,7 @@ def intend(config: Config, run: Path | None, inputs: Inputs) -> Intended:
     listing = make_listing(dataset, seed=config.seed, limit=config.limit, bytes_per_image=1)
     probed = _probe(workspace, dataset, listing, layer)
     check_non_negative(config, layer, probed)
+    check_labels(config, listing)
     return Intended(
         workspace=workspace,
         inputs=inputs,
@@ -147,7 +148,7 @@ def begin(
             check_same(workspace, before, record)
             _update(workspace, before, record, listing, dataset.source, as_made=as_made)
     layer.rescale(workspace.record.layer.exponents)  # a part beside this one may have settled them
-    workspace.hold(network=inputs.network, cut=layer)
+    workspace.hold(network=inputs.network, trunk=layer)
     return workspace
 
 

@@ -12,6 +12,7 @@ import pydantic
 
 from ..config import Config, make_config
 from ..errors import UserError, command
+from ..models.link import Link
 from ..store.encoding import Encoding, read_sealed, seal
 from ..system import files
 
@@ -143,6 +144,7 @@ class RunRecord(_Part):
     stages: dict[str, StageFacts] = pydantic.Field(default_factory=dict)
     class_of_label: dict[str, int]
     class_names: dict[str, str]
+    link: Link = "softmax"
     files: dict[Literal["config.toml", "activations/images.parquet"], str] = pydantic.Field(
         default_factory=dict
     )

@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from ..config import Keep
+from ..config import Head, Keep
 from ..errors import UserError
 from ..store.records import is_of_site, read_begun
 from ..tables import TABLES
@@ -35,6 +35,8 @@ class Stage:
     files : tuple of str
         Its files below the folder, ``*`` for those of a site, which it notes before it writes them
         (see `store.begin`); none where it is sharded.
+    files_of_probe : tuple of str
+        Those that it has besides under ``HEAD=probe``.
     is_sharded : bool
         Whether it is made shard by shard, each with a record of its own.
     dropped_by : frozenset of str
@@ -47,6 +49,7 @@ class Stage:
     needs: tuple[str, ...]
     folder: str
     files: tuple[str, ...] = ()
+    files_of_probe: tuple[str, ...] = ()
     is_sharded: bool = False
     dropped_by: frozenset[Keep] = frozenset()
 
@@ -63,9 +66,11 @@ class Stage:
         """Return the file of the product's record, where it is made in one go."""
         return run / self.folder / f"{self.product}.json"
 
-    def outputs(self, run: Path) -> list[Path]:
-        """Return the product's files, where it is made in one go."""
-        names = read_begun(self.begun_path(run), self.makes) if self.is_site else self.files
+    def outputs(self, run: Path, head: Head) -> list[Path]:
+        """Return the product's files, where it is made in one go, of a run under ``HEAD``."""
+        names = [*self.files, *(self.files_of_probe if head == "probe" else ())]
+        if self.is_site:
+            names = read_begun(self.begun_path(run), self.makes)
         return [run / self.folder / name for name in names]
 
     def begun_path(self, run: Path) -> Path:
@@ -74,7 +79,7 @@ class Stage:
 
     def makes(self, name: str) -> bool:
         """Say whether the product, where it is made in one go, may have a file of this name."""
-        return is_of_site(name) if self.is_site else name in self.files
+        return is_of_site(name) if self.is_site else name in self.files + self.files_of_probe
 
 
 STAGES = (
@@ -84,7 +89,7 @@ STAGES = (
     ),
     Stage(
         "factorize", "jobs.factorize:factorize", "bank", ("activations",), "bank",
-        ("bank.h5", "k_metrics.json"),
+        ("bank.h5", "k_metrics.json"), ("probe.h5",),
     ),
     Stage(
         "localize", "jobs.localize:localize", "heatmaps", ("activations", "bank"), "heatmaps",

@@ -13,11 +13,13 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+import torch
 
 from ..config import Config, load_toml, make_config
 from ..errors import UserError, command
 from ..images import DatasetSource, Grid, open_dataset
 from ..models import Cut, Network, configured, consent, cut
+from ..models.head import pool_linear
 from ..models.runtime import pick_device
 from ..store import (
     ACTIVATIONS,
@@ -26,11 +28,13 @@ from ..store import (
     Classification,
     EncodingError,
     Listing,
+    Probe,
     ShardStore,
     check_whole,
     combine,
     read_bank,
     read_classification,
+    read_probe,
     read_record,
 )
 from ..store.encoding import UnreadableError
@@ -43,6 +47,10 @@ from .stages import MAKER, STAGES, check_folders
 
 OF_EARLIER = (("interpolation", "bilinear"), ("crop", None))
 """What is left out of digests: earlier versions knew no other way, and did not record it."""
+
+
+OF_THE_PROBE = ("probe", "cut", "class_names", "class_of_label")
+"""What goes by the probe, which is made with the bank."""
 
 
 @dataclass(frozen=True)
@@ -113,10 +121,11 @@ class Workspace:
     def reload(self, *names: str) -> None:
         """Forget what was read of ``record``, ``listing``, ``bank``: it is read when asked for."""
         for name in names:
-            self.__dict__.pop(name, None)
+            for each in (name, *OF_THE_PROBE) if name == "bank" else (name,):
+                self.__dict__.pop(each, None)
 
     def hold(self, **loaded: Network | Cut | Listing) -> None:
-        """Take ``network``, ``cut`` or ``listing``, which are loaded already, as they are."""
+        """Take ``network``, ``trunk`` or ``listing``, which are loaded already, as they are."""
         self.__dict__.update(loaded)
 
     @cached_property
@@ -132,6 +141,8 @@ class Workspace:
         parts = [options, record["weights"]["sha256"], record["images"], preprocessing]
         if exponents := record["layer"]["exponents"]:
             parts.append(exponents)
+        if self.config.head != "auto":  # the network's own answers are not kept then
+            parts.append({"head": "none"})
         return combine(json.dumps(part, sort_keys=True) for part in parts)
 
     @cached_property
@@ -145,9 +156,36 @@ class Workspace:
         consent.check(self.config.model)
         return configured(self.config)
 
+    def logits(self, V: torch.Tensor, stored: torch.Tensor) -> torch.Tensor:
+        """Return the run's answer to images: as extraction kept it, or the probe's.
+
+        Parameters
+        ----------
+        V : Tensor
+            float32 (n, h, w, channels), their activations.
+        stored : Tensor
+            float32 (n, classes), what extraction kept.
+        """
+        linear = self.cut.linear
+        return pool_linear(V, linear) if self.cut.is_probed and linear is not None else stored
+
     @cached_property
     def cut(self) -> Cut:
-        """The network cut at the run's layer.
+        """The network cut at the run's layer, with the run's head: a probe under ``HEAD=probe``.
+
+        Raises
+        ------
+        UserError
+            As of `trunk`; or there is no probe yet.
+        """
+        if self.config.head != "probe":
+            return self.trunk
+        probe = self.probe
+        return self.trunk.with_head((torch.from_numpy(probe.weight), torch.from_numpy(probe.bias)))
+
+    @cached_property
+    def trunk(self) -> Cut:
+        """The network cut at the run's layer, as activations are made by it.
 
         Raises
         ------
@@ -163,6 +201,7 @@ class Workspace:
                 f" columns; that of the network {self.config.model} has {found}"
             )
         made.rescale(layer.exponents)
+        made.link = self.record.link
         return made
 
     @property
@@ -231,7 +270,13 @@ class Workspace:
     def classification(self) -> Classification:
         """What the head says of the concepts."""
         path = self.whole("classes", "classes.h5")
-        return read_classification(path, {"k": self.bank.k} | self._sizes())
+        return read_classification(path, {"k": self.bank.k} | self._sizes(answered=True))
+
+    @cached_property
+    def probe(self) -> Probe:
+        """The head that was fitted on the labels, under ``HEAD=probe``."""
+        sizes = {"channels": self.record.layer.channels}
+        return read_probe(self.whole("bank", "probe.h5"), sizes)
 
     @property
     def activations(self) -> ShardStore:
@@ -247,21 +292,27 @@ class Workspace:
             folder, HEATMAPS, self.listing.n_shards, self._heatmap_sizes, self.listing.ids
         )
 
-    def _sizes(self) -> dict[str, int]:
-        """Lengths of axes, as of `store.contents`; those of the network, where it is loaded."""
+    def _sizes(self, *, answered: bool = False) -> dict[str, int]:
+        """Lengths of axes, as of `store.contents`; those of the network, where it is loaded.
+
+        ``answered`` is what was made with the run's head, which may not be the network's.
+        """
         layer = self.record.layer
         sizes = {"h": layer.height, "w": layer.width, "channels": layer.channels}
-        if "network" in vars(self):
+        if answered and self.config.head == "probe":
+            if (self.folder / "bank" / "probe.h5").exists():
+                sizes["classes"] = len(self.class_names)
+        elif "network" in vars(self):
             sizes["classes"] = len(self.network.classes)
-        if "cut" in vars(self):
-            for name in self.cut.aux_layers:
-                shape = self.cut.shapes[f"aux/{name}"]
+        if "trunk" in vars(self):
+            for name in self.trunk.aux_layers:
+                shape = self.trunk.shapes[f"aux/{name}"]
                 sizes |= {f"aux/{name} {place}": n for place, n in enumerate(shape, 1)}
         return sizes
 
     def _heatmap_sizes(self) -> dict[str, int]:
         is_there = (self.folder / "bank" / "bank.h5").exists()
-        return self._sizes() | ({"k": self.bank.k} if is_there else {})
+        return self._sizes(answered=True) | ({"k": self.bank.k} if is_there else {})
 
     @cached_property
     def grid(self) -> Grid:
@@ -304,14 +355,18 @@ class Workspace:
         """Where the run's images come from."""
         return open_dataset(self.record.dataset.source, self.record.dataset.root)
 
-    @property
+    @cached_property
     def class_of_label(self) -> dict[str, int]:
-        """The network's class of each dataset label that has one."""
+        """The class of each dataset label that has one; of a probe, each label is a class."""
+        if self.config.head == "probe":
+            return {label: index for index, label in enumerate(self.class_names)}
         return self.record.class_of_label
 
     @cached_property
     def class_names(self) -> tuple[str, ...]:
-        """Names of the network's classes, those of ``CLASSES`` before the network's own."""
+        """Names of the classes: the probe's labels, those of ``CLASSES``, the network's own."""
+        if self.config.head == "probe":
+            return self.probe.labels
         named = {int(key): name for key, name in self.record.class_names.items()}
         return tuple(named.get(index, name) for index, name in enumerate(self.network.classes))
 

@@ -12,6 +12,7 @@ from .encoding import Encoding, EncodingError, says_type
 from .listing import BATCHES, LISTING, SHARD_BYTES, Listing, make_listing
 from .objects import OBJECTS, read_objects, write_objects
 from .positions import PositionBlocks, sample_by_energy, sample_positions
+from .probe import PROBE, Probe, read_probe, write_probe
 from .records import Record, begin, check_whole, combine, read_begun, read_record, write_record
 from .shards import ACTIVATIONS, HEATMAPS, Arrays, ShardStore, stored_size
 from .unfinished import UnfinishedFit
@@ -22,6 +23,7 @@ FORMATS = {
     "bank": BANK,
     "classes": CLASSIFICATION,
     "objects": OBJECTS,
+    "probe": PROBE,
 }
 """The files that a run is resumed from; docs/FORMAT.md describes them."""
 
@@ -34,6 +36,7 @@ __all__ = [
     "HEATMAPS",
     "LISTING",
     "OBJECTS",
+    "PROBE",
     "SHARD_BYTES",
     "Arrays",
     "Bank",
@@ -43,6 +46,7 @@ __all__ = [
     "EncodingError",
     "Listing",
     "PositionBlocks",
+    "Probe",
     "Record",
     "ShardStore",
     "UnfinishedFit",
@@ -56,6 +60,7 @@ __all__ = [
     "read_begun",
     "read_classification",
     "read_objects",
+    "read_probe",
     "read_record",
     "sample_by_energy",
     "sample_positions",
@@ -64,6 +69,7 @@ __all__ = [
     "write_bank",
     "write_classification",
     "write_objects",
+    "write_probe",
     "write_record",
     "write_texts",
 ]

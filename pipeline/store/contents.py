@@ -84,6 +84,10 @@ def _scales_up(affine: NDArray[Any]) -> bool:
     return bool((affine[:, :2] > 0).all())
 
 
+def _differ(texts: NDArray[Any]) -> bool:
+    return len(set(texts.tolist())) == len(texts) > 1
+
+
 _OF_IMAGES = {
     "image_id": Array("int64", "n"),
     "logits": Array("float32", "n classes", may_be_nan=True),
@@ -135,6 +139,17 @@ CONTENTS: Mapping[str, Contents] = {
         {
             "layer": "U", "seed": "i", "transform": "U", "error": "f", "heldout_error": "f",
             "svd_error": "f", "k_is_stable": "b", "exponent": "?i",
+        },
+    ),
+    "concordance.probe": Contents(
+        {
+            "weight": Array("float32", "classes channels"),
+            "bias": Array("float32", "classes"),
+            "labels": Array("text", "classes", rule=_differ),
+        },
+        {
+            "layer": "U", "strength": "f", "accuracy": "f", "chance": "f", "n_fit": "i",
+            "n_heldout": "i",
         },
     ),
     "concordance.classification": Contents(
@@ -273,6 +288,8 @@ def _check_values(dataset: h5py.Dataset, array: Array) -> None:
     if array.types == "text":
         for each in values.reshape(-1).tolist():
             each.decode()
+        if array.rule is not None and not array.rule(values):
+            raise ValueError(f"{name} holds what cannot be")
         return
     if not array.may_be_nan and not np.isfinite(values).all():
         raise ValueError(f"{name} holds what is no finite number")

@@ -7,12 +7,13 @@ group ``concordance.columns`` is a `Column` with its `table`; it is filled after
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import pandas as pd
 import pyarrow as pa
 
+from ..models.link import Link
 from ..store import Bank, Classification
 
 VERSION = "1.0"
@@ -39,6 +40,8 @@ class Facts:
     rows : DataFrame
         Rows of the table as far as they are known: for a plug-in all of the table's own columns.
         Long tables come piece by piece.
+    link : {'softmax', 'sigmoid'}
+        How logits become probabilities: see `pipeline.models.link`.
     """
 
     bank: Bank
@@ -46,6 +49,7 @@ class Facts:
     class_names: tuple[str, ...]
     class_of_label: Mapping[str, int]
     rows: pd.DataFrame
+    link: Link = field(default="softmax", kw_only=True)
 
 
 @dataclass(frozen=True)

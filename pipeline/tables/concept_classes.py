@@ -7,7 +7,9 @@ from collections.abc import Mapping
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
+from scipy.special import expit
 
+from ..models.link import Link
 from ..store import Classification
 from .column import CONCEPT_ID, FLOAT, INT32, TEXT, Column, Table
 
@@ -25,11 +27,14 @@ CONCEPT_CLASSES = Table(
         Column("class_id", INT32, "the network's class"),
         Column("label", TEXT, "name of the class"),
         Column("logit", FLOAT, "the head's logit", "logits"),
-        Column("prob", FLOAT, "softmax over all classes", "probability"),
+        Column(
+            "prob", FLOAT, "softmax over all classes, or sigmoid of its own logit", "probability"
+        ),
         Column(
             "z",
             FLOAT,
-            "logit standardised by class over the null of real positions",
+            "logit (of independent classes: prob) standardised by class over the null of real"
+            " positions",
             "standard deviations",
         ),
     ),
@@ -37,7 +42,9 @@ CONCEPT_CLASSES = Table(
 )
 
 
-def class_rows(found: Classification, names: tuple[str, ...]) -> pd.DataFrame:
+def class_rows(
+    found: Classification, names: tuple[str, ...], link: Link = "softmax"
+) -> pd.DataFrame:
     """Return the table ``concept_classes``."""
     parts = []
     sources = {
@@ -58,7 +65,7 @@ def class_rows(found: Classification, names: tuple[str, ...]) -> pd.DataFrame:
                     "class_id": flat,
                     "label": [names[index] for index in flat],
                     "logit": logits[concept, flat],
-                    "prob": softmax(logits)[concept, flat],
+                    "prob": probabilities(logits, link)[concept, flat],
                     "z": z[concept, flat],
                 }
             )
@@ -67,7 +74,10 @@ def class_rows(found: Classification, names: tuple[str, ...]) -> pd.DataFrame:
 
 
 def with_head(
-    rows: pd.DataFrame, found: Classification, class_of_label: Mapping[str, int]
+    rows: pd.DataFrame,
+    found: Classification,
+    class_of_label: Mapping[str, int],
+    link: Link = "softmax",
 ) -> pd.DataFrame:
     """Add to rows of ``concept_labels`` what the head says of the label: head_rank, head_prob."""
     classes = rows["label"].map(class_of_label)
@@ -77,14 +87,14 @@ def with_head(
     own = found.context[concept, chosen]
     frame = rows.assign(head_rank=np.nan, head_prob=np.nan)
     frame.loc[known, "head_rank"] = 1 + (found.context[concept] > own[:, None]).sum(1)
-    frame.loc[known, "head_prob"] = softmax(found.context)[concept, chosen]
+    frame.loc[known, "head_prob"] = probabilities(found.context, link)[concept, chosen]
     return frame
 
 
-def softmax(logits: NDArray[np.float32]) -> NDArray[np.float64]:
-    """Turn logits (n, classes) into probabilities."""
-    if logits.shape[1] == 0:
-        return logits.astype(np.float64)
-    odds = np.exp(logits.astype(np.float64) - logits.max(1, keepdims=True))
-    probabilities: NDArray[np.float64] = odds / odds.sum(1, keepdims=True)
-    return probabilities
+def probabilities(logits: NDArray[np.float32], link: Link) -> NDArray[np.float64]:
+    """Turn logits (n, classes) into probabilities; see `pipeline.models.link`."""
+    exact = logits.astype(np.float64)
+    if link == "sigmoid" or not exact.size:
+        return np.asarray(expit(exact))
+    odds = np.exp(exact - exact.max(1, keepdims=True))
+    return np.asarray(odds / odds.sum(1, keepdims=True))

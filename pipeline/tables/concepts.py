@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from ..classify import NO_CLASS, top_classes
 from .column import FLAG, FLOAT, INT, INT32, TEXT, VECTOR, Column, Facts, Table
-from .concept_classes import softmax
+from .concept_classes import probabilities
 
 
 @dataclass(frozen=True)
@@ -148,7 +148,7 @@ CONCEPTS = Table(
             FLOAT,
             "probability of that class",
             "probability",
-            lambda of: softmax(of.head.context).max(1) if of.class_names else np.nan,
+            lambda of: probabilities(of.head.context, of.link).max(1) if of.class_names else np.nan,
         ),
         Column(
             "top_p",

@@ -13,7 +13,9 @@ from numpy.typing import NDArray
 from ..classify import top_classes
 from ..images import Affine, Grid, upsample
 from ..localize import Foreground, find_regions
+from ..models.link import Link
 from .column import BOX, CONCEPT_ID, FLOAT32, IMAGE_ID, INT32, INTS, TEXT, Column, Table
+from .concept_classes import probabilities
 
 FINER, MOST = 4, 64
 """Regions are found on maps raised to four times the grid, or to about 64 cells per side where that
@@ -122,6 +124,7 @@ def shard_rows(
     grid: Grid,
     foreground: Foreground,
     groups: Sequence[str],
+    link: Link = "softmax",
 ) -> ShardRows:
     """Turn one shard of heatmaps into rows.
 
@@ -137,6 +140,8 @@ def shard_rows(
         Which concepts are foreground in which group.
     groups : sequence of str
         The group of each image.
+    link : {'softmax', 'sigmoid'}
+        How logits become probabilities.
     """
     H = arrays["H"].astype(np.float32)
     top = top_classes(arrays["logits"])
@@ -144,7 +149,7 @@ def shard_rows(
     object_maps, _ = _raise(foreground.maps(H, groups)[..., None], arrays, grid)
     present = thresholds <= H
     return ShardRows(
-        images=_image_rows(arrays, top),
+        images=_image_rows(arrays, top, link),
         image_concepts=_concept_rows(arrays, H, raised, present),
         regions=_region_rows(arrays, raised, thresholds),
         objects=_object_rows(
@@ -173,17 +178,18 @@ def _raise(
     return raised, n
 
 
-def _image_rows(arrays: dict[str, NDArray[Any]], top: NDArray[np.int64]) -> pd.DataFrame:
-    logits = arrays["logits"].astype(np.float64)
+def _image_rows(
+    arrays: dict[str, NDArray[Any]], top: NDArray[np.int64], link: Link
+) -> pd.DataFrame:
+    logits = arrays["logits"]
     has_classes = logits.shape[1] > 0
-    odds = np.exp(logits - logits.max(1, keepdims=True)) if logits.size else logits
     return pd.DataFrame(
         {
             "image_id": arrays["image_id"],
             "width": arrays["size"][:, 0],
             "height": arrays["size"][:, 1],
             "pred_class": top if has_classes else None,
-            "pred_prob": 1.0 / odds.sum(1) if has_classes else np.nan,
+            "pred_prob": probabilities(logits, link).max(1) if has_classes else np.nan,
             "residual": arrays["image_residual"],
             "damage": _damage(arrays),
         }

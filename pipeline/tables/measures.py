@@ -38,7 +38,8 @@ FIDELITY = Table(
             "metric",
             TEXT,
             "agreement, kl, accuracy; of another stand-in as agreement_svd; deletion,"
-            " insertion: probability of the predicted class, concepts taken out or put in",
+            " insertion: probability of the predicted class, concepts taken out or put in;"
+            " probe_accuracy: of the head under HEAD=probe, beside chance",
         ),
         Column("split", TEXT, "the images it was measured on"),
         Column("k", INT32, "number of concepts; null: all"),

@@ -18,6 +18,7 @@ from pipeline.classify import (
     rank_agreement,
     sobol_total,
 )
+from pipeline.models.link import Link
 from tests.classify.fixture import make_bank, make_cut, seen
 
 
@@ -27,17 +28,20 @@ class Linear:
 
     linear: tuple[torch.Tensor, torch.Tensor]
     head_kind: str = "pool_linear"
+    link: Link = "softmax"
 
     def check_has_classes(self) -> None:
         """Pass: it has."""
 
 
-def known(unit: torch.Tensor, nothing: torch.Tensor | None = None) -> Answers:
+def known(
+    unit: torch.Tensor, nothing: torch.Tensor | None = None, link: Link = "softmax"
+) -> Answers:
     """Return answers in which concept j adds unit_cj to class c, unit (classes, k)."""
     n_classes, k = unit.shape
     bias = torch.zeros(n_classes) if nothing is None else nothing
     bank = replace(make_bank(k, k), W=np.eye(k, dtype=np.float32))
-    return Answers(Linear((unit, bias)), bank)  # type: ignore[arg-type]
+    return Answers(Linear((unit, bias), link=link), bank)  # type: ignore[arg-type]
 
 
 def test_fidelity_of_the_activations_themselves_is_perfect() -> None:
@@ -71,6 +75,41 @@ def test_effects_agree_with_a_head_that_is_known() -> None:
     assert found.deletion[0] == pytest.approx(np.mean(drops))
     assert found.deletion[1] == pytest.approx(softmax(4, 2) - softmax(4, 0))
     assert found.insertion[0] == pytest.approx(softmax(4, 0) - 0.5)
+
+
+def test_effects_of_independent_classes_are_of_each_ones_sigmoid() -> None:
+    unit = torch.tensor([[4.0, 0.0], [3.0, -1.0]])
+    answers = known(unit, torch.tensor([-2.0, 1.0]), "sigmoid")
+    H = torch.ones(1, 2, 2, 2)  # logits 2 and 3: the second class is on top
+    found = effects(answers, H, np.ones((1, 2), dtype=bool))
+
+    def sigmoid(z: float) -> float:
+        return float(1 / (1 + np.exp(-z)))
+
+    assert found.importance == pytest.approx([3.0, -1.0])
+    drops = [sigmoid(3) - sigmoid(0), sigmoid(3) - sigmoid(4)]
+    assert found.deletion == pytest.approx(drops, abs=1e-6)
+    rises = [sigmoid(4) - sigmoid(1), sigmoid(0) - sigmoid(1)]
+    assert found.insertion == pytest.approx(rises, abs=1e-6)
+    curve = curves(answers, H, torch.tensor([1]), torch.tensor([[3.0, -1.0]]))
+    assert curve.insertion[0] == pytest.approx([sigmoid(1), sigmoid(4), sigmoid(3)])
+    assert curve.deletion[0] == pytest.approx([sigmoid(1), sigmoid(0), sigmoid(3)])
+
+
+def test_fidelity_of_independent_classes_counts_single_decisions() -> None:
+    truth = torch.tensor([[2.0, -1.0, -3.0], [1.0, 1.0, -2.0]])
+    answer = torch.tensor([[1.0, 1.0, -3.0], [1.0, -1.0, -2.0]])
+    rows = pd.DataFrame(
+        fidelity(truth, {"nmf": answer, "mean": -truth}, by_class=False, link="sigmoid")
+    ).set_index("metric")
+    assert rows.value["agreement"] == pytest.approx(4 / 6)
+    assert rows.value["agreement_mean"] == 0
+    assert rows.value["agreement_blind"] == 0.5
+    p, q = (1 / (1 + np.exp(-each.double().numpy())) for each in (truth, answer))
+    kl = p * np.log(p / q) + (1 - p) * np.log((1 - p) / (1 - q))
+    assert rows.value["kl"] == pytest.approx(kl.mean())
+    one_of = pd.DataFrame(fidelity(truth, {"nmf": answer, "mean": -truth}, by_class=False))
+    assert "agreement_blind" not in set(one_of.metric)
 
 
 def test_curves_start_and_end_where_they_must_and_the_order_tells() -> None:

@@ -19,9 +19,10 @@ from pipeline.classify import (
     split,
     unit_logits,
 )
-from pipeline.classify.null import among_others, nearest
+from pipeline.classify.null import LEAST, among_others, nearest
 from pipeline.classify.splits import without
 from pipeline.models import cut, load_network
+from pipeline.models.link import Link
 from tests.classify.fixture import LAYERS, make_bank, make_cut, seen
 
 
@@ -141,18 +142,34 @@ def planted(
     return weight, (codes @ basis + 0.1 * torch.rand(n, channels, generator=generator)).relu()
 
 
-def null_of(weight: torch.Tensor, positions: torch.Tensor) -> Null:
+def null_of(weight: torch.Tensor, positions: torch.Tensor, link: Link = "softmax") -> Null:
     """The null of positions, each of an image of its own."""
-    return Null.of(lambda x: x @ weight.T, positions, torch.arange(len(positions)))
+    return Null.of(lambda x: x @ weight.T, positions, torch.arange(len(positions)), link)
 
 
-def test_positions_held_out_from_the_null_pass_at_the_nominal_rate() -> None:
+@pytest.mark.parametrize("link", ["softmax", "sigmoid"])
+def test_positions_held_out_from_the_null_pass_at_the_nominal_rate(link: Link) -> None:
     weight, positions = planted(n=41_000)
-    null = null_of(weight, positions[1000:])
+    null = null_of(weight, positions[1000:], link)
     found = null.test(positions[:1000])
     assert abs((found.p <= 0.05).mean() - 0.05) < 0.02
     assert kstest(found.p, "uniform").pvalue > 0.001
     assert found.significant.mean() < 0.05
+
+
+def test_a_class_that_the_network_says_no_to_names_nothing() -> None:
+    """Of independent classes: a logit of −9 is far above −14, and as much of a no."""
+    noise = torch.randn(3_000, 5, generator=torch.Generator().manual_seed(0)) / 10 - 14
+    noise[::50, 1] = 3.0  # yes to one class, on a few
+    image = torch.arange(len(noise))
+    no, yes = noise[1:2].clone(), noise[1:2].clone()
+    no[0, 0], yes[0, 0] = -9.0, 2.0
+    found = {
+        link: Null.of(lambda x: x, noise, image, link).test(torch.cat([no, yes])) for link in LEAST
+    }
+    assert found["softmax"].significant.tolist() == [True, True]
+    assert found["sigmoid"].significant.tolist() == [False, True]
+    assert found["sigmoid"].z[1].argmax() == 0
 
 
 def test_the_rate_holds_where_every_image_shows_another_class() -> None:

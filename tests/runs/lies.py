@@ -262,6 +262,7 @@ JSON: dict[str, tuple[tuple[tuple[Any, ...], tuple[Any, ...]], ...]] = {
         (("formats",), ({}, {"bank": "9.9"})),
         (("stages",), ({}, {"extract": {"status": "done", "seconds": "x"}})),
         (("files",), ({},)),
+        (("link",), ("x", 3, "sigmoid")),
         (("preprocessing", "mean"), ([0.0, 0.0], [1e300] * 3)),
         (("preprocessing", "std"), ([0.0] * 3,)),
         (("forward", "precision"), ("bf16", "x")),

@@ -32,6 +32,7 @@ SECTIONS = {
     "bank/bank.h5": "bank/bank.h5",
     "bank/classes.h5": "bank/classes.h5",
     "bank/objects.h5": "bank/objects.h5",
+    "bank/probe.h5": "bank/probe.h5",
 }
 FINE = {  # where auxiliary layers have a finer grid: see tests/analysis/test_objects_of_a_run.py
     "fine/weights",
@@ -61,6 +62,17 @@ def transformer(folder: Path) -> Path:
     workspace = prepare(make_config(options), folder.parent / "transformer")
     with pytest.warns(UserWarning, match="'shift' makes almost all of H non-zero"):
         execute(workspace, {"extract": extract, "factorize": factorize})
+    return workspace.folder
+
+
+@pytest.fixture(scope="module")
+def probed(folder: Path) -> Path:
+    """Return a run whose head is fitted on the labels."""
+    write_sample(folder.parent / "labelled", n_images=128, size=64)
+    options = {"dataset": str(folder.parent / "labelled" / "images"), "model": "sample", "k": "2"}
+    options |= {"image_size": "64", "head": "probe"}
+    workspace = prepare(make_config(options), folder.parent / "probed")
+    execute(workspace, {"extract": extract, "factorize": factorize})
     return workspace.folder
 
 
@@ -123,7 +135,8 @@ def check_datasets(found: dict[str, h5py.Dataset], listed: dict[str, tuple[str, 
 
 
 @pytest.mark.parametrize("name", SECTIONS)
-def test_a_file_holds_what_the_document_lists(folder: Path, name: str) -> None:
+def test_a_file_holds_what_the_document_lists(folder: Path, probed: Path, name: str) -> None:
+    folder = probed if "probe" in name else folder
     found, listed = stored(folder / name), datasets(name)
     assert set(found) == set(listed) - OF_SOME_RUNS - FINE
     check_datasets(found, listed)
@@ -176,12 +189,13 @@ def encoding_of(path: Path) -> tuple[str, str]:
 
 
 def test_every_file_is_listed_with_its_encoding_and_every_one_listed_is_there(
-    folder: Path,
+    folder: Path, probed: Path
 ) -> None:
     listed = files_listed()
     seen: set[str] = set()
-    for path in sorted(path for path in folder.rglob("*") if path.is_file()):
-        name = path.relative_to(folder)
+    paths = [path for run in (folder, probed) for path in run.rglob("*") if path.is_file()]
+    for path in sorted(paths):
+        name = path.relative_to(folder if folder in path.parents else probed)
         exact = [pattern for pattern in listed if "**" not in pattern and name.match(pattern)]
         pattern = exact[0] if exact else f"{name.parts[0]}/**"
         assert pattern in listed, name

@@ -50,13 +50,14 @@ def concept_view(book: Catalogue, concept_id: int) -> dict[str, Any]:
         "n_images": book.n_images,
         "galleries": _galleries(book, concept_id),
         "classes": [
-            (source, words, _class_bars(book.classes.get(concept_id, []), source))
+            (source, words, _class_bars(book, concept_id, source))
             for source, words in (
                 ("context", "The activations where it stands"),
                 ("direction", "Its direction alone"),
             )
         ],
         "class_pages": book.class_names,
+        "speaker": book.data.speaker,
         "labels": _labels(book, concept_id),
         "summary": _in_words(book, concept),
         "near": _others(book, concept_id, "cosine"),
@@ -169,8 +170,9 @@ def _galleries(book: Catalogue, concept_id: int) -> list[dict[str, Any]]:
     return made
 
 
-def _class_bars(found: list[Row], source: str) -> dict[str, Any] | None:
+def _class_bars(book: Catalogue, concept_id: int, source: str) -> dict[str, Any] | None:
     """Bars of the best classes: z where it is known, else probability."""
+    found = book.classes.get(concept_id, [])
     best = [each for each in found if each["source"] == source][:_N_CLASSES]
     if not best:
         return None
@@ -181,7 +183,8 @@ def _class_bars(found: list[Row], source: str) -> dict[str, Any] | None:
     return {
         "rows": list(zip(best, made, strict=True)),
         "zero": zero,
-        "band": round(NULL_BAND * per_unit, 2) if scored else None,
+        # z of probabilities, most of them near 0, are not spread as a normal distribution.
+        "band": round(NULL_BAND * per_unit, 2) if scored and not book.data.is_multi_label else None,
         "scored": scored,
     }
 

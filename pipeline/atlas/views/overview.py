@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import pandas as pd
@@ -11,6 +12,15 @@ from ..charts import Chart, Series, bars, line_chart
 from ..formats import Row, fixed, percent, rows
 
 _N_REJECTED = 100
+
+_DECISIONS = {
+    "agreement": (
+        "Same yes or no as the network",
+        "share of the decisions on classes, image by image",
+    ),
+    "kl": ("KL divergence from the network’s answer", "nats a class; lower is better"),
+}
+"""What measures are of independent classes."""
 
 _MEASURES = (
     ("agreement", "Same top class as the network", "share of images", percent),
@@ -23,10 +33,14 @@ _MEASURES = (
         percent,
     ),
 )
+_SAID = ("probe_accuracy",)
+"""What the facts of the run say already."""
+
 _STANDINS = (
     ("", "the concepts alone"),
     ("_svd", "truncated SVD, same rank"),
     ("_mean", "the mean activation"),
+    ("_blind", "the same answer to every class"),
     ("_network", "the network itself"),
 )
 
@@ -37,7 +51,9 @@ def overview(book: Catalogue) -> dict[str, Any]:
     whole = _of_the_whole_bank(tables["fidelity"])
     return {
         "headline": _headline(whole),
-        "fidelity": _fidelity(whole),
+        "speaker": book.data.speaker,
+        "is_multi_label": book.data.is_multi_label,
+        "fidelity": _fidelity(whole, _DECISIONS if book.data.is_multi_label else {}),
         "other_measures": _others(whole),
         "curves": _curves(tables["fidelity"]),
         "k_charts": _k_charts(tables["k_metrics"]),
@@ -74,21 +90,23 @@ def _headline(whole: dict[str, Row]) -> dict[str, str] | None:
         "split": "held-out" if said["split"] == "heldout" else str(said["split"] or ""),
         "svd": percent(whole["agreement_svd"]["value"]) if "agreement_svd" in whole else "",
         "mean": percent(said["baseline"]) if said["baseline"] is not None else "",
+        "blind": percent(whole["agreement_blind"]["value"]) if "agreement_blind" in whole else "",
     }
 
 
-def _fidelity(whole: dict[str, Row]) -> list[dict[str, Any]]:
+def _fidelity(whole: dict[str, Row], words: Mapping[str, tuple[str, str]]) -> list[dict[str, Any]]:
     """For each measure the concepts beside what might stand in for them, as bars."""
     made = []
     for base, title, hint, text in _MEASURES:
-        found = [(words, whole[base + end]) for end, words in _STANDINS if whole.get(base + end)]
+        title, hint = words.get(base, (title, hint))
+        found = [(name, whole[base + end]) for end, name in _STANDINS if whole.get(base + end)]
         if base not in whole:
             continue
         whole_scale = [] if base == "kl" else [1.0]
         drawn = bars([*(row["value"] for _, row in found), *whole_scale])[0][: len(found)]
         lines = [
-            {"name": words, "text": text(row["value"]), "bar": bar, "own": at == 0}
-            for at, ((words, row), bar) in enumerate(zip(found, drawn, strict=True))
+            {"name": name, "text": text(row["value"]), "bar": bar, "own": at == 0}
+            for at, ((name, row), bar) in enumerate(zip(found, drawn, strict=True))
         ]
         made.append({"title": title, "hint": hint, "lines": lines, "row": whole[base]})
     return made
@@ -115,7 +133,7 @@ def _curves(table: pd.DataFrame) -> list[tuple[str, Chart]]:
 def _others(whole: dict[str, Row]) -> list[Row]:
     """Measurements that have no bars above."""
     drawn = {base + end for base, *_ in _MEASURES for end, _ in _STANDINS}
-    return [row for metric, row in whole.items() if metric not in drawn]
+    return [row for metric, row in whole.items() if metric not in {*drawn, *_SAID}]
 
 
 def _k_charts(table: pd.DataFrame) -> list[tuple[str, str, Chart]]:
