@@ -20,7 +20,7 @@ objects, which are the long ones, would stand for chance.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 import torch
@@ -51,9 +51,9 @@ class NullTest:
     significant: NDArray[np.bool_]
 
 
-@dataclass(frozen=True)
+@dataclass
 class Null:
-    """Real positions by rising norm, with what the head answers to each.
+    """Real positions by rising norm; the head is asked of one when a test first needs it.
 
     Parameters
     ----------
@@ -63,20 +63,28 @@ class Null:
         int64 (n,), the positions that are not zero, by rising norm.
     norms : Tensor
         float32 (n,), rising.
-    answers : Tensor
-        float32 (n, classes), logits, or probabilities of independent classes.
+    positions : Tensor
+        float32 (n, channels), in that order.
     image : Tensor
         int64 (n,), the image of each.
     link : {'softmax', 'sigmoid'}
         How logits become probabilities.
+    answers : Tensor, optional
+        float32 (n, classes), logits, or probabilities of independent classes: of those positions
+        that the head was `asked` about, bool (n,).
     """
 
     score: Callable[[torch.Tensor], torch.Tensor]
     order: torch.Tensor
     norms: torch.Tensor
-    answers: torch.Tensor
+    positions: torch.Tensor
     image: torch.Tensor
     link: Link = "softmax"
+    answers: torch.Tensor = field(init=False, default_factory=lambda: torch.zeros(0, 0))
+    asked: torch.Tensor = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.asked = torch.zeros(len(self.order), dtype=torch.bool)
 
     @staticmethod
     def of(
@@ -85,11 +93,10 @@ class Null:
         image: torch.Tensor,
         link: Link = "softmax",
     ) -> Null:
-        """Score real positions, float32 (n, channels), of images (n,), once for all tests."""
+        """Take real positions, float32 (n, channels), of images (n,)."""
         norms, order = positions.norm(dim=1).sort(stable=True)
         order, norms = order[norms > 0], norms[norms > 0]
-        answers = _answers(score(positions[order]), link)
-        return Null(score, order, norms, answers, image[order], link)
+        return Null(score, order, norms, positions[order], image[order], link)
 
     def test(self, vectors: torch.Tensor, present: torch.Tensor | None = None) -> NullTest:
         """Compare the head's answers to vectors with its answers to real positions.
@@ -114,11 +121,13 @@ class Null:
         """
         answers, least = _answers(self.score(vectors), self.link), LEAST[self.link]
         z, p = torch.zeros_like(answers), np.ones(len(vectors))
-        for index, norm in enumerate(vectors.norm(dim=1)):
-            rows = torch.arange(len(self.norms))
-            if present is not None:
-                rows = rows[~present[self.order, index]]
-            rows = rows[nearest(self.norms[rows], float(norm))]
+        norms = vectors.norm(dim=1)
+        compared = [
+            self._compared(float(norm), None if present is None else present[:, index])
+            for index, norm in enumerate(norms)
+        ]
+        self._ask(torch.cat(compared) if compared else self.order[:0])
+        for index, (norm, rows) in enumerate(zip(norms, compared, strict=True)):
             image, null = self.image[rows], self.answers[rows]
             if len(null) < 2 or bool((image == image[0]).all()):
                 continue  # it is everywhere, or in all images but one: nothing to compare with
@@ -128,6 +137,24 @@ class Null:
                 reached = among_others(null, image, least).amax(1) >= z[index].max()
                 p[index] = (1 + int(reached.sum())) / (1 + len(null))
         return NullTest(z.numpy(), p, benjamini_hochberg(p) <= LEVEL)
+
+    def _compared(self, norm: float, present: torch.Tensor | None) -> torch.Tensor:
+        """Return the rows that a vector of a norm is compared with."""
+        rows = torch.arange(len(self.norms))
+        if present is not None:
+            rows = rows[~present[self.order]]
+        return rows[nearest(self.norms[rows], norm)]
+
+    def _ask(self, rows: torch.Tensor) -> None:
+        """Ask the head of the rows that it was not asked of yet."""
+        new = rows.unique()
+        new = new[~self.asked[new]]
+        if not len(new):
+            return
+        answers = _answers(self.score(self.positions[new]), self.link)
+        if not self.answers.numel():
+            self.answers = answers.new_zeros((len(self.order), answers.shape[1]))
+        self.answers[new], self.asked[new] = answers, True
 
 
 def _answers(logits: torch.Tensor, link: Link) -> torch.Tensor:

@@ -5,6 +5,8 @@ Notation: W channels × k; a vector is *tiled*: put at every position of the lay
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 import torch
 from numpy.typing import NDArray
@@ -35,7 +37,10 @@ def top_classes(logits: NDArray[np.float32]) -> NDArray[np.int64]:
 
 @torch.inference_mode()
 def score_vectors(
-    cut: Cut, vectors: torch.Tensor, prefix: torch.Tensor | None = None
+    cut: Cut,
+    vectors: torch.Tensor,
+    prefix: torch.Tensor | None = None,
+    tick: Callable[[int], object] = lambda n: None,
 ) -> torch.Tensor:
     """Run the head on vectors, each tiled to the layer's grid.
 
@@ -47,6 +52,8 @@ def score_vectors(
         float32 (n, channels), decoded: what the layer itself could give.
     prefix : Tensor, optional
         float32 (prefix tokens, channels) to stand beside the positions.
+    tick : callable
+        Told of so many vectors more that went through a head other than pool and linear.
 
     Returns
     -------
@@ -63,6 +70,7 @@ def score_vectors(
         tiled = batch[:, None, None, :].expand(-1, cut.height, cut.width, -1)
         tokens = None if prefix is None else prefix.expand(len(batch), -1, -1)
         parts.append(cut.head(tiled.contiguous(), tokens))
+        tick(len(batch))
     return torch.cat(parts)
 
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any
 
@@ -32,6 +34,12 @@ from ..system.progress import bar, say
 N_IMAGES = {"pool_linear": 256, "linear_relu_pool": 128, "general": 64}
 """Images on which fidelity and effects are measured, by kind of head, held-out ones where there
 are: the answers to concepts cost nothing, little, and a pass through the head."""
+
+FEW = 512
+"""Vectors that are through any head before a bar is worth a line."""
+
+LONG = 90.0
+"""Seconds from which on it is said beforehand that they will pass."""
 
 N_USUAL = 1_024
 """Images from which it is learned how much is usually left unexplained."""
@@ -95,7 +103,8 @@ def _classify(sample: RunSamples, tell: Callable[[str], object]) -> Classificati
     prefix = None if bank.prefix is None else torch.from_numpy(bank.prefix)
 
     def score(vectors: torch.Tensor) -> torch.Tensor:
-        return score_vectors(cut, bank.transform.decode(vectors), prefix)
+        with _shown(len(vectors), cut.linear is None) as tick:
+            return score_vectors(cut, bank.transform.decode(vectors), prefix, tick)
 
     tell("labels against chance")
     real = bank.transform.forward(sample.positions)
@@ -115,6 +124,29 @@ def _classify(sample: RunSamples, tell: Callable[[str], object]) -> Classificati
         **{f"usual_{name}": value for name, value in vars(_usual(sample)).items()},
         **_measure(sample),
     )
+
+
+@contextmanager
+def _shown(n: int, is_slow: bool) -> Iterator[Callable[[int], object]]:
+    """Show how many vectors have been through the head, and say beforehand if they take long."""
+    if not is_slow or n <= FEW:
+        yield lambda n: None
+        return
+    start, told = time.monotonic(), False
+    with bar("null", n, "positions", leave=False) as shown:
+
+        def tick(n_more: int) -> None:
+            nonlocal told
+            shown.update(n_more)
+            left = (time.monotonic() - start) / shown.n * (n - shown.n)
+            if not told and left > LONG:
+                say(
+                    f"classify   labels are compared with {n:,} real positions, each of which goes"
+                    f" through the network from the layer on: about {left / 60:.0f} minutes"
+                )
+            told = True
+
+        yield tick
 
 
 def _measure(sample: RunSamples) -> dict[str, Any]:

@@ -19,7 +19,7 @@ from pipeline.classify import (
     split,
     unit_logits,
 )
-from pipeline.classify.null import LEAST, among_others, nearest
+from pipeline.classify.null import LEAST, N_NULL, among_others, nearest
 from pipeline.classify.splits import without
 from pipeline.models import cut, load_network
 from pipeline.models.link import Link
@@ -155,6 +155,29 @@ def test_positions_held_out_from_the_null_pass_at_the_nominal_rate(link: Link) -
     assert abs((found.p <= 0.05).mean() - 0.05) < 0.02
     assert kstest(found.p, "uniform").pvalue > 0.001
     assert found.significant.mean() < 0.05
+
+
+def test_the_head_is_asked_once_of_each_position_that_is_compared() -> None:
+    weight, positions = planted(n=12_000)
+    asked: list[int] = []
+
+    def score(vectors: torch.Tensor) -> torch.Tensor:
+        asked.append(len(vectors))
+        return vectors @ weight.T
+
+    null = Null.of(score, positions, torch.arange(len(positions)))
+    tested = (
+        positions[:3] / positions[:3].norm(dim=1, keepdim=True) * positions.norm(dim=1).median()
+    )
+    first = null.test(tested)
+    assert asked == [3, N_NULL], "three vectors of one norm have the same null"
+    again = null.test(tested)
+    assert asked == [3, N_NULL, 3]
+    assert (first.p == again.p).all()
+    rows = positions.norm(dim=1).sort(stable=True).indices[null.asked]
+    null_logits = positions[rows] @ weight.T
+    expected = (tested @ weight.T - null_logits.mean(0)) / null_logits.std(0)
+    np.testing.assert_allclose(first.z, expected.numpy(), rtol=1e-3, atol=1e-4)
 
 
 def test_a_class_that_the_network_says_no_to_names_nothing() -> None:
