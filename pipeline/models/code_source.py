@@ -112,9 +112,8 @@ def describe(module: nn.Module, name: str, wanted: Wanted) -> Network:
         source, sha = wanted.weights.name, sha256(wanted.weights)
     settings = getattr(module, "pretrained_cfg", None) or {}
     size = wanted.image_size or max((settings.get("input_size") or (IMAGE_SIZE,))[-2:])
-    n_classes = _n_classes(module, name, size)
-    names, note = _names(module, n_classes)
-    notes += [note] if note else []
+    names, more = describe_classes(module, name, size)
+    notes += more
     if not settings.get("mean"):
         notes.append(f"{NORMALISATION}; {option('mean')} and {option('std')} say others")
     return Network(
@@ -128,6 +127,12 @@ def describe(module: nn.Module, name: str, wanted: Wanted) -> Network:
         weights_source=source,
         notes=tuple(notes),
     )
+
+
+def describe_classes(module: nn.Module, name: str, size: int) -> tuple[tuple[str, ...], list[str]]:
+    """Name a network's classes, none of a backbone, with what the user is told of the names."""
+    names, note = _names(module, _n_classes(module, name, size))
+    return names, [note] if note else []
 
 
 def plain(module: nn.Module) -> nn.Module:

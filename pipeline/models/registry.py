@@ -9,6 +9,7 @@ from .. import plugins
 from ..config import OF_A_NETWORK, Config
 from ..errors import UserError, command, option, suggest
 from ..images import Interpolation
+from . import program_source
 from .class_names import ASSUMED, read
 from .code_source import CODE, absolute, is_code
 from .network import Network
@@ -46,7 +47,8 @@ def load_network(
     name : str
         A name from `list_models`; ``timm:<name>``, ``hf:<name or folder>``, or another
         ``<source>:<name>`` where a plug-in is the source; ``package.module:function`` or
-        ``file.py:function`` for a function of one's own that makes it.
+        ``file.py:function`` for a function of one's own that makes it; a ``.pt2`` file of
+        torch.export.
     weights : Path, optional
         A ``.safetensors``, ``.pt`` or ``.pth`` file; the number of classes is read from it.
         ``Path("random")`` draws them instead (for benchmarks). By default torchvision's own
@@ -137,12 +139,16 @@ def canonical(name: str) -> str:
     kind, _, rest = name.partition(":")
     if kind == "hf" and Path(rest).expanduser().is_dir():
         return f"hf:{Path(rest).expanduser().resolve()}"
+    if program_source.is_program(name):
+        return program_source.absolute(name.removeprefix(f"{program_source.PROGRAM}:"))
     return absolute(name) if is_code(name) else name
 
 
 def _find(name: str) -> tuple[str, str]:
     """Return the source of a network and what the source calls it."""
     kind, colon, rest = name.partition(":")
+    if program_source.is_program(name) and kind not in plugins.names(plugins.NETWORKS):
+        return program_source.PROGRAM, program_source.absolute(name)
     if colon and kind not in plugins.names(plugins.NETWORKS) and is_code(name):
         return CODE, absolute(name)
     if colon:
@@ -150,6 +156,7 @@ def _find(name: str) -> tuple[str, str]:
     for kind in SHORT:
         if name in _source(kind).names():
             return kind, name
+    program_source.refuse_other_files(name)
     near = suggest(name, list_models())
     raise UserError(
         f"there is no model {name!r}{': ' + near if near else ';'} {command('layers')} lists all"
