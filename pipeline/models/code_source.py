@@ -112,7 +112,7 @@ def describe(module: nn.Module, name: str, wanted: Wanted) -> Network:
         source, sha = wanted.weights.name, sha256(wanted.weights)
     settings = getattr(module, "pretrained_cfg", None) or {}
     size = wanted.image_size or max((settings.get("input_size") or (IMAGE_SIZE,))[-2:])
-    names, more = describe_classes(module, name, size)
+    names, more = describe_classes(module, name, size, wanted)
     notes += more
     if not settings.get("mean"):
         notes.append(f"{NORMALISATION}; {option('mean')} and {option('std')} say others")
@@ -129,9 +129,14 @@ def describe(module: nn.Module, name: str, wanted: Wanted) -> Network:
     )
 
 
-def describe_classes(module: nn.Module, name: str, size: int) -> tuple[tuple[str, ...], list[str]]:
+def describe_classes(
+    module: nn.Module, name: str, size: int, wanted: Wanted
+) -> tuple[tuple[str, ...], list[str]]:
     """Name a network's classes, none of a backbone, with what the user is told of the names."""
-    names, note = _names(module, _n_classes(module, name, size))
+    n_classes = _n_classes(module, name, size)
+    trained = wanted.weights != RANDOM
+    head = architecture.head_rows(module, n_classes) if trained else None
+    names, note = _names(module, n_classes, head)
     return names, [note] if note else []
 
 
@@ -217,7 +222,9 @@ def _ends_linear(module: nn.Module) -> bool:
     return bool(kinds) and issubclass(kinds[-1], nn.Linear | nn.Conv2d)
 
 
-def _names(module: nn.Module, n_classes: int) -> tuple[tuple[str, ...], str]:
+def _names(
+    module: nn.Module, n_classes: int, head: torch.Tensor | None
+) -> tuple[tuple[str, ...], str]:
     """Name the classes as the module says, else by what is usual."""
     for key in ("class_names", "classes", "label_names"):
         given = getattr(module, key, None)
@@ -226,4 +233,4 @@ def _names(module: nn.Module, n_classes: int) -> tuple[tuple[str, ...], str]:
     labels = getattr(getattr(module, "config", None), "id2label", None)
     if isinstance(labels, dict) and len(labels) == n_classes:
         return class_names.from_numbers(labels, "id2label"), ""
-    return class_names.assumed(n_classes)
+    return class_names.assumed(n_classes, head)

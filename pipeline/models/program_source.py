@@ -55,7 +55,7 @@ class ProgramSource:
         if wanted.weights == RANDOM:
             architecture.reset(module, wanted.seed)
             source = wanted.drawn
-        classes, notes = describe_classes(module, name, size)
+        classes, notes = describe_classes(module, name, size, wanted)
         return Network(
             name=name,
             module=module,

@@ -10,7 +10,7 @@ from ..config import OF_A_NETWORK, Config
 from ..errors import UserError, command, option, suggest
 from ..images import Interpolation
 from . import program_source
-from .class_names import ASSUMED, read
+from .class_names import ABOUT, read
 from .code_source import CODE, absolute, is_code
 from .network import Network
 from .one_logit import two_sided
@@ -121,7 +121,7 @@ def _as_given(
                 f"{class_names} names {len(classes)} classes, {network.name} has"
                 f" {len(network.classes)}"
             )
-        notes = tuple(note for note in notes if not note.startswith(ASSUMED))
+        notes = tuple(note for note in notes if not note.startswith(ABOUT))
     if mean is not None and std is not None:
         notes = tuple(note for note in notes if NORMALISATION not in note)
     return dataclasses.replace(
