@@ -35,7 +35,7 @@ from .checks import (
 )
 from .estimate import bound_decoding, bytes_per_image, check_fits, estimate, probe
 from .identity import check_contents, check_lost, check_same, check_same_images
-from .label_classes import match_labels
+from .label_classes import match_labels, renamed
 from .record import (
     ForwardPass,
     RunRecord,
@@ -77,6 +77,8 @@ def prepare(config: Config, run: Path | None, *, as_made: bool = False) -> Works
     for note in network.notes:
         say(f"network    {note}")
     matched = match_labels(config, dataset, network)
+    if note := renamed(matched[1], network):
+        say(f"network    {note}")
     config = _resolve(config, network, dataset)
     layer = cut(network, config.layer, aux_layers=config.aux_layers)
     bound_decoding(layer, config, processes=1)
