@@ -17,7 +17,7 @@ from ..images import (
     list_dataset,
 )
 from ..images.source import FOLDER, TABLE
-from ..models import Cut, Network, choose_layer, configured, consent, cut
+from ..models import Cut, Network, choose_layer, configured, consent, cut, why_auto
 from ..models.cut import Forward
 from ..sample import write_sample
 from ..store import Listing, make_listing
@@ -79,6 +79,8 @@ def prepare(config: Config, run: Path | None, *, as_made: bool = False) -> Works
     matched = match_labels(config, dataset, network)
     if note := renamed(matched[1], network):
         say(f"network    {note}")
+    if config.layer == "auto":
+        say(f"layer      {why_auto(network)}")
     config = _resolve(config, network, dataset)
     layer = cut(network, config.layer, aux_layers=config.aux_layers)
     bound_decoding(layer, config, processes=1)
