@@ -22,7 +22,7 @@ from ..errors import UserError
 from .answer import LOGITS, WHOLE
 from .graph import batch_size
 from .program_archive import Archive, Json, dtype_of
-from .program_graph import CONSTANT, KEPT, allowed, plain_operation
+from .program_graph import CONSTANT, KEPT, allowed, anywhere, for_inference, plain_operation
 from .translation import times
 
 MAJOR = 8
@@ -142,6 +142,7 @@ class _Reader:
                 " size, size), as floating point numbers"
             )
         self._images = self._values[images[0]] = self._graph.placeholder("images")
+        self._images.meta["val"] = torch.empty(sizes, device="meta")
         first = meta["sizes"][0].get("as_expr")
         self._batch = first and first["expr_str"]
         return sizes[2], None if first else sizes[0]
@@ -157,7 +158,8 @@ class _Reader:
             return
         target = allowed(described["target"], self._path)
         given = {each["name"]: self._argument(each["arg"]) for each in described["inputs"]}
-        self._in_training |= _for_inference(given)
+        given = anywhere(target, given)
+        self._in_training |= for_inference(given)
         target, given, single = plain_operation(target, given)
         args = [given.get(each.name, each.default_value) for each in _positional(target)]
         named = {
@@ -274,15 +276,6 @@ class _Reader:
 
 def _positional(target: torch._ops.OpOverload) -> Iterator[Any]:
     return (each for each in target._schema.arguments if not each.kwarg_only)
-
-
-def _for_inference(given: dict[str, Any]) -> bool:
-    """Let batch normalisation and dropout do what they do at inference; say if they did not."""
-    changed = False
-    for key in ("train", "training"):
-        if given.get(key) is True and given.get("running_mean", given) is not None:
-            given[key], changed = False, True
-    return changed
 
 
 def _stack(text: str) -> Iterator[tuple[str, tuple[str, str]]]:

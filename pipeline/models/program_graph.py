@@ -68,6 +68,21 @@ def _gives_tensors(target: torch._ops.OpOverload) -> bool:
     return bool(results) and all(each in ("Tensor", "List[Tensor]", "int") for each in results)
 
 
+def anywhere(target: torch._ops.OpOverload, given: Given) -> Given:
+    """Leave out the device where that is possible: tensors are then where those that come are."""
+    free = {each.name for each in target._schema.arguments if str(each.type) == "Optional[Device]"}
+    return {name: None if name in free else value for name, value in given.items()}
+
+
+def for_inference(given: Given) -> bool:
+    """Let batch normalisation and dropout do what they do at inference; say if they did not."""
+    changed = False
+    for key in ("train", "training"):
+        if given.get(key) is True and given.get("running_mean", given) is not None:
+            given[key], changed = False, True
+    return changed
+
+
 def plain_operation(
     target: torch._ops.OpOverload, given: Given
 ) -> tuple[torch._ops.OpOverload, Given, bool]:
@@ -87,6 +102,8 @@ def plain_operation(
     if target is aten.convolution.default and not given["transposed"] and len(given["stride"]) == 2:
         keys = ("input", "weight", "bias", "stride", "padding", "dilation", "groups")
         return aten.conv2d.default, {key: given[key] for key in keys}, False
+    if target is aten.to.device:
+        return aten.to.dtype, {name: given[name] for name in given if name != "device"}, False
     if target is aten._native_batch_norm_legit_no_training.default:
         return aten.batch_norm.default, given | {"training": False, "cudnn_enabled": False}, True
     if target is aten.max_pool2d_with_indices.default:

@@ -44,13 +44,7 @@ class ProgramSource:
                 f"{name} was exported for images of {size} × {size} pixels: leave"
                 f" {option('image_size')} out, or export it with an example of that size"
             )
-        graph = _flexible(program, path)
-        module = Translated(translate(graph))
-        if not agree(module, graph, 1, size):
-            raise UserError(
-                f"{name} writes into parts of tensors, which cannot be cut: name a function that"
-                f" makes the network, {option('model', 'file.py:function')}"
-            )
+        module = _module(program, path)
         source, digest = path.name, sha256(path)
         if wanted.weights == RANDOM:
             architecture.reset(module, wanted.seed)
@@ -119,6 +113,27 @@ def _is_torchscript(path: Path) -> bool:
         return False
     with zipfile.ZipFile(path) as archive:
         return any(name.endswith("/constants.pkl") for name in archive.namelist())
+
+
+def _module(program: Program, path: Path) -> Translated:
+    """Make the network of a program, and see that it computes what the program does."""
+    try:
+        graph = _flexible(program, path)
+        module = Translated(translate(graph))
+        same = agree(module, graph, 1, program.image_size)
+    except UserError:
+        raise
+    except Exception as error:  # the program is anyone's
+        reason = str(error).partition("\n")[0] or type(error).__name__
+        raise UserError(
+            f"program {path} cannot be run: {type(error).__name__}: {reason}"
+        ) from error
+    if not same:
+        raise UserError(
+            f"program {path} writes into parts of tensors, which cannot be cut: save it after"
+            " program.run_decompositions(), which writes nothing"
+        )
+    return module
 
 
 def _flexible(program: Program, path: Path) -> fx.GraphModule:

@@ -287,6 +287,62 @@ def test_damage_is_said(
         load_network(changed(program, tmp_path / "network.pt2", model=change))
 
 
+def test_weights_that_do_not_fit_are_said(program: Path, tmp_path: Path) -> None:
+    def shorter(described: Any) -> None:
+        described["config"]["fc.weight"]["tensor_meta"]["sizes"][1]["as_int"] = 2
+
+    file = changed(program, tmp_path / "network.pt2", model_weights_config=shorter)
+    with pytest.raises(UserError, match="cannot be run: RuntimeError: "):
+        load_network(file)
+
+
+class Writes(nn.Module):
+    """Normalises the images first; may write into a part of a tensor."""
+
+    def __init__(self, writes: bool) -> None:
+        super().__init__()
+        self.norm, self.body, self.fc = nn.BatchNorm2d(3), nn.Conv2d(3, 4, 3, 2), nn.Linear(4, 3)
+        self.writes = writes
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        maps: torch.Tensor = self.body(self.norm(images)).relu()
+        if self.writes:
+            maps[:, :, 0] = 1.0
+        logits: torch.Tensor = self.fc(maps.mean((2, 3)))
+        return logits
+
+
+class Moves(Answers):
+    """Makes tensors where its images are."""
+
+    def forward(self, images: torch.Tensor) -> dict[str, torch.Tensor]:
+        ones = torch.ones_like(images[:, :1], device=images.device)
+        return super().forward(images.to(device=images.device, dtype=torch.float32) * ones)
+
+
+def test_no_device_is_taken_over(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    network = load_network(exported(Moves(3).eval(), tmp_path / "network.pt2"))
+    nodes = network.traced.graph.graph.nodes
+    assert any("ones_like" in str(node.target) for node in nodes)
+    assert not [node for node in nodes if "device(" in str((node.args, node.kwargs))]
+    assert assert_heads_are_exact(network) >= 1
+
+
+def test_what_is_written_into_parts_is_not_lost(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    network = load_network(exported(Writes(False).eval(), tmp_path / "network.pt2"))
+    assert assert_heads_are_exact(network) >= 2
+    with pytest.raises(UserError, match="writes into parts of tensors, which cannot be cut"):
+        load_network(exported(Writes(True).eval(), tmp_path / "writes.pt2"))
+    plain = exported(
+        Writes(True).eval(),
+        tmp_path / "plain.pt2",
+        change=lambda program: program.run_decompositions(),
+    )
+    assert assert_heads_are_exact(load_network(plain)) >= 2
+
+
 def test_tensors_larger_than_what_is_stored_are_refused(program: Path, tmp_path: Path) -> None:
     def spread(described: Any) -> None:
         meta = described["config"]["fc.weight"]["tensor_meta"]
