@@ -255,9 +255,7 @@ def _batch_norm(given: dict[str, Any], weights: dict[str, Any]) -> nn.Module | N
     known = weights["running_mean"] is not None and weights["bias"] is not None
     if given["training"] or not known or given["input"].meta["val"].ndim != 4:
         return None
-    module = nn.BatchNorm2d(len(weights["weight"]), eps=given["eps"])
-    module.num_batches_tracked = None
-    return module
+    return nn.BatchNorm2d(len(weights["weight"]), eps=given["eps"])
 
 
 _MODULES: dict[Any, Callable[[dict[str, Any], dict[str, Any]], nn.Module | None]] = {

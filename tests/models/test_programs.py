@@ -18,7 +18,7 @@ from torch import nn
 import pipeline
 from pipeline.analysis.run import open_run
 from pipeline.errors import UserError
-from pipeline.models import consent, cut, list_layers, load_network
+from pipeline.models import consent, cut, describe_layers, list_layers, load_network
 from pipeline.models.network import Normalize
 from pipeline.sample import write_sample
 from tests.models.test_sources import assert_heads_are_exact, noise
@@ -110,6 +110,18 @@ def test_a_program_for_so_many_images_takes_any_number(
         expected = model(Normalize(network)(images))
     assert torch.allclose(cut(network, "auto").forward(images).logits, expected, atol=1e-4)
     assert assert_heads_are_exact(network) >= 2
+
+
+def test_layers_are_listed_and_weights_drawn_for_trials(tmp_path: Path) -> None:
+    file = exported(made("resnet18"), tmp_path / "network.pt2")
+    table = describe_layers(file)
+    assert table.loc[table["auto"], "layer"].tolist() == ["layer4"]
+    one, again, two = (
+        cut(load_network(file, Path("random"), seed=seed), "auto").forward(noise(SIZE)).logits
+        for seed in (0, 0, 1)
+    )
+    assert torch.equal(one, again)
+    assert not torch.allclose(one, two)
 
 
 def test_one_that_hangs_on_the_number_of_images_says_how_to_export_it(tmp_path: Path) -> None:
