@@ -49,7 +49,7 @@ class Config(pydantic.BaseModel):
     )
     model: str = pydantic.Field(
         "auto",
-        description="torchvision's name, timm:<name>, hf:<name or folder>, file.py:<function>",
+        description="torchvision's name, timm:<name>, hf:<name>, file.py:<function>, a .pt2 file",
     )
     weights: Path | None = pydantic.Field(
         None, description="weights file (.safetensors, .pt); without it torchvision's own"
@@ -95,7 +95,9 @@ class Config(pydantic.BaseModel):
         (), description="further layers to store, for localization only; comma-separated"
     )
     classes: Path | None = pydantic.Field(
-        None, description="CSV with columns label, class_id: dataset labels to the model's classes"
+        None,
+        description="CSV with columns label, class_id and, to be shown, name: the class of each"
+        " label",
     )
     transform: Literal["auto", "none", "relu", "split", "shift"] = pydantic.Field(
         "auto", description="how signed activations become non-negative"

@@ -105,7 +105,7 @@ def _python(value: object) -> str:
     return repr(value) if isinstance(value, int | float | tuple | list) else repr(str(value))
 
 
-def suggest(name: str, known: Iterable[str], n: int = 3) -> str:
+def suggest(name: str, known: Iterable[str], n: int = 3, cutoff: float = 0.5) -> str:
     """Say which known names are near a wrong one.
 
     Parameters
@@ -116,11 +116,13 @@ def suggest(name: str, known: Iterable[str], n: int = 3) -> str:
         The names that exist.
     n : int
         How many near names to give at most.
+    cutoff : float
+        How alike they are at least, from 0 to 1.
 
     Returns
     -------
     str
         ``"did you mean 'resnet50' or 'resnet18'?"``, or an empty string if nothing is near.
     """
-    near = difflib.get_close_matches(name, list(known), n=n, cutoff=0.5)
+    near = difflib.get_close_matches(name, list(known), n=n, cutoff=cutoff)
     return f"did you mean {' or '.join(repr(each) for each in near)}?" if near else ""

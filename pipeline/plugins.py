@@ -43,6 +43,7 @@ NETWORKS = Kind(
         "timm": "models.timm_source:SOURCE",
         "hf": "models.hf_source:SOURCE",
         "code": "models.code_source:SOURCE",
+        "pt2": "models.program_source:SOURCE",
         "given": "models.given_source:SOURCE",
     },
 )

@@ -47,7 +47,7 @@ def layers(table: pd.DataFrame) -> str:
         grid = f"{row.height}×{row.width}"
         start = f"{row.layer:<40} {row.kind:<18} {row.channels:>8} {grid:>9} {size:>9,.0f}"
         lines.append(f"{start}  {values}{note}")
-    return "\n".join(lines)
+    return "\n".join([*lines, "", f"{option('layer', 'auto')} is {table.attrs['why']}"])
 
 
 def evaluation(found: Evaluation) -> str:

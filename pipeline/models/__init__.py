@@ -5,7 +5,7 @@ from __future__ import annotations
 from . import consent
 from .cut import Cut, Forward, cut
 from .given_source import give
-from .layers import LayerInfo, choose_layer, list_layers
+from .layers import LayerInfo, choose_layer, list_layers, why_auto
 from .network import Network
 from .overview import describe_layers
 from .registry import canonical, configured, list_models, load_network
@@ -25,4 +25,5 @@ __all__ = [
     "list_layers",
     "list_models",
     "load_network",
+    "why_auto",
 ]

@@ -72,6 +72,13 @@ def last_layer(module: nn.Module) -> nn.Linear | nn.Conv2d:
     return [part for part in module.modules() if isinstance(part, nn.Linear | nn.Conv2d)][-1]
 
 
+def head_rows(module: nn.Module, n_classes: int) -> torch.Tensor | None:
+    """Return the weights (n_classes, channels) of the last layer; None where it is another."""
+    parts = [part for part in module.modules() if isinstance(part, nn.Linear | nn.Conv2d)]
+    weight = parts[-1].weight.flatten(1) if parts else torch.empty(0, 0)
+    return weight if len(weight) == n_classes > 0 else None
+
+
 def reset(module: nn.Module, seed: int) -> None:
     """Draw all weights anew, by each layer's own rule, leaving the global generator as it was."""
     with torch.random.fork_rng(devices=[]):

@@ -116,7 +116,7 @@ def _read_safetensors(path: Path) -> Any:
 
 
 def _read_torch(path: Path) -> Any:
-    _check_archive(path)
+    check_archive(path, "weights file")
     try:
         with warnings.catch_warnings():
             # Raw pickles of another protocol: said better below, or read without loss.
@@ -139,7 +139,7 @@ def _read_torch(path: Path) -> Any:
         raise UserError(f"weights file {path} cannot be read: {reason}") from error
 
 
-def _check_archive(path: Path) -> None:
+def check_archive(path: Path, what: str) -> None:
     """Refuse an archive whose entries are compressed: torch writes none, and they may be bombs."""
     try:
         if not zipfile.is_zipfile(path):
@@ -147,31 +147,31 @@ def _check_archive(path: Path) -> None:
         with zipfile.ZipFile(path) as archive:
             entries = archive.infolist()
     except (zipfile.BadZipFile, OSError, ValueError, NotImplementedError) as error:
-        raise UserError(f"weights file {path} cannot be read: {error}") from error
+        raise UserError(f"{what} {path} cannot be read: {error}") from error
     n_bytes, most = sum(entry.file_size for entry in entries), path.stat().st_size
     if n_bytes > most:
         raise UserError(
-            f"weights file {path} is refused: its {most:,} bytes would become {n_bytes:,}; torch"
-            " compresses nothing: save it again as .safetensors"
+            f"{what} {path} is refused: its {most:,} bytes would become {n_bytes:,}; torch"
+            " compresses nothing: save it again"
         )
 
 
-def _check_stored(tensors: Mapping[str, torch.Tensor], path: Path) -> None:
+def check_stored(tensors: Mapping[str, torch.Tensor], path: Path, what: str) -> None:
     """Refuse tensors that are larger than what is stored of them, and many of one memory."""
     memory: dict[int, int] = {}
     n_bytes = 0
     for name, tensor in tensors.items():
         if tensor.is_sparse or tensor.layout != torch.strided or tensor.is_quantized:
-            raise UserError(f"weights file {path} holds {name!r} as {tensor.layout}: save it dense")
+            raise UserError(f"{what} {path} holds {name!r} as {tensor.layout}: save it dense")
         if tensor.device.type != "cpu":
-            raise UserError(f"weights file {path} holds {name!r} without values ({tensor.device})")
+            raise UserError(f"{what} {path} holds {name!r} without values ({tensor.device})")
         storage = tensor.untyped_storage()
         memory[storage.data_ptr()] = storage.nbytes()
         n_bytes += tensor.nbytes
     most = SHARED * sum(memory.values())
     if n_bytes > most:
         raise UserError(
-            f"weights file {path} is refused: its tensors are views that would become"
+            f"{what} {path} is refused: its tensors are views that would become"
             f" {n_bytes:,} bytes of the {sum(memory.values()):,} stored; save clones of them"
         )
 
@@ -195,7 +195,7 @@ def _plain(found: Any, path: Path, key: str | None) -> tuple[State, list[str]]:
             f"weights file {path} holds something else than a tensor under {wrong!r}:"
             " save model.state_dict()"
         )
-    _check_stored(tensors, path)
+    check_stored(tensors, path, "weights file")
     return {
         _OLD_DENSENET.sub(r"\1\2", name): _float32(value) for name, value in tensors.items()
     }, notes

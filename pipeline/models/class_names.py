@@ -6,12 +6,16 @@ import json
 from pathlib import Path
 from typing import Any
 
+import torch
 from torchvision.models import ResNet18_Weights
 
 from ..errors import UserError, option
+from . import imagenet_head
 
-ASSUMED = "the names of the classes are assumed to be"
+ABOUT = "the names of the classes are"
 """How what the user is told of them begins."""
+
+ASSUMED = f"{ABOUT} assumed to be"
 
 MOST_BYTES = 50_000_000
 """Larger files are no names: a million classes of fifty letters."""
@@ -22,21 +26,38 @@ def imagenet() -> tuple[str, ...]:
     return tuple(ResNet18_Weights.DEFAULT.meta["categories"])
 
 
-def assumed(n_classes: int) -> tuple[tuple[str, ...], str]:
+def assumed(n_classes: int, head: torch.Tensor | None = None) -> tuple[tuple[str, ...], str]:
     """Name classes of which nothing is known but how many there are.
+
+    Parameters
+    ----------
+    n_classes : int
+    head : Tensor (n_classes, channels), optional
+        Weights of the last layer, where they are trained: they show whether 1,000 classes are
+        ImageNet's.
 
     Returns
     -------
     names : tuple of str
-        ImageNet's where there are 1,000, else numbers.
+        ImageNet's where there are 1,000 and nothing speaks against it, else numbers.
     note : str
-        What the user is told of it; empty for numbers.
+        What the user is told of it; empty for other numbers of classes.
     """
-    if n_classes == 0:
-        return (), ""
-    if n_classes == len(imagenet()):
-        return imagenet(), f"{ASSUMED} ImageNet's; {option('class_names')} takes a file of others"
-    return tuple(f"class {index}" for index in range(n_classes)), ""
+    numbers = tuple(f"class {index}" for index in range(n_classes))
+    if n_classes != len(imagenet()):
+        return numbers, ""
+    found = None if head is None else imagenet_head.likeness(head)
+    if found is None or imagenet_head.NO <= found < imagenet_head.YES:
+        others = f"{option('class_names')} takes a file of others"
+        return imagenet(), f"{ASSUMED} ImageNet's; {others}"
+    if found < imagenet_head.NO:
+        return numbers, (
+            f"{ABOUT} not known: they are 1,000, and not ImageNet's, for what looks alike there is"
+            f" not alike in the last layer; {option('class_names')} takes a file of them"
+        )
+    return imagenet(), (
+        f"{ABOUT} ImageNet's, as the last layer shows: what looks alike there is alike in it"
+    )
 
 
 def read(path: Path) -> tuple[str, ...]:

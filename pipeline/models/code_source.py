@@ -115,9 +115,8 @@ def describe(module: nn.Module, name: str, wanted: Wanted) -> Network:
     settings = getattr(module, "pretrained_cfg", None) or {}
     height, width = ([IMAGE_SIZE] * 2 + [*(settings.get("input_size") or ())])[-2:]
     size = wanted.image_size or size_of(height, width)
-    n_classes = _n_classes(module, name, size)
-    names, note = _names(module, n_classes)
-    notes += [note] if note else []
+    names, more = describe_classes(module, name, size, wanted)
+    notes += more
     if not settings.get("mean"):
         notes.append(f"{NORMALISATION}; {option('mean')} and {option('std')} say others")
     return Network(
@@ -132,6 +131,17 @@ def describe(module: nn.Module, name: str, wanted: Wanted) -> Network:
         link=said_by(module),
         notes=tuple(notes),
     )
+
+
+def describe_classes(
+    module: nn.Module, name: str, size: InputSize, wanted: Wanted
+) -> tuple[tuple[str, ...], list[str]]:
+    """Name a network's classes, none of a backbone, with what the user is told of the names."""
+    n_classes = _n_classes(module, name, size)
+    trained = wanted.weights != RANDOM
+    head = architecture.head_rows(module, n_classes) if trained else None
+    names, note = _names(module, n_classes, head)
+    return names, [note] if note else []
 
 
 def plain(module: nn.Module) -> nn.Module:
@@ -216,7 +226,9 @@ def _ends_linear(module: nn.Module) -> bool:
     return bool(kinds) and issubclass(kinds[-1], nn.Linear | nn.Conv2d)
 
 
-def _names(module: nn.Module, n_classes: int) -> tuple[tuple[str, ...], str]:
+def _names(
+    module: nn.Module, n_classes: int, head: torch.Tensor | None
+) -> tuple[tuple[str, ...], str]:
     """Name the classes as the module says, else by what is usual."""
     for key in ("class_names", "classes", "label_names"):
         given = getattr(module, key, None)
@@ -225,4 +237,4 @@ def _names(module: nn.Module, n_classes: int) -> tuple[tuple[str, ...], str]:
     labels = getattr(getattr(module, "config", None), "id2label", None)
     if isinstance(labels, dict) and len(labels) == n_classes:
         return class_names.from_numbers(labels, "id2label"), ""
-    return class_names.assumed(n_classes)
+    return class_names.assumed(n_classes, head)

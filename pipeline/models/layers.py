@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from ..errors import UserError, command, option, suggest
 from .answer import path_of
 from .network import Network
-from .tracing import Layer
+from .tracing import SCORES, UNREACHED, Layer
+
+ALIKE = 0.65
+"""So alike are names of layers that are suggested for one another: head and layer4 are not."""
+
+N_NEAR = 2
+"""Layers that are suggested beside one that is none by its number."""
 
 
 @dataclass(frozen=True)
@@ -101,21 +108,65 @@ def choose_layer(network: Network, name: str = "auto") -> str:
     return layer.names[0]
 
 
+def why_auto(network: Network) -> str:
+    """Say in a sentence why `choose_layer` takes the layer it does where none is named.
+
+    Returns
+    -------
+    str
+        Such as "layer4: the last map of positions; what follows it has no positions any more".
+    """
+    layers = network.traced.layers
+    chosen = choose_layer(network)
+    at = next(index for index, layer in enumerate(layers) if layer.names[0] == chosen)
+    after = {layer.reason for layer in layers[at + 1 :]}
+    if UNREACHED in after:
+        why = "the last one whose positions the head reads; after it only the class token is read"
+    elif SCORES in after:
+        why = "the last one before maps of class scores, which nothing with parameters follows"
+    elif not network.classes:
+        why = "the last map of positions of a network without a head"
+    elif after:
+        why = "the last map of positions that no skip connection leads around"
+    else:
+        why = "the last map of positions; what follows it has no positions any more"
+    return f"{chosen}: {why}"
+
+
 def find_layer(network: Network, name: str) -> Layer:
     """Return the layer of that name, usable or not; `UserError` where there is none."""
     layer = network.traced.find(name)
-    if layer is None:
-        if name in {path_of(path) for path, _ in network.module.named_modules()}:
-            raise UserError(
-                f"what {name!r} of {network.name} gives is no map of positions:"
-                f" {choose_layer(network)!r} is the last layer that can be used;"
-                f" {command('layers', model=network.name)} lists all"
-            )
-        known = [each for layer in network.traced.layers for each in layer.names]
-        near = suggest(name, known)
+    if layer is not None:
+        return layer
+    lists = f"{command('layers', model=network.name)} lists"
+    last = f"{choose_layer(network)!r} is the last layer that can be used"
+    modules = {path_of(path) for path, _ in network.module.named_modules()}
+    modules = (modules | network.traced.modules) - {""}
+    if name in modules:
         raise UserError(
-            f"{network.name} has no layer {name!r} that is a map of positions"
-            f"{': ' + near if near else ';'}"
-            f" {command('layers', model=network.name)} lists its layers"
+            f"what {name!r} of {network.name} gives is no map of positions: {last}; {lists} all"
         )
-    return layer
+    known = [each for layer in network.traced.layers for each in layer.names]
+    near = _numbered(name, known) or suggest(name, {*known, *modules}, cutoff=ALIKE)
+    meant = near.split("'")[1] if near else ""
+    if meant in modules and meant not in known:
+        near = f"{meant!r}, if that is meant, gives none, and {last};"
+    raise UserError(
+        f"{network.name} has no layer {name!r} that is a map of positions:"
+        f" {near or last + ';'} {lists} its layers"
+    )
+
+
+def _numbered(name: str, known: Sequence[str]) -> str:
+    """Suggest the layers next to one that differs from them by its last number alone."""
+    start = name.rstrip("0123456789")
+    if start == name or not start:
+        return ""
+    numbers = {
+        int(each.removeprefix(start)): each
+        for each in known
+        if each.startswith(start) and each.removeprefix(start).isdecimal()
+    }
+    number = int(name.removeprefix(start))
+    nearest = sorted(numbers, key=lambda each: (abs(each - number), -each))[:N_NEAR]
+    return suggest(name, [numbers[each] for each in nearest], n=N_NEAR, cutoff=0.0)

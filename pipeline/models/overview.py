@@ -8,8 +8,10 @@ from pathlib import Path
 import pandas as pd
 
 from ..config import Head
+from ..errors import option
 from ..images import InputSize
-from .layers import choose_layer, list_layers
+from .layers import choose_layer, list_layers, why_auto
+from .network import Network
 from .registry import load_network
 
 
@@ -37,7 +39,8 @@ def describe_layers(
     -------
     DataFrame
         A row per layer, from the image to the logits: layer, kind, channels, height, width, signed,
-        usable, reason, auto (whether it is the one taken by default).
+        usable, reason (why not), auto (whether it is the one taken by default). Its ``attrs`` have
+        ``why``, a sentence on the choice.
 
     Raises
     ------
@@ -48,4 +51,16 @@ def describe_layers(
     chosen = choose_layer(network)
     table = pd.DataFrame([asdict(layer) for layer in list_layers(network)])
     table = table.rename(columns={"name": "layer"})
-    return table.assign(auto=table["layer"] == chosen)
+    table = table.assign(auto=table["layer"] == chosen)
+    table.attrs["why"] = _why(network, bool(table.loc[table["auto"], "signed"].any()))
+    return table
+
+
+def _why(network: Network, signed: bool) -> str:
+    """Say why that layer, and which transform fits what it gives on noise."""
+    transform = (
+        f"below 0, and {option('transform', 'auto')} keeps positive and negative parts apart"
+    )
+    if not signed:
+        transform = f"of 0 and more, and {option('transform', 'auto')} takes them as they are"
+    return f"{why_auto(network)}. On noise it has values {transform}."

@@ -12,6 +12,7 @@ what resizing a map to the image assumes.
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal
@@ -142,9 +143,9 @@ def follow(
     if not before or not _holds_tensor(value):
         return None
     finest = max(before, key=lambda grid: grid.y.n)
-    padded = _padded(value, finest, module, node)
-    if padded is not None:
-        return padded
+    moved = _padded(value, finest, module, node) or _sliced(value, finest, node)
+    if moved is not None:
+        return moved
     shape = tuple(value.shape) if isinstance(value, torch.Tensor) else ()
     window = _window(module, node, node.args if args is None else args)
     slides = window is not None or _pools(module, node)
@@ -183,6 +184,43 @@ def _padded(
         for axis, front, back in ((last.x, *pads[:2]), (last.y, *pads[2:4]))
     ]
     return replace(last, x=axes[0], y=axes[1])
+
+
+def _sliced(value: object, last: PositionGrid, node: fx.Node) -> PositionGrid | None:
+    """Return the grid of some rows or columns of a map; None where nothing is left out."""
+    if (
+        last.layout not in ("NCHW", "NHWC")
+        or not isinstance(value, torch.Tensor)
+        or value.ndim != 4
+    ):
+        return None
+    if node.target is torch.ops.aten.slice.Tensor:
+        dim = node.args[1] if len(node.args) > 1 else node.kwargs.get("dim", 0)
+        taken: dict[Any, Any] = {dim: slice(*node.args[2:5])}
+    elif node.target is operator.getitem and isinstance(node.args[1], tuple):
+        given: Any = node.args[1]
+        if not all(isinstance(each, slice) for each in given):
+            return None
+        taken = dict(enumerate(given))
+    else:
+        return None
+    first = 2 if last.layout == "NCHW" else 1
+    axes = [last.y, last.x]
+    for number, axis in enumerate(axes):
+        part = taken.get(first + number, slice(None))
+        if not _is_known(part):
+            return None
+        start, stop, step = part.indices(axis.n)
+        n = len(range(start, stop, step))
+        axes[number] = Axis(n, axis.stride * step, axis.offset + axis.stride * start)
+    if tuple(value.shape[first : first + 2]) != (axes[0].n, axes[1].n):
+        return None
+    channels = value.shape[1 if last.layout == "NCHW" else 3]
+    return replace(last, y=axes[0], x=axes[1], channels=channels)
+
+
+def _is_known(part: slice) -> bool:
+    return all(each is None or isinstance(each, int) for each in (part.start, part.stop, part.step))
 
 
 def _holds_tensor(value: object) -> bool:

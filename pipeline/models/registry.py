@@ -9,7 +9,8 @@ from .. import plugins
 from ..config import OF_A_NETWORK, Config, Head
 from ..errors import UserError, command, option, suggest
 from ..images import InputSize, Interpolation, sides
-from .class_names import ASSUMED, read
+from . import program_source
+from .class_names import ABOUT, read
 from .code_source import CODE, absolute, is_code
 from .network import Network
 from .one_logit import two_sided
@@ -47,7 +48,8 @@ def load_network(
     name : str
         A name from `list_models`; ``timm:<name>``, ``hf:<name or folder>``, or another
         ``<source>:<name>`` where a plug-in is the source; ``package.module:function`` or
-        ``file.py:function`` for a function of one's own that makes it.
+        ``file.py:function`` for a function of one's own that makes it; a ``.pt2`` file of
+        torch.export.
     weights : Path, optional
         A ``.safetensors``, ``.pt`` or ``.pth`` file; the number of classes is read from it.
         ``Path("random")`` draws them instead (for benchmarks). By default torchvision's own
@@ -100,7 +102,7 @@ def load_network(
 
 def headless(network: Network) -> Network:
     """Return a network whose own classes count for nothing, nor what was assumed of them."""
-    notes = tuple(note for note in network.notes if not note.startswith(ASSUMED))
+    notes = tuple(note for note in network.notes if not note.startswith(ABOUT))
     spare = bool(network.classes)
     return dataclasses.replace(
         network, classes=(), link="softmax", notes=notes, has_spare_head=spare
@@ -134,7 +136,7 @@ def _as_given(
                 f"{class_names} names {len(classes)} classes, {network.name} has"
                 f" {len(network.classes)}"
             )
-        notes = tuple(note for note in notes if not note.startswith(ASSUMED))
+        notes = tuple(note for note in notes if not note.startswith(ABOUT))
     if mean is not None and std is not None:
         notes = tuple(note for note in notes if NORMALISATION not in note)
     return dataclasses.replace(
@@ -152,12 +154,16 @@ def canonical(name: str) -> str:
     kind, _, rest = name.partition(":")
     if kind == "hf" and Path(rest).expanduser().is_dir():
         return f"hf:{Path(rest).expanduser().resolve()}"
+    if program_source.is_program(name):
+        return program_source.absolute(name.removeprefix(f"{program_source.PROGRAM}:"))
     return absolute(name) if is_code(name) else name
 
 
 def _find(name: str) -> tuple[str, str]:
     """Return the source of a network and what the source calls it."""
     kind, colon, rest = name.partition(":")
+    if program_source.is_program(name) and kind not in plugins.names(plugins.NETWORKS):
+        return program_source.PROGRAM, program_source.absolute(name)
     if colon and kind not in plugins.names(plugins.NETWORKS) and is_code(name):
         return CODE, absolute(name)
     if colon:
@@ -165,6 +171,7 @@ def _find(name: str) -> tuple[str, str]:
     for kind in SHORT:
         if name in _source(kind).names():
             return kind, name
+    program_source.refuse_other_files(name)
     near = suggest(name, list_models())
     raise UserError(
         f"there is no model {name!r}{': ' + near if near else ';'} {command('layers')} lists all"

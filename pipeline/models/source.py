@@ -43,6 +43,11 @@ class Wanted:
     weights_key: str | None = None
 
     @property
+    def is_filled(self) -> bool:
+        """Whether the weights come of a file."""
+        return self.weights not in (None, RANDOM)
+
+    @property
     def drawn(self) -> str:
         """How random weights are called."""
         return f"random (seed {self.seed})"

@@ -50,7 +50,7 @@ class TimmSource:
             module, notes = _filled(timm, name, wanted, wanted.weights)
             source, sha = wanted.weights.name, sha256(wanted.weights)
         settings = timm.data.resolve_model_data_config(module)
-        names, note = _names(timm, module)
+        names, note = _names(timm, module, wanted)
         notes += [note] if note else []
         return Network(
             name=name,
@@ -153,14 +153,16 @@ def _interpolation(settings: Mapping[str, Any]) -> Interpolation:
     return "bilinear" if settings["interpolation"] == "bilinear" else "bicubic"
 
 
-def _names(timm: Any, module: Any) -> tuple[tuple[str, ...], str]:
+def _names(timm: Any, module: Any, wanted: Wanted) -> tuple[tuple[str, ...], str]:
     """Name a model's classes: as its configuration does, or as the subset of ImageNet it has."""
     cfg, n_classes = module.pretrained_cfg, int(module.num_classes)
     if cfg.get("label_names") and len(cfg["label_names"]) == n_classes:
         return tuple(map(str, cfg["label_names"])), ""
     subset = timm.data.infer_imagenet_subset({"num_classes": n_classes})
     if subset in (None, "imagenet-1k"):
-        return class_names.assumed(n_classes)
+        trained = wanted.weights != RANDOM
+        head = architecture.head_rows(module, n_classes) if trained else None
+        return class_names.assumed(n_classes, head)
     info = timm.data.ImageNetInfo(subset)
     note = f"{class_names.ASSUMED} those of {subset}"
     return tuple(info.index_to_description(index) for index in range(n_classes)), note

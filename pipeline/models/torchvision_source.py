@@ -58,8 +58,11 @@ class TorchvisionSource:
             notes += architecture.fit_stem(module, state)
             sized = architecture.fit_positions(name, state, size)
             fill(module, sized, name, wanted.weights or source)
-        names, note = class_names.assumed(architecture.last_layer(module).weight.shape[0])
-        if note and wanted.weights not in (None, RANDOM):
+        n_classes, given = len(architecture.last_layer(module).weight), wanted.is_filled
+        names, note = class_names.assumed(
+            n_classes, architecture.head_rows(module, n_classes) if given else None
+        )
+        if note and given:
             notes.append(note)
         return Network(
             name=name,

@@ -19,6 +19,7 @@ from .answer import WHOLE, answer_to, path_of
 from .graph import bottlenecks, forbid_in_place, head_graph
 from .position_grid import PositionGrid, follow, image_grid
 from .symbolic import Trace
+from .translation import Translated
 
 PROBE_IMAGES = 2
 PROBE_SEED = 0
@@ -62,6 +63,8 @@ class TracedNetwork:
 
     graph: fx.GraphModule
     layers: tuple[Layer, ...]
+    modules: frozenset[str] = frozenset()
+    """Paths of the modules that were called."""
 
     def find(self, name: str) -> Layer | None:
         """Return the layer that `name` means, if any."""
@@ -104,7 +107,11 @@ def trace_network(
     """
     noise = _noise(size)
     expected = answer_to(module, noise, name)
-    trace = _symbolic(module, noise, expected) or _exported(module, noise, expected, name)
+    if isinstance(module, Translated):
+        trace = module.trace
+        _prepare(trace.graph)
+    else:
+        trace = _symbolic(module, noise, expected) or _exported(module, noise, expected, name)
     probe = _Probe(trace.graph, size)
     with torch.no_grad():
         probe.run(noise)
@@ -112,7 +119,8 @@ def trace_network(
         reasons = _reasons(trace.graph, probe)
     else:
         reasons = _reasons_of_a_backbone(trace, probe, has_spare_head)
-    return TracedNetwork(trace.graph, tuple(_layers(trace, probe, reasons)))
+    modules = frozenset(map(path_of, trace.types))
+    return TracedNetwork(trace.graph, tuple(_layers(trace, probe, reasons)), modules)
 
 
 def _symbolic(module: nn.Module, noise: torch.Tensor, expected: torch.Tensor) -> Trace | None:
@@ -235,7 +243,7 @@ def _layers(trace: Trace, probe: _Probe, reasons: Mapping[fx.Node, str]) -> Iter
             yield Layer(
                 node=node,
                 names=tuple(called),
-                kind=kind or str(getattr(node.target, "__name__", node.target)),
+                kind=kind or str(getattr(node.target, "__name__", node.target)).partition(".")[0],
                 grid=probe.grids[node],
                 signed=probe.signed[node],
                 reason=reason,

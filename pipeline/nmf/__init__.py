@@ -19,7 +19,7 @@ from .sampling import Start, fit_sample, fit_samples
 from .solve import H_TOL, Encoder, encode
 from .splits import bi_cv_error, channel_folds, halves, shuffle_channels
 from .stats import Stats, accumulate, context_vectors, energies, gauge, relative_error, rows_at_once
-from .transforms import Transform, choose_transform
+from .transforms import Transform, choose_transform, why_transform
 from .work import Work
 
 if TYPE_CHECKING:
@@ -70,6 +70,7 @@ __all__ = [
     "svd_errors",
     "sweep",
     "thin",
+    "why_transform",
 ]
 
 

@@ -121,6 +121,26 @@ def choose_transform(name: str, minimum: Tensor | float) -> Transform:
     return Transform(name, minima if name == "shift" else None)
 
 
+def why_transform(kind: str, V: Tensor) -> str:
+    """Say in a sentence why 'auto' takes the transform it does.
+
+    Parameters
+    ----------
+    kind : str
+        What `choose_transform` chose.
+    V : Tensor (positions, channels)
+        Some activations of the layer.
+    """
+    if kind == "none":
+        return "no activation of the layer is negative"
+    share = float((V < 0).float().mean())
+    many = f"{share:.0%}" if share >= 0.01 else "less than 1%"
+    return (
+        f"{many} of the layer's activations are negative, so that positive and negative parts are"
+        " kept apart"
+    )
+
+
 def _refuse_negative(least: float) -> None:
     if least < 0:
         raise UserError(

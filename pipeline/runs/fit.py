@@ -168,6 +168,8 @@ def fit_concepts(
             f" {option('layer')}, or see to the weights"
         )
     transform = nmf.choose_transform(data.transform, _minimum(data, drawn))
+    if data.transform == "auto":
+        say(f"factorize  {transform.kind} (auto): {nmf.why_transform(transform.kind, drawn)}")
     V = transform.forward(drawn)
     say(f"factorize  sample: {len(V):,} positions × {V.shape[1]} channels ({transform.kind})")
     choice = None if unfinished is None else unfinished.choice

@@ -11,7 +11,7 @@ from .. import checkout
 from ..config import SAMPLE, Config, size_option
 from ..images import Dataset, FolderSource, list_dataset
 from ..images.source import FOLDER, TABLE
-from ..models import Network, choose_layer, configured, consent
+from ..models import Network, choose_layer, configured, consent, why_auto
 from ..sample import write_sample
 from ..system import files
 from ..system.progress import say
@@ -23,7 +23,7 @@ from .checks import (
     check_shareable,
     tell_outside,
 )
-from .label_classes import match_labels
+from .label_classes import match_labels, renamed
 
 SAMPLE_FOLDER = checkout.folder("data") / "sample"
 
@@ -73,7 +73,12 @@ def load_inputs(config: Config, *runs: Path | None) -> Inputs:
     network = configured(config, _model(config))
     for note in network.notes:
         say(f"network    {note}")
-    return Inputs(dataset, network, match_labels(config, dataset, network))
+    matched = match_labels(config, dataset, network)
+    if note := renamed(matched[1], network):
+        say(f"network    {note}")
+    if config.layer == "auto":
+        say(f"layer      {why_auto(network)}")
+    return Inputs(dataset, network, matched)
 
 
 def resolve(config: Config, inputs: Inputs) -> Config:

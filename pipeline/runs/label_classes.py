@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 
 from ..config import Config
@@ -20,7 +21,8 @@ def match_labels(
     -------
     class_of_label : dict of str to int
     class_names : dict of str to str
-        Class, as a decimal number, to the name that the table gives it.
+        Class, as a decimal number, to the name that the table gives it, which is shown in place of
+        the network's own.
 
     Raises
     ------
@@ -33,6 +35,11 @@ def match_labels(
         return {label: by_name[label] for label in sorted(labels) if label in by_name}, {}
     rows = _read_classes(config.classes)
     n_classes = len(network.classes)
+    if not n_classes:
+        raise UserError(
+            f"{option('classes', config.classes)} maps labels to classes, of which {network.name}"
+            " has none: leave it out"
+        )
     mapping: dict[str, int] = {}
     for label, class_id, _ in rows:
         if not class_id.isdecimal() or int(class_id) >= n_classes:
@@ -50,7 +57,44 @@ def match_labels(
             f"{option('classes', config.classes)} names none of the dataset's labels,"
             f" such as {sorted(labels)[0]!r}; it names {sorted(mapping)[0]!r}"
         )
-    return mapping, {str(mapping[label]): name for label, _, name in rows if name}
+    names: dict[str, str] = {}
+    for label, _, name in rows:
+        class_id = str(mapping[label])
+        if name and names.setdefault(class_id, name) != name:
+            raise UserError(
+                f"{option('classes', config.classes)} gives class {class_id} two names,"
+                f" {names[class_id]!r} and {name!r}"
+            )
+    return mapping, names
+
+
+def renamed(class_names: Mapping[str, str], network: Network) -> str:
+    """Say which classes a table calls otherwise than a network whose classes have names.
+
+    Parameters
+    ----------
+    class_names : mapping of str to str
+        As `match_labels` returns them.
+    network : Network
+
+    Returns
+    -------
+    str
+        Empty where there are none.
+    """
+    others = {
+        int(class_id): name
+        for class_id, name in class_names.items()
+        if network.classes[int(class_id)].casefold() not in (name.casefold(), f"class {class_id}")
+    }
+    if not others:
+        return ""
+    first = min(others)
+    many = f"{len(others)} classes are" if len(others) > 1 else "a class is"
+    return (
+        f"{many} shown by the name in {option('classes')}, as class {first}: {others[first]!r},"
+        f" which the network calls {network.classes[first]!r}"
+    )
 
 
 def _read_classes(where: Path) -> list[tuple[str, str, str]]:

@@ -213,6 +213,10 @@ def test_layers_are_listed_with_the_one_auto_takes(capsys: pytest.CaptureFixture
     assert len(chosen) == 1
     assert chosen[0].startswith("features ")
     assert any("cannot be used" in line for line in lines)
+    assert lines[-1].startswith("LAYER=auto is features: the last one before maps of class scores")
+    assert lines[-1].endswith(
+        "On noise it has values of 0 and more, and TRANSFORM=auto takes them as they are."
+    )
 
 
 def test_one_image_is_explained_by_itself(

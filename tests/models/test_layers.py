@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 from pathlib import Path
 
@@ -12,7 +13,16 @@ from torch import fx, nn
 from torch.nn import functional
 
 from pipeline.errors import UserError
-from pipeline.models import LayerInfo, Network, choose_layer, cut, list_layers, load_network
+from pipeline.models import (
+    LayerInfo,
+    Network,
+    choose_layer,
+    cut,
+    describe_layers,
+    list_layers,
+    load_network,
+    why_auto,
+)
 from pipeline.models.tracing import SCORES, SKIPPED, UNREACHED
 
 RANDOM = Path("random")
@@ -133,8 +143,8 @@ def test_unknown_layer() -> None:
     with pytest.raises(UserError) as caught:
         cut(_network("resnet18"), "auto", aux_layers=["§"])
     assert str(caught.value) == (
-        "resnet18 has no layer '§' that is a map of positions;"
-        " describe_layers(model='resnet18') lists its layers"
+        "resnet18 has no layer '§' that is a map of positions: 'layer4' is the last layer that can"
+        " be used; describe_layers(model='resnet18') lists its layers"
     )
 
 
@@ -145,6 +155,75 @@ def test_a_module_that_gives_no_map_is_told_from_a_wrong_name() -> None:
         "what 'avgpool' of resnet18 gives is no map of positions: 'layer4' is the last layer that"
         " can be used; describe_layers(model='resnet18') lists all"
     )
+
+
+NOT_NAMED = "'layer4' is the last layer that can be used"
+
+
+@pytest.mark.parametrize(
+    ("name", "given", "words"),
+    [
+        ("resnet18", "fc", f"what 'fc' of resnet18 gives is no map of positions: {NOT_NAMED}"),
+        ("resnet18", "avgpol", f"'avgpool', if that is meant, gives none, and {NOT_NAMED}"),
+        ("resnet18", "head", NOT_NAMED),
+        ("resnet18", "classifier", NOT_NAMED),
+        ("resnet18", "maxpol", "did you mean 'maxpool'?"),
+        ("resnet18", "layer5", "did you mean 'layer4' or 'layer3'?"),
+        ("resnet18", "layer4.2", "did you mean 'layer4.1' or 'layer4.0'?"),
+        ("resnet18", "Layer4", "did you mean 'layer4'"),
+        ("mobilenet_v2", "features.30", "did you mean 'features.18' or 'features.17'?"),
+        ("mobilenet_v2", "fc", "'features' is the last layer that can be used"),
+        ("mobilenet_v2", "clasifier", "'classifier', if that is meant, gives none, and 'features'"),
+        (
+            "vit_b_32",
+            "norm",
+            "'encoder.layers.encoder_layer_10' is the last layer that can be used",
+        ),
+        (
+            "vit_b_32",
+            "encoder.layers.encoder_layer_12",
+            "did you mean 'encoder.layers.encoder_layer_11' or 'encoder.layers.encoder_layer_10'?",
+        ),
+    ],
+)
+def test_wrong_names_are_met_with_what_helps(name: str, given: str, words: str) -> None:
+    with pytest.raises(UserError) as caught:
+        choose_layer(_network(name), given)
+    assert words in str(caught.value)
+    assert f"describe_layers(model={name!r}) lists" in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("name", "why"),
+    [
+        (
+            "resnet18",
+            "layer4: the last map of positions; what follows it has no positions any more",
+        ),
+        (
+            "vit_b_32",
+            "encoder.layers.encoder_layer_10: the last one whose positions the head reads; after it"
+            " only the class token is read",
+        ),
+        (
+            "squeezenet1_1",
+            "features: the last one before maps of class scores, which nothing with parameters"
+            " follows",
+        ),
+    ],
+)
+def test_auto_gives_its_reason(name: str, why: str) -> None:
+    assert why_auto(_network(name)) == why
+    table = describe_layers(name, image_size=64)
+    assert table.attrs["why"].startswith(f"{why}. On noise it has values ")
+    transform = "parts apart." if table.loc[table.auto, "signed"].item() else "as they are."
+    assert table.attrs["why"].endswith(transform)
+
+
+def test_a_backbone_gives_its_reason() -> None:
+    network = _custom(nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU()))
+    network = dataclasses.replace(network, classes=())
+    assert why_auto(network).endswith("the last map of positions of a network without a head")
 
 
 def test_images_too_small_for_a_map() -> None:

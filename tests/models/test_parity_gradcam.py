@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
+import matplotlib.pyplot as plt
 import numpy as np
 import pytest
 import torch
@@ -11,7 +13,13 @@ from numpy.typing import NDArray
 from PIL import Image
 from pytorch_grad_cam import DeepFeatureFactorization
 from pytorch_grad_cam.feature_factorization.deep_feature_factorization import dff
+from pytorch_grad_cam.utils.image import preprocess_image, show_factorization_on_image
+from scipy.optimize import linear_sum_assignment
+from sklearn.decomposition import NMF
+from torch import nn
+from torchvision.models import resnet50
 
+import pipeline
 from pipeline import nmf
 from pipeline.analysis.explain import fit_bank
 from pipeline.classify import score_vectors
@@ -119,3 +127,108 @@ def test_puppies_are_told_apart_from_what_is_around_them(assets: Path, tmp_path:
     assert len(found.legend) >= 3
     Image.fromarray(found.picture).save(tmp_path / "puppies.png")
     assert found.picture.shape[1] > 2 * image.shape[1]
+
+
+class Tutorial:
+    """The code of pytorch-grad-cam's notebook "Deep Feature Factorizations", on an image."""
+
+    def __init__(self, model: nn.Module, layer: nn.Module, head: nn.Module, image: Any) -> None:
+        pixels = np.float32(image) / 255
+        tensor = preprocess_image(pixels, mean=[0.485, 0.456, 0.406], std=[0.229, 0.224, 0.225])
+        peer = DeepFeatureFactorization(
+            model=model, target_layer=layer, computation_on_concepts=head
+        )
+        self.concepts, explanations, outputs = peer(tensor, K)
+        self.scores = torch.softmax(torch.from_numpy(outputs), dim=-1).numpy()
+        self.V = peer.activations_and_grads.activations[0][0].numpy()
+        self.maps = dff(self.V[None].copy(), K)[1][0]
+        colours = [np.array(plt.get_cmap("gist_rainbow")(i / K)) for i in range(K)]
+        visualization = show_factorization_on_image(
+            pixels,
+            explanations[0],
+            colors=colours,  # theirs by default ask for what matplotlib no longer has
+            image_weight=0.3,
+            concept_labels=[f"{row.argmax()}:{row.max():.2f}" for row in self.scores],
+        )
+        self.result = np.hstack((image, visualization))
+
+    @property
+    def error(self) -> float:
+        """What their concepts leave of the activations, as `Explanation.residual` has it."""
+        flat = self.V.reshape(len(self.V), -1)
+        offset = flat.min(1, keepdims=True)
+        left = flat - offset - (self.concepts - offset) @ self.maps.reshape(K, -1)
+        return float(np.linalg.norm(left) / np.linalg.norm(flat))
+
+
+def matched(a: NDArray[Any], b: NDArray[Any]) -> tuple[NDArray[Any], NDArray[Any]]:
+    """Pair rows by their cosines; return these and which row of `b` each of `a` is."""
+    cosines = (a / np.linalg.norm(a, axis=1)[:, None]) @ (b / np.linalg.norm(b, axis=1)[:, None]).T
+    rows, columns = linear_sum_assignment(-cosines)
+    return cosines[rows, columns], columns
+
+
+@pytest.fixture(params=["puppies.jpg", "both.png"])
+def photograph(request: pytest.FixtureRequest, assets: Path) -> NDArray[np.uint8]:
+    """An image of the tutorial, at the network's size: theirs sees it as it is, ours squashes."""
+    image = Image.open(assets / "images" / "tutorial" / request.param).convert("RGB")
+    return np.array(image.resize((224, 224), Image.Resampling.BICUBIC))
+
+
+def test_the_four_lines_find_the_tutorials_concepts(
+    assets: Path, photograph: NDArray[np.uint8]
+) -> None:
+    model: Any = load_network(
+        "mobilenet_v2", assets / "weights" / "mobilenet_v2.safetensors"
+    ).module
+    head = nn.Sequential(model.classifier)  # wraps a part: nothing is added to the network
+    peer = Tutorial(model, model.features, head, photograph)
+    found = pipeline.explain(
+        photograph, network=model, layer=model.features, head=model.classifier, k=K, top=2
+    )
+    flat = np.ascontiguousarray(peer.V.reshape(len(peer.V), -1))
+    assert found.residual <= peer.error * 1.001
+
+    # Both to the end: theirs stops after 200 passes, and need not have the best of its starts.
+    bank = fit_bank(torch.from_numpy(flat.T.copy()), nmf.Transform("none"), "features", K, 0)
+    fits = [NMF(K, init="random", random_state=s, max_iter=3000, tol=1e-6) for s in range(3)]
+    ends = [(fit.fit_transform(flat), fit.reconstruction_err_) for fit in fits]
+    best = min(ends, key=lambda end: end[1])
+    cosines, _ = matched(bank.W.T, best[0].T)
+    print(f"ours {found.residual:.4f}, theirs {peer.error:.4f}, cosines {cosines.round(4)}")
+    assert found.residual <= best[1] / np.linalg.norm(flat) * 1.001
+    assert cosines.min() >= 0.98
+
+    cosines, order = matched(bank.W.T, peer.concepts.T)
+    assert cosines.min() >= 0.98
+    lengths = np.linalg.norm(peer.concepts, axis=0)[order] / np.linalg.norm(bank.W, axis=0)
+    layer = cut(
+        load_network("mobilenet_v2", assets / "weights" / "mobilenet_v2.safetensors"), "features"
+    )
+    scores = score_vectors(layer, torch.from_numpy(bank.W * lengths).T.float()).softmax(1).numpy()
+    assert np.abs(scores - peer.scores[order]).max() < 0.05
+    assert (scores.argmax(1) == peer.scores[order].argmax(1)).all()
+
+    # A pixel in the middle of a cell shows the cell's own value; centres are every 32 pixels.
+    cells = found.heatmaps[:, ::32, ::32].reshape(K, -1)
+    theirs_ = peer.maps.reshape(K, -1)
+    cells, theirs_ = (each - each.mean(1, keepdims=True) for each in (cells, theirs_))
+    correlations, _ = matched(cells, theirs_)
+    print(f"heatmaps correlate by {correlations.round(4)}")
+    assert correlations.min() > 0.99
+
+
+def test_the_picture_is_an_array_as_the_tutorials(assets: Path) -> None:
+    image = Image.open(assets / "images" / "tutorial" / "puppies.jpg").convert("RGB")
+    pixels = np.array(image.resize((480, 384), Image.Resampling.BICUBIC))
+    torch.manual_seed(0)
+    model: Any = resnet50().eval()
+    peer = Tutorial(model, model.layer4, model.fc, pixels)
+    found = pipeline.explain(pixels, network=model, layer=model.layer4, head=model.fc, k=K, top=2)
+    assert found.picture.dtype == peer.result.dtype == np.uint8
+    assert found.picture.ndim == peer.result.ndim == 3
+    assert found.picture.shape[0] == peer.result.shape[0] == 384
+    assert (found.picture[:, :480] == peer.result[:, :480]).all(), "the image comes first"
+    assert (found.picture[:, :480] == pixels).all()
+    assert found.picture.shape[1] > 960, "image, composite and legend"
+    assert found.heatmaps.shape == (K, 384, 480)

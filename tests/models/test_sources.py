@@ -384,16 +384,6 @@ def test_class_names_of_a_file(tmp_path: Path, text: str, ending: str, words: st
         load_network(f"{tmp_path / 'own.py'}:make", image_size=32, class_names=file)
 
 
-def test_names_that_nobody_gave_are_said_to_be_assumed(tmp_path: Path) -> None:
-    weights = tmp_path / "w.pt"
-    torch.save(load_network("squeezenet1_1", RANDOM).module.state_dict(), weights)
-    (note,) = load_network("squeezenet1_1", weights).notes
-    assert "assumed to be ImageNet's" in note
-    names = tmp_path / "names.txt"
-    names.write_text("\n".join(f"n{index}" for index in range(1000)))
-    assert load_network("squeezenet1_1", weights, class_names=names).notes == ()
-
-
 def backbones(base: Path) -> dict[str, str]:
     """Small backbones: DINOv2 as a folder, and the tower of CLIP that sees images."""
     small = {key: value for key, value in SMALL.items() if key != "num_labels"}

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from pipeline.errors import UserError
-from pipeline.nmf import Transform, choose_transform
+from pipeline.nmf import Transform, choose_transform, why_transform
 
 
 @pytest.fixture
@@ -82,3 +82,16 @@ def test_unknown_names_are_refused_with_a_suggestion() -> None:
 def test_comparisons_only_transforms_warn() -> None:
     with pytest.warns(UserWarning, match="drops the negative part"):
         assert choose_transform("relu", -1.0).kind == "relu"
+
+
+def test_auto_gives_its_reason() -> None:
+    V = torch.ones(100, 4)
+    assert why_transform("none", V) == "no activation of the layer is negative"
+    V[:31] = -1
+    assert why_transform("split", V) == (
+        "31% of the layer's activations are negative, so that positive and negative parts are kept"
+        " apart"
+    )
+    V[1:31] = 0
+    V[0, 1:] = 0
+    assert why_transform("split", V).startswith("less than 1% of")
