@@ -19,6 +19,7 @@ import torch
 from torch import fx, nn
 
 from ..errors import UserError
+from ..images import InputSize, size_of
 from .answer import LOGITS, WHOLE
 from .graph import batch_size
 from .program_archive import Archive, Json, dtype_of
@@ -48,7 +49,7 @@ class Program:
     ----------
     graph : GraphModule
         Of ATen's operations, from images to one tensor; in float32 and for inference.
-    image_size : int
+    image_size : int or (int, int)
         Side of the square images that it takes, pixels.
     batch : int or None
         How many images it takes at once; None: any number.
@@ -57,7 +58,7 @@ class Program:
     """
 
     graph: fx.GraphModule
-    image_size: int
+    image_size: InputSize
     batch: int | None
     notes: list[str] = field(default_factory=list)
 
@@ -114,7 +115,7 @@ class _Reader:
 
     def _inputs(
         self, specs: list[Json], tensors: dict[str, torch.Tensor]
-    ) -> tuple[int, int | None]:
+    ) -> tuple[InputSize, int | None]:
         """Put weights where the graph reads them; return the size and number of its images."""
         images = []
         for spec in specs:
@@ -130,22 +131,17 @@ class _Reader:
             raise UserError(f"program {self._path} takes {len(images)} inputs, not one of images")
         meta = self._described["tensor_values"][images[0]]
         sizes = [_size(one) for one in meta["sizes"]]
-        if (
-            len(sizes) != 4
-            or sizes[1] != 3
-            or sizes[2] != sizes[3]
-            or meta["dtype"] not in (6, 7, 13)
-        ):
+        if len(sizes) != 4 or sizes[1] != 3 or meta["dtype"] not in (6, 7, 13):
             raise UserError(
                 f"program {self._path} takes {dtype_of(meta['dtype'])} of"
-                f" {' × '.join(map(str, sizes))}: it has to take square RGB images, (batch, 3,"
-                " size, size), as floating point numbers"
+                f" {' × '.join(map(str, sizes))}: it has to take RGB images, (batch, 3, height,"
+                " width), as floating point numbers"
             )
         self._images = self._values[images[0]] = self._graph.placeholder("images")
         self._images.meta["val"] = torch.empty(sizes, device="meta")
         first = meta["sizes"][0].get("as_expr")
         self._batch = first and first["expr_str"]
-        return sizes[2], None if first else sizes[0]
+        return size_of(sizes[2], sizes[3]), None if first else sizes[0]
 
     def _operation(self, described: Json) -> None:
         """Add what one node of the file computes, under the names of its results."""

@@ -10,6 +10,7 @@ import torch
 from torch import fx, nn
 
 from ..errors import UserError
+from ..images import InputSize, sides
 from .graph import batch_size
 from .translation import times
 
@@ -155,10 +156,10 @@ def for_any_batch(graph: fx.GraphModule, n_images: int) -> fx.GraphModule:
 
 
 @torch.no_grad()
-def agree(any_batch: nn.Module, graph: fx.GraphModule, n_images: int, size: int) -> bool:
+def agree(any_batch: nn.Module, graph: fx.GraphModule, n_images: int, size: InputSize) -> bool:
     """Say whether a graph gives for more images what another gives for `n_images` at a time."""
     generator = torch.Generator().manual_seed(0)
-    noise = torch.randn(n_images + 1, 3, size, size, generator=generator)
+    noise = torch.randn(n_images + 1, 3, *sides(size), generator=generator)
     expected = [graph(noise[:-1]), graph(noise[1:])]
     try:
         found = any_batch(noise)

@@ -9,6 +9,7 @@ from pathlib import Path
 from torch import fx
 
 from ..errors import UserError, option
+from ..images import sides
 from ..system.checksums import sha256
 from . import architecture
 from .code_source import describe_classes
@@ -40,8 +41,9 @@ class ProgramSource:
         program = read_program(path)
         size = program.image_size
         if wanted.image_size not in (None, size):
+            height, width = sides(size)
             raise UserError(
-                f"{name} was exported for images of {size} × {size} pixels: leave"
+                f"{name} was exported for images of {width} × {height} pixels: leave"
                 f" {option('image_size')} out, or export it with an example of that size"
             )
         module = _module(program, path)

@@ -98,6 +98,20 @@ def test_a_program_is_cut_like_its_network(tmp_path: Path, name: str, decomposed
     assert cut(held, "auto").head_kind == cut(network, "auto").head_kind
 
 
+@pytest.mark.parametrize("batch", [1, None])
+def test_a_program_for_images_that_are_no_squares(tmp_path: Path, batch: int | None) -> None:
+    model, file = made("resnet18"), tmp_path / "network.pt2"
+    images = torch.zeros(batch or 2, 3, 64, 128)
+    shapes = None if batch else ({0: torch.export.Dim("batch")},)
+    torch.export.save(torch.export.export(model, (images,), dynamic_shapes=shapes), file)
+    network = load_network(str(file))
+    assert network.image_size == (64, 128)
+    layer = cut(network, "layer3")
+    assert (layer.height, layer.width) == (4, 8)
+    forward = layer.forward(torch.zeros(5, 3, 64, 128, dtype=torch.uint8))
+    assert torch.allclose(layer.head(forward.V), forward.logits, atol=1e-4)
+
+
 @pytest.mark.parametrize("batch", [1, 3])
 @pytest.mark.parametrize("name", ["resnet18", "convnext_tiny", "swin_t", "timm:test_vit"])
 def test_a_program_for_so_many_images_takes_any_number(
@@ -288,7 +302,7 @@ def test_nothing_in_a_program_is_executed(program: Path, tmp_path: Path, attack:
         ),
         (
             lambda each: each["graph_module"]["graph"]["tensor_values"]["images"]["sizes"].pop(),
-            r"takes torch.float32 of 2 × 3 × 64: it has to take square RGB images",
+            r"takes torch.float32 of 2 × 3 × 64: it has to take RGB images",
         ),
     ],
 )
