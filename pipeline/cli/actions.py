@@ -153,10 +153,17 @@ def clean(options: Options) -> None:
 
 def sample_model(options: Options) -> None:
     """Train the sample's network and say how good it is."""
-    from ..sample.training import retrain
+    from ..sample.training import RECIPES, retrain
 
-    given = {name: _whole(name, value) for name, value in options.items() if name != "out"}
-    retrain(Path(options["out"]) if "out" in options else None, text.show, **given)
+    asked = options.get("arch", "cnn")
+    arch = next((each for each in RECIPES if each == asked), None)
+    if arch is None:
+        raise UserError(f"{option('arch', asked)} is neither {' nor '.join(RECIPES)}")
+    given = {
+        name: _whole(name, value) for name, value in options.items() if name not in ("arch", "out")
+    }
+    out = Path(options["out"]) if "out" in options else None
+    retrain(out, text.show, arch=arch, **given)
 
 
 def doctor(options: Options) -> int:

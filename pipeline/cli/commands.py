@@ -118,13 +118,14 @@ _LIST = (
     ),
     Command(
         "sample-model",
-        "Train the network of the bundled sample anew",
+        "Train the network of the bundled sample anew, or its transformer",
         {
+            "arch": Option("cnn, or vit for the transformer", "cnn"),
             "out": Option("file to write", "the shipped weights"),
             "seed": Option("decides scenes, initial weights and order", "0"),
             "n_scenes": Option("scenes to render and train on", "6400"),
-            "epochs": Option("how often each scene is seen", "20"),
-            "threads": Option("of the training; bits are equal only with the same number", "2"),
+            "epochs": Option("how often each scene is seen", "20, of vit 16"),
+            "threads": Option("of the training, on which its last bits depend", "2, of vit 1"),
             "workers": Option("processes that render", "2"),
             "n_held_out": Option("fresh scenes to measure the accuracy on", "600"),
         },

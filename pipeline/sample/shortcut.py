@@ -13,10 +13,11 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from .batches import SceneSet, render_scenes
 from .network import load
 from .objects import CLASSES
 from .scenes import Cue
-from .training import TRAIN_SEED, Log, Recipe, SceneSet, render_scenes, save, train
+from .training import TRAIN_SEED, Log, Recipe, save, train
 
 LABEL = "plane"
 CLASS_ID = CLASSES.index(LABEL)

@@ -13,13 +13,16 @@ from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
+import torch
 
 from pipeline import open_run, status, verify
 from pipeline.errors import UserError
+from pipeline.images import sides
 from pipeline.images.decode import decode_bytes
 from pipeline.images.limits import DecodeError
 from pipeline.images.source import ImageRecord, Rejected
 from pipeline.images.table import open_table
+from pipeline.models import cut, load_network
 from pipeline.models.checkpoints import read_state
 
 SECONDS = 60
@@ -49,6 +52,15 @@ def read_weights(path: Path) -> str:
     assert all(isinstance(name, str) for name in state)
     total = sum(float(tensor.double().nan_to_num().sum()) for tensor in state.values())
     return f"{len(state)} tensors, {total:.3g}"
+
+
+def read_program(path: Path) -> str:
+    """Read a network that is a program, and cut it; what it answers has a row an image."""
+    network = load_network(str(path))
+    made = cut(network, "auto")
+    images = torch.zeros(2, 3, *sides(network.image_size), dtype=torch.uint8)
+    assert len(made.forward(images).logits) == 2
+    return made.layer
 
 
 def read_run(path: Path) -> str:
@@ -94,6 +106,7 @@ QUESTIONS: dict[str, Callable[[Path], object]] = {
 
 TARGETS: dict[str, Callable[[Path], str]] = {
     "image": read_image, "table": read_table, "weights": read_weights, "run": read_run,
+    "program": read_program,
 }  # fmt: skip
 
 

@@ -84,6 +84,20 @@ def weights() -> dict[str, bytes]:
     return found | {"plain.safetensors": safetensors.torch.save(dense)}
 
 
+def programs() -> dict[str, bytes]:
+    """Return a program of torch.export, of images of 16 pixels."""
+    torch.manual_seed(0)
+    network = torch.nn.Sequential(
+        torch.nn.Conv2d(3, 4, 3, 2, 1), torch.nn.BatchNorm2d(4), torch.nn.ReLU(),
+        torch.nn.AdaptiveAvgPool2d(1), torch.nn.Flatten(), torch.nn.Linear(4, 3),
+    ).eval()  # fmt: skip
+    batch = ({0: torch.export.Dim("batch")},)
+    program = torch.export.export(network, (torch.zeros(2, 3, 16, 16),), dynamic_shapes=batch)
+    buffer = io.BytesIO()
+    torch.export.save(program, buffer)
+    return {"network.pt2": buffer.getvalue()}
+
+
 def entry_of(archive: bytes, entry: int) -> tuple[str, bytes]:
     """Return the name and contents of an entry of a zip file."""
     with zipfile.ZipFile(io.BytesIO(archive)) as source:

@@ -43,6 +43,7 @@ def test_whole_files_are_read(reader: Reader, tmp_path: Path) -> None:
         ("image", seeds.images()),
         ("table", seeds.tables()),
         ("weights", seeds.weights()),
+        ("program", seeds.programs()),
     ):
         for name, data in files.items():
             path = tmp_path / name
@@ -60,7 +61,7 @@ def test_images(reader: Reader, tmp_path: Path) -> None:
         path.write_bytes(damage(files[given[0]], given[1]))
         reader.ask("image", path)
 
-    search(try_one, st.tuples(st.sampled_from(sorted(files)), EDITS), 800, 0.25)
+    search(try_one, st.tuples(st.sampled_from(sorted(files)), EDITS), 800, 0.2)
     assert reader.counts["value"] > 50
     assert reader.counts["refused"] > 50
 
@@ -105,6 +106,24 @@ def test_weights(reader: Reader, tmp_path: Path) -> None:
     assert reader.counts["refused"] > 50
 
 
+def test_programs(reader: Reader, tmp_path: Path) -> None:
+    ((name, whole),) = seeds.programs().items()
+    path = tmp_path / name
+
+    def try_one(given: tuple[Edits, int | None]) -> None:
+        edits, entry = given
+        data = damage(whole, edits)
+        if entry is not None:
+            inside, contents = seeds.entry_of(whole, entry)
+            data = seeds.with_entry(whole, inside, damage(contents, edits))
+        path.write_bytes(data)
+        reader.ask("program", path)
+
+    search(try_one, st.tuples(EDITS, st.one_of(st.none(), PLACES, PLACES)), 120, 0.15)
+    assert reader.counts["value"] > 5
+    assert reader.counts["refused"] > 20
+
+
 def test_runs(reader: Reader, tmp_path: Path) -> None:
     answered: list[object] = []
 
@@ -116,7 +135,7 @@ def test_runs(reader: Reader, tmp_path: Path) -> None:
         answered.append(reader.ask("run", run, strict=not agreeing).get("value"))
         shutil.rmtree(run.parent)
 
-    search(try_one, runs.CHANGES, 40, 0.4)
+    search(try_one, runs.CHANGES, 40, 0.3)
     everything = ", ".join(QUESTIONS)
     assert answered.count(everything) > 5  # what was damaged is not asked for, or was noticed
     assert len(answered) - answered.count(everything) > 5

@@ -31,7 +31,7 @@ OTHERS = [
 
 
 def test_every_network_is_offered() -> None:
-    assert {*CLASSIFIERS, *OTHERS, "sample"} == {*list_models()}
+    assert {*CLASSIFIERS, *OTHERS, "sample", "sample-vit"} == {*list_models()}
     assert TOO_LARGE.keys() <= {*CLASSIFIERS}
 
 

@@ -15,8 +15,9 @@ import torch
 from safetensors import safe_open
 
 from pipeline.sample import CLASSES, training
+from pipeline.sample.batches import SceneSet, normalised, render_set
 from pipeline.sample.network import load
-from pipeline.sample.training import Recipe, SceneSet
+from pipeline.sample.training import Recipe
 from tests.calling import call
 
 TINY = Recipe(n_scenes=48, epochs=2, batch_size=16, threads=1, workers=1)
@@ -64,9 +65,9 @@ def test_training_lowers_the_loss(tmp_path: Path) -> None:
 
 def test_accuracy_counts_the_right_answers() -> None:
     network = load()
-    scenes = training.render_set(5, 30, workers=1)
+    scenes = render_set(5, 30, workers=1)
     with torch.inference_mode():
-        answers = network(training._normalise(scenes.images)).argmax(1)
+        answers = network(normalised(scenes.images)).argmax(1)
     assert training.accuracy(network, SceneSet(scenes.images, answers), batch_size=7) == 1
     wrong = SceneSet(
         scenes.images, torch.where(torch.arange(30) < 6, (answers + 1) % len(CLASSES), answers)
