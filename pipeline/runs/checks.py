@@ -131,7 +131,8 @@ def tell_outside(dataset: Dataset) -> None:
     outside = source.outside(dataset.images) if isinstance(source, FolderSource) else []
     if outside:
         path, where = outside[0]
+        known = "" if str(path) == str(where) else f" is {where}"
         say(
             f"dataset    {len(outside)} of {len(dataset.images)} images lie outside {source.where},"
-            f" where links or the table point: {path} is {where}"
+            f" where links or the table point: {path}{known}"
         )
