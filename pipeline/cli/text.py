@@ -66,7 +66,7 @@ def evaluation(found: Evaluation) -> str:
 
 def comparison(found: Comparison, a: Path, b: Path) -> str:
     """Write the pairs of concepts."""
-    lines = [f"{visible(a.name):>36}   {visible(b.name):<36} cosine"]
+    lines = [f"{visible(a.name):>36}   {visible(b.name):<36} cosine of {found.by}"]
     lines += [
         f"{fitted(row.label_a, 30):>30} {row.concept_a:>5}   {row.concept_b:<5}"
         f" {fitted(row.label_b, 30):<30} {row.cosine:.3f}"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from itertools import permutations
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,7 @@ import numpy as np
 import pytest
 from pytest import CaptureFixture, MonkeyPatch
 
-from pipeline import discover, open_run
+from pipeline import Run, compare, discover, open_run
 from pipeline.errors import UserError
 from pipeline.jobs import batch
 from pipeline.models import load_network
@@ -59,6 +60,21 @@ def check_equal(folder: Path, other: Path) -> None:
     np.testing.assert_array_equal(ours.bank.W, theirs.bank.W)
 
 
+def check_matches(a: Run, b: Run) -> None:
+    """Hold concepts of two layers to be matched by their maps, worked out here anew."""
+    found = compare(a, b)
+    assert found.by == "maps"
+    assert sorted(found.pairs["concept_a"]) == sorted(found.pairs["concept_b"]) == [0, 1, 2]
+    image_ids = a.table("images")["image_id"].tolist()
+    maps = [np.stack([np.nan_to_num(run.heatmap(each)) for each in image_ids], 1) for run in (a, b)]
+    flat = [each.reshape(3, -1) for each in maps]
+    norms = [np.linalg.norm(each, axis=1) for each in flat]
+    cosines = flat[0] @ flat[1].T / np.outer(*norms)
+    best = max(permutations(range(3)), key=lambda order: sum(cosines[range(3), order]))
+    assert tuple(found.pairs.sort_values("concept_a")["concept_b"]) == best
+    np.testing.assert_allclose(found.pairs["cosine"], cosines[range(3), best], atol=0.03)
+
+
 def test_each_run_is_what_it_is_alone(
     images: Path, alone: dict[str, Path], tmp_path: Path, monkeypatch: MonkeyPatch
 ) -> None:
@@ -84,6 +100,7 @@ def test_each_run_is_what_it_is_alone(
             link = f"../../run-{other}/atlas/index.html"
             assert f'<a href="{link}">{other}</a>' in page.read_text(encoding="utf-8")
             assert (page.parent / link).is_file()
+    check_matches(first, first.siblings["parts"])
     # Found again, nothing is made anew; one of them by itself goes on as any run.
     decoded.clear()
     discover(**options(images, run=tmp_path / "run", layers=LAYERS))
@@ -135,6 +152,16 @@ def test_one_that_was_begun_alone_stays_as_it_is(
     check_equal(tmp_path / "run-joints", alone["joints"])
     check_equal(tmp_path / "run-parts", alone["parts"])
     assert set(open_run(tmp_path / "run-joints").siblings) == {"parts"}
+
+
+def test_layers_of_other_images_are_not_compared(alone: dict[str, Path], tmp_path: Path) -> None:
+    write_sample(tmp_path / "sample", n_images=12, seed=7, size=64)
+    for path in (tmp_path / "sample" / "images").rglob("*.jpg"):
+        path.rename(path.with_name(f"other-{path.name}"))
+    run = discover(**options(tmp_path / "sample" / "images", run=tmp_path / "run", layer="parts"))
+    assert compare(run, alone["parts"]).by == "directions"
+    with pytest.raises(UserError, match="have no image in common"):
+        compare(run, alone["shapes"])
 
 
 def test_layers_of_a_module(images: Path, tmp_path: Path) -> None:
