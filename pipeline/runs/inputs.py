@@ -11,7 +11,7 @@ from .. import checkout
 from ..config import SAMPLE, Config, size_option
 from ..images import Dataset, FolderSource, list_dataset
 from ..images.source import FOLDER, TABLE
-from ..models import Network, choose_layer, configured, consent, why_auto
+from ..models import Network, choose_layer, configured, consent
 from ..sample import write_sample
 from ..system import files
 from ..system.progress import say
@@ -76,8 +76,6 @@ def load_inputs(config: Config, *runs: Path | None) -> Inputs:
     matched = match_labels(config, dataset, network)
     if note := renamed(matched[1], network):
         say(f"network    {note}")
-    if config.layer == "auto":
-        say(f"layer      {why_auto(network)}")
     return Inputs(dataset, network, matched)
 
 

@@ -10,10 +10,11 @@ from typing import Any
 from ..config import Config, dump_toml
 from ..errors import UserError, command, option
 from ..images import UNREADABLE, Dataset, DatasetSource
-from ..models import Cut, cut
+from ..models import Cut, cut, why_auto
 from ..models.cut import Forward
 from ..store import Listing, make_listing
 from ..system import checksums, files
+from ..system.progress import say
 from .beginning import new_record, remembered
 from .checks import check_folder, check_k, check_labels, check_non_negative
 from .estimate import Estimate, bound_decoding, bytes_per_image, check_fits, estimate, probe
@@ -66,6 +67,8 @@ class Intended:
         Of activations, uncompressed.
     needed : Estimate
         What it will take.
+    why : str
+        Why its layer was taken, where none was asked for.
     """
 
     workspace: Workspace
@@ -74,6 +77,7 @@ class Intended:
     layer: Cut
     bytes_per_image: int
     needed: Estimate
+    why: str
 
 
 def intend(config: Config, run: Path | None, inputs: Inputs) -> Intended:
@@ -84,6 +88,7 @@ def intend(config: Config, run: Path | None, inputs: Inputs) -> Intended:
     UserError
         The layer or the number of concepts is not possible, or `run` is something else.
     """
+    why = why_auto(inputs.network) if config.layer == "auto" else ""
     config = resolve(config, inputs)
     layer = cut(inputs.network, config.layer, aux_layers=config.aux_layers)
     bound_decoding([layer], config, processes=1)
@@ -104,6 +109,7 @@ def intend(config: Config, run: Path | None, inputs: Inputs) -> Intended:
         layer=layer,
         bytes_per_image=bytes_per_image(probed, config),
         needed=estimate(probed, layer, len(listing.frame), config),
+        why=why,
     )
 
 
@@ -138,6 +144,8 @@ def begin(
     record = new_record(config, dataset, inputs.network, layer, listing, inputs.matched)
     record = record.model_copy(update=facts)
     files.check_writable(folder)
+    if intended.why:
+        say(f"layer      {intended.why}")
     with workspace.writing(), workspace.alone("prepare"):
         before = workspace.saved()
         if before is None:

@@ -209,17 +209,13 @@ class RunRecord(_Part):
 
     def plain(self) -> dict[str, Any]:
         """Return the record as JSON holds it."""
-        value = self.model_dump(
-            mode="json", by_alias=True, exclude={"forward", "siblings", "stages"}
-        )
+        value = self.model_dump(mode="json", by_alias=True, exclude={"forward", "stages"})
         value["stages"] = {
             name: facts.model_dump(mode="json", exclude_none=True)
             for name, facts in self.stages.items()
         }
         if self.forward is not None:
             value["forward"] = self.forward.model_dump(mode="json")
-        if self.siblings:
-            value["siblings"] = self.siblings
         return value
 
     @staticmethod

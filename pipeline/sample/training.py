@@ -7,7 +7,8 @@ accuracy is within a point.
 
 The shipped weights are those of `RECIPES`, by `make sample-model` and `make sample-model ARCH=vit`:
 6,400 scenes each. Of 600 held-out scenes the convolutional network gets 99.0 % right, after 19
-minutes on two cores that were busy with other work as well; the transformer @@.
+minutes on two cores that were busy with other work as well; the transformer
+99.5 %, after 30 minutes of one core.
 """
 
 from __future__ import annotations

@@ -38,7 +38,9 @@ def networks(size: InputSize) -> dict[str, Any]:
     return {
         "torchvision": lambda: torchvision.models.squeezenet1_1(),
         "hf vit": lambda: hf.ViTForImageClassification(hf.ViTConfig(**small)),
-        "hf dinov2": lambda: hf.Dinov2Model(hf.Dinov2Config(**SMALL, image_size=96)),
+        "hf dinov2": lambda: hf.Dinov2ForImageClassification(
+            hf.Dinov2Config(**SMALL, image_size=96, num_labels=3)
+        ),
         "hf swin": lambda: hf.SwinForImageClassification(swin),
         "timm swin": lambda: timm.create_model(
             "swin_tiny_patch4_window7_224",

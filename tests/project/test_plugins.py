@@ -209,7 +209,7 @@ def test_nothing_is_imported_that_was_not_named(installed: Path) -> None:
     )
     done = python(installed, "-c", code)
     assert done.stdout.splitlines() == [
-        "['torchvision', 'sample', 'timm', 'hf', 'code', 'given', 'example']",
+        "['torchvision', 'sample', 'timm', 'hf', 'code', 'pt2', 'given', 'example']",
         "False",
     ]
 

@@ -1,12 +1,13 @@
-"""How well factors of a layer are parts: by scikit-learn's NMF, beside pytorch-grad-cam's rule."""
+"""How well factors of a layer are parts, beside pytorch-grad-cam's rule."""
 
 from __future__ import annotations
+
+from typing import Protocol
 
 import numpy as np
 import numpy.typing as npt
 import torch
 from scipy.optimize import linear_sum_assignment
-from sklearn.decomposition import NMF
 from torch.nn import functional
 
 from pipeline.sample import PARTS
@@ -14,8 +15,15 @@ from pipeline.sample import PARTS
 Masks = npt.NDArray[np.bool_]
 
 
+class Factorizes(Protocol):
+    """What estimators of NMF do."""
+
+    def fit_transform(self, X: npt.NDArray[np.float32]) -> npt.ArrayLike:
+        """Return H, (rows, k)."""
+
+
 def part_ious(
-    V: npt.NDArray[np.float32], truth: npt.NDArray[np.uint8]
+    V: npt.NDArray[np.float32], truth: npt.NDArray[np.uint8], model: Factorizes
 ) -> tuple[float, float, float]:
     """Match factors with parts on half of the scenes, and score them on the other.
 
@@ -25,6 +33,8 @@ def part_ious(
         float32 (n, h, w, channels), not negative.
     truth : ndarray
         uint8 (n, height, width), the part of each pixel, 0 for none.
+    model : estimator
+        What factorizes, as scikit-learn's.
 
     Returns
     -------
@@ -33,10 +43,8 @@ def part_ious(
         and with the strongest of each image's own scaled maps.
     """
     n, height, width, channels = V.shape
-    k = len(PARTS) + 2
-    model = NMF(k, init="nndsvda", max_iter=2000, tol=1e-3, random_state=0)
-    H = model.fit_transform(V.reshape(-1, channels))
-    H /= (H**2).sum(0) / H.sum(0)
+    H = np.asarray(model.fit_transform(V.reshape(-1, channels)))
+    H, k = H / ((H**2).sum(0) / H.sum(0)), H.shape[1]
     maps = torch.from_numpy(H.reshape(n, height, width, k)).permute(0, 3, 1, 2)
     maps = functional.interpolate(maps.float(), size=truth.shape[1:], mode="bilinear")
     ours = matched_iou((maps >= 0.5).numpy(), truth)
