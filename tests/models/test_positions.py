@@ -56,8 +56,14 @@ def networks(size: InputSize) -> dict[str, Any]:
     }
 
 
-@pytest.mark.parametrize("size", SIZES)
-@pytest.mark.parametrize("name", networks(96))
+@pytest.mark.parametrize(
+    ("name", "size"),
+    [
+        pytest.param(name, size, marks=pytest.mark.slow if size == SIZES[-1] else [])
+        for name in networks(96)
+        for size in SIZES
+    ],
+)
 def test_layers_change_where_the_picture_does(name: str, size: InputSize) -> None:
     torch.manual_seed(0)
     network = load_network(give({}, networks(size)[name]())["model"], image_size=size)

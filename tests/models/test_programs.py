@@ -68,8 +68,23 @@ NETWORKS = ["resnet18", "mobilenet_v2", "densenet121", "convnext_tiny", "squeeze
 ]  # fmt: skip
 
 
-@pytest.mark.parametrize("decomposed", [False, True], ids=["as exported", "core operations"])
-@pytest.mark.parametrize("name", NETWORKS)
+QUICK = [("resnet18", True), ("swin_t", False), ("squeezenet1_1", False)]
+"""Networks that are always tried, in core operations or as exported; the rest takes minutes."""
+
+
+@pytest.mark.parametrize(
+    ("name", "decomposed"),
+    [
+        pytest.param(
+            name,
+            decomposed,
+            marks=[] if (name, decomposed) in QUICK else pytest.mark.slow,
+            id=f"{name}-{'core operations' if decomposed else 'as exported'}",
+        )
+        for name in NETWORKS
+        for decomposed in (False, True)
+    ],
+)
 def test_a_program_is_cut_like_its_network(tmp_path: Path, name: str, decomposed: bool) -> None:
     model = made(name)
     file = exported(
@@ -112,8 +127,18 @@ def test_a_program_for_images_that_are_no_squares(tmp_path: Path, batch: int | N
     assert torch.allclose(layer.head(forward.V), forward.logits, atol=1e-4)
 
 
-@pytest.mark.parametrize("batch", [1, 3])
-@pytest.mark.parametrize("name", ["resnet18", "convnext_tiny", "swin_t", "timm:test_vit"])
+@pytest.mark.parametrize(
+    ("name", "batch"),
+    [
+        ("resnet18", 1),
+        ("timm:test_vit", 3),
+        *(
+            pytest.param(name, batch, marks=pytest.mark.slow)
+            for name in ("convnext_tiny", "swin_t")
+            for batch in (1, 3)
+        ),
+    ],
+)
 def test_a_program_for_so_many_images_takes_any_number(
     tmp_path: Path, name: str, batch: int
 ) -> None:
