@@ -170,6 +170,7 @@ def test_what_is_asked_of_a_run_is_asked_of_the_probe(run: Run, images: Path) ->
     assert split_files(run.folder)[1] == []
 
 
+@pytest.mark.slow
 def test_a_backbone_has_classes_by_it_and_workers_agree(
     images: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:

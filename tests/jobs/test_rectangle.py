@@ -33,7 +33,10 @@ def images(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-@pytest.mark.parametrize("resize", ["squash", "pad", "crop"])
+SLOW = [pytest.param(each, marks=pytest.mark.slow) for each in ("pad", "crop")]
+
+
+@pytest.mark.parametrize("resize", ["squash", *SLOW])
 def test_concepts_stand_where_they_are(images: Path, tmp_path: Path, resize: str) -> None:
     run = discover(images, run=tmp_path / "run", image_size="128x64", resize=resize, **OPTIONS)
     config = Workspace.open(run.folder).config

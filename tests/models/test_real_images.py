@@ -23,7 +23,13 @@ NETWORKS = {
 N_IMAGES = 3
 
 
-@pytest.mark.parametrize("name", NETWORKS)
+SLOW = ("mobilenet_v2", "timm:tf_efficientnet_lite0")
+
+
+@pytest.mark.parametrize(
+    "name",
+    [pytest.param(each, marks=pytest.mark.slow if each in SLOW else []) for each in NETWORKS],
+)
 def test_the_head_of_every_layer_is_the_network(assets: Path, name: str) -> None:
     known = NETWORKS[name]
     weights = None if known is None else assets / "weights" / f"{known}.safetensors"
