@@ -34,13 +34,17 @@ def extract_together(workspaces: Sequence[Workspace]) -> None:
     UserError
         As `pipeline.jobs.extract.extract`; or another process writes to one of the runs.
     """
-    with ExitStack() as held:
-        for workspace in workspaces:
-            held.enter_context(workspace.writing())
-            for path in strike_damaged(workspace):
-                workspace.tell(f"damaged    {path}: it is made again")
-        for runs in _groups(workspaces):
-            _extract(runs)
+    try:
+        with ExitStack() as held:
+            for workspace in workspaces:
+                held.enter_context(workspace.writing())
+                for path in strike_damaged(workspace):
+                    workspace.tell(f"damaged    {path}: it is made again")
+            for runs in _groups(workspaces):
+                _extract(runs)
+    except KeyboardInterrupt:
+        say("stopped    the same command goes on from here")
+        raise
 
 
 def _groups(workspaces: Sequence[Workspace]) -> Iterable[list[Workspace]]:

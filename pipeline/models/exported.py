@@ -15,6 +15,8 @@ from torch import fx, nn
 from .symbolic import Trace
 from .translation import translate
 
+_LENGTH = builtins.len
+
 MOST_IMAGES = 1 << 16
 """Images of a batch, at most; torch.export wants a bound."""
 
@@ -68,7 +70,7 @@ def _lengths_of_any_batch() -> Iterator[None]:
 
     Python makes a plain number of what ``len`` returns, and the network one of two images.
     """
-    known = builtins.len
+    known = _LENGTH
 
     def length(value: Any) -> Any:
         return value.shape[0] if isinstance(value, torch.Tensor) else known(value)

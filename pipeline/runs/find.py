@@ -6,10 +6,11 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from ..config import CARRIED_OUT, is_given, make_config, read_options
+from ..config import CARRIED_OUT, is_given, make_config
+from ..config_file import read_options
 from ..errors import UserError, option
 from ..models import canonical, choose_layer, consent
-from .estimate import check_fits, of_all
+from .estimate import bound_decoding, check_fits, of_all
 from .inputs import load_inputs
 from .ownership import is_run
 from .prepare import begin, intend, prepare
@@ -76,6 +77,7 @@ def find_siblings(options: Mapping[str, Any]) -> list[Workspace]:
         )
     if not all(each.workspace.is_finished() for each in intended):
         check_fits(of_all([each.needed for each in intended]), [*folders.values()], configs[0])
+    bound_decoding([each.layer for each in intended], configs[0], processes=1)
     largest = max(each.bytes_per_image for each in intended)  # all have the same images in a shard
     names = {layer: folder.name for layer, folder in folders.items()}
     return [

@@ -13,7 +13,8 @@ from typing import Any
 
 import pandas as pd
 
-from ..config import CARRIED_OUT, load_toml
+from ..config import CARRIED_OUT
+from ..config_file import load_toml
 from ..errors import UserError, command, option
 from ..images import DatasetSource, DecodeError, ImageRecord, content_digest, read_contents
 from ..store import FORMATS, Listing, combine

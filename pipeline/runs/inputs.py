@@ -45,25 +45,24 @@ class Inputs:
     matched: tuple[dict[str, int], dict[str, str]]
 
 
-def load_inputs(config: Config, *runs: Path | None) -> Inputs:
+def load_inputs(config: Config, run: Path | None = None) -> Inputs:
     """Load the dataset's listing and the network, and say what is assumed of them.
 
     Parameters
     ----------
     config : Config
         As given.
-    *runs : Path or None
-        Folders that the runs made from it will have, where that is known.
+    run : Path, optional
+        Folder that the run will have, where that is known.
 
     Raises
     ------
     UserError
         Dataset, network, classes or an option cannot be used, or a folder is something else.
     """
-    for run in runs:
-        if run is not None and run.exists():  # before hours of reading
-            check_folder(run)
-            files.check_writable(run)
+    if run is not None and run.exists():  # before hours of reading
+        check_folder(run)
+        files.check_writable(run)
     dataset = _find_dataset(config)
     check_device(config.device)
     check_shareable(config)

@@ -12,7 +12,7 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
-from ..config import ENCODING
+from ..config_file import ENCODING
 from ..errors import UserError
 from ..store import BANK, CLASSIFICATION, LISTING, OBJECTS, PROBE, read_record, says_type
 from ..store.encoding import is_garbled

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ..config import Config, dump_toml
+from ..config import Config
+from ..config_file import dump_toml
 from ..errors import UserError, command, option
 from ..images import UNREADABLE, Dataset, DatasetSource
 from ..models import Cut, cut, why_auto

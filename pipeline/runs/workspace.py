@@ -11,7 +11,8 @@ import numpy as np
 import pandas as pd
 import torch
 
-from ..config import load_toml, make_config
+from ..config import make_config
+from ..config_file import load_toml
 from ..errors import UserError, command
 from ..images import DatasetSource, Grid, open_dataset
 from ..models import Cut, Network, configured, consent, cut

@@ -20,6 +20,7 @@ parts     20×20   0.43      0.25
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TypeVar
 
 import safetensors.torch
 import torch
@@ -28,6 +29,8 @@ from torch import nn
 from .objects import CLASSES
 
 __all__ = ["CLASSES", "IMAGE_SIZE", "MEAN", "PARTS_LAYER", "STD", "WEIGHTS", "SampleNet", "load"]
+
+Filled = TypeVar("Filled", bound=nn.Module)
 
 IMAGE_SIZE = 160
 MEAN = (0.5, 0.5, 0.5)
@@ -72,7 +75,11 @@ class SampleNet(nn.Module):
 
 def load(path: Path = WEIGHTS) -> SampleNet:
     """Return the network with the weights of a file, in float32 and evaluation mode."""
-    network = SampleNet()
+    return filled(SampleNet(), path)
+
+
+def filled(network: Filled, path: Path) -> Filled:
+    """Fill a network with the weights of a file; return it in evaluation mode."""
     state = safetensors.torch.load_file(path)
     network.load_state_dict({name: value.float() for name, value in state.items()})
     return network.eval()

@@ -19,7 +19,6 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import safetensors.torch
 import torch
 from torch import nn
 from torch.nn import functional
@@ -120,10 +119,7 @@ class Block(nn.Module):
 
 def load(path: Path = WEIGHTS) -> SampleViT:
     """Return the network with the weights of a file, in float32 and evaluation mode."""
-    network = SampleViT()
-    state = safetensors.torch.load_file(path)
-    network.load_state_dict({name: value.float() for name, value in state.items()})
-    return network.eval()
+    return convolutional.filled(SampleViT(), path)
 
 
 def fit_positions(state: dict[str, torch.Tensor], size: tuple[int, int]) -> dict[str, torch.Tensor]:

@@ -14,11 +14,15 @@ from pytest import CaptureFixture, MonkeyPatch
 
 from pipeline import Run, compare, discover, open_run
 from pipeline.errors import UserError
+from pipeline.images import DECODING
 from pipeline.jobs import batch
 from pipeline.models import load_network
+from pipeline.runs.estimate import SHARDS_IN_FLIGHT
+from pipeline.runs.find import find_run, find_siblings
 from pipeline.runs.record import RUN, RunRecord
 from pipeline.runs.workspace import Workspace
 from pipeline.sample import write_sample
+from pipeline.store import SHARD_BYTES
 from pipeline.store.encoding import seal
 from pipeline.store.shards import ShardStore
 from tests.calling import call
@@ -162,6 +166,19 @@ def test_layers_of_other_images_are_not_compared(alone: dict[str, Path], tmp_pat
     assert compare(run, alone["parts"]).by == "directions"
     with pytest.raises(UserError, match="have no image in common"):
         compare(run, alone["shapes"])
+
+
+def test_memory_for_decoding_is_what_all_layers_leave(
+    images: Path, tmp_path: Path, monkeypatch: MonkeyPatch
+) -> None:
+    limits: list[float] = []
+    monkeypatch.setattr(DECODING, "limit", limits.append)
+    given = options(images, max_memory="4GB", run=tmp_path / "run") | {"dataset": str(images)}
+    find_run({**given, "layer": "parts", "run": tmp_path / "alone"})
+    alone = limits[-1]
+    find_siblings({**given, "layers": LAYERS})
+    shards = 2 * SHARDS_IN_FLIGHT * SHARD_BYTES  # of the two layers more
+    assert limits[-1] <= alone - shards
 
 
 def test_layers_of_a_module(images: Path, tmp_path: Path) -> None:

@@ -13,7 +13,7 @@ from pipeline import checkout
 from tests.sources import MODULES, PACKAGE, ROOT, SOURCES
 
 ORDER = (
-    "escape", "errors", "checkout", "plugins", "config", "system",
+    "escape", "errors", "checkout", "plugins", "config", "config_file", "system",
     "nmf",  # pure: knows nothing of files, models or images
     "images", "pictures", "sample",
     "models", "store",

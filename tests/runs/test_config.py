@@ -8,7 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipeline.config import CARRIED_OUT, Config, dump_toml, load_toml, make_config
+from pipeline.config import CARRIED_OUT, Config, make_config
+from pipeline.config_file import dump_toml, load_toml
 from pipeline.errors import UserError
 
 

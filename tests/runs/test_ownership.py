@@ -15,7 +15,7 @@ import pytest
 
 from pipeline import verify
 from pipeline.analysis.run import open_run
-from pipeline.config import read_options
+from pipeline.config_file import read_options
 from pipeline.errors import UserError
 from pipeline.jobs.discover import discover
 from pipeline.runs.clean import clean

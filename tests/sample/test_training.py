@@ -14,10 +14,10 @@ import pytest
 import torch
 from safetensors import safe_open
 
-from pipeline.sample import CLASSES, training
+from pipeline.sample import CLASSES, training, transformer
 from pipeline.sample.batches import SceneSet, normalised, render_set
 from pipeline.sample.network import load
-from pipeline.sample.training import Recipe
+from pipeline.sample.training import RECIPES, Recipe
 from tests.calling import call
 
 TINY = Recipe(n_scenes=48, epochs=2, batch_size=16, threads=1, workers=1)
@@ -43,6 +43,29 @@ def test_retraining_gives_the_same_bytes_and_another_seed_others(tmp_path: Path)
     assert other != first
     torch.random.set_rng_state(state)
     assert torch.get_num_threads() == threads
+
+
+def test_the_transformer_is_trained_to_the_same_bytes(tmp_path: Path) -> None:
+    recipe = replace(RECIPES["vit"], n_scenes=32, epochs=2, batch_size=16, workers=1)
+    first, lines = trained(recipe, tmp_path / "a.safetensors")
+    again, repeated = trained(recipe, tmp_path / "b.safetensors")
+    assert again == first
+    assert repeated == lines
+    state = transformer.load(tmp_path / "a.safetensors").state_dict()
+    assert state.keys() == transformer.load().state_dict().keys()
+    begun, shipped = state["stem.0.0.weight"], load().state_dict()["stem.0.weight"]
+    assert not torch.equal(begun, shipped)
+    assert torch.nn.functional.cosine_similarity(begun.ravel(), shipped.ravel(), 0) > 0.9
+
+
+@pytest.mark.parametrize(
+    ("given", "what"), [({"arch": "rnn"}, "is neither cnn nor vit"), ({"epochs": "0"}, "no number")]
+)
+def test_what_cannot_be_trained(
+    given: dict[str, str], what: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert call("sample-model", given) == 2
+    assert what in capsys.readouterr().err
 
 
 def test_the_file_holds_the_recipe_and_loads(tmp_path: Path) -> None:
