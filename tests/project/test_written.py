@@ -29,7 +29,6 @@ CONDA_NAMES = {
     "torch": "pytorch",
     "dask": "dask-core",
     "duckdb": "python-duckdb",
-    "isal": "python-isal",
     "matplotlib": "matplotlib-base",
 }
 """Names on conda-forge, where they are other names than pip's."""
