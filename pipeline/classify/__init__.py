@@ -7,7 +7,6 @@ from .fidelity import Effects, compare, effects, fidelity
 from .importance import rank_agreement, sobol_total
 from .novelty import Novelty, Quantiles, novelty, quantiles, unexplained
 from .null import Null, NullTest
-from .probe import LinearProbe, fit_probe
 from .scores import NO_CLASS, score_vectors, top_classes, unit_logits
 from .splits import Split, contributions, split
 from .statistics import benjamini_hochberg, interval
@@ -18,7 +17,6 @@ __all__ = [
     "Blurred",
     "Curves",
     "Effects",
-    "LinearProbe",
     "Novelty",
     "Null",
     "NullTest",
@@ -31,7 +29,6 @@ __all__ = [
     "curves",
     "effects",
     "fidelity",
-    "fit_probe",
     "interval",
     "moved_region",
     "novelty",

@@ -14,7 +14,6 @@ import pandas as pd
 import torch
 from numpy.typing import NDArray
 from scipy import ndimage
-from torchvision.transforms.functional import gaussian_blur
 
 from ..errors import UserError
 from ..models.link import Link, probabilities
@@ -148,6 +147,8 @@ def blurred(images: torch.Tensor) -> torch.Tensor:
     sigma = SIGMA * images.shape[-1]
     width = 2 * int(np.ceil(2.5 * sigma)) + 1
     width = min(width, images.shape[-1] // 2 * 2 - 1)  # reflection at the edges allows no more
+    from torchvision.transforms.functional import gaussian_blur  # takes a second and more
+
     soft: torch.Tensor = gaussian_blur(images, [width, width], [sigma, sigma])
     return soft
 

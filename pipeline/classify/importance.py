@@ -14,7 +14,6 @@ from __future__ import annotations
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from scipy.stats import qmc, spearmanr
 
 from .answers import Answers
 
@@ -78,11 +77,15 @@ def rank_agreement(a: NDArray[np.float64], b: NDArray[np.float64]) -> float:
     known = np.isfinite(a) & np.isfinite(b)
     if known.sum() < 2 or np.ptp(a[known]) == 0 or np.ptp(b[known]) == 0:
         return float("nan")
+    from scipy.stats import spearmanr  # takes half a second
+
     return float(spearmanr(a[known], b[known]).statistic)
 
 
 def _designs(n: int, k: int, seed: int) -> NDArray[np.float32]:
     """Return the masks of A, B and every C_j one below the other, float32 (n (k + 2), k)."""
+    from scipy.stats import qmc
+
     drawn = qmc.Sobol(2 * k, rng=np.random.default_rng(seed)).random(n)
     A, B = drawn[:, :k], drawn[:, k:]
     mixed = np.tile(A, (k, 1, 1))

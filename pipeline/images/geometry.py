@@ -13,7 +13,6 @@ from typing import Literal
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torchvision.transforms.v2 import functional as tv
 
 Resize = Literal["squash", "crop", "pad"]
 InputSize = int | tuple[int, int]
@@ -107,7 +106,7 @@ def fit_to_input(
         From image coordinates to coordinates of the input.
     """
     scaling = scaling or Scaling()
-    way = tv.InterpolationMode(scaling.interpolation)
+    way = scaling.interpolation
     height, width = image.shape[-2:]
     tall, wide = sides(size)
     if resize == "squash":
@@ -133,8 +132,11 @@ def fit_to_input(
     return fitted, Affine(new_width / width, new_height / height, left, top)
 
 
-def _scale(image: torch.Tensor, height: int, width: int, way: tv.InterpolationMode) -> torch.Tensor:
+def _scale(image: torch.Tensor, height: int, width: int, way: Interpolation) -> torch.Tensor:
     if image.shape[-2:] == (height, width):
         return image
-    scaled: torch.Tensor = tv.resize(image, [height, width], interpolation=way, antialias=True)
+    from torchvision.transforms.v2 import functional as tv  # takes a second and more
+
+    mode = tv.InterpolationMode(way)
+    scaled: torch.Tensor = tv.resize(image, [height, width], interpolation=mode, antialias=True)
     return scaled

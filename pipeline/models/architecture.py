@@ -6,10 +6,8 @@ import math
 from typing import Any
 
 import torch
-import torchvision
 from torch import nn
 from torch.overrides import TorchFunctionMode
-from torchvision.models.vision_transformer import interpolate_embeddings
 
 from ..errors import UserError, option
 from ..images import InputSize, sides
@@ -105,6 +103,8 @@ def fit_positions(name: str, state: State, size: InputSize) -> State:
     if not _has_positions(name, state) or trained_size(name, state) == size:
         return state
     assert isinstance(size, int)  # the network was built for it
+    from torchvision.models.vision_transformer import interpolate_embeddings
+
     return dict(interpolate_embeddings(size, state[_PATCHES].shape[-1], dict(state)))
 
 
@@ -170,6 +170,8 @@ def _options(name: str, state: State | None, size: InputSize) -> dict[str, Any]:
 
 
 def _construct(name: str, size: InputSize, **options: Any) -> nn.Module:
+    import torchvision  # takes a second and more
+
     # torch._assert, by which the vision transformer checks its size, raises AssertionError.
     try:
         module: nn.Module = torchvision.models.get_model(name, weights=None, **options)

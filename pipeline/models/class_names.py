@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torchvision.models import ResNet18_Weights
 
 from ..errors import UserError, option
 from . import imagenet_head
@@ -23,6 +22,8 @@ MOST_BYTES = 50_000_000
 
 def imagenet() -> tuple[str, ...]:
     """Return the names of ImageNet's 1,000 classes, as torchvision has them."""
+    from torchvision.models import ResNet18_Weights  # takes a second and more
+
     return tuple(ResNet18_Weights.DEFAULT.meta["categories"])
 
 

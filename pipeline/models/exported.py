@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import fx, nn
 
-from .symbolic import Trace
+from .trace import Trace
 from .translation import translate
 
 _LENGTH = builtins.len

@@ -3,32 +3,12 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 
 from torch import fx, nn
 from torchvision.models.feature_extraction import NodePathTracer
 
 from .answer import Answer
-
-
-@dataclass(frozen=True)
-class Trace:
-    """A network as a graph, whichever way it was traced.
-
-    Attributes
-    ----------
-    graph : GraphModule
-        From images to one tensor.
-    names : callable
-        All names of an operation's result, those of the outermost modules first.
-    types : mapping of str to str
-        Class of the module of each path.
-    """
-
-    graph: fx.GraphModule
-    names: Callable[[fx.Node], list[str]]
-    types: Mapping[str, str]
+from .trace import Trace, by_depth
 
 
 def trace(module: nn.Module) -> Trace:
@@ -44,11 +24,6 @@ def trace(module: nn.Module) -> Trace:
     tracer = _Tracer()
     graph = fx.GraphModule(module, tracer.trace(module))
     return Trace(graph, tracer.names, tracer.types)
-
-
-def by_depth(names: list[str]) -> list[str]:
-    """Order the names of one result: those of outer modules first, then the shortest."""
-    return sorted(dict.fromkeys(names), key=lambda each: (each.count("."), len(each)))
 
 
 class _Tracer(NodePathTracer):  # type: ignore[misc]

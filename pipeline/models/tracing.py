@@ -14,11 +14,11 @@ from torch import fx, nn
 
 from ..errors import UserError
 from ..images import InputSize, sides
-from . import exported, symbolic
+from . import exported
 from .answer import WHOLE, answer_to, path_of
 from .graph import bottlenecks, forbid_in_place, head_graph
 from .position_grid import PositionGrid, follow, image_grid
-from .symbolic import Trace
+from .trace import Trace
 from .translation import Translated
 
 PROBE_IMAGES = 2
@@ -125,6 +125,8 @@ def trace_network(
 
 def _symbolic(module: nn.Module, noise: torch.Tensor, expected: torch.Tensor) -> Trace | None:
     """Trace a network by torch.fx; None where that fails, or computes something else."""
+    from . import symbolic  # loads torchvision, which takes a second and more
+
     try:
         trace = symbolic.trace(module)
         _prepare(trace.graph)

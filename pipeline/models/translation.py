@@ -15,7 +15,7 @@ from torch import fx, nn
 
 from .answer import WHOLE
 from .graph import batch_size
-from .symbolic import Trace, by_depth
+from .trace import Trace, by_depth
 
 aten = torch.ops.aten
 

@@ -11,7 +11,6 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import torch
-import torchvision
 from torch import nn
 
 from ..errors import UserError, option
@@ -44,6 +43,8 @@ def download_state(name: str) -> tuple[State, str, str]:
     UserError
         They cannot be fetched, or what came is not what torchvision expects.
     """
+    import torchvision  # takes a second and more
+
     weights = torchvision.models.get_model_weights(name).DEFAULT
     try:
         with _connect_timeout(CONNECT_SECONDS):

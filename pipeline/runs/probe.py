@@ -14,7 +14,6 @@ import pandas as pd
 import torch
 from numpy.typing import NDArray
 
-from ..classify import fit_probe
 from ..errors import UserError, option
 from ..store import Probe
 from ..system.progress import say
@@ -69,6 +68,8 @@ def make_probe(workspace: Workspace) -> Probe:
     fit = fit[fit["label"].isin(labels)]
     heldout = frame[(frame["split"] == "heldout") & frame["label"].isin(labels)]
     pooled, classes = _pooled(workspace, fit, labels)
+    from ..classify.probe import fit_probe  # loads scikit-learn, which takes a second
+
     found = fit_probe(pooled, classes, workspace.config.seed)
     if not found.is_converged:
         say("probe      the fit had not come to its end when it was stopped")

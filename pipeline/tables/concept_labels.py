@@ -12,7 +12,6 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 from scipy.sparse import csr_array
-from scipy.stats import hypergeom
 
 from ..classify.statistics import benjamini_hochberg, fisher, mantel_haenszel, newcombe
 from .column import CONCEPT_ID, FLOAT, INT, INT32, TEXT, Column, Table
@@ -86,6 +85,8 @@ def label_rows(holds: NDArray[np.bool_], labels: pd.Series, wrong: Floats) -> pd
     n = both[concept, label]
     size, total = of_label[label], max(1, held.shape[0])
     carriers = held.sum(0)[concept]
+    from scipy.stats import hypergeom  # takes half a second
+
     chance = hypergeom.sf(n - 1, total, size, carriers)
     spread = np.sqrt(carriers * (total - carriers) * (size * (total - size)).astype(np.float64))
     frame = pd.DataFrame(

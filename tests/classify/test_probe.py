@@ -7,8 +7,7 @@ import pytest
 from sklearn.linear_model import LogisticRegression
 from sklearn.preprocessing import StandardScaler
 
-from pipeline.classify import fit_probe
-from pipeline.classify.probe import STRENGTHS
+from pipeline.classify.probe import STRENGTHS, fit_probe
 
 
 def clouds(n_classes: int, spread: float, n: int = 240) -> tuple[np.ndarray, np.ndarray]:

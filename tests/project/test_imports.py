@@ -33,6 +33,11 @@ LIGHT = {
 }  # fmt: skip
 """What may be imported before a command has been parsed: help must be there at once."""
 
+SLOW = ("torchvision", "sklearn", "scipy.stats", "timm", "transformers")
+"""What takes half a second or more to import beside torch."""
+
+TRAINING = f"{PACKAGE}.sample.training"
+
 
 def imports_of(name: str, tree: ast.AST, *, top_only: bool = False) -> Iterator[str]:
     """Yield what a module imports, anywhere in it: modules where they are ours, else names."""
@@ -195,16 +200,31 @@ def test_stages_are_a_line_each() -> None:
     assert not wrong
 
 
-def test_help_needs_nothing_heavy() -> None:
+def reached(start: list[str]) -> Iterator[tuple[str, str]]:
+    """Yield, of all modules that are loaded with some, each with what it imports."""
     seen: set[str] = set()
-    todo = [f"{PACKAGE}.cli.main", f"{PACKAGE}.system.heap"]
-    heavy = set()
+    todo = list(start)
     while todo:
         name = todo.pop()
         if name in seen or name not in SOURCES:
             continue
         seen.add(name)
         for each in imports_of(name, SOURCES[name], top_only=True):
-            heavy |= {f"{name}: {each}"} if each.split(".")[0] not in LIGHT else set()
+            yield name, each
             todo += [each, *(each.rsplit(".", n)[0] for n in range(1, each.count(".")))]
+
+
+def test_help_needs_nothing_heavy() -> None:
+    found = reached([f"{PACKAGE}.cli.main", f"{PACKAGE}.system.heap"])
+    heavy = {f"{name}: {each}" for name, each in found if each.split(".")[0] not in LIGHT}
     assert not heavy
+
+
+def test_no_command_waits_for_what_few_need() -> None:
+    """Every command loads torch; what takes as long again is loaded where it is called."""
+    actions = f"{PACKAGE}.cli.actions"
+    start = [name for name in imports_of(actions, SOURCES[actions]) if name != TRAINING]
+    found = list(reached(start))
+    assert any(each == "torch" for _, each in found)
+    slow = {f"{name}: {each}" for name, each in found if each.startswith(SLOW)}
+    assert not slow

@@ -158,6 +158,7 @@ def test_installed_it_speaks_of_itself(elsewhere: Path) -> None:
     assert "make" not in done.stderr + gone.stderr
 
 
+@pytest.mark.slow
 def test_installed_it_discovers_explains_and_goes_on(elsewhere: Path) -> None:
     done = command(elsewhere, "discover", "--limit=40", "--k=4", "--run=mine")
     assert done.returncode == 0, done.stderr
