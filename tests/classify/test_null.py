@@ -195,6 +195,7 @@ def test_a_class_that_the_network_says_no_to_names_nothing() -> None:
     assert found["sigmoid"].z[1].argmax() == 0
 
 
+@pytest.mark.slow
 def test_the_rate_holds_where_every_image_shows_another_class() -> None:
     """Half of the images' positions are new to the null, each image has a class of its own."""
     weight, positions = planted(n_classes=200, n=4_000)

@@ -140,6 +140,7 @@ def test_tables_show_what_labels_are(checkout: Path, capsys: pytest.CaptureFixtu
     assert not raw_in(printed)
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("discovered")
 @pytest.mark.parametrize(("name", "by"), [(OTHER, "make"), (RUN, "stages")], ids=ascii)
 def test_what_is_printed_to_be_pasted_does_what_it_says(checkout: Path, name: str, by: str) -> None:

@@ -124,6 +124,7 @@ def test_programs(reader: Reader, tmp_path: Path) -> None:
     assert reader.counts["refused"] > 20
 
 
+@pytest.mark.slow
 def test_runs(reader: Reader, tmp_path: Path) -> None:
     answered: list[object] = []
 

@@ -135,6 +135,7 @@ def discover(folder: Path, scheduler: str, environment: dict[str, str]) -> tuple
     return done.returncode, done.stderr
 
 
+@pytest.mark.slow
 def test_a_job_in_a_cluster_with_certificates(secured: Cluster, tmp_path: Path) -> None:
     code, said = discover(tmp_path, secured.address, secured.environment)
     assert code == 0, said
@@ -162,6 +163,7 @@ def ask(address: str, *certificates: str) -> str:
     return done.stdout.strip()
 
 
+@pytest.mark.slow
 def test_nobody_is_served_without_a_certificate(secured: Cluster, tmp_path: Path) -> None:
     """On none of the ports of any of the processes: no protocol of Dask, no page."""
     names = ("ca.pem", "dask.pem", "dask.key")

@@ -174,6 +174,7 @@ def test_leftovers_are_removed_and_locks_of_the_dead_do_not_hold(case: Case) -> 
     assert_equal(run, case.expected)
 
 
+@pytest.mark.slow
 def test_two_jobs_in_one_folder(case: Case) -> None:
     options = case.run("two")
     run = Path(str(options["run"]))
@@ -209,6 +210,7 @@ def test_an_interrupted_job_says_how_to_go_on(case: Case) -> None:
     assert_equal(run, case.expected)
 
 
+@pytest.mark.slow
 def test_parts_side_by_side_make_what_one_job_makes(case: Case) -> None:
     options = case.run("parts")
     run = Path(str(options["run"]))

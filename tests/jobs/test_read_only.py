@@ -93,6 +93,7 @@ def test_notebooks_read(run: Path, bound: list[str], case: Case) -> None:
     assert done.returncode == 0, done.stderr
 
 
+@pytest.mark.slow
 def test_what_writes_says_so_before_it_computes(
     run: Path, bound: list[str], case: Case, tmp_path: Path
 ) -> None:

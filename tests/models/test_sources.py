@@ -511,6 +511,7 @@ print(named.explain(sys.argv[2]).heatmaps.shape[0])
 """
 
 
+@pytest.mark.slow
 def test_code_that_only_a_run_names_is_not_run(images: Path, own: Path, tmp_path: Path) -> None:
     """In a process that named nothing, as one that was sent the run."""
     name = f"{own}:make"

@@ -139,6 +139,7 @@ print(run.sql("select count(*) as n from images_with(0)")["n"].iloc[0] == len(he
 """
 
 
+@pytest.mark.slow
 def test_a_column_may_be_called_as_one_of_another_table(installed: Path, tmp_path: Path) -> None:
     """Queries over several tables say which table's column they mean."""
     (tmp_path / "clashing.py").write_text(CLASHING)

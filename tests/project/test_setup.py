@@ -117,6 +117,7 @@ def test_setup_installs_once_and_again_after_an_interruption(
     assert has(folder, "tiny")
 
 
+@pytest.mark.slow
 def test_tests_have_more_and_a_changed_project_is_installed_again(
     small: tuple[Path, dict[str, str]],
 ) -> None:
@@ -130,6 +131,7 @@ def test_tests_have_more_and_a_changed_project_is_installed_again(
     assert has(folder, "large")
 
 
+@pytest.mark.slow
 def test_an_index_gives_torch_and_keeps_its_libraries_away(
     small: tuple[Path, dict[str, str]],
 ) -> None:

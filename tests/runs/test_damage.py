@@ -42,6 +42,7 @@ def answers(run: Run) -> dict[str, Any]:
     }
 
 
+@pytest.mark.slow
 def test_a_changed_byte_is_said_or_changes_nothing(run: Path) -> None:
     expected = answers(open_run(run))
     rng = np.random.default_rng(0)

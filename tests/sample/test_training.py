@@ -30,6 +30,7 @@ def trained(recipe: Recipe, path: Path) -> tuple[bytes, list[str]]:
     return path.read_bytes(), lines
 
 
+@pytest.mark.slow
 def test_retraining_gives_the_same_bytes_and_another_seed_others(tmp_path: Path) -> None:
     state = torch.random.get_rng_state()
     threads = torch.get_num_threads()

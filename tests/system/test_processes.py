@@ -125,6 +125,7 @@ def marked(folder: Path, at: int, item: int) -> int:
     return item
 
 
+@pytest.mark.slow
 def test_processes_killed_over_and_over_are_told_when_all_else_is_done(tmp_path: Path) -> None:
     found = []
     with pytest.raises(UserError, match=f"were killed {CHANCES} times before"):
