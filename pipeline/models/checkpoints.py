@@ -117,6 +117,11 @@ def _read_safetensors(path: Path) -> Any:
 
 def _read_torch(path: Path) -> Any:
     check_archive(path, "weights file")
+    if is_torchscript(path):
+        raise UserError(
+            f"weights file {path} is TorchScript, a network as it was compiled: write its weights"
+            f" alone, torch.save(torch.jit.load({path.name!r}).state_dict(), 'weights.pt')"
+        )
     try:
         with warnings.catch_warnings():
             # Raw pickles of another protocol: said better below, or read without loss.
@@ -137,6 +142,15 @@ def _read_torch(path: Path) -> Any:
         # torch meets damage with every kind of exception; the file is at fault all the same.
         reason = str(error).partition("\n")[0] or type(error).__name__
         raise UserError(f"weights file {path} cannot be read: {reason}") from error
+
+
+def is_torchscript(path: Path) -> bool:
+    """Tell whether a file is a network that torch.jit.save wrote."""
+    try:
+        with zipfile.ZipFile(path) as archive:
+            return any(name.endswith("/constants.pkl") for name in archive.namelist())
+    except (zipfile.BadZipFile, OSError, ValueError, NotImplementedError):
+        return False  # no archive, or one that whoever reads it will find damaged
 
 
 def check_archive(path: Path, what: str) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import zipfile
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -12,6 +11,7 @@ from ..errors import UserError, option
 from ..images import sides
 from ..system.checksums import sha256
 from . import architecture
+from .checkpoints import is_torchscript
 from .code_source import describe_classes
 from .network import Network
 from .program_file import Program, read_program
@@ -98,7 +98,7 @@ def refuse_other_files(name: str) -> None:
         )
     if not path.suffix or not path.is_file():
         return
-    if _is_torchscript(path):
+    if is_torchscript(path):
         raise UserError(
             f"{name} is TorchScript, which runs as it was compiled and has no layers to cut at:"
             f" where the network was made, write {HOW} and name that file, or name a function that"
@@ -108,13 +108,6 @@ def refuse_other_files(name: str) -> None:
         f"{name} is no network but a file: {option('weights', name)} takes one of weights, and"
         f" {option('model')} names the network that they are of"
     )
-
-
-def _is_torchscript(path: Path) -> bool:
-    if not zipfile.is_zipfile(path):
-        return False
-    with zipfile.ZipFile(path) as archive:
-        return any(name.endswith("/constants.pkl") for name in archive.namelist())
 
 
 def _module(program: Program, path: Path) -> Translated:

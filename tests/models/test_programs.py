@@ -433,6 +433,8 @@ def test_other_files_are_told_from_networks(tmp_path: Path) -> None:
     ):
         with pytest.raises(UserError, match=words):
             load_network(str(tmp_path / name))
+    with pytest.raises(UserError, match=r"is TorchScript, .* torch\.save\(torch\.jit\.load"):
+        load_network("resnet18", weights=tmp_path / "network.pt")
 
 
 def test_a_program_goes_to_the_atlas(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
