@@ -76,6 +76,14 @@ class Config(pydantic.BaseModel):
     interpolation: Literal["bilinear", "bicubic"] | None = pydantic.Field(
         None, description="how images are scaled: bilinear or bicubic; default: the model's own"
     )
+    levels: tuple[float, float] | None = pydantic.Field(
+        None,
+        description="values of images of more than 8 bits that become black and white, as 0,4095;"
+        " default: the 0.1st and 99.9th percentile of a sample of the dataset",
+    )
+    on_damage: Literal["reject", "keep"] = pydantic.Field(
+        "reject", description="images whose decoder meets damage and goes on: reject or keep"
+    )
     mean: tuple[float, float, float] | None = pydantic.Field(
         None, description="mean of images in [0, 1], one number or three; default: the model's own"
     )
@@ -170,6 +178,18 @@ class Config(pydantic.BaseModel):
             value = [value]
         return list(value) * 3 if isinstance(value, list | tuple) and len(value) == 1 else value
 
+    @pydantic.field_validator("levels", mode="before")
+    @classmethod
+    def _split_levels(cls, value: Any) -> Any:
+        return [part.strip() for part in value.split(",")] if isinstance(value, str) else value
+
+    @pydantic.field_validator("levels")
+    @classmethod
+    def _check_levels(cls, value: tuple[float, float] | None) -> tuple[float, float] | None:
+        if value is not None and not (all(map(math.isfinite, value)) and value[0] < value[1]):
+            raise ValueError("black is less than white, and both are numbers")
+        return value
+
     @pydantic.field_validator("aux_layers", "plugins", mode="before")
     @classmethod
     def _split_names(cls, value: Any) -> Any:
@@ -246,7 +266,16 @@ CARRIED_OUT = (
 )  # fmt: skip
 """Options that say how the work is done; the outcome does not depend on them."""
 
-LATER = ("interpolation", "mean", "std", "class_names", "weights_key", "head")
+LATER = (
+    "interpolation",
+    "mean",
+    "std",
+    "class_names",
+    "weights_key",
+    "head",
+    "levels",
+    "on_damage",
+)
 """Options that came later: where they are not given, runs have the names they had."""
 
 OF_A_NETWORK = (
@@ -256,7 +285,7 @@ OF_A_NETWORK = (
 
 OF_AN_IMAGE = (
     "model", "weights", "layer", "k", "seed", "image_size", "resize", "interpolation", "mean",
-    "std", "class_names", "weights_key",
+    "std", "class_names", "weights_key", "levels", "on_damage",
 )  # fmt: skip
 """Options of an image that is explained by itself."""
 

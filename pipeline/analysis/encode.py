@@ -63,7 +63,7 @@ class RunBank:
         config = workspace.config
         size, scaling = workspace.cut.network.image_size, workspace.cut.network.scaling
         inputs = [
-            network_input(load_image(image), size, config.resize, scaling)[0]
+            network_input(load_image(image, workspace.pixel_rule), size, config.resize, scaling)[0]
             for image in _as_list(images)
         ]
         maps = [

@@ -10,7 +10,8 @@ from torch import nn
 
 from ..config import OF_AN_IMAGE, SAMPLE, make_config
 from ..errors import UserError, option, suggest
-from ..images import ImageLike, load_image
+from ..images import ImageLike, PixelRule, load_image
+from ..images.deep import KINDS
 from ..models import canonical, choose_layer, configured, consent, cut, give
 from .explain import N_CATEGORIES, explain_alone
 from .explanation import Explanation
@@ -60,11 +61,12 @@ def explain(
         raise UserError("head is a module, which is put upon the answer of network: give both")
     given = options if k is None else {"k": k, **options}
     _check_options(given if top is None else {**given, "top": top}, run)
-    pixels = load_image(image)
     if run is not None:
         named = str(given["model"]) if "model" in given else None
-        return (run if isinstance(run, Run) else open_run(run, network=named)).explain(pixels)
+        return (run if isinstance(run, Run) else open_run(run, network=named)).explain(image)
     config = make_config({"k": N_CONCEPTS, **given})
+    levels = None if config.levels is None else dict.fromkeys(KINDS, config.levels)
+    pixels = load_image(image, PixelRule(config.on_damage, levels))
     if config.k == "auto" or len(config.k) != 1:
         raise UserError(f"{option('k', k)} is not possible for one image; pass one number")
     model = SAMPLE if config.model == "auto" else config.model

@@ -98,7 +98,8 @@ class ImageData:
         seen = self.entry(image_id).get("content")
         try:
             reduced = longest is not None
-            with decoded(self._workspace.source, record, reduced=reduced) as (picture, digest):
+            source, rule = self._workspace.source, self._workspace.pixel_rule
+            with decoded(source, record, rule, reduced=reduced) as (picture, digest):
                 if seen is not None and seen.item().decode() != digest:
                     raise GoneError(
                         f"image {image_id}, {record.path}, is not the one that the network saw: it"

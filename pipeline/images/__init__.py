@@ -1,15 +1,10 @@
 """Images: which ones a dataset holds, their pixels, and how they reach the network's input."""
 
-from .decode import (
-    DECODING,
-    FORMATS,
-    content_digest,
-    decode,
-    decode_bytes,
-    decode_contents,
-    read_original,
-)
+from .contents import content_digest
+from .cost import DECODING
+from .decode import decode, decode_bytes, decode_contents, read_original, stored_orientation
 from .folder import FolderSource, find_file
+from .formats import FORMATS
 from .geometry import (
     PREPROCESSING,
     Affine,
@@ -21,8 +16,17 @@ from .geometry import (
     sides,
     size_of,
 )
-from .inputs import ImageLike, decoded, load_image, network_input, read_contents, read_image
+from .inputs import (
+    ImageLike,
+    decoded,
+    load_image,
+    network_input,
+    read_contents,
+    read_image,
+    sample_values,
+)
 from .limits import DecodeError
+from .pixel_rule import PixelRule
 from .source import (
     Contents,
     Dataset,
@@ -54,6 +58,7 @@ __all__ = [
     "ImageRecord",
     "InputSize",
     "Interpolation",
+    "PixelRule",
     "Rejected",
     "Resize",
     "Scaling",
@@ -74,8 +79,10 @@ __all__ = [
     "read_contents",
     "read_image",
     "read_original",
+    "sample_values",
     "sides",
     "size_of",
+    "stored_orientation",
     "unit_hash",
     "upsample",
 ]

@@ -5,8 +5,6 @@ Images are shown and measured as a viewer shows them: an EXIF orientation is app
 
 from __future__ import annotations
 
-import hashlib
-import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -17,45 +15,26 @@ import torch
 from numpy.typing import NDArray
 from PIL import Image, ImageOps, UnidentifiedImageError
 
-from ..system.memory import Budget
-from .jpeg import LYING, DamagedError, decode_jpeg
+from . import deep
+from .colours import has_other_colours
+from .contents import read_bytes
+from .formats import FORMATS, JPEGS, divisor
+from .jpeg import LYING, UPRIGHT, DamagedError, decode_jpeg
 from .limits import (
-    MAX_BYTES,
     MAX_PIXELS,
     MAX_PLAIN,
     DecodeError,
     check_header,
     check_pixels,
     check_scans,
-    tile_pixels,
 )
 from .metered import Metered
+from .pixel_rule import HARMLESS, RULE, PixelRule
 from .rgb import to_rgb
-from .trouble import UNREADABLE, is_of_the_file
 from .words import listening
-
-FORMATS = ("BMP", "GIF", "JPEG", "PNG", "PPM", "TIFF", "WEBP")
-"""What is opened, by Pillow's names; to it, files of cameras that hold several pictures (MPO) are
-JPEG. Pillow knows more, and runs programs for some: Ghostscript for EPS, however it is called.
-"""
-
-DECODING = Budget()
-"""Bytes that all threads decoding images share; see `runs.estimate.bound_decoding`."""
-
-COST, WEBP_COST, DECODING_FIXED = 10, 18, 32_000_000
-"""Bytes a pixel takes while it is decoded and scaled, and an image whatever its size. Measured: 9
-(progressive JPEG, floating point), 8 (8-bit colours), 7 (16-bit greys) and, of WebP, 17."""
-
-COEFFICIENTS = 6
-"""Bytes a pixel's coefficients take in a progressive JPEG, at most."""
-
-ENOUGH = 64_000_000
-"""Pixels from which a JPEG may be decoded at a reduced scale: some 4,000 a side are left."""
 
 NO_MEMORY = ("can't allocate memory", "not enough memory", "Insufficient memory")
 """What torch and libjpeg say, in errors of other kinds, where they are given no memory."""
-
-JPEGS = ("JPEG", "MPO")
 
 EXIF_ORIENTATION = 0x0112
 
@@ -79,14 +58,20 @@ class Picture:
     size: tuple[int, int]
     damage: str = ""
 
+    @property
+    def is_damaged(self) -> bool:
+        """Whether pixels may be wrong for it."""
+        return bool(self.damage) and not HARMLESS.search(self.damage)
 
-def decode(file: Path) -> torch.Tensor:
+
+def decode(file: Path, rule: PixelRule = RULE) -> torch.Tensor:
     """Read an image file.
 
     Parameters
     ----------
     file : Path
         A file in one of `FORMATS`; its name's ending is not trusted.
+    rule : PixelRule
 
     Returns
     -------
@@ -98,51 +83,18 @@ def decode(file: Path) -> torch.Tensor:
     DecodeError
         The file is unreadable, truncated, no image, too small, too long or too large.
     """
-    return decode_bytes(read_bytes(file)).pixels
+    return decode_bytes(read_bytes(file), rule).pixels
 
 
-def read_bytes(file: Path) -> bytes:
-    """Read the contents of an image file.
-
-    Raises
-    ------
-    DecodeError
-        The file is unreadable, empty, too large, or a pipe or device, which might never end.
-    OSError
-        The trouble is not the file's, and may pass.
-    """
-    try:
-        status = file.stat()
-        if not stat.S_ISREG(status.st_mode):
-            raise DecodeError("not a regular file")
-        if status.st_size > MAX_BYTES:
-            raise DecodeError(f"too large: {status.st_size} bytes, at most {MAX_BYTES}")
-        if status.st_size == 0:  # so say files of /proc, too, reading which may wait for ever
-            raise DecodeError("empty file")
-        with file.open("rb") as opened:
-            data = opened.read(status.st_size + 1)  # it may grow meanwhile
-    except OSError as error:
-        raise refusal(error) from error
-    if len(data) != status.st_size:
-        raise DecodeError(f"{UNREADABLE}: its size changed while it was read")
-    return data
-
-
-def refusal(error: OSError) -> DecodeError:
-    """Return the refusal of an image for an error of its file; raise any other error as it is."""
-    if not is_of_the_file(error):
-        raise error
-    if error.errno is None:
-        return DecodeError("not an image")
-    return DecodeError(f"{UNREADABLE}: {error.strerror}")
-
-
-def decode_contents(contents: bytes | NDArray[np.uint8], *, reduced: bool = False) -> Picture:
+def decode_contents(
+    contents: bytes | NDArray[np.uint8], rule: PixelRule = RULE, *, reduced: bool = False
+) -> Picture:
     """Decode what a dataset source gives of an image: its file, or its pixels.
 
     Parameters
     ----------
     contents : bytes or ndarray
+    rule : PixelRule
     reduced : bool
         See `decode_bytes`.
 
@@ -152,7 +104,7 @@ def decode_contents(contents: bytes | NDArray[np.uint8], *, reduced: bool = Fals
         It is no image that can be used.
     """
     if isinstance(contents, bytes):
-        return decode_bytes(contents, reduced=reduced)
+        return decode_bytes(contents, rule, reduced=reduced)
     check_pixels(contents)
     return Picture(as_tensor(contents), (contents.shape[1], contents.shape[0]))
 
@@ -162,12 +114,13 @@ def as_tensor(pixels: NDArray[np.uint8]) -> torch.Tensor:
     return torch.from_numpy(np.require(pixels, np.uint8, ["C", "W"])).permute(2, 0, 1).contiguous()
 
 
-def decode_bytes(data: bytes, *, reduced: bool = False) -> Picture:
+def decode_bytes(data: bytes, rule: PixelRule = RULE, *, reduced: bool = False) -> Picture:
     """Decode the contents of an image file.
 
     Parameters
     ----------
     data : bytes
+    rule : PixelRule
     reduced : bool
         Whether a JPEG of more than `ENOUGH` pixels is decoded at a half, a quarter or an eighth of
         its sides, with more than any network or page takes left. The rule knows nothing of the
@@ -180,8 +133,54 @@ def decode_bytes(data: bytes, *, reduced: bool = False) -> Picture:
     MemoryError
         There is not enough.
     """
+    with _refusing():
+        picture = _decode(data, rule, reduced)
+    if rule.on_damage == "reject" and picture.is_damaged:
+        raise DecodeError(f"damaged: {picture.damage}")
+    return picture
+
+
+def deep_sample(contents: bytes | NDArray[np.uint8]) -> tuple[str, NDArray[np.float64]] | None:
+    """Return the kind and a sample of the values of an image of more than 8 bits; None of others.
+
+    Raises
+    ------
+    DecodeError
+        It cannot be used.
+    """
+    if not isinstance(contents, bytes):
+        return None
+    with _refusing(), listening() as heard:
+        file = Metered(contents)
+        with Image.open(file, formats=FORMATS) as image:
+            check_header(image)
+            kind = deep.kind_of(image)
+            if kind is None:
+                return None
+            file.expect_picture()
+            return kind, deep.sample_of(_deep_values(contents, image, heard))
+
+
+def stored_orientation(contents: bytes | NDArray[np.uint8]) -> int:
+    """Return EXIF's orientation of an image's contents; 1 where they have none."""
+    if not isinstance(contents, bytes):
+        return 1
+    file = Metered(contents)
+    with _refusing(), listening() as heard, Image.open(file, formats=FORMATS) as image:
+        return _orientation(image, heard)
+
+
+def read_original(file: Path, rule: PixelRule = RULE) -> NDArray[np.uint8]:
+    """Read an image file as uint8 (height, width, 3), RGB, upright (see `decode`)."""
+    pixels: NDArray[np.uint8] = decode(file, rule).permute(1, 2, 0).contiguous().numpy()
+    return pixels
+
+
+@contextmanager
+def _refusing() -> Iterator[None]:
+    """Raise `DecodeError` for whatever decoders meet."""
     try:
-        return _decode(data, reduced)
+        yield
     except (DecodeError, MemoryError):
         raise
     except UnidentifiedImageError as error:
@@ -196,44 +195,7 @@ def decode_bytes(data: bytes, *, reduced: bool = False) -> Picture:
         raise DecodeError(f"cannot be decoded: {reason}") from error
 
 
-def decoding_bytes(contents: bytes | NDArray[np.uint8], *, reduced: bool = False) -> int:
-    """Return the most bytes it takes to hold contents, decode them and scale what they show.
-
-    Those that will be refused for their header or their size take no more than they are.
-    """
-    if not isinstance(contents, bytes):
-        return 4 * contents.nbytes
-    try:
-        with listening(), Image.open(Metered(contents), formats=FORMATS) as image:
-            check_header(image)
-            cost = WEBP_COST if image.format == "WEBP" else COST
-            n_pixels = max(image.width * image.height, tile_pixels(image))
-            n_bytes = n_pixels * cost // _divisor(image, reduced) ** 2
-            if image.info.get("progressive"):  # its coefficients are kept whole
-                n_bytes = min(n_pixels * cost, n_bytes + n_pixels * COEFFICIENTS)
-            # Some decoders hold the file twice.
-            return n_bytes + 2 * len(contents) + DECODING_FIXED
-    except MemoryError:
-        raise
-    except Exception:  # decoding will meet it too, and say what it is
-        return len(contents)
-
-
-def content_digest(contents: bytes | NDArray[np.uint8]) -> str:
-    """Return the SHA-256 of an image's contents, in hexadecimal."""
-    if isinstance(contents, bytes):
-        return hashlib.sha256(contents).hexdigest()
-    shape = str((contents.shape, contents.dtype.str)).encode()
-    return hashlib.sha256(shape + np.ascontiguousarray(contents).tobytes()).hexdigest()
-
-
-def read_original(file: Path) -> NDArray[np.uint8]:
-    """Read an image file as uint8 (height, width, 3), RGB, upright (see `decode`)."""
-    pixels: NDArray[np.uint8] = decode(file).permute(1, 2, 0).contiguous().numpy()
-    return pixels
-
-
-def _decode(data: bytes, reduced: bool) -> Picture:
+def _decode(data: bytes, rule: PixelRule, reduced: bool) -> Picture:
     file = Metered(data)
     with listening() as heard, Image.open(file, formats=FORMATS) as image:
         check_header(image)
@@ -241,12 +203,35 @@ def _decode(data: bytes, reduced: bool) -> Picture:
         if image.format in JPEGS:
             check_scans(image, data)
             if image.mode in ("RGB", "L"):
-                return _decode_jpeg(data, image, heard, _divisor(image, reduced))
+                return _decode_jpeg(data, image, heard, divisor(image, reduced))
         if any(tile[0] == "ppm_plain" for tile in image.tile) and len(data) > MAX_PLAIN:
             raise DecodeError(f"too large: {len(data)} bytes of digits, at most {MAX_PLAIN}")
+        deep.check_planes(image)
+        if (kind := deep.kind_of(image)) is not None:
+            return _decode_deep(data, image, heard, rule.range_of(kind))
         image.load()
         _turn_upright(image, heard)
         return Picture(to_rgb(image), image.size, "; ".join(heard[:2]))
+
+
+def _decode_deep(
+    data: bytes, image: Image.Image, heard: list[str], shown: tuple[float, float] | None
+) -> Picture:
+    """Decode an image of more than 8 bits."""
+    values = _deep_values(data, image, heard)
+    low, high = deep.range_of(deep.sample_of(values)) if shown is None else shown
+    size = values.shape[1], values.shape[0]
+    return Picture(deep.to_rgb(values, low, high), size, "; ".join(heard[:2]))
+
+
+def _deep_values(data: bytes, image: Image.Image, heard: list[str]) -> deep.Values:
+    values = deep.values_of(image, data)
+    turn = UPRIGHT.get(_orientation(image, heard))
+    if turn is None:
+        return values
+    if values.ndim == 3:
+        return turn(values)
+    return turn(values[..., None])[..., 0]
 
 
 def _decode_jpeg(data: bytes, image: Image.Image, heard: list[str], divisor: int) -> Picture:
@@ -257,7 +242,10 @@ def _decode_jpeg(data: bytes, image: Image.Image, heard: list[str], divisor: int
     if divisor > 1:
         least = -(-image.width // divisor), -(-image.height // divisor)
     try:
-        return Picture(decode_jpeg(data, orientation, least), size, "; ".join(heard))
+        pixels = decode_jpeg(data, orientation, least)
+        if has_other_colours(image):
+            pixels = _profiled(pixels, image)
+        return Picture(pixels, size, "; ".join(heard))
     except DamagedError as error:
         heard[:] = [str(error)] if str(error) else []
     if divisor > 1:
@@ -267,12 +255,11 @@ def _decode_jpeg(data: bytes, image: Image.Image, heard: list[str], divisor: int
     return Picture(to_rgb(image), size, "; ".join(heard[:2]))
 
 
-def _divisor(image: Image.Image, reduced: bool) -> int:
-    """Return by how much the sides of a picture may be divided while it is decoded."""
-    if not reduced or image.format not in JPEGS or image.mode not in ("RGB", "L"):
-        return 1
-    n_pixels = image.width * image.height
-    return next((each for each in (1, 2, 4) if n_pixels <= ENOUGH * each**2), 8)
+def _profiled(pixels: torch.Tensor, image: Image.Image) -> torch.Tensor:
+    """Bring pixels decoded as they are to sRGB, by the profile of their file."""
+    picture = Image.fromarray(pixels.permute(1, 2, 0).contiguous().numpy())
+    picture.info["icc_profile"] = image.info["icc_profile"]
+    return to_rgb(picture)
 
 
 def _orientation(image: Image.Image, heard: list[str]) -> int:

@@ -11,13 +11,16 @@ from functools import cache, partial
 from pathlib import Path
 
 from ..errors import UserError, option
-from .decode import read_bytes, refusal
+from .contents import read_bytes, refusal
 from .source import ImageRecord, Rejected, make_record
 from .trouble import patiently
 
 SUFFIXES = frozenset(
-    (".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".bmp", ".gif", ".webp", ".tif", ".tiff", ".ppm")
-)
+    (
+        ".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".bmp", ".gif", ".webp", ".tif", ".tiff", ".ppm",
+        ".pgm", ".pbm", ".pnm", ".avif", ".jp2", ".j2k", ".jpx",
+    )
+)  # fmt: skip
 """Endings of files taken for images; what they hold is decided by their contents."""
 
 CONFIG, OF_A_RUN = "config.toml", b'encoding-type = "concordance.config"'

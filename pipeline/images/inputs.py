@@ -14,19 +14,13 @@ from PIL import Image, ImageOps
 from ..errors import UserError, option
 from ..system.heap import hand_back
 from ..system.memory import TooMuch
-from .decode import (
-    DECODING,
-    Picture,
-    as_tensor,
-    content_digest,
-    decode_contents,
-    decoding_bytes,
-    read_original,
-    refusal,
-)
+from .contents import content_digest, refusal
+from .cost import DECODING, decoding_bytes
+from .decode import Picture, as_tensor, decode_contents, deep_sample, read_original
 from .geometry import Affine, InputSize, Resize, Scaling, fit_to_input
 from .limits import MAX_BYTES, DecodeError, check_pixels, check_size
-from .rgb import to_rgb
+from .pixel_rule import RULE, PixelRule
+from .rgb import picture_to_rgb
 from .source import Contents, DatasetSource, ImageRecord
 from .trouble import GO_ON, patiently
 
@@ -36,13 +30,15 @@ LARGE = 300_000_000
 ImageLike = str | Path | Image.Image | NDArray[np.uint8]
 
 
-def load_image(image: ImageLike) -> NDArray[np.uint8]:
+def load_image(image: ImageLike, rule: PixelRule = RULE) -> NDArray[np.uint8]:
     """Return an image's pixels.
 
     Parameters
     ----------
     image : str, Path, PIL.Image.Image or ndarray
         A file, a picture, or uint8 (height, width, 3), RGB.
+    rule : PixelRule
+        How a file's pixels are read.
 
     Returns
     -------
@@ -61,10 +57,10 @@ def load_image(image: ImageLike) -> NDArray[np.uint8]:
             return np.ascontiguousarray(image)
         if isinstance(image, Image.Image):
             check_size(*image.size)
-            pixels = to_rgb(ImageOps.exif_transpose(image)).permute(1, 2, 0)
+            pixels = picture_to_rgb(ImageOps.exif_transpose(image)).permute(1, 2, 0)
             return pixels.contiguous().numpy()
         if isinstance(image, str | Path):
-            return patiently(image, lambda: read_original(Path(image)))
+            return patiently(image, lambda: read_original(Path(image), rule))
     except (DecodeError, OSError) as error:
         raise UserError(f"{called} cannot be used: {error}") from error
     except MemoryError as error:
@@ -75,7 +71,9 @@ def load_image(image: ImageLike) -> NDArray[np.uint8]:
     )
 
 
-def read_image(source: DatasetSource, image: ImageRecord) -> tuple[torch.Tensor, str]:
+def read_image(
+    source: DatasetSource, image: ImageRecord, rule: PixelRule = RULE
+) -> tuple[torch.Tensor, str]:
     """Read and decode an image of a dataset.
 
     Returns
@@ -92,13 +90,13 @@ def read_image(source: DatasetSource, image: ImageRecord) -> tuple[torch.Tensor,
     UserError
         Disk, network or memory do not serve, and trying again did not help.
     """
-    with decoded(source, image) as (picture, digest):
+    with decoded(source, image, rule) as (picture, digest):
         return picture.pixels, digest
 
 
 @contextmanager
 def decoded(
-    source: DatasetSource, image: ImageRecord, *, reduced: bool = False
+    source: DatasetSource, image: ImageRecord, rule: PixelRule, *, reduced: bool = False
 ) -> Iterator[tuple[Picture, str]]:
     """Read and decode an image as `read_image` does, its memory held within the block.
 
@@ -115,7 +113,7 @@ def decoded(
                 contents = read_contents(source, image)
                 needed = decoding_bytes(contents, reduced=reduced)
                 if share.grow(needed):
-                    yield _decode(contents, image, reduced)
+                    yield _decode(contents, image, rule, reduced)
                     if needed > LARGE:
                         hand_back()
                     return
@@ -128,10 +126,12 @@ def decoded(
             ) from error
 
 
-def _decode(contents: Contents, image: ImageRecord, reduced: bool) -> tuple[Picture, str]:
+def _decode(
+    contents: Contents, image: ImageRecord, rule: PixelRule, reduced: bool
+) -> tuple[Picture, str]:
     digest = content_digest(contents)
     try:
-        return decode_contents(contents, reduced=reduced), digest
+        return decode_contents(contents, rule, reduced=reduced), digest
     except DecodeError as error:
         error.digest = digest
         raise
@@ -140,6 +140,23 @@ def _decode(contents: Contents, image: ImageRecord, reduced: bool) -> tuple[Pict
             f"{image.path} could not be decoded: memory ran out; let other work end, or take fewer"
             f" {option('workers')}, then {GO_ON}"
         ) from error
+
+
+def sample_values(
+    source: DatasetSource, image: ImageRecord
+) -> tuple[str, NDArray[np.float64]] | None:
+    """Return the kind and a sample of the values of an image of more than 8 bits; None of others.
+
+    Raises
+    ------
+    DecodeError
+        It cannot be read or used.
+    TooMuch
+        It takes more memory to decode than there is.
+    """
+    contents = read_contents(source, image)
+    with DECODING.hold(decoding_bytes(contents)):
+        return deep_sample(contents)
 
 
 def read_contents(source: DatasetSource, image: ImageRecord) -> Contents:

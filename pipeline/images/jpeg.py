@@ -6,13 +6,14 @@ Pixels are those of Pillow and torchvision, bit by bit.
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import simplejpeg
 import torch
 from numpy.typing import NDArray
 
-Pixels = NDArray[np.uint8]
+Pixels = NDArray[Any]
 
 START_OF_SCAN = b"\xff\xda"
 

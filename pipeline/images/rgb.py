@@ -8,25 +8,29 @@ import numpy as np
 import torch
 from PIL import Image
 
+from . import deep
+from .colours import to_srgb
+
 BAND = 2**20
 """Pixels of a band: what is worked with between is small beside any large picture."""
 
 
 def to_rgb(image: Image.Image) -> torch.Tensor:
-    """Convert to uint8 (3, height, width); transparency is laid on white, 16 bits are scaled to 8.
-
-    Of floating point the largest value becomes white, and what is no number, black.
-    """
-    top = 65535.0
-    if image.mode == "F":
-        levels = (np.asarray(band) for _, band in _bands(image))
-        finite = (each[np.isfinite(each)] for each in levels)
-        top = max(1e-12, *(float(each.max(initial=0.0)) for each in finite))
+    """Convert 8-bit pictures to uint8 (3, height, width), sRGB; transparency is laid on white."""
     pixels = torch.empty(3, image.height, image.width, dtype=torch.uint8)
     for first, band in _bands(image):
-        rgb = np.array(_band_to_rgb(band, top))
+        rgb = np.array(_band_to_rgb(band))
         pixels[:, first : first + band.height] = torch.from_numpy(rgb).permute(2, 0, 1)
     return pixels
+
+
+def picture_to_rgb(image: Image.Image) -> torch.Tensor:
+    """Convert a picture that is in memory, of any depth; a deep one has a range of its own."""
+    kind = deep.kind_of(image)
+    if kind is None or image.mode in ("RGB", "RGBA", "LA"):
+        return to_rgb(image)
+    values = np.asarray(image)
+    return deep.to_rgb(values, *deep.range_of(deep.sample_of(values)))
 
 
 def _bands(image: Image.Image) -> Iterator[tuple[int, Image.Image]]:
@@ -37,12 +41,11 @@ def _bands(image: Image.Image) -> Iterator[tuple[int, Image.Image]]:
         yield first, image if height >= image.height else image.crop(box)
 
 
-def _band_to_rgb(image: Image.Image, top: float) -> Image.Image:
-    if image.mode.startswith("I") or image.mode == "F":
-        levels = np.nan_to_num(np.asarray(image, dtype=np.float64), neginf=0.0, posinf=top)
-        return Image.fromarray((levels / top * 255).clip(0, 255).astype(np.uint8)).convert("RGB")
+def _band_to_rgb(image: Image.Image) -> Image.Image:
     if image.has_transparency_data:
         rgba = image.convert("RGBA")
         white = Image.new("RGBA", rgba.size, "white")
-        return Image.alpha_composite(white, rgba).convert("RGB")
-    return image.convert("RGB")
+        image = Image.alpha_composite(white, rgba).convert("RGB")
+    elif image.mode not in ("RGB", "CMYK", "L"):
+        image = image.convert("RGB")
+    return to_srgb(image).convert("RGB")

@@ -103,9 +103,9 @@ def run_batch(
 
 def decode_image(workspace: Workspace, record: ImageRecord) -> Decoded:
     """Bring one image to the network's input, or find the reason why it cannot be."""
-    config, network = workspace.config, workspace.network
+    config, network, rule = workspace.config, workspace.network, workspace.pixel_rule
     try:
-        with decoded(workspace.source, record, reduced=True) as (picture, content):
+        with decoded(workspace.source, record, rule, reduced=True) as (picture, content):
             image, size, damage = picture.pixels, picture.size, picture.damage
             del picture
             pixels, affine = network_input(

@@ -10,7 +10,7 @@ from pathlib import Path
 import torch
 
 from ..config import OF_ONE_CALL, Config
-from ..images import PREPROCESSING, Dataset, Scaling
+from ..images import PREPROCESSING, Dataset, PixelRule, Scaling
 from ..images.source import FOLDER, TABLE
 from ..models import Cut, Network
 from ..store import FORMATS, Listing
@@ -41,6 +41,7 @@ def new_record(
     layer: Cut,
     listing: Listing,
     matched: tuple[dict[str, int], dict[str, str]],
+    rule: PixelRule,
 ) -> RunRecord:
     """Return the record of a run that is about to begin; `matched` is what `match_labels` found."""
     return RunRecord(
@@ -73,7 +74,7 @@ def new_record(
             exponents=layer.exponents,
         ),
         images=ImagesFacts(n=len(listing.frame), digest=listing.digest()),
-        preprocessing=_preprocessing(network, config),
+        preprocessing=_preprocessing(network, config, rule),
         formats={name: encoding.version for name, encoding in FORMATS.items()},
         class_of_label=matched[0],
         class_names=matched[1],
@@ -81,7 +82,7 @@ def new_record(
     )
 
 
-def _preprocessing(network: Network, config: Config) -> Preprocessing:
+def _preprocessing(network: Network, config: Config, rule: PixelRule) -> Preprocessing:
     """Return how images are prepared; what earlier versions did always stands as they left it."""
     crop = network.scaling.crop
     return Preprocessing(
@@ -90,6 +91,7 @@ def _preprocessing(network: Network, config: Config) -> Preprocessing:
         std=network.std,
         interpolation=network.scaling.interpolation,
         crop=crop if config.resize == "crop" and crop != Scaling().crop else None,
+        ranges=None if rule.ranges is None else dict(rule.ranges),
     )
 
 

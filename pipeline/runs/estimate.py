@@ -19,7 +19,15 @@ from numpy.typing import NDArray
 
 from ..config import K_AUTO, Config
 from ..errors import UserError, option
-from ..images import DECODING, Dataset, DecodeError, network_input, read_image, sides
+from ..images import (
+    DECODING,
+    Dataset,
+    DecodeError,
+    PixelRule,
+    network_input,
+    read_image,
+    sides,
+)
 from ..models import Cut
 from ..models.cut import Forward
 from ..store import BATCHES, SHARD_BYTES, Listing, stored_size
@@ -78,7 +86,9 @@ class Estimate:
     memory: Mapping[str, int]
 
 
-def probe(dataset: Dataset, listing: Listing, layer: Cut, config: Config) -> Forward:
+def probe(
+    dataset: Dataset, listing: Listing, layer: Cut, config: Config, rule: PixelRule
+) -> Forward:
     """Run the network on the first images that can be read; on a blank one if none can.
 
     Returns
@@ -90,7 +100,7 @@ def probe(dataset: Dataset, listing: Listing, layer: Cut, config: Config) -> For
     inputs = []
     for image in listing.shard(0)[:N_PROBED]:
         try:
-            pixels, _ = read_image(dataset.source, image)
+            pixels, _ = read_image(dataset.source, image, rule)
         except DecodeError:
             continue  # it is listed as rejected once all images are read
         inputs.append(network_input(pixels, size, config.resize, layer.network.scaling)[0])

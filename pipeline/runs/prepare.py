@@ -10,7 +10,7 @@ from typing import Any
 from ..config import Config
 from ..config_file import dump_toml
 from ..errors import UserError, command, option
-from ..images import UNREADABLE, Dataset, DatasetSource
+from ..images import UNREADABLE, Dataset, DatasetSource, PixelRule
 from ..models import Cut, cut, why_auto
 from ..models.cut import Forward
 from ..store import Listing, make_listing
@@ -21,6 +21,7 @@ from .checks import check_folder, check_k, check_labels, check_non_negative
 from .estimate import Estimate, bound_decoding, bytes_per_image, check_fits, estimate, probe
 from .identity import check_contents, check_lost, check_same, check_same_images
 from .inputs import Inputs, load_inputs, name_of, resolve
+from .levels import pixel_rule, told
 from .record import ForwardPass, RunRecord
 from .retry import try_again
 from .workspace import Workspace
@@ -68,6 +69,8 @@ class Intended:
         Of activations, uncompressed.
     needed : Estimate
         What it will take.
+    rule : PixelRule
+        How its pixels are read.
     why : str
         Why its layer was taken, where none was asked for.
     """
@@ -78,6 +81,7 @@ class Intended:
     layer: Cut
     bytes_per_image: int
     needed: Estimate
+    rule: PixelRule
     why: str
 
 
@@ -100,7 +104,8 @@ def intend(config: Config, run: Path | None, inputs: Inputs) -> Intended:
     check_k(config, n_images, layer)
     # The first images of a listing depend on the seed alone, not on how many share a shard.
     listing = make_listing(dataset, seed=config.seed, limit=config.limit, bytes_per_image=1)
-    probed = _probe(workspace, dataset, listing, layer)
+    rule = pixel_rule(config, workspace.saved(), dataset.source, listing)
+    probed = _probe(workspace, dataset, listing, layer, rule)
     check_non_negative(config, layer, probed)
     check_labels(config, listing)
     return Intended(
@@ -110,6 +115,7 @@ def intend(config: Config, run: Path | None, inputs: Inputs) -> Intended:
         layer=layer,
         bytes_per_image=bytes_per_image(probed, config),
         needed=estimate(probed, layer, len(listing.frame), config),
+        rule=rule,
         why=why,
     )
 
@@ -142,11 +148,15 @@ def begin(
         limit=config.limit,
         bytes_per_image=bytes_per_image or intended.bytes_per_image,
     )
-    record = new_record(config, dataset, inputs.network, layer, listing, inputs.matched)
+    record = new_record(
+        config, dataset, inputs.network, layer, listing, inputs.matched, intended.rule
+    )
     record = record.model_copy(update=facts)
     files.check_writable(folder)
     if intended.why:
         say(f"layer      {intended.why}")
+    for each in told(intended.rule):
+        say(f"pixels     {each}")
     with workspace.writing(), workspace.alone("prepare"):
         before = workspace.saved()
         if before is None:
@@ -161,15 +171,17 @@ def begin(
     return workspace
 
 
-def _probe(workspace: Workspace, dataset: Dataset, listing: Listing, layer: Cut) -> Forward:
+def _probe(
+    workspace: Workspace, dataset: Dataset, listing: Listing, layer: Cut, rule: PixelRule
+) -> Forward:
     """Run the network on a few images, and settle how its activations are scaled."""
-    probed = probe(dataset, listing, layer, workspace.config)
+    probed = probe(dataset, listing, layer, workspace.config, rule)
     before = workspace.saved()
     found = layer.find_exponents(probed) if before is None else before.layer.exponents
     if not found:
         return probed
     layer.rescale(found)
-    return probe(dataset, listing, layer, workspace.config)
+    return probe(dataset, listing, layer, workspace.config, rule)
 
 
 def _as_begun(dataset: Dataset, before: RunRecord | None) -> Dataset:

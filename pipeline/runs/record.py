@@ -93,6 +93,7 @@ class Preprocessing(_Part):
     std: tuple[float, float, float]
     interpolation: str = "bilinear"
     crop: float | None = None
+    ranges: dict[str, tuple[float, float]] | None = None
 
 
 class ForwardPass(_Part):
@@ -183,6 +184,9 @@ class RunRecord(_Part):
             raise ValueError(f"layer: {layer.channels} channels, exponents {layer.exponents}")
         if not all(map(math.isfinite, seen.mean + seen.std)) or min(seen.std) <= 0:
             raise ValueError(f"preprocessing: mean {seen.mean}, std {seen.std}")
+        for low, high in (seen.ranges or {}).values():
+            if not (math.isfinite(low) and math.isfinite(high) and low < high):
+                raise ValueError(f"preprocessing: ranges {low} to {high}")
         if not all(key.isdecimal() for key in self.class_names):
             raise ValueError(f"class_names: {str([*self.class_names])[:60]} are no numbers")
         if "\0" in self.dataset.root:

@@ -14,7 +14,7 @@ import torch
 from ..config import make_config
 from ..config_file import load_toml
 from ..errors import UserError, command
-from ..images import DatasetSource, Grid, open_dataset
+from ..images import DatasetSource, Grid, PixelRule, open_dataset
 from ..models import Cut, Network, configured, consent, cut
 from ..models.head import pool_linear
 from ..models.runtime import pick_device
@@ -38,7 +38,12 @@ from .folder import RunFolder
 from .record import DECIDE_ACTIVATIONS
 from .stages import MAKER, check_folders
 
-OF_EARLIER = (("interpolation", "bilinear"), ("crop", None))
+OF_EARLIER: tuple[tuple[str, object], ...] = (
+    ("interpolation", "bilinear"),
+    ("crop", None),
+    ("ranges", None),
+    ("ranges", {}),
+)
 """What is left out of digests: earlier versions knew no other way, and did not record it."""
 
 
@@ -295,6 +300,11 @@ class Workspace(RunFolder):
     def source(self) -> DatasetSource:
         """Where the run's images come from."""
         return open_dataset(self.record.dataset.source, self.record.dataset.root)
+
+    @cached_property
+    def pixel_rule(self) -> PixelRule:
+        """How the run reads pixels."""
+        return PixelRule(self.config.on_damage, self.record.preprocessing.ranges)
 
     @cached_property
     def class_of_label(self) -> dict[str, int]:

@@ -13,7 +13,7 @@ import pytest
 from PIL import Image
 
 from pipeline.images import DecodeError, decode, decode_bytes, list_dataset
-from pipeline.images.decode import decoding_bytes
+from pipeline.images.cost import decoding_bytes
 from pipeline.images.limits import MAX_PLAIN
 from pipeline.images.metered import MAX_METADATA, MAX_PIECES, Metered, ReadTooMuch
 from tests.images.test_memory import COLOURS, encoded

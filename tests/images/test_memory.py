@@ -18,8 +18,8 @@ import pytest
 from PIL import Image, ImageOps
 
 from pipeline.errors import UserError
-from pipeline.images import DECODING, decode_bytes, list_dataset, read_image, rgb
-from pipeline.images.decode import decoding_bytes
+from pipeline.images import DECODING, decode_bytes, deep, list_dataset, read_image, rgb
+from pipeline.images.cost import decoding_bytes
 from pipeline.system.memory import Budget, TooMuch
 from tests.sources import ROOT
 
@@ -46,8 +46,9 @@ def as_a_whole(data: bytes) -> np.ndarray:
     image = ImageOps.exif_transpose(Image.open(io.BytesIO(data)))
     if image.mode.startswith("I") or image.mode == "F":
         levels = np.asarray(image, dtype=np.float64)
-        top = 65535.0 if image.mode.startswith("I") else levels.max()
-        return np.stack([(levels / top * 255).clip(0, 255).astype(np.uint8)] * 3, axis=-1)
+        black, white = np.percentile(levels, (0.1, 99.9))
+        shown = np.rint(((levels - black) / (white - black)).clip(0, 1) * 255)
+        return np.stack([shown.astype(np.uint8)] * 3, axis=-1)
     if image.has_transparency_data:
         rgba = image.convert("RGBA")
         white = Image.new("RGBA", rgba.size, "white")
@@ -80,6 +81,7 @@ def test_bands_give_the_pixels_of_the_whole(
     monkeypatch: pytest.MonkeyPatch, data: bytes, band: int
 ) -> None:
     monkeypatch.setattr(rgb, "BAND", band)
+    monkeypatch.setattr(deep, "BAND", band)
     assert np.array_equal(decode_bytes(data).pixels.permute(1, 2, 0).numpy(), as_a_whole(data))
 
 

@@ -10,10 +10,11 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from pipeline.analysis.truth import find_truth
 from pipeline.errors import UserError
 from pipeline.images import list_dataset
 from pipeline.images.rows import read_rows
+from pipeline.truth import find_truth
+from pipeline.truth.boxes import Boxes
 
 
 def listed(where: Path) -> list[tuple[str, str | None]]:
@@ -100,7 +101,7 @@ def test_boxes_are_those_of_their_columns(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"a row of 6 values in 5 columns: 7, a\.jpg, 1, 2"):
         find_truth(where)
     where.write_text("id,path,x0,y0,x1,y1\n7,NA.jpg,1,2,3,4\n8,NA,1,2,3,4\n")
-    assert find_truth(where)["NA"] == [(1, 2, 3, 4)]
+    assert find_truth(where).entries["NA"] == Boxes(((1, 2, 3, 4),), are_shares=False)
 
 
 @pytest.mark.parametrize("where", ["/dev/zero", "/dev/null", "/"])

@@ -16,8 +16,8 @@ import torch
 from PIL import Image, ImageOps
 
 from pipeline.analysis.report import summary
-from pipeline.images import DecodeError, decode_bytes, network_input
-from pipeline.images.decode import decoding_bytes
+from pipeline.images import DecodeError, PixelRule, decode_bytes, network_input
+from pipeline.images.cost import decoding_bytes
 from pipeline.images.jpeg import UPRIGHT
 from pipeline.jobs.discover import discover
 from tests.conftest import ROOT
@@ -38,6 +38,8 @@ def bitten(data: bytes, where: float) -> bytes:
     return data[:at] + b"\x55\x00\x55" + data[at + 3 :]
 
 
+KEEP = PixelRule(on_damage="keep")
+
 KINDS = {
     "JPEG": encoded(PICTURE, "JPEG"),
     "progressive": encoded(PICTURE, "JPEG", progressive=True),
@@ -49,7 +51,7 @@ KINDS = {
 def test_damage_is_noted_and_the_rest_is_used(kind: str) -> None:
     whole = decode_bytes(KINDS[kind])
     assert whole.damage == ""
-    found = [decode_bytes(bitten(KINDS[kind], where)) for where in (0.5, 0.6, 0.7, 0.8)]
+    found = [decode_bytes(bitten(KINDS[kind], where), KEEP) for where in (0.5, 0.6, 0.7, 0.8)]
     words = [each.damage for each in found if each.damage]
     assert words and all(re.search("Corrupt JPEG data|Bad code word", each) for each in words)
     assert all(each.pixels.shape == whole.pixels.shape for each in found)
@@ -61,7 +63,7 @@ def test_damaged_pixels_are_those_of_torchvision() -> None:
     for where in np.linspace(0.4, 0.95, 40):
         data = bitten(KINDS["JPEG"], float(where))
         try:
-            picture = decode_bytes(data)
+            picture = decode_bytes(data, KEEP)
         except DecodeError:
             continue
         encoded_data = torch.frombuffer(bytearray(data), dtype=torch.uint8)
@@ -77,15 +79,16 @@ def test_decoders_print_nothing() -> None:
 import io, sys
 import numpy as np
 from PIL import Image
-from pipeline.images import DecodeError, decode_bytes, network_input
-from pipeline.images.decode import decoding_bytes
+from pipeline.images import DecodeError, PixelRule, decode_bytes, network_input
+from pipeline.images.cost import decoding_bytes
 rng = np.random.default_rng(int(sys.argv[1]))
 grey = Image.fromarray(rng.integers(0, 255, (12, 16, 3), np.uint8)).resize((96, 64))
 exif = Image.Exif()
 exif[0x0112] = 6
 kinds = [
     ("JPEG", {}), ("JPEG", {"progressive": True}), ("JPEG", {"exif": exif}), ("PNG", {}),
-    ("GIF", {}), ("BMP", {}), ("PPM", {}), ("WEBP", {}), ("TIFF", {}),
+    ("GIF", {}), ("BMP", {}), ("PPM", {}), ("WEBP", {}), ("TIFF", {}), ("AVIF", {}),
+    ("JPEG2000", {}),
     *(("TIFF", {"compression": f"tiff_{each}"}) for each in ("lzw", "deflate", "adobe_deflate")),
     ("TIFF", {"compression": "jpeg"}), ("TIFF", {"compression": "packbits"}),
     ("TIFF", {"compression": "group3"}), ("TIFF", {"compression": "group4"}),
@@ -104,7 +107,7 @@ for kind, options in kinds:
         if turn % 10 == 0:
             data = data[: len(data) // 2]
         try:
-            picture = decode_bytes(bytes(data))
+            picture = decode_bytes(bytes(data), PixelRule("keep"))
             n["read"] += 1
             n["damaged"] += bool(picture.damage)
         except DecodeError:
@@ -185,13 +188,13 @@ def test_a_run_says_what_is_damaged(tmp_path: Path) -> None:
 def test_large_jpegs_are_decoded_at_a_reduced_scale(
     monkeypatch: pytest.MonkeyPatch, orientation: int, broken: bool
 ) -> None:
-    monkeypatch.setattr(sys.modules["pipeline.images.decode"], "ENOUGH", 20_000)
+    monkeypatch.setattr(sys.modules["pipeline.images.formats"], "ENOUGH", 20_000)
     exif = Image.Exif()
     exif[0x0112] = orientation
     smooth = Image.fromarray(RNG.integers(0, 255, (6, 8, 3), np.uint8)).resize((403, 301))
     data = encoded(smooth, "JPEG", exif=exif, quality=95)
     data = bitten(data, 0.95) if broken else data
-    whole, less = decode_bytes(data), decode_bytes(data, reduced=True)
+    whole, less = decode_bytes(data, KEEP), decode_bytes(data, KEEP, reduced=True)
     assert whole.size == less.size == ((301, 403) if orientation > 4 else (403, 301))
     assert [*whole.pixels.shape[:0:-1]] == [*whole.size]
     assert [*less.pixels.shape[:0:-1]] == [-(-side // 4) for side in less.size]

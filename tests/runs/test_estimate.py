@@ -29,7 +29,7 @@ def estimated(run: Path) -> Estimate:
     config = workspace.config
     dataset = list_dataset(Path(config.dataset))
     listing = make_listing(dataset, seed=config.seed, limit=config.limit, bytes_per_image=1)
-    probed = probe(dataset, listing, workspace.cut, config)
+    probed = probe(dataset, listing, workspace.cut, config, workspace.pixel_rule)
     return estimate(probed, workspace.cut, len(listing.frame), config)
 
 
