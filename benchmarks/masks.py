@@ -13,9 +13,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.analysis.image_data import ImageData
-from pipeline.analysis.truth import read_truth
 from pipeline.images import Affine, sides, upsample
 from pipeline.runs.workspace import Workspace
+from pipeline.truth.masks import read_mask
 
 Maps = NDArray[np.float32]
 Mask = NDArray[np.bool_]
@@ -30,9 +30,8 @@ def size_of(maps: ImageData, image_id: int) -> tuple[int, int]:
 
 
 def true_mask(maps: ImageData, image_id: int, path: Path) -> Mask:
-    labels = read_truth(path, size_of(maps, image_id)).labels
-    assert labels is not None
-    return labels > 0
+    kind, values = read_mask(path, size_of(maps, image_id), lambda: 1)
+    return values > (127 if kind == "grey" else 0)
 
 
 def gaussian(shape: tuple[int, int]) -> Maps:

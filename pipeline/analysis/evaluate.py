@@ -1,26 +1,28 @@
 """A run against ground truth: masks, maps of part labels, or boxes.
 
 Of an object mask: J (intersection over union), pixel precision (share of the image's pixels that
-are on the right side) and CorLoc (whether the box of its largest region meets a true box with an
-IoU of at least a half). Of label maps, besides: how well the concepts' division of the image
-agrees with the parts', as NMI and ARI over the pixels of all images.
+are on the right side), CorLoc (whether the box of its largest region meets a true box with an IoU
+of at least a half) and, of what it was cut from, saliency's F and mean absolute error. Of label
+maps, besides: how well the concepts' division of the image agrees with the parts', as NMI and ARI
+over the pixels of all images. Void pixels count nowhere.
 """
 
 from __future__ import annotations
 
-import io
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
-from PIL import Image
+from scipy.special import expit
 
 from ..errors import UserError, option
-from ..escape import csv_cell
+from ..images import DecodeError, make_record, read_contents, stored_orientation
+from ..localize.refine import working_shape
+from ..localize.saliency import Curve, max_f, mean_absolute_error, precision_and_recall
 from ..localize.scores import (
     adjusted_rand_index,
     box_iou,
@@ -30,12 +32,11 @@ from ..localize.scores import (
     normalized_mutual_information,
 )
 from ..pictures.outlines import grid, outlines
-from ..runs.stages import EVALUATION
-from ..store import begin, read_begun, read_record, write_record
-from ..system import files
 from ..system.progress import bar
+from ..truth import Known, Truth, UnfitError, find_truth
+from .aligned import Parts, align_labels
+from .evaluation import Evaluation
 from .run import Run, open_run
-from .truth import Entry, Truth, find_truth, match_truth, read_truth
 
 CORLOC = 0.5
 """IoU from which on a box counts as found, as in PASCAL VOC."""
@@ -48,68 +49,6 @@ SHOWN, HEIGHT = 6, 160
 
 FOUND, TRUE = (255, 120, 0), (0, 200, 255)
 """Colours of what was found and of what is true."""
-
-
-@dataclass(frozen=True)
-class Evaluation:
-    """What an evaluation came to.
-
-    Attributes
-    ----------
-    images : DataFrame
-        A row per image: image_id, path, label, j, precision (NaN for boxes), corloc.
-    parts : dict
-        nmi, ari (whole images), fg_nmi, fg_ari (pixels of parts alone); empty without label maps.
-    picture : ndarray
-        uint8 (height, width, 3): the best images, the middle ones and the worst, what was found in
-        orange, what is true in blue.
-    """
-
-    images: pd.DataFrame
-    parts: dict[str, float]
-    picture: NDArray[np.uint8] = field(repr=False)
-
-    def by_label(self) -> pd.DataFrame:
-        """Return means by label and, last, over all images: label, images, j, precision, corloc."""
-        columns = ["j", "precision", "corloc"]
-        groups = [*self.images.groupby("label", dropna=True), ("all", self.images)]
-        rows = [
-            {"label": label, "images": len(part), **part[columns].mean().to_dict()}
-            for label, part in groups
-        ]
-        return pd.DataFrame(rows)
-
-    def save(self, folder: Path) -> tuple[Path, Path]:
-        """Write ``scores.csv``, by image, and ``objects.png``; return their paths.
-
-        In the CSV, paths and labels that a spreadsheet would take for a formula, from their first
-        character ``=``, ``+``, ``-``, ``@``, tab or carriage return, have an apostrophe before it.
-        Their record, ``evaluation.json``, says that both are ours.
-
-        Raises
-        ------
-        UserError
-            A file of that name is there, and not ours.
-        """
-        scores, picture = (folder / name for name in EVALUATION.files)
-        record, begun = (
-            folder / f"{EVALUATION.product}{ending}" for ending in (".json", ".begun.json")
-        )
-        earlier = read_record(record, EVALUATION.makes)
-        ours = {*read_begun(begun, EVALUATION.makes), *(earlier.files if earlier else ())}
-        for path in (scores, picture):
-            if path.exists() and path.name not in ours:
-                raise UserError(f"{path} is of no evaluation of ours; move it")
-        begin(begun, EVALUATION.files)
-        text = io.StringIO()
-        # With lines as of RFC 4180, so that a carriage return in a name is quoted and begins none.
-        self.images.map(csv_cell).to_csv(text, index=False, lineterminator="\r\n")
-        files.write_text(scores, text.getvalue())
-        shown = Image.fromarray(self.picture)
-        files.write_with(picture, lambda path: shown.save(path, format="PNG"))
-        write_record(record, [scores, picture])
-        files.remove(begun)
-        return scores, picture
 
 
 def evaluate(
@@ -131,36 +70,59 @@ def evaluate(
         Nothing is known of any image of the run, or what there is cannot be used.
     """
     run = run if isinstance(run, Run) else open_run(run)
-    where = Path(masks)
     images = run.table("images")
-    known = match_truth(find_truth(where), images["path"])
-    if not known:
-        raise UserError(
-            f"{option('masks', where)} says nothing of any image of {run.folder}; masks are named"
-            f" as the images, such as {images['path'].iloc[0] if len(images) else 'none'}"
-        )
-    rows, tables = [], []
-    for row, truth in _pairs(images, known):
+    known = _known(run, Path(masks), images)
+    rows: list[dict[str, Any]] = []
+    unused: list[tuple[str, str]] = []
+    tables: list[tuple[NDArray[np.int64], NDArray[np.int64]]] = []
+    curves: list[Curve] = []
+    parts = Parts(run)
+    for row, truth in _pairs(run, images, known, unused):
         image_id = int(row["image_id"])
         mask = run.object_mask(image_id, refined=refiner or False)
-        rows.append(
-            {name: row[name] for name in ("image_id", "path", "label")} | score(mask, truth)
-        )
+        scores = score(mask, truth)
         if truth.labels is not None:
+            strength, labels, is_known = _strengths(run, image_id, truth)
+            scores["mae"] = mean_absolute_error(strength[is_known], labels[is_known] > 0)
+            if (
+                curve := precision_and_recall(strength[is_known], labels[is_known] > 0)
+            ) is not None:
+                curves.append(curve)
             concepts = run.concept_map(image_id, shape=(PART_SIDE, PART_SIDE))
-            tables.append((concepts.astype(np.int64) + 1, _small(truth.labels)))
+            found, true = _divisions(concepts, truth)
+            if found.size:
+                tables.append((found, true))
+            parts.add(image_id, truth)
+        rows.append({name: row[name] for name in ("image_id", "path", "label")} | scores)
+    if not rows:
+        raise UserError(
+            f"{option('masks', masks)}: of what is known of {run.folder}'s images nothing can be"
+            f" used; {unused[0][0]}: {unused[0][1]}"
+        )
     scored = pd.DataFrame(rows)
-    return Evaluation(scored, part_scores(tables), _picture(run, scored, known, refiner or False))
+    said = (*known.said, f"{len(rows):,} of {len(images):,} images have truth that is used")
+    return Evaluation(
+        scored,
+        part_scores(tables),
+        _picture(run, scored, known, refiner or False),
+        max_f(curves),
+        pd.concat([align_labels(run), parts.aligned()], ignore_index=True),
+        (*((each, "not clear") for each in known.matched.unclear), *unused),
+        said,
+    )
 
 
 def score(mask: NDArray[np.bool_], truth: Truth) -> dict[str, float]:
-    """Score one object mask: j, precision, corloc."""
+    """Score one object mask: j, precision, corloc; mae is not known of a mask."""
     box = box_of(mask)
     best = max((box_iou(box, each) for each in truth.boxes), default=0.0) if box else 0.0
-    scores = {"j": np.nan, "precision": np.nan, "corloc": float(best >= CORLOC)}
+    scores = {"j": np.nan, "precision": np.nan, "corloc": float(best >= CORLOC), "mae": np.nan}
     if truth.labels is not None:
         inside = truth.labels > 0
-        scores |= {"j": iou(mask, inside), "precision": float((mask == inside).mean())}
+        if truth.void is not None:
+            mask, inside = mask[~truth.void], inside[~truth.void]
+        scores |= {"j": iou(mask, inside)}
+        scores |= {"precision": float((mask == inside).mean()) if mask.size else np.nan}
     return scores
 
 
@@ -195,30 +157,89 @@ def part_scores(
     }
 
 
+def orientations(run: Run) -> Callable[[str], int]:
+    """Return what tells the EXIF orientation of a run's images by their paths."""
+
+    @lru_cache(maxsize=1)
+    def of(path: str) -> int:
+        try:
+            contents = read_contents(run.workspace.source, make_record(path))
+            return stored_orientation(contents)
+        except DecodeError:
+            return 1
+
+    return of
+
+
+def _known(run: Run, where: Path, images: pd.DataFrame) -> Known:
+    sizes = {
+        str(path): (int(width), int(height))
+        for path, width, height in zip(images.path, images.width, images.height, strict=True)
+    }
+    known = find_truth(where).of(sizes, orientations(run))
+    if not known.matched.found:
+        unclear = f"; {known.matched.unclear[0]}" if known.matched.unclear else ""
+        raise UserError(
+            f"{option('masks', where)} says nothing of any image of {run.folder}; masks are named"
+            f" as the images, such as {images['path'].iloc[0] if len(images) else 'none'}{unclear}"
+        )
+    return known
+
+
 def _pairs(
-    images: pd.DataFrame, known: Mapping[str, Entry]
+    run: Run, images: pd.DataFrame, known: Known, unused: list[tuple[str, str]]
 ) -> Iterator[tuple[dict[str, Any], Truth]]:
-    """Give the rows of images of which something is known, and that."""
-    chosen = images[images["path"].isin(known)]
+    """Give the rows of images of which something is known, and that; note what cannot be used."""
+    chosen = images[images["path"].isin(known.matched.found)]
+    orientation = orientations(run)
     with bar("evaluate", len(chosen), "images") as shown:
         for row in chosen.to_dict("records"):
             size = (int(row["width"]), int(row["height"]))
-            truth = read_truth(known[row["path"]], size)
-            yield {str(name): value for name, value in row.items()}, truth
+            try:
+                truth = known.read(row["path"], size, orientation)
+            except UnfitError as error:
+                unused.append((str(row["path"]), f"{known.matched.found[row['path']]}: {error}"))
+            else:
+                yield {str(name): value for name, value in row.items()}, truth
             shown.update()
 
 
-def _small(labels: NDArray[np.int64]) -> NDArray[np.int64]:
-    """Sample a label map at the centres of `PART_SIDE` × `PART_SIDE` cells."""
+def _strengths(
+    run: Run, image_id: int, truth: Truth
+) -> tuple[NDArray[np.float32], NDArray[np.int64], NDArray[np.bool_]]:
+    """Return object strength in [0, 1], the truth, and where that is known, on one size."""
+    assert truth.labels is not None
+    height, width = truth.labels.shape
+    shape = working_shape(width, height)
+    strength = np.nan_to_num(expit(run.object_evidence(image_id, shape)), nan=0.0)
+    void = np.zeros_like(truth.labels, np.bool_) if truth.void is None else truth.void
+    return strength, _sampled(truth.labels, shape), ~_sampled(void, shape)
+
+
+def _divisions(
+    concepts: NDArray[np.int16], truth: Truth
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Return the concepts' division of an image and the truth's, without what is void."""
+    assert truth.labels is not None
+    small, found = _sampled(truth.labels, concepts.shape), concepts.astype(np.int64) + 1
+    if truth.void is None:
+        return found, small
+    is_known = ~_sampled(truth.void, concepts.shape)
+    return found[is_known], small[is_known]
+
+
+def _sampled(values: NDArray[Any], shape: tuple[int, ...]) -> NDArray[Any]:
+    """Sample a map at the centres of cells."""
     rows, columns = (
-        ((np.arange(PART_SIDE) + 0.5) * n / PART_SIDE).astype(int) for n in labels.shape
+        ((np.arange(n) + 0.5) * side / n).astype(int)
+        for n, side in zip(shape, values.shape, strict=True)
     )
-    small: NDArray[np.int64] = labels[rows[:, None], columns]
-    return small
+    sampled: NDArray[Any] = values[rows[:, None], columns]
+    return sampled
 
 
 def _picture(
-    run: Run, images: pd.DataFrame, known: Mapping[str, Entry], refined: str | bool
+    run: Run, images: pd.DataFrame, known: Known, refined: str | bool
 ) -> NDArray[np.uint8]:
     """Put the best, the middle and the worst images into rows."""
     by = "j" if images["j"].notna().any() else "corloc"
@@ -227,15 +248,17 @@ def _picture(
     rows = [ordered.iloc[:SHOWN], ordered.iloc[middle : middle + SHOWN], ordered.iloc[-SHOWN:]]
     return grid(
         [
-            [_outlined(run, int(row["image_id"]), known[row["path"]], refined) for row in part]
+            [_outlined(run, int(row["image_id"]), row["path"], known, refined) for row in part]
             for part in (each.to_dict("records") for each in rows)
         ]
     )
 
 
-def _outlined(run: Run, image_id: int, entry: Entry, refined: str | bool) -> NDArray[np.uint8]:
+def _outlined(
+    run: Run, image_id: int, path: str, known: Known, refined: str | bool
+) -> NDArray[np.uint8]:
     pixels = run.image(image_id)
-    truth = read_truth(entry, (pixels.shape[1], pixels.shape[0]))
+    truth = known.read(path, (pixels.shape[1], pixels.shape[0]), orientations(run))
     masks = [(run.object_mask(image_id, refined=refined), FOUND)]
     if truth.labels is not None:
         masks.append((truth.labels > 0, TRUE))

@@ -274,6 +274,14 @@ class Run:
         """
         return self._maps.object_mask(self._id(image_id), refined=refined)
 
+    def object_evidence(self, image_id: OneImage, shape: tuple[int, int]) -> NDArray[np.float32]:
+        """Return how much speaks for object, float32 of `shape` (height, width).
+
+        0 at the dataset's threshold, in standard deviations of foreground strength; NaN where the
+        network did not see the image.
+        """
+        return self._maps.object_evidence(self._id(image_id), shape)
+
     def logits(self, image_id: OneImage) -> tuple[float, float]:
         """Return the predicted class's logit for D(0), and its logit for the image."""
         return self._maps.logits(self._id(image_id))
@@ -296,10 +304,15 @@ class Run:
             workspace.bank,
             self._tables.labels,
             workspace.class_names,
-            load_image(image),
+            load_image(image, workspace.pixel_rule),
             workspace.config.resize,
             self.meaning.usual,
         )
+
+    @property
+    def image_data(self) -> ImageData:
+        """What is kept of each image, for those who know the store."""
+        return self._maps
 
     def _id(self, image: OneImage) -> int:
         return image_id_of(self.workspace, image)

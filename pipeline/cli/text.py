@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -13,9 +15,13 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from ..analysis.compare import Comparison
-    from ..analysis.evaluate import Evaluation
+    from ..analysis.evaluation import Evaluation
     from ..runs.status import RunStatus
     from ..system.doctor import Finding
+
+
+SOME = 5
+"""Images without usable truth that are named; the others are counted."""
 
 
 def show(text: object, *, on_stderr: bool = False) -> None:
@@ -51,17 +57,32 @@ def layers(table: pd.DataFrame) -> str:
 
 
 def evaluation(found: Evaluation) -> str:
-    """Write scores by label, and those of parts where there are any."""
-    lines = [f"{'label':<28} {'images':>6} {'J':>6} {'precision':>9} {'CorLoc':>7}"]
+    """Write how the truth was read, scores by label, and what concepts come to by themselves."""
+    lines = [*map(visible, found.said)]
+    lines += [f"not used: {visible(what)}: {visible(why)}" for what, why in found.unused[:SOME]]
+    if len(found.unused) > SOME:
+        lines.append(f"not used: {len(found.unused) - SOME:,} more")
+    lines.append(
+        f"\n{'label':<28} {'images':>6} {'J':>6} {'precision':>9} {'CorLoc':>7} {'MAE':>6}"
+    )
     lines += [
         f"{fitted(row.label, 28):<28} {row.images:>6} {row.j:6.3f} {row.precision:9.3f}"
-        f" {row.corloc:7.3f}"
+        f" {row.corloc:7.3f} {row.mae:6.3f}"
         for row in found.by_label().itertuples()
     ]
+    if not math.isnan(found.max_f):
+        lines.append(f"\nobjects at the best of all thresholds: F {found.max_f:.3f} (β² = 0.3)")
     if found.parts:
-        scores = ", ".join(f"{name} {value:.3f}" for name, value in found.parts.items())
-        lines.append(f"\nconcepts as parts: {scores}")
+        lines.append(f"\nconcepts as parts: {_listed(found.parts)}")
+    lines += [
+        f"\nthe best concept of each {of}: {_listed(scores)}"
+        for of, scores in found.alignment().items()
+    ]
     return "\n".join(lines)
+
+
+def _listed(scores: Mapping[str, float]) -> str:
+    return ", ".join(f"{name} {value:.3f}" for name, value in scores.items())
 
 
 def comparison(found: Comparison, a: Path, b: Path) -> str:

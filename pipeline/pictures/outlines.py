@@ -16,7 +16,7 @@ Colour = tuple[int, int, int]
 def outlines(
     pixels: Bytes,
     masks: Sequence[tuple[NDArray[np.bool_], Colour]],
-    boxes: Sequence[tuple[tuple[int, int, int, int], Colour]],
+    boxes: Sequence[tuple[tuple[float, float, float, float], Colour]],
     height: int,
 ) -> Bytes:
     """Draw outlines on an image brought to a height.

@@ -10,7 +10,9 @@ import h5py
 import numpy as np
 import pandas as pd
 import pytest
+from numpy.typing import NDArray
 from PIL import Image
+from scipy.ndimage import binary_dilation, gaussian_filter, label
 
 from pipeline import open_run
 from pipeline.analysis.evaluate import FOUND, TRUE, evaluate
@@ -19,7 +21,7 @@ from pipeline.analysis.run import Run
 from pipeline.config import make_config
 from pipeline.errors import UserError
 from pipeline.jobs.discover import discover_run
-from pipeline.localize.scores import iou
+from pipeline.localize.scores import box_of, iou
 from pipeline.runs.prepare import prepare
 from pipeline.sample import write_sample
 from tests.calling import call
@@ -162,3 +164,95 @@ def test_boxes_are_enough(run: Run, folder: Path) -> None:
     table.write_text("path,x0,y0,x1,y1\nnone.jpg,0,0,1,1\n")
     with pytest.raises(UserError, match="says nothing of any image"):
         evaluate(run, table)
+
+
+N_OWN = 12
+
+
+@pytest.fixture(scope="module")
+def own(run: Run) -> dict[str, NDArray[np.bool_]]:
+    """The run's own masks of some images, which as truth are met by the run exactly."""
+    paths = run.table("images").path[:N_OWN]
+    found = {path: run.object_mask(path, refined=False) for path in paths}
+    assert all(mask.any() and not mask.all() for mask in found.values())
+    assert any(label(mask)[1] > 1 for mask in found.values())  # several regions
+    return found
+
+
+def void_edges(mask: NDArray[np.bool_]) -> NDArray[np.uint8]:
+    edges = binary_dilation(mask, iterations=2) & ~mask
+    return np.asarray(np.where(edges, 255, mask * 7), np.uint8)
+
+
+def smooth(mask: NDArray[np.bool_]) -> NDArray[np.uint8]:
+    return np.asarray(np.rint(gaussian_filter(mask * 255.0, 0.7)).clip(0, 255), np.uint8)
+
+
+@pytest.mark.parametrize("kind", ["exact", "void", "anti-aliased", "boxes", "shares", "x, y, w, h"])
+def test_a_run_meets_its_own_masks(
+    kind: str, run: Run, own: dict[str, NDArray[np.bool_]], tmp_path: Path
+) -> None:
+    if kind in ("exact", "void", "anti-aliased"):
+        paint = {"exact": lambda x: x, "void": void_edges, "anti-aliased": smooth}[kind]
+        for path, mask in own.items():
+            (tmp_path / path).parent.mkdir(parents=True, exist_ok=True)
+            Image.fromarray(paint(mask)).save((tmp_path / path).with_suffix(".png"))
+        found = evaluate(run, tmp_path, refiner=None)
+        assert found.images.j.min() >= (1 if kind != "anti-aliased" else 0.95)
+        assert found.images.precision.min() >= (1 if kind != "anti-aliased" else 0.98)
+        assert found.images.mae.between(0, 1).all()
+        assert found.parts == {}  # of one object no parts are made up
+    else:
+        columns = "path,x,y,w,h" if kind == "x, y, w, h" else "path,x0,y0,x1,y1"
+        rows = [columns]
+        for path, mask in own.items():
+            box = box_of(mask)
+            assert box is not None
+            x0, y0, x1, y1 = box
+            if kind == "x, y, w, h":
+                x1, y1 = x1 - x0, y1 - y0
+            height, width = mask.shape
+            units = (width, height, width, height) if kind == "shares" else (1, 1, 1, 1)
+            sides = (side / unit for side, unit in zip((x0, y0, x1, y1), units, strict=True))
+            rows.append(",".join([path, *map(str, sides)]))
+        (tmp_path / "boxes.csv").write_text("\n".join(rows))
+        found = evaluate(run, tmp_path / "boxes.csv", refiner=None)
+    assert (found.images.corloc == 1).all()
+    assert found.unused == ()
+    assert found.said[-1] == f"{N_OWN} of {N_IMAGES} images have truth that is used"
+
+
+def test_what_cannot_be_used_is_listed_and_the_rest_goes_on(
+    run: Run, own: dict[str, NDArray[np.bool_]], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    first, second, third, *_ = own
+    for path, mask in own.items():
+        (tmp_path / path).parent.mkdir(parents=True, exist_ok=True)
+        file = (tmp_path / path).with_suffix(".png")
+        Image.fromarray(mask[::2] if path == first else mask).save(file)
+    (tmp_path / second).with_suffix(".png").write_bytes(b"no picture")
+    Image.fromarray(own[third]).save((tmp_path / third).with_suffix(".gif"))
+    found = evaluate(run, tmp_path, refiner=None)
+    assert len(found.images) == N_OWN - 3
+    assert (found.images.j == 1).all()
+    reasons = " | ".join(f"{what}: {why}" for what, why in found.unused)
+    for words in ("pixels, its image is", "cannot be read as a mask", "not clear"):
+        assert words in reasons
+    assert call("evaluate", {"run": run.folder, "masks": tmp_path, "refiner": "none"}) == 0
+    printed = capsys.readouterr().out
+    assert f"{N_OWN - 3} of {N_IMAGES} images have truth that is used" in printed
+    assert "not used: " in printed
+    assert "the best concept of each label: mAP 0." in printed
+    for path in own:
+        (tmp_path / path).with_suffix(".png").write_bytes(b"no picture")
+    with pytest.raises(UserError, match=r"nothing can be used; .*cannot be read as a mask"):
+        evaluate(run, tmp_path)
+
+
+def test_concepts_tell_labels_and_parts(run: Run, folder: Path) -> None:
+    found = evaluate(run, folder / "sample" / "parts", refiner=None)
+    scores = found.alignment()
+    assert scores["part"]["mAP"] > 0.3
+    assert scores["label"]["mAP"] > 0.5
+    assert 0.5 < found.max_f <= 1
+    assert {"of", "name", "n", "concept_id", "ap", "purity"} == {*found.aligned}

@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import contextlib
-import io
 import itertools
-from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -13,13 +10,18 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
-from PIL import Image
-from sklearn.metrics import adjusted_rand_score, normalized_mutual_info_score
+from sklearn.metrics import (
+    adjusted_rand_score,
+    average_precision_score,
+    normalized_mutual_info_score,
+    precision_recall_curve,
+)
 
 from benchmarks import partitions
-from pipeline.analysis.evaluate import Evaluation, part_scores, score
-from pipeline.analysis.truth import Truth, find_truth, match_truth, read_truth
-from pipeline.errors import UserError
+from pipeline.analysis.evaluate import part_scores, score
+from pipeline.analysis.evaluation import Evaluation
+from pipeline.localize.alignment import align, average_precision, summary
+from pipeline.localize.saliency import max_f, mean_absolute_error, precision_and_recall
 from pipeline.localize.scores import (
     adjusted_rand_index,
     box_iou,
@@ -30,6 +32,7 @@ from pipeline.localize.scores import (
     normalized_mutual_information,
     strongest,
 )
+from pipeline.truth import Truth
 
 
 @given(st.integers(0, 10_000), st.integers(1, 6), st.integers(1, 6))
@@ -61,7 +64,13 @@ def test_a_mask_is_scored() -> None:
     mask = np.zeros((10, 10), bool)
     mask[2:6, 2:4] = True
     found = score(mask, Truth(labels, [(2, 2, 6, 6)]))
+    assert np.isnan(found.pop("mae"))
     assert found == {"j": 0.5, "precision": 0.92, "corloc": 1.0}
+    void = np.zeros((10, 10), bool)
+    void[:, 4:] = True
+    assert score(mask, Truth(labels, [], void)) | {"mae": 0} == {
+        "j": 1.0, "precision": 1.0, "corloc": 0.0, "mae": 0,
+    }  # fmt: skip
     assert score(mask, Truth(labels, [(2, 2, 9, 9)]))["corloc"] == 0
     by_box = score(mask, Truth(None, [(8, 8, 9, 9), (2, 2, 4, 6)]))
     assert by_box["corloc"] == 1
@@ -82,112 +91,6 @@ def test_parts_are_pooled_over_images() -> None:
     assert part_scores([]) == {}
 
 
-def test_truth_is_read_as_masks_labels_or_boxes(tmp_path: Path) -> None:
-    labels = np.zeros((6, 8), np.uint8)
-    labels[1:3, 2:5] = 7
-    folder = tmp_path / "masks" / "some"
-    folder.mkdir(parents=True)
-    Image.fromarray(labels).save(folder / "a.png")
-    Image.fromarray(np.stack([labels * 30] * 3, axis=-1)).save(folder / "b.png")
-    Image.fromarray(labels > 0).save(folder / "c.png")
-    (folder / "d.png").write_text("no picture")
-    known = find_truth(tmp_path / "masks")
-    assert sorted(known) == ["some/a", "some/b", "some/c", "some/d"]
-    for name, value in (("a", 7), ("b", 1), ("c", 1)):
-        truth = read_truth(known[f"some/{name}"], (8, 6))
-        assert truth.labels is not None
-        assert truth.boxes == [(2, 1, 5, 3)]
-        assert truth.labels.max() == value
-    with pytest.raises(UserError, match="is 8 × 6 pixels, its image is 9 × 6"):
-        read_truth(known["some/a"], (9, 6))
-    with pytest.raises(UserError, match="cannot be read as a mask"):
-        read_truth(known["some/d"], (8, 6))
-    boxes = tmp_path / "boxes.csv"
-    boxes.write_text("path,x0,y0,x1,y1\nsome/a.jpg,1,2,3,4\nsome/a.jpg,5,6,7,8\n")
-    both = [(1, 2, 3, 4), (5, 6, 7, 8)]
-    assert find_truth(boxes) == {"some/a": both, "some/a.jpg": both}
-    boxes.write_text("path,x0,y0,x1\nsome/a.jpg,1,2,3\n")
-    with pytest.raises(UserError, match="neither a folder of masks nor a CSV"):
-        find_truth(boxes)
-    with pytest.raises(UserError, match="neither a folder of masks nor a CSV"):
-        find_truth(tmp_path / "missing")
-
-
-@pytest.mark.parametrize(
-    "row",
-    [
-        "a.jpg,5,2,5,8",  # no width
-        "a.jpg,1,8,3,2",  # upside down
-        "a.jpg,-1,2,3,4",
-        "a.jpg,1.5,2,3,4",
-        "a.jpg,1,,3,4",
-        "a.jpg,1,2,inf,4",
-        ",1,2,3,4",
-        ".,1,2,3,4",
-    ],
-)
-def test_what_is_no_box_is_refused_with_its_line(tmp_path: Path, row: str) -> None:
-    boxes = tmp_path / "boxes.csv"
-    boxes.write_text(f"path,x0,y0,x1,y1\nsome/a.jpg,0,0,3,4\n{row}\n")
-    with pytest.raises(UserError, match=r"line 3: .* is no box"):
-        find_truth(boxes)
-
-
-def test_a_mask_is_that_of_one_image(tmp_path: Path) -> None:
-    mask = Image.fromarray(np.ones((4, 4), np.uint8))
-    (tmp_path / "scene").mkdir()
-    for name in ("scene/1.0.png", "scene/1.1.png", "whole.png"):
-        mask.save(tmp_path / name)
-    known = find_truth(tmp_path)
-    images = ["scene/1.0.jpg", "scene/1.1.jpg", "other.jpg", "whole.webp"]
-    assert {image: Path(str(mask)).name for image, mask in match_truth(known, images).items()} == {
-        "scene/1.0.jpg": "1.0.png",
-        "scene/1.1.jpg": "1.1.png",
-        "whole.webp": "whole.png",
-    }
-    with pytest.raises(UserError, match=r"whole\.png is named as two images, whole\.jpg and whole"):
-        match_truth(known, ["whole.jpg", "whole.png"])
-    (tmp_path / "whole.json").write_text("{}")  # lies there too, and is no mask
-    assert find_truth(tmp_path) == known
-    mask.save(tmp_path / "whole.tif")
-    with pytest.raises(UserError, match="are named as the same image; keep one"):
-        find_truth(tmp_path)
-
-
-def test_boxes_are_of_the_path_they_name_before_that_without_its_ending(tmp_path: Path) -> None:
-    boxes = tmp_path / "boxes.csv"
-    rows = ["a.jpg,0,0,1,1", "a.png,0,0,2,2", "b,0,0,3,3", "d.jpg,0,0,4,4", "e.01,0,0,5,5"]
-    boxes.write_text("\n".join(["path,x0,y0,x1,y1", *rows]))
-    images = ["a.png", "a.jpg", "a.webp", "b.gif", "c.gif", "d.jpg", "d.png", "e.jpg", "e.01.png"]
-    assert match_truth(find_truth(boxes), images) == {
-        "a.png": [(0, 0, 2, 2)],
-        "a.jpg": [(0, 0, 1, 1)],
-        "b.gif": [(0, 0, 3, 3)],
-        "d.jpg": [(0, 0, 4, 4)],
-        "e.01.png": [(0, 0, 5, 5)],
-    }
-
-
-@pytest.mark.parametrize("kind", ["PNG", "BMP", "TIFF", "PPM", "GIF"])
-def test_a_damaged_mask_is_one_sentence(tmp_path: Path, kind: str) -> None:
-    whole = io.BytesIO()
-    Image.fromarray(np.eye(40, dtype=np.uint8) * 200).save(whole, kind)
-    data, rng = whole.getvalue(), np.random.default_rng(0)
-    for _ in range(200):
-        bad = bytearray(data[: int(rng.integers(1, len(data) + 1))])
-        for place in rng.integers(0, len(bad), 3):
-            bad[place] = int(rng.integers(256))
-        (tmp_path / "mask").write_bytes(bad)
-        with contextlib.suppress(UserError):
-            assert read_truth(tmp_path / "mask", (40, 40)).labels is not None
-
-
-def test_a_huge_mask_is_refused_undecoded(tmp_path: Path) -> None:
-    Image.new("1", (9_000, 9_000)).save(tmp_path / "mask.png")
-    with pytest.raises(UserError, match="is 9000 × 9000 pixels, its image is 9 × 6"):
-        read_truth(tmp_path / "mask.png", (9, 6))
-
-
 def test_scores_are_summed_up_by_label() -> None:
     images = pd.DataFrame(
         {
@@ -195,6 +98,7 @@ def test_scores_are_summed_up_by_label() -> None:
             "j": [0.2, 0.4, 0.9],
             "precision": [1.0, 0.5, 0.0],
             "corloc": [0.0, 1.0, 1.0],
+            "mae": [0.1, 0.3, 0.2],
         }
     )
     found = Evaluation(images, {}, np.zeros((1, 1, 3), np.uint8)).by_label()
@@ -291,3 +195,58 @@ def test_the_strongest_map_is_so_after_scaling_each_by_its_own_range() -> None:
     assert found[0, 1].tolist() == [[False, True], [False, False]]
     assert (found.sum(axis=1) == 1).all()
     assert found[1, 0].all()  # where nothing is stronger, the first
+
+
+@given(st.integers(0, 10_000), st.integers(2, 60), st.integers(1, 5))
+def test_average_precision_is_scikit_learns(seed: int, n: int, levels: int) -> None:
+    rng = np.random.default_rng(seed)
+    strength = rng.integers(0, 10**levels, (n, 4)).astype(np.float32)  # equal ones, too
+    member = rng.random(n) < 0.4
+    member[int(rng.integers(n))] = True
+    expected = [average_precision_score(member, strength[:, each]) for each in range(4)]
+    assert average_precision(strength, member) == pytest.approx(expected, abs=1e-9)
+
+
+def test_a_concept_of_each_label_is_chosen_on_one_half_and_scored_on_the_other() -> None:
+    rng = np.random.default_rng(0)
+    n = 400
+    members = np.eye(4, dtype=bool)[rng.integers(0, 4, n)]
+    strength = rng.random((n, 6)).astype(np.float32)
+    strength[:, 5] += members[:, 0]  # tells the first label always,
+    choose = rng.random(n) < 0.5
+    strength[:, 2] += members[:, 1] & choose  # and this one the second where concepts are chosen
+    found = align(strength, members, ["a", "b", "c", "d"], choose, "label")
+    assert found["concept_id"].tolist()[:2] == [5, 2]
+    assert found["ap"][0] == found["purity"][0] == 1
+    assert found["ap"][1] < 0.4
+    assert found["n"].tolist() == members[~choose].sum(0).tolist()
+    scores = summary(found)
+    assert scores["mAP"] == pytest.approx(found["ap"].mean())
+    assert scores["coverage@0.3"] == (found["ap"] >= 0.3).mean()
+    assert scores["purity@16"] == pytest.approx(found["purity"].mean())
+    alone = align(strength, members & choose[:, None], ["a", "b", "c", "d"], choose, "label")
+    assert alone.empty
+    assert summary(alone) == {}
+
+
+def test_saliencys_measures_are_as_defined() -> None:
+    rng = np.random.default_rng(1)
+    S = np.rint(rng.random((5, 12, 9)) * 255).astype(np.float32) / 255
+    G = rng.random((5, 12, 9)) < S  # strong where the object is, mostly
+    assert mean_absolute_error(S[0], G[0]) == pytest.approx(np.abs(S[0] - G[0]).mean())
+    curves = [precision_and_recall(s, g) for s, g in zip(S, G, strict=True)]
+    for s, g, curve in zip(S, G, curves, strict=True):
+        assert curve is not None
+        precision, recall, thresholds = precision_recall_curve(g.ravel(), s.ravel())
+        places = np.rint(thresholds * 255).astype(int)
+        assert curve[0][places] == pytest.approx(precision[:-1])
+        assert curve[1][places] == pytest.approx(recall[:-1])
+    p, r = (np.mean([curve[part] for curve in curves if curve], 0) for part in (0, 1))
+    assert max_f([curve for curve in curves if curve]) == pytest.approx(
+        np.nanmax(1.3 * p * r / (0.3 * p + r))
+    )
+    exact = precision_and_recall(G[0].astype(np.float32), G[0])
+    assert exact is not None
+    assert max_f([exact]) == 1
+    assert precision_and_recall(S[0], G[0] & False) is None
+    assert np.isnan(max_f([]))

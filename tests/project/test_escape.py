@@ -17,7 +17,7 @@ import pytest
 
 from pipeline.analysis.compare import Comparison
 from pipeline.analysis.display import ImageTable, Shown
-from pipeline.analysis.evaluate import Evaluation
+from pipeline.analysis.evaluation import Evaluation
 from pipeline.analysis.explain import Labels, picture_of
 from pipeline.analysis.explanation import Explanation
 from pipeline.cli import text
