@@ -46,6 +46,14 @@ class Config(pydantic.BaseModel):
         SAMPLE,
         description="folder of images, table with a column 'path', or <source>:<where>",
     )
+    labels: Literal["auto", "top", "parent", "none", "file"] = pydantic.Field(
+        "auto",
+        description="what labels the images of a folder: auto, top or parent (a folder), file"
+        " (labels.csv, metadata.csv), none",
+    )
+    split: str | None = pydantic.Field(
+        None, description="the only part of the dataset to take, as val"
+    )
     model: str = pydantic.Field(
         "auto",
         description="torchvision's name, timm:<name>, hf:<name>, file.py:<function>, a .pt2 file",
@@ -275,6 +283,8 @@ LATER = (
     "head",
     "levels",
     "on_damage",
+    "labels",
+    "split",
 )
 """Options that came later: where they are not given, runs have the names they had."""
 

@@ -10,8 +10,7 @@ from typing import TYPE_CHECKING, Any, SupportsIndex, cast
 import numpy as np
 
 from ..errors import UserError, option
-from ..images import FolderSource
-from ..images.folder import escape
+from ..images import FolderSource, escape
 
 if TYPE_CHECKING:
     from ..runs.workspace import Workspace

@@ -26,6 +26,9 @@ N_REASONS = 5
 
 WIDTH = 22
 
+SOME = 4
+"""Labels that are named where they are no classes."""
+
 Row = dict[Hashable, Any]
 
 
@@ -51,6 +54,7 @@ def summary(run: Run) -> str:
     lines = [
         *_refused(run, n_images),
         *_damaged(run),
+        *_unmatched(run),
         "",
         f"{len(concepts)} concepts of {config.model} {config.layer}, {n_images} images",
     ]
@@ -114,6 +118,18 @@ def _damaged(run: Run) -> list[str]:
         f"{len(damaged)} of {len(images)} images are damaged and used as far as they can be decoded"
         f" (damage in the table images); the first: {visible(first['path'])}: {words}",
     ]
+
+
+def _unmatched(run: Run) -> list[str]:
+    """Say how many of the dataset's labels are no class of the network."""
+    labels = set(run.table("images")["label"].dropna())
+    others = sorted(labels - run.workspace.class_of_label.keys())
+    if not others or not run.workspace.class_names:
+        return []
+    some = ", ".join(visible(each) for each in others[:SOME]) + (
+        ", …" if len(others) > SOME else ""
+    )
+    return ["", f"{len(others)} of {len(labels)} labels are no class of the network: {some}"]
 
 
 def _query(run: Run) -> str:

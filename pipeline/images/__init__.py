@@ -3,7 +3,7 @@
 from .contents import content_digest
 from .cost import DECODING
 from .decode import decode, decode_bytes, decode_contents, read_original, stored_orientation
-from .folder import FolderSource, find_file
+from .folder import FolderSource
 from .formats import FORMATS
 from .geometry import (
     PREPROCESSING,
@@ -26,6 +26,7 @@ from .inputs import (
     sample_values,
 )
 from .limits import DecodeError
+from .names import escape, find_file
 from .pixel_rule import PixelRule
 from .source import (
     Contents,
@@ -68,6 +69,7 @@ __all__ = [
     "decode_bytes",
     "decode_contents",
     "decoded",
+    "escape",
     "find_file",
     "fit_to_input",
     "list_dataset",

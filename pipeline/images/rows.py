@@ -6,8 +6,11 @@ import csv
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+MOST_OF_A_LINE = 1_000_000
+"""Characters of the first line that its separator is told from."""
 
-def read_rows(where: Path, separator: str = ",") -> tuple[list[str], Iterator[list[str]]]:
+
+def read_rows(where: Path, separator: str | None = ",") -> tuple[list[str], Iterator[list[str]]]:
     """Read a table of texts.
 
     pandas takes what a row has more than its header for an index, and moves the others: paths would
@@ -17,7 +20,9 @@ def read_rows(where: Path, separator: str = ",") -> tuple[list[str], Iterator[li
     ----------
     where : Path
         UTF-8, with or without its mark.
-    separator : str
+    separator : str or None
+        None: semicolon or tab where the first line has these and no comma, as spreadsheets write
+        where the comma is the decimal point; else comma.
 
     Returns
     -------
@@ -34,7 +39,7 @@ def read_rows(where: Path, separator: str = ",") -> tuple[list[str], Iterator[li
     if not where.is_file():
         where.stat()
         raise ValueError("it is no regular file")
-    rows = _read(where, separator)
+    rows = _read(where, separator or _separator(where))
     columns = [name.strip() for name in next(rows, [])]
     if not columns:
         raise ValueError("it is empty")
@@ -52,6 +57,12 @@ def take(columns: Sequence[str], name: str) -> int | None:
     if columns.count(name) > 1:
         raise ValueError(f"it has {columns.count(name)} columns {name!r}")
     return columns.index(name) if name in columns else None
+
+
+def _separator(where: Path) -> str:
+    with where.open(encoding="utf-8-sig", newline="") as file:
+        first = file.readline(MOST_OF_A_LINE)
+    return next((each for each in ";\t" if each in first and "," not in first), ",")
 
 
 def _read(where: Path, separator: str) -> Iterator[list[str]]:

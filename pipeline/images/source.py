@@ -9,18 +9,22 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Protocol
+from typing import Literal, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from .. import plugins
 from ..errors import UserError, option, suggest
+from .layout import SPLITS, Labels
 
 Contents = bytes | NDArray[np.uint8]
 """What a source gives of an image: its file, or its pixels (height, width, 3), RGB."""
+
+NAMED = 6
+"""Labels that are named where a dataset is described."""
 
 FOLDER, TABLE = "folder", "table"
 """Sources that need no name before the path: what lies there says which it is."""
@@ -31,7 +35,8 @@ class ImageRecord:
     """One image of a dataset: its relative path (escaped), id and label (or None).
 
     Size in bytes and time of the last change (nanoseconds since 1970) of its file tell whether it
-    may have been replaced; they are no part of what the image is.
+    may have been replaced; they are no part of what the image is, nor is the part of the dataset
+    (train, val, …) that it belongs to.
     """
 
     path: str
@@ -39,6 +44,7 @@ class ImageRecord:
     label: str | None
     size: int = field(default=0, compare=False)
     modified: int = field(default=0, compare=False)
+    split: str | None = field(default=None, compare=False)
 
 
 @dataclass(frozen=True)
@@ -47,6 +53,13 @@ class Rejected:
 
     path: str
     reason: str
+
+
+@dataclass(frozen=True)
+class Remark:
+    """What the user is told of a dataset: what was passed over, where labels are from."""
+
+    text: str
 
 
 class DatasetSource(Protocol):
@@ -64,7 +77,7 @@ class DatasetSource(Protocol):
     def where(self) -> str:
         """What the function takes to open it again, from any working folder."""
 
-    def images(self) -> Iterable[ImageRecord | Rejected]:
+    def images(self) -> Iterable[ImageRecord | Rejected | Remark]:
         """List the images, in any order, and what is refused already; see `make_record`."""
 
     def read(self, image: ImageRecord) -> Contents:
@@ -94,17 +107,37 @@ class Dataset:
         The plug-in that opens it again.
     images : tuple of ImageRecord
     rejected : tuple of Rejected
+    remarks : tuple of str
+        What the user is told of it, beside what `describe` says.
     """
 
     source: DatasetSource
     kind: str
     images: tuple[ImageRecord, ...]
     rejected: tuple[Rejected, ...]
+    remarks: tuple[str, ...] = ()
 
     @property
     def name(self) -> str:
         """What it is called."""
         return self.source.name
+
+    def describe(self) -> str:
+        """Say how many images there are, their labels and their splits."""
+        labels = sorted({each.label for each in self.images if each.label is not None})
+        splits = sorted({each.split for each in self.images if each.split is not None})
+        n_without = sum(each.label is None for each in self.images)
+        parts = [f"{len(self.images):,} images"]
+        if labels:
+            some = ", ".join(labels[:NAMED]) + (", …" if len(labels) > NAMED else "")
+            parts.append(f"{len(labels):,} labels: {some}")
+            if n_without:
+                parts.append(f"{n_without:,} without a label")
+        else:
+            parts.append("no labels")
+        if splits:
+            parts.append(f"splits: {', '.join(splits)}")
+        return "; ".join(parts)
 
     def fingerprint(self) -> str:
         """Hash the paths and labels (16 hexadecimal digits); contents are not read."""
@@ -114,16 +147,21 @@ class Dataset:
         return digest.hexdigest()[:16]
 
 
-def list_dataset(where: str | Path) -> Dataset:
+def list_dataset(
+    where: str | Path, *, labels: Labels | Literal["file"] = "auto", split: str | None = None
+) -> Dataset:
     """List the images of a dataset, sorted by path.
 
     Parameters
     ----------
     where : str or Path
-        A folder, searched in depth; the first folder below it is an image's label where the
-        images stand in folders. Or a CSV, TSV or Parquet table with a column ``path`` (relative to
-        the table, or absolute) and, if known, ``label``. Or ``<name>:<rest>``, where the name is
-        that of a plug-in.
+        A folder, searched in depth; see `layout` for what its folders mean. Or a table with a
+        column of paths (relative to the table, or absolute) and, if known, of labels and splits,
+        see `manifest`. Or ``<name>:<rest>``, where the name is that of a plug-in.
+    labels : {'auto', 'top', 'parent', 'none', 'file'}
+        What labels the images of a folder; of other sources ``none`` alone says something.
+    split : str, optional
+        The only part of the dataset that is taken.
 
     Raises
     ------
@@ -132,15 +170,22 @@ def list_dataset(where: str | Path) -> Dataset:
     """
     kind, rest = _kind_of(str(where))
     source = open_dataset(kind, rest)
+    if kind == FOLDER:
+        source = source.labelled(labels)  # type: ignore[attr-defined]
     found = list(source.images())
     rejected = sorted((each for each in found if isinstance(each, Rejected)), key=repr)
     images = [each for each in found if isinstance(each, ImageRecord)]
+    if labels == "none":
+        images = [replace(each, label=None) for each in images]
+    if split is not None:
+        images = _of_split(images, split)
     images.sort(key=lambda each: each.path)
     if not images:
         first = f"; the first refused: {rejected[0].path}: {rejected[0].reason}" if rejected else ""
         raise UserError(f"{option('dataset', where)} holds no image{first}")
     _check_ids(images)
-    return Dataset(source, kind, tuple(images), tuple(rejected))
+    remarks = tuple(each.text for each in found if isinstance(each, Remark))
+    return Dataset(source, kind, tuple(images), tuple(rejected), remarks)
 
 
 def open_dataset(kind: str, where: str) -> DatasetSource:
@@ -156,10 +201,14 @@ def open_dataset(kind: str, where: str) -> DatasetSource:
 
 
 def make_record(
-    path: str, label: str | None = None, size: int = 0, modified: int = 0
+    path: str,
+    label: str | None = None,
+    size: int = 0,
+    modified: int = 0,
+    split: str | None = None,
 ) -> ImageRecord:
     """Describe an image by its path within the dataset and its label; see `ImageRecord`."""
-    return ImageRecord(path, make_image_id(path), label, size, modified)
+    return ImageRecord(path, make_image_id(path), label, size, modified, split)
 
 
 def make_image_id(path: str) -> int:
@@ -191,6 +240,18 @@ def _kind_of(where: str) -> tuple[str, str]:
         source = f", and there is no dataset source {name!r}, only {' and '.join(known)}"
     near = f"; {near}" if near else ""
     raise UserError(f"{option('dataset', where)} does not exist{source}{near}")
+
+
+def _of_split(images: list[ImageRecord], split: str) -> list[ImageRecord]:
+    wanted = SPLITS.get(split.lower(), split)
+    found = [each for each in images if each.split in (split, wanted)]
+    if not found:
+        known = sorted({each.split for each in images if each.split is not None})
+        raise UserError(
+            f"{option('split', split)}: no image belongs to it; "
+            + (f"there are {', '.join(known)}" if known else "nothing says which images do")
+        )
+    return found
 
 
 def _check_ids(images: Iterable[ImageRecord]) -> None:

@@ -10,8 +10,9 @@ from ..config import CARRIED_OUT, is_given, make_config
 from ..config_file import read_options
 from ..errors import UserError, option
 from ..models import canonical, choose_layer, consent
+from ..system import files
 from .estimate import bound_decoding, check_fits, of_all
-from .inputs import load_inputs
+from .inputs import load_inputs, tell
 from .ownership import is_run
 from .prepare import begin, intend, prepare
 from .workspace import Workspace
@@ -78,6 +79,9 @@ def find_siblings(options: Mapping[str, Any]) -> list[Workspace]:
     if not all(each.workspace.is_finished() for each in intended):
         check_fits(of_all([each.needed for each in intended]), [*folders.values()], configs[0])
     bound_decoding([each.layer for each in intended], configs[0], processes=1)
+    for each in folders.values():
+        files.check_writable(each)
+    tell(inputs, configs[0])
     largest = max(each.bytes_per_image for each in intended)  # all have the same images in a shard
     names = {layer: folder.name for layer, folder in folders.items()}
     return [

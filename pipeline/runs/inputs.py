@@ -23,7 +23,7 @@ from .checks import (
     check_shareable,
     tell_outside,
 )
-from .label_classes import match_labels, renamed
+from .label_classes import match_labels, renamed, unmatched
 
 SAMPLE_FOLDER = checkout.folder("data") / "sample"
 
@@ -78,6 +78,15 @@ def load_inputs(config: Config, run: Path | None = None) -> Inputs:
     return Inputs(dataset, network, matched)
 
 
+def tell(inputs: Inputs, config: Config) -> None:
+    """Say what was found: images, labels, splits, what was passed over, labels of no class."""
+    dataset, network = inputs.dataset, inputs.network
+    for each in (dataset.describe(), *dataset.remarks):
+        say(f"dataset    {each}")
+    if note := unmatched(config, dataset, network, inputs.matched[0]):
+        say(f"labels     {note}")
+
+
 def resolve(config: Config, inputs: Inputs) -> Config:
     """Put in place of ``auto`` and relative paths what they come to."""
     network, dataset = inputs.network, inputs.dataset
@@ -128,6 +137,6 @@ def _find_dataset(config: Config) -> Dataset:
         listed = list_dataset(SAMPLE_FOLDER / "images")
         named = FolderSource(SAMPLE_FOLDER / "images", SAMPLE)
         return dataclasses.replace(listed, source=named)
-    listed = list_dataset(config.dataset)
+    listed = list_dataset(config.dataset, labels=config.labels, split=config.split)
     tell_outside(listed)
     return listed

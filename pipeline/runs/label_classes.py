@@ -1,21 +1,34 @@
-"""Which class of the network a label of the dataset is: by a table, or by equal names."""
+"""Which class of the network a label of the dataset is: by a table, or by names.
+
+Names are compared without case, and ``_`` and ``-`` are spaces; a class may have several, with
+commas between them. Labels that are WordNet's (n02084071) are ImageNet's classes.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import re
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from ..config import Config
-from ..errors import UserError, option
+from ..errors import UserError, option, suggest
 from ..images import Dataset
 from ..images.rows import read_rows, take
-from ..models import Network
+from ..models import Network, optional
+from ..models.class_names import imagenet
+
+SOME = 4
+"""Labels that are named where they are no classes."""
+
+N_IMAGENET, MOST_ALIKE = 1_000, 900
+"""Classes of ImageNet, and how many of them are called alike where a network's are these."""
 
 
 def match_labels(
     config: Config, dataset: Dataset, network: Network
 ) -> tuple[dict[str, int], dict[str, str]]:
-    """Map dataset labels to classes: by the ``CLASSES`` table, or by equal names.
+    """Map dataset labels to classes: by the ``CLASSES`` table, or by their names.
 
     Returns
     -------
@@ -31,8 +44,7 @@ def match_labels(
     """
     labels = {image.label for image in dataset.images if image.label is not None}
     if config.classes is None:
-        by_name = {name: index for index, name in enumerate(network.classes)}
-        return {label: by_name[label] for label in sorted(labels) if label in by_name}, {}
+        return _by_name(sorted(labels), network.classes), {}
     rows = _read_classes(config.classes)
     n_classes = len(network.classes)
     if not n_classes:
@@ -66,6 +78,79 @@ def match_labels(
                 f" {names[class_id]!r} and {name!r}"
             )
     return mapping, names
+
+
+def unmatched(config: Config, dataset: Dataset, network: Network, found: Mapping[str, int]) -> str:
+    """Say which labels are no class of the network; empty where all are, or there are none.
+
+    Parameters
+    ----------
+    config : Config
+    dataset : Dataset
+    network : Network
+    found : mapping of str to int
+        As `match_labels` returns it.
+    """
+    labels = sorted({image.label for image in dataset.images if image.label is not None})
+    others = [label for label in labels if label not in found]
+    if not others or not network.classes or config.head == "probe":
+        return ""
+    some = []
+    for label in others[:SOME]:
+        near = suggest(_plain(label), map(_plain, network.classes), n=2, cutoff=0.6)
+        some.append(f"{label!r}{f' ({near})' if near else ''}")
+    many = "no label is" if not found else f"{len(others):,} of {len(labels):,} labels are no"
+    table = option("classes", "<CSV with label, class_id>")
+    return (
+        f"{many}{' a' if not found else ''} class of {network.name} by its name:"
+        f" {', '.join(some)}{', …' if len(others) > SOME else ''}. {table} says which they are"
+        f"{_about_wordnet(others)}"
+    )
+
+
+def _by_name(labels: Sequence[str], classes: Sequence[str]) -> dict[str, int]:
+    """Map labels to the one class that is called so."""
+    named = defaultdict[str, set[int]](set)
+    for index, name in enumerate(classes):
+        for each in {name, *name.split(",")}:
+            named[_plain(each)].add(index)
+    by_number = _wordnet_ids(classes) if any(map(_is_of_wordnet, labels)) else {}
+    found = {}
+    for label in labels:
+        meant = named[_plain(label)]
+        if len(meant) == 1:
+            (found[label],) = meant
+        elif label in by_number:
+            found[label] = by_number[label]
+    return found
+
+
+def _plain(name: str) -> str:
+    return " ".join(re.sub(r"[\s_-]+", " ", name.casefold()).split())
+
+
+def _is_of_wordnet(label: str) -> bool:
+    return re.fullmatch(r"n\d{8}", label) is not None
+
+
+def _wordnet_ids(classes: Sequence[str]) -> dict[str, int]:
+    """Return WordNet's ids of ImageNet's classes; none of other classes, or without timm."""
+    if len(classes) != N_IMAGENET:
+        return {}
+    names = map(_plain, imagenet())
+    if sum(a == _plain(b.split(",")[0]) for a, b in zip(names, classes, strict=True)) < MOST_ALIKE:
+        return {}
+    try:
+        info = optional.imported("timm.data", "timm").ImageNetInfo()
+    except UserError:
+        return {}
+    return {str(name): index for index, name in enumerate(info.label_names())}
+
+
+def _about_wordnet(labels: Sequence[str]) -> str:
+    if not any(map(_is_of_wordnet, labels)):
+        return ""
+    return "; WordNet's ids are known where timm is: pip install 'concordance[timm]'"
 
 
 def renamed(class_names: Mapping[str, str], network: Network) -> str:

@@ -20,7 +20,7 @@ from .beginning import new_record, remembered
 from .checks import check_folder, check_k, check_labels, check_non_negative
 from .estimate import Estimate, bound_decoding, bytes_per_image, check_fits, estimate, probe
 from .identity import check_contents, check_lost, check_same, check_same_images
-from .inputs import Inputs, load_inputs, name_of, resolve
+from .inputs import Inputs, load_inputs, name_of, resolve, tell
 from .levels import pixel_rule, told
 from .record import ForwardPass, RunRecord
 from .retry import try_again
@@ -50,6 +50,8 @@ def prepare(config: Config, run: Path | None, *, as_made: bool = False) -> Works
     intended = intend(config, run, load_inputs(config, run))
     if not intended.workspace.is_finished():
         check_fits(intended.needed, [intended.workspace.folder], config)
+    files.check_writable(intended.workspace.folder)
+    tell(intended.inputs, config)
     return begin(intended, as_made=as_made)
 
 
@@ -141,7 +143,7 @@ def begin(
         The run was made otherwise, or cannot be written to.
     """
     workspace, inputs, layer = intended.workspace, intended.inputs, intended.layer
-    config, dataset, folder = workspace.config, intended.dataset, intended.workspace.folder
+    config, dataset = workspace.config, intended.dataset
     listing = make_listing(
         dataset,
         seed=config.seed,
@@ -152,7 +154,6 @@ def begin(
         config, dataset, inputs.network, layer, listing, inputs.matched, intended.rule
     )
     record = record.model_copy(update=facts)
-    files.check_writable(folder)
     if intended.why:
         say(f"layer      {intended.why}")
     for each in told(intended.rule):

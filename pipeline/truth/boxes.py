@@ -96,7 +96,7 @@ Row = tuple[int, str, Sides]
 
 def _read(where: Path) -> tuple[list[Row], bool]:
     try:
-        columns, lines = read_rows(where, "\t" if where.suffix.lower() == ".tsv" else ",")
+        columns, lines = read_rows(where, "\t" if where.suffix.lower() == ".tsv" else None)
         lower = [name.lower() for name in columns]
         path = next((take(lower, name) for name in PATHS if name in lower), None)
         forms = [form for form in (*CORNERS, *SIZES) if set(form) <= set(lower)]
@@ -119,7 +119,7 @@ def _read(where: Path) -> tuple[list[Row], bool]:
 
 
 def _numbers(texts: Sequence[str]) -> Sides:
-    first, second, third, fourth = (float(text or "nan") for text in texts)
+    first, second, third, fourth = (float(text.replace(",", ".") or "nan") for text in texts)
     return first, second, third, fourth
 
 

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import UserError, option
-from ..images.folder import escape
+from ..images import escape
 from .boxes import TAKES, Boxes, read_boxes
 from .coco import Annotations, read_coco
 from .masks import UnfitError, read_mask

@@ -168,8 +168,8 @@ def test_a_misspelt_dataset_suggests_its_neighbour(tmp_path: Path) -> None:
 
 
 def test_a_table_without_paths_is_refused(tmp_path: Path) -> None:
-    (tmp_path / "list.csv").write_text("file,label\na.png,x\n")
-    with pytest.raises(UserError, match="has no column 'path'; it has file, label"):
+    (tmp_path / "list.csv").write_text("picture,label\na.png,x\n")
+    with pytest.raises(UserError, match="has no column 'path'; it has picture, label"):
         list_dataset(tmp_path / "list.csv")
 
 

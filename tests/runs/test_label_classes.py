@@ -10,9 +10,10 @@ from torch import nn
 import pipeline
 from pipeline.config import Config, make_config
 from pipeline.errors import UserError
-from pipeline.images import list_dataset
+from pipeline.images import Dataset, FolderSource, list_dataset, make_record
 from pipeline.models import Network
-from pipeline.runs.label_classes import match_labels, renamed
+from pipeline.models.class_names import imagenet
+from pipeline.runs.label_classes import match_labels, renamed, unmatched
 from pipeline.sample import CLASSES, write_sample
 
 
@@ -99,3 +100,33 @@ def test_names_are_shown_wherever_classes_are(
     index = (run.folder / "atlas" / "index.html").read_text(encoding="utf-8")
     assert "kind of" in index
     assert "classes are shown by the name in classes, as class 0" in caplog.text
+
+
+def records(*labels: str) -> Dataset:
+    images = tuple(make_record(f"{label}/{index}.png", label) for index, label in enumerate(labels))
+    return Dataset(FolderSource(Path()), "folder", images, ())
+
+
+def test_labels_are_classes_by_any_of_their_names() -> None:
+    of = network("golden retriever", "tench, Tinca tinca", "crane", "T-shirt", "crane")
+    dataset = records("Golden_Retriever", "tinca  tinca", "t_shirt", "crane", "Tench")
+    found, _ = match_labels(make_config({}), dataset, of)
+    # Two classes are called crane: which is meant nobody knows.
+    assert found == {"Golden_Retriever": 0, "tinca  tinca": 1, "Tench": 1, "t_shirt": 3}
+    said = unmatched(make_config({}), dataset, of, found)
+    assert said.startswith("1 of 5 labels are no class of small by its name: 'crane' (did you mean")
+    assert "classes='<CSV with label, class_id>' says which they are" in said
+    assert unmatched(make_config({}), records("tench"), of, {"tench": 1}) == ""
+    assert unmatched(make_config({}), records("other"), network(), {}) == ""
+    said = unmatched(make_config({}), records("Fish", "x1"), of, {})
+    assert said.startswith("no label is a class of small by its name: 'Fish', 'x1'. ")
+
+
+def test_wordnets_ids_are_imagenets_classes() -> None:
+    pytest.importorskip("timm")
+    dataset = records("n02091134", "n01440764", "n00000000")
+    found, _ = match_labels(make_config({}), dataset, network(*imagenet()))
+    names = {label: imagenet()[index] for label, index in found.items()}
+    assert names == {"n02091134": "whippet", "n01440764": "tench"}
+    others = network(*(f"class {index}" for index in range(1_000)))
+    assert match_labels(make_config({}), dataset, others)[0] == {}

@@ -1,0 +1,44 @@
+"""Labels in a table beside the images: ``labels.csv``, or ``metadata.csv`` of Hugging Face."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import pyarrow as pa
+
+from ..errors import UserError
+from .manifest import ENDINGS, read_manifest
+
+FILES = tuple(f"{name}{ending}" for name in ("labels", "metadata") for ending in ENDINGS)
+"""What such a file is called; the first there is counts."""
+
+
+@dataclass(frozen=True)
+class Said:
+    """What a file says: label and split of images by their paths."""
+
+    file: str
+    of: Mapping[str, tuple[str | None, str | None]]
+
+
+def read_labels_beside(folder: Path) -> Said | None:
+    """Read the labels beside images; None where there are none.
+
+    Raises
+    ------
+    UserError
+        There is such a file with a column of labels, and it cannot be read or says two things.
+    """
+    for name in FILES:
+        where = folder / name
+        if not where.is_file():
+            continue
+        try:
+            found = read_manifest(where)
+        except (OSError, ValueError, pa.ArrowException) as error:
+            raise UserError(f"{where} cannot be read as a table of labels: {error}") from error
+        if "label" in found.columns:
+            return Said(name, {path: (label, split) for path, label, split in found.rows})
+    return None

@@ -1,0 +1,197 @@
+"""Rows of a table of images: paths, labels and splits, under the names people give them.
+
+CSV with commas, semicolons or tabs, JSON Lines, Parquet. What looks like one image is one image
+(``1.png``, ``./1.png``, its absolute path), what looks like one label one label (``cat``, ``cat ``,
+and é however it is composed).
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import unicodedata
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import repeat
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from ..errors import UserError
+from .rows import read_rows, take
+
+ENDINGS = (".csv", ".tsv", ".jsonl", ".ndjson", ".parquet")
+
+PATHS = ("path", "file_name", "filename", "filepath", "file_path", "image_path", "file", "image")
+LABELS = ("label", "class", "category", "class_name", "label_name", "target")
+SPLITS = ("split", "subset", "fold")
+
+_WHOLE = re.compile(r"-?\d+\.0")
+
+Row = tuple[str, str | None, str | None]
+"""A path, a label, a split."""
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """What a table says.
+
+    Attributes
+    ----------
+    rows : tuple of Row
+        Equal ones once.
+    columns : dict of str to str
+        What is taken for "path", "label" and "split".
+    """
+
+    rows: tuple[Row, ...]
+    columns: Mapping[str, str]
+
+
+def read_manifest(where: Path) -> Manifest:
+    """Read a table of images.
+
+    Raises
+    ------
+    UserError
+        It has no column of paths, or says two things of one image.
+    OSError, ValueError, pyarrow.ArrowException
+        It cannot be read, or is no table.
+    """
+    names, rows = _read(where)
+    columns = _columns(where, names)
+    found: dict[str, tuple[str | None, str | None]] = {}
+    texts = [_texts(rows, names, columns.get(each)) for each in ("path", "label", "split")]
+    labels = _whole_numbers([_label(each) for each in texts[1]])
+    for path, label, split in zip(texts[0], labels, texts[2], strict=True):
+        name = _normal(where.parent, path)
+        said = (label, _label(split))
+        if found.setdefault(name, said) != said:
+            kind, at = ("labels", 0) if found[name][0] != label else ("splits", 1)
+            raise UserError(
+                f"{where} gives {name} two {kind}, {found[name][at]!r} and {said[at]!r}; keep one"
+            )
+    return Manifest(tuple((name, *said) for name, said in found.items()), columns)
+
+
+def _read(where: Path) -> tuple[list[str], list[Sequence[Any]]]:
+    ending = where.suffix.lower()
+    if ending == ".parquet":
+        return _read_parquet(where)
+    if ending in (".jsonl", ".ndjson"):
+        return _read_json_lines(where)
+    names, rows = read_rows(where, "\t" if ending == ".tsv" else None)
+    return names, list(rows)
+
+
+def _read_json_lines(where: Path) -> tuple[list[str], list[Sequence[Any]]]:
+    objects: list[dict[str, Any]] = []
+    with where.open(encoding="utf-8-sig") as file:
+        for number, line in enumerate(file, 1):
+            if not line.strip():
+                continue
+            try:
+                each = json.loads(line)
+            except RecursionError as error:
+                raise ValueError(f"line {number}: nested too deep") from error
+            except ValueError as error:
+                raise ValueError(f"line {number}: {error}") from error
+            if not isinstance(each, dict):
+                raise ValueError(f"line {number}: no object but {line.strip()[:40]}")
+            objects.append(each)
+    names = list(dict.fromkeys(name for each in objects for name in each))
+    return names, [[each.get(name) for name in names] for each in objects]
+
+
+def _read_parquet(where: Path) -> tuple[list[str], list[Sequence[Any]]]:
+    with pq.ParquetFile(where.absolute()) as file:
+        schema = file.schema_arrow
+        taken = [schema.field(name) for name in _columns(where, schema.names).values()]
+        for field in taken:
+            if pa.types.is_nested(field.type):
+                raise ValueError(f"its column {field.name!r} holds {field.type}, no texts")
+        names = [field.name for field in taken]
+        rows: list[Sequence[Any]] = []
+        for batch in file.iter_batches(columns=names):
+            rows += zip(*(batch.column(name).to_pylist() for name in names), strict=True)
+        return names, rows
+
+
+def _columns(where: Path, names: Sequence[str]) -> dict[str, str]:
+    """Find the columns of paths, labels and splits by their names."""
+    found = {}
+    for what, known in (("path", PATHS), ("label", LABELS), ("split", SPLITS)):
+        for name in known:
+            if (place := take([each.lower() for each in names], name)) is not None:
+                found[what] = names[place]
+                break
+    if "path" not in found:
+        raise UserError(
+            f"{where} has no column 'path'; it has {', '.join(names) or 'none'}. A column of paths"
+            f" is called {', '.join(PATHS)}"
+        )
+    return found
+
+
+def _texts(
+    rows: Iterable[Sequence[Any]], names: Sequence[str], column: str | None
+) -> Iterator[str | None]:
+    if column is None:
+        yield from repeat(None, len(list(rows)))
+        return
+    place = list(names).index(column)
+    for row in rows:
+        value = row[place]
+        if isinstance(value, bytes):
+            value = os.fsdecode(value)
+        if isinstance(value, list | dict):
+            raise ValueError(f"its column {column!r} holds {str(value)[:40]}, no text")
+        yield None if _is_missing(value) else str(value)
+
+
+def _label(text: str | None) -> str | None:
+    return None if text is None else unicodedata.normalize("NFC", text.strip()) or None
+
+
+def _whole_numbers(labels: list[str | None]) -> list[str | None]:
+    """Undo what a gap does to whole numbers: pandas writes 3 as 3.0 where another is missing."""
+    known = {label for label in labels if label is not None}
+    if known and all(_WHOLE.fullmatch(label) for label in known):
+        return [label if label is None else label[:-2] for label in labels]
+    return labels
+
+
+def _normal(root: Path, path: str | None) -> str:
+    """Return a path as the dataset knows it: below the table's folder, without detours."""
+    text = path or ""
+    if not text.strip():
+        return ""
+    candidates = (text, text.strip(), text.strip().replace("\\", "/"))
+    text = next((each for each in candidates if _is_there(root / each)), text.strip())
+    if Path(text).is_absolute():
+        inside = os.path.relpath(text, root.absolute())
+        text = text if inside.startswith("..") else inside
+    normal = os.path.normpath(text)
+    return normal if _is_there(root / normal) else _as_composed(root, normal)
+
+
+def _as_composed(root: Path, path: str) -> str:
+    """Return a path whose letters are composed as those of the file that is there, if any is."""
+    for other in (unicodedata.normalize("NFC", path), unicodedata.normalize("NFD", path)):
+        if other != path and _is_there(root / other):
+            return other
+    return path
+
+
+def _is_there(file: Path) -> bool:
+    try:
+        return file.exists()
+    except OSError:
+        return False  # no name of a file
+
+
+def _is_missing(value: object) -> bool:
+    return value is None or value != value  # as NaN alone is

@@ -1,0 +1,158 @@
+"""Image files below a folder, each found once; what else lies there is counted."""
+
+from __future__ import annotations
+
+import os
+import stat
+from collections import Counter, deque
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+
+from .names import escape
+from .passed_over import is_beside, is_of_programs
+from .source import Rejected
+from .trouble import patiently
+
+SUFFIXES = frozenset(
+    (
+        ".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".bmp", ".gif", ".webp", ".tif", ".tiff", ".ppm",
+        ".pgm", ".pbm", ".pnm", ".avif", ".jp2", ".j2k", ".jpx",
+    )
+)  # fmt: skip
+"""Endings of files taken for images; what they hold is decided by their contents."""
+
+CONFIG, OF_A_RUN = "config.toml", b'encoding-type = "concordance.config"'
+"""What stands in the folder of a run, and how that begins. A run may lie within its dataset, as
+``runs/`` does where one works in the folder of one's images."""
+
+Status = os.stat_result | OSError
+"""Of a file; an error where it could not be opened, which may be otherwise another time."""
+
+Found = list[tuple[str, Status]]
+
+SIGNATURES = (b"\xff\xd8\xff", b"\x89PNG\r\n", b"GIF8", b"BM", b"II*\0", b"MM\0*", b"RIFF")
+"""How images begin: files without an ending are told by these."""
+
+LEFT_BY_PROGRAMS = frozenset(("thumbs.db", "desktop.ini", "ehthumbs.db"))
+
+
+@dataclass
+class Below:
+    """What lies below a folder.
+
+    Attributes
+    ----------
+    files : list of (str, Status)
+        Of images: their paths, as the file system has them.
+    rejected : list of Rejected
+        Folders that cannot be read, and pipes called like images.
+    others : Counter of str
+        Other files, by what they are.
+    """
+
+    files: Found = field(default_factory=list)
+    rejected: list[Rejected] = field(default_factory=list)
+    others: Counter[str] = field(default_factory=Counter)
+
+
+def walk(root: Path) -> Below:
+    """Find image files below `root` once each, whatever the links between its folders.
+
+    A folder that can be reached by a link as well goes by its own path: links come last.
+    """
+    below = Below()
+    seen: set[tuple[int, int]] = set()
+    folders, links = [""], deque[str]()
+    while folders or links:
+        relative = folders.pop() if folders else links.popleft()
+        try:
+            folder = root / relative
+            status = patiently(folder, folder.stat)
+            if (status.st_dev, status.st_ino) in seen:
+                continue
+            seen.add((status.st_dev, status.st_ino))
+            entries = patiently(folder, partial(_entries, folder))
+        except OSError as error:
+            below.rejected.append(_closed(relative, error))
+            continue
+        if relative and any(entry.name == CONFIG and _is_of_a_run(entry) for entry in entries):
+            continue
+        for entry in entries:
+            name = f"{relative}/{entry.name}" if relative else entry.name
+            _sort(below, root, name, entry, folders, links)
+    return below
+
+
+def _sort(
+    below: Below,
+    root: Path,
+    name: str,
+    entry: os.DirEntry[str],
+    folders: list[str],
+    links: deque[str],
+) -> None:
+    """Take an entry for an image, a folder to look into, or something else."""
+    try:
+        status = patiently(root / name, entry.stat)
+    except OSError as error:
+        if _is_image(entry.name):
+            below.files.append((name, error))
+        elif entry.is_dir(follow_symlinks=False):  # too deep, or not to be looked into
+            below.rejected.append(_closed(name, error))
+        return
+    if stat.S_ISDIR(status.st_mode):
+        if is_of_programs(entry.name):
+            below.others["folders that programs leave behind"] += 1
+        else:
+            (links if entry.is_symlink() else folders).append(name)
+    elif _is_left(entry.name):
+        below.others["files that programs leave behind"] += 1
+    elif _is_image(entry.name) and not stat.S_ISREG(status.st_mode):
+        below.rejected.append(Rejected(escape(name), "not a regular file"))
+    elif stat.S_ISREG(status.st_mode):
+        if _is_image(entry.name) or _begins_as_one(root / name):
+            below.files.append((name, status))
+        else:
+            ending = Path(entry.name).suffix.lower()
+            below.others[f"ending in {ending}" if ending else "without an ending"] += 1
+
+
+def _is_left(name: str) -> bool:
+    return is_beside(name) or name.startswith(".") or name.lower() in LEFT_BY_PROGRAMS
+
+
+def _begins_as_one(file: Path) -> bool:
+    """Say whether a file without an ending begins as images do."""
+    if file.suffix:
+        return False
+    try:
+        with file.open("rb") as opened:
+            return opened.read(8).startswith(SIGNATURES)
+    except OSError:
+        return False  # it is counted among the others
+
+
+def _closed(folder: str, error: OSError) -> Rejected:
+    return Rejected(escape(folder), f"folder unreadable: {error.strerror}")
+
+
+def _is_of_a_run(config: os.DirEntry[str]) -> bool:
+    """Say whether a folder is that of a run: its pictures are ours, and no images of a dataset."""
+    try:
+        status = config.stat()
+        if not stat.S_ISREG(status.st_mode):
+            return False
+        with Path(config.path).open("rb") as file:
+            return file.read(len(OF_A_RUN)) == OF_A_RUN
+    except OSError:
+        return False  # what cannot be read is no reason to leave images out
+
+
+def _entries(folder: Path) -> list[os.DirEntry[str]]:
+    with os.scandir(folder) as entries:
+        return sorted(entries, key=lambda entry: entry.name)
+
+
+def _is_image(name: str) -> bool:
+    return Path(name).suffix.lower() in SUFFIXES
