@@ -116,12 +116,12 @@ def _read_safetensors(path: Path) -> Any:
 
 
 def _read_torch(path: Path) -> Any:
-    check_archive(path, "weights file")
     if is_torchscript(path):
         raise UserError(
             f"weights file {path} is TorchScript, a network as it was compiled: write its weights"
             f" alone, torch.save(torch.jit.load({path.name!r}).state_dict(), 'weights.pt')"
         )
+    check_archive(path, "weights file")
     try:
         with warnings.catch_warnings():
             # Raw pickles of another protocol: said better below, or read without loss.

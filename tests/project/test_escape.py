@@ -127,6 +127,7 @@ def evaluation() -> Evaluation:
             "j": np.linspace(-0.5, 1, n),
             "precision": np.nan,
             "corloc": 1.0,
+            "mae": 0.25,
         }
     )
     return Evaluation(table, {}, np.zeros((4, 4, 3), np.uint8))
