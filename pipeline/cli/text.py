@@ -62,9 +62,8 @@ def evaluation(found: Evaluation) -> str:
     lines += [f"not used: {visible(what)}: {visible(why)}" for what, why in found.unused[:SOME]]
     if len(found.unused) > SOME:
         lines.append(f"not used: {len(found.unused) - SOME:,} more")
-    lines.append(
-        f"\n{'label':<28} {'images':>6} {'J':>6} {'precision':>9} {'CorLoc':>7} {'MAE':>6}"
-    )
+    lines += [""] if lines else []
+    lines.append(f"{'label':<28} {'images':>6} {'J':>6} {'precision':>9} {'CorLoc':>7} {'MAE':>6}")
     lines += [
         f"{fitted(row.label, 28):<28} {row.images:>6} {row.j:6.3f} {row.precision:9.3f}"
         f" {row.corloc:7.3f} {row.mae:6.3f}"
