@@ -44,7 +44,8 @@ class Config(pydantic.BaseModel):
 
     dataset: str = pydantic.Field(
         SAMPLE,
-        description="folder of images, table with a column 'path', or <source>:<where>",
+        description="folder of images, table with a column of paths, .tar or .zip, names with"
+        " wildcards, or <source>:<where>",
     )
     labels: Literal["auto", "top", "parent", "none", "file"] = pydantic.Field(
         "auto",

@@ -52,7 +52,13 @@ NETWORKS = Kind(
 DATASETS = Kind(
     "concordance.datasets",
     "dataset source",
-    {"folder": "images.folder:open_folder", "table": "images.table:open_table"},
+    {
+        "folder": "images.folder:open_folder",
+        "table": "images.table:open_table",
+        "glob": "images.folder:open_glob",
+        "wds": "images.archive:open_tar",
+        "zip": "images.archive:open_zip",
+    },
 )
 """`pipeline.images.source.OpenDataset`: where images come from."""
 

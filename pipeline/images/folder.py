@@ -9,13 +9,15 @@ from pathlib import Path
 from typing import Literal
 
 from ..errors import UserError, option
+from . import patterns
 from .contents import read_bytes, refusal
+from .endings import SUFFIXES
 from .labels_file import FILES, Said, read_labels_beside
 from .layout import Labels, Place, read_layout
 from .names import escape, find_file
-from .passed_over import find_masks
+from .passed_over import find_masks, is_beside
 from .source import ImageRecord, Rejected, Remark, make_record
-from .walk import SUFFIXES, Found, Status, walk
+from .walk import Found, Status, walk
 
 Labelled = list[tuple[str, str | None, str | None, Status]]
 """Path, label, split and status of each file."""
@@ -101,6 +103,44 @@ class FolderSource:
     def file(self, path: str) -> Path:
         """Return the file of an image, given its path within the dataset."""
         return find_file(self.root, path)
+
+
+class GlobSource(FolderSource):
+    """The image files that a name with wildcards stands for, or one file."""
+
+    def __init__(self, pattern: str, labels: Labels | Literal["file"] = "auto") -> None:
+        super().__init__(patterns.root_of(pattern), labels=labels)
+        self._pattern = pattern
+
+    def images(self) -> Iterator[ImageRecord | Rejected | Remark]:
+        """List the files."""
+        try:
+            files = [path for path in patterns.files(self._pattern) if _is_wanted(path)]
+        except ValueError as error:
+            raise UserError(
+                f"{option('dataset', self._pattern)} is not possible: {error}"
+            ) from error
+        if not files:
+            raise UserError(
+                f"{option('dataset', self._pattern)} does not exist: no file is called so"
+            )
+        found: Found = [
+            (os.path.relpath(path.absolute(), self.root), path.stat()) for path in files
+        ]
+        yield from records(self._placed(found, self._said()))
+
+    def labelled(self, labels: Labels | Literal["file"]) -> GlobSource:
+        """Return the same files, labelled in another way."""
+        return GlobSource(self._pattern, labels)
+
+
+def _is_wanted(path: Path) -> bool:
+    return path.suffix.lower() in SUFFIXES and not is_beside(path.name)
+
+
+def open_glob(where: str) -> GlobSource:
+    """Open what a name with wildcards stands for, or one file."""
+    return GlobSource(where)
 
 
 def open_folder(where: str) -> FolderSource:

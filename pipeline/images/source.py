@@ -10,14 +10,16 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, replace
-from pathlib import Path
-from typing import Literal, Protocol
+from pathlib import Path, PurePath
+from typing import Literal, Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
 
 from .. import plugins
 from ..errors import UserError, option, suggest
+from . import patterns
+from .endings import SUFFIXES
 from .layout import SPLITS, Labels
 
 Contents = bytes | NDArray[np.uint8]
@@ -26,8 +28,11 @@ Contents = bytes | NDArray[np.uint8]
 NAMED = 6
 """Labels that are named where a dataset is described."""
 
-FOLDER, TABLE = "folder", "table"
+FOLDER, TABLE, GLOB = "folder", "table", "glob"
 """Sources that need no name before the path: what lies there says which it is."""
+
+OF_ENDINGS = {".tar": "wds", ".zip": "zip"} | dict.fromkeys(SUFFIXES, GLOB)
+"""The sources of files and names with wildcards, by their endings; others are tables."""
 
 
 @dataclass(frozen=True)
@@ -91,6 +96,14 @@ class DatasetSource(Protocol):
             It cannot be read: it is refused where there is no such file or access is denied; any
             other error is the machine's, tried again, and then stops the job.
         """
+
+
+@runtime_checkable
+class Labelled(Protocol):
+    """A source whose images can be labelled in several ways; see `list_dataset`."""
+
+    def labelled(self, labels: Labels | Literal["file"]) -> DatasetSource:
+        """Return the same images, labelled in another way."""
 
 
 OpenDataset = Callable[[str], DatasetSource]
@@ -170,8 +183,8 @@ def list_dataset(
     """
     kind, rest = _kind_of(str(where))
     source = open_dataset(kind, rest)
-    if kind == FOLDER:
-        source = source.labelled(labels)  # type: ignore[attr-defined]
+    if isinstance(source, Labelled):
+        source = source.labelled(labels)
     found = list(source.images())
     rejected = sorted((each for each in found if isinstance(each, Rejected)), key=repr)
     images = [each for each in found if isinstance(each, ImageRecord)]
@@ -224,14 +237,16 @@ def unit_hash(image_id: int, seed: int, purpose: str) -> float:
 
 def _kind_of(where: str) -> tuple[str, str]:
     """Return the source that a text names, and what it opens."""
-    path = Path(where)
+    path = Path(where).expanduser()
     if path.is_dir():
-        return FOLDER, where
+        return FOLDER, str(path)
     if path.exists():
-        return TABLE, where
+        return OF_ENDINGS.get(path.suffix.lower(), TABLE), str(path)
     name, colon, rest = where.partition(":")
     if colon and name in plugins.names(plugins.DATASETS):
         return name, rest
+    if patterns.has_wildcards(where):
+        return OF_ENDINGS.get(PurePath(where).suffix.lower(), GLOB), where
     beside = [entry.name for entry in path.parent.iterdir()] if path.parent.is_dir() else []
     near = suggest(path.name, beside)
     source = ""

@@ -23,6 +23,10 @@ class TableSource(FolderSource):
         super().__init__(table.parent, table.stem)
         self._table = table
 
+    def labelled(self, labels: object) -> TableSource:
+        """Return the same table: its labels are what it says."""
+        return self
+
     def images(self) -> Iterator[ImageRecord | Rejected | Remark]:
         """Look up the files that the table names."""
         try:

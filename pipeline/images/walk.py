@@ -9,18 +9,11 @@ from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 
+from .endings import SUFFIXES
 from .names import escape
 from .passed_over import is_beside, is_of_programs
 from .source import Rejected
 from .trouble import patiently
-
-SUFFIXES = frozenset(
-    (
-        ".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".bmp", ".gif", ".webp", ".tif", ".tiff", ".ppm",
-        ".pgm", ".pbm", ".pnm", ".avif", ".jp2", ".j2k", ".jpx",
-    )
-)  # fmt: skip
-"""Endings of files taken for images; what they hold is decided by their contents."""
 
 CONFIG, OF_A_RUN = "config.toml", b'encoding-type = "concordance.config"'
 """What stands in the folder of a run, and how that begins. A run may lie within its dataset, as

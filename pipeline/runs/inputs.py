@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import os
 import re
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,7 +11,7 @@ from pathlib import Path
 from .. import checkout
 from ..config import SAMPLE, Config, size_option
 from ..images import Dataset, FolderSource, list_dataset
-from ..images.source import FOLDER, TABLE
+from ..images.source import FOLDER, GLOB, TABLE
 from ..models import Network, choose_layer, configured, consent
 from ..sample import write_sample
 from ..system import files
@@ -120,7 +121,9 @@ def _reopened(config: Config, dataset: Dataset) -> str:
     if config.dataset == SAMPLE and dataset.name == SAMPLE:
         return SAMPLE
     if dataset.kind in (FOLDER, TABLE):
-        return str(Path(config.dataset).resolve())
+        return str(Path(config.dataset).expanduser().resolve())
+    if dataset.kind == GLOB:
+        return os.path.abspath(os.path.expanduser(config.dataset))  # noqa: PTH100, PTH111, a pattern
     return f"{dataset.kind}:{dataset.source.where}"
 
 

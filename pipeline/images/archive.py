@@ -1,0 +1,183 @@
+"""Archives of images, read by offset and never unpacked: tar shards of WebDataset, and zip files.
+
+An image is known by ``<archive>/<member>``. WebDataset puts what is known of an image beside it,
+under the same key: ``0001.jpg``, ``0001.cls``, ``0001.json``. Where nothing is, folders within the
+archive are read as those of a dataset.
+
+Reference: https://github.com/webdataset/webdataset (the layout of shards).
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import threading
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
+from functools import cached_property
+from pathlib import Path, PurePosixPath
+from typing import Literal
+
+from ..errors import UserError, option
+from . import patterns
+from .archive_files import Index, Member, index_tar, index_zip, read_tar, read_zip
+from .endings import SUFFIXES
+from .layout import Labels, read_layout
+from .limits import DecodeError
+from .names import escape
+from .passed_over import is_beside, is_of_programs
+from .source import ImageRecord, Rejected, Remark, make_record
+
+LABEL_KEYS = ("label", "class", "cls", "category", "class_name")
+"""What a label is called in the JSON of an image."""
+
+MOST_BESIDE = 1_000_000
+"""Bytes of a label or JSON beside an image, at most."""
+
+OpenIndex = Callable[[Path], Index]
+ReadMember = Callable[[Path, Member], bytes]
+
+
+class ArchiveSource:
+    """Images in archives; see `pipeline.images.source.DatasetSource`."""
+
+    def __init__(self, where: str, index: OpenIndex, read: ReadMember, ending: str) -> None:
+        pattern = Path(os.path.expanduser(where))  # noqa: PTH111, the text may hold wildcards
+        self.where = str(pattern if pattern.is_absolute() else Path.cwd() / pattern)
+        self._index_of, self._read, self._ending = index, read, ending
+        self._labels: Labels = "auto"
+        self._indexes: dict[str, Index] = {}
+        self._lock = threading.Lock()
+
+    @property
+    def name(self) -> str:
+        """The archive's name, or what the names of several begin with."""
+        stem = PurePosixPath(self.where).name.partition("{")[0].partition("*")[0]
+        return escape(stem.removesuffix(self._ending).rstrip("-_.")) or "archives"
+
+    def labelled(self, labels: Labels | Literal["file"]) -> ArchiveSource:
+        """Return the same archives, their folders read in another way."""
+        other = ArchiveSource(self.where, self._index_of, self._read, self._ending)
+        other._labels, other._indexes = "auto" if labels == "file" else labels, self._indexes
+        return other
+
+    def images(self) -> Iterator[ImageRecord | Rejected | Remark]:
+        """List the images of all archives."""
+        archives = self._archives
+        found: list[tuple[str, Member, int]] = []
+        labels: dict[str, str] = {}
+        n_others = 0
+        for name, path in archives.items():
+            index = self._index(name)
+            yield from (replace(each, path=f"{name}/{each.path}") for each in index.rejected)
+            modified = path.stat().st_mtime_ns
+            images = [each for each in index.members.values() if _is_image(each.name)]
+            found += [(f"{name}/{escape(each.name)}", each, modified) for each in images]
+            labels |= self._labels_of(name, path, index, images)
+            n_others += len(index.members) - len(images)
+        if not found:
+            raise UserError(f"{option('dataset', self.where)}: no archive holds an image")
+        if n_others:
+            yield Remark(f"passed over: {n_others:,} members that are no images")
+        places = read_layout([each.name for _, each, _ in found], self._labels)
+        for (name, member, modified), place in zip(found, places, strict=True):
+            folder = None if place.label is None or labels else escape(place.label)
+            label = labels.get(name, folder)
+            yield make_record(name, label, member.size, modified, place.split)
+
+    def read(self, image: ImageRecord) -> bytes:
+        """Read a member; of its archive no more than that."""
+        name, _, inside = image.path.partition(self._ending + "/")
+        name += self._ending
+        member = self._index(name).by_escaped.get(inside)
+        if member is None:
+            raise FileNotFoundError(2, "no such member", image.path)
+        data = self._read(self._archives[name], member)
+        if len(data) != member.size:
+            raise DecodeError("the archive ends within it")
+        return data
+
+    @cached_property
+    def _archives(self) -> dict[str, Path]:
+        """The archives by the names that their images' paths begin with."""
+        try:
+            paths = patterns.files(self.where)
+        except ValueError as error:
+            raise UserError(f"{option('dataset', self.where)} is not possible: {error}") from error
+        if not paths:
+            raise UserError(
+                f"{option('dataset', self.where)} does not exist: no archive is called so"
+            )
+        root = paths[0].parent if len(paths) == 1 else patterns.root_of(self.where)
+        return {escape(os.path.relpath(path, root)): path for path in paths}
+
+    def _index(self, name: str) -> Index:
+        with self._lock:
+            if name not in self._indexes:
+                self._indexes[name] = self._index_of(self._archives[name])
+            return self._indexes[name]
+
+    def _labels_of(
+        self, name: str, path: Path, index: Index, images: Sequence[Member]
+    ) -> Mapping[str, str]:
+        """Return the labels that members beside the images say, by their paths."""
+        if self._labels == "none":
+            return {}
+        beside = {
+            ending: {
+                _key(each.name): each
+                for each in index.members.values()
+                if each.name.endswith(ending)
+            }
+            for ending in (".cls", ".json", ".txt")
+        }
+        labels = {}
+        for image in images:
+            for ending, parse in ((".cls", _plain), (".json", _of_json), (".txt", _plain)):
+                member = beside[ending].get(_key(image.name))
+                if member is None or member.size > MOST_BESIDE:
+                    continue
+                label = parse(self._read(path, member))
+                if label is not None:
+                    labels[f"{name}/{escape(image.name)}"] = label
+                    break
+        return labels
+
+
+def open_tar(where: str) -> ArchiveSource:
+    """Open tar shards: a name, a glob, or a range in braces."""
+    return ArchiveSource(where, index_tar, read_tar, ".tar")
+
+
+def open_zip(where: str) -> ArchiveSource:
+    """Open a zip file, or several."""
+    return ArchiveSource(where, index_zip, read_zip, ".zip")
+
+
+def _is_image(name: str) -> bool:
+    *folders, last = name.split("/")
+    if any(map(is_of_programs, folders)) or is_beside(last):
+        return False
+    return PurePosixPath(last).suffix.lower() in SUFFIXES
+
+
+def _key(name: str) -> str:
+    """Return the key of a member: its name up to the first dot of its last part."""
+    head, slash, last = name.rpartition("/")
+    return head + slash + last.partition(".")[0]
+
+
+def _plain(data: bytes) -> str | None:
+    text = data.decode("utf-8", "replace").strip()
+    return text if text and "\n" not in text and len(text) <= 200 else None
+
+
+def _of_json(data: bytes) -> str | None:
+    try:
+        says = json.loads(data)
+    except (ValueError, RecursionError):
+        return None
+    if not isinstance(says, dict):
+        return None
+    found = next((says[key] for key in LABEL_KEYS if key in says), None)
+    return str(found) if isinstance(found, str | int) and not isinstance(found, bool) else None
