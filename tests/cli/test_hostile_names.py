@@ -99,10 +99,24 @@ def test_a_run_on_hostile_names_says_nothing_a_terminal_obeys(
     [
         ("ascii", "concepts", [f"--run={RUN}"], 0, r"agreement of the network"),
         ("latin-1", "status", [f"--run={RUN}"], 0, RUN),
-        ("ascii", "discover", ["--help"], 0, "-"),
+        pytest.param("ascii", "discover", ["--help"], 0, "-", marks=pytest.mark.slow),
         ("ascii", "status", ["--run=no–where\x1b[2J\n世"], 2, r"RUN=no-where\x1b[2J\n\u4e16 is"),
-        ("latin-1", "status", ["--run=no–where é"], 2, "RUN=no-where é is not a run"),
-        ("utf-8", "status", ["--run=no–where\x9b2J世"], 2, r"RUN=no–where\x9b2J世 is not a run"),
+        pytest.param(
+            "latin-1",
+            "status",
+            ["--run=no–where é"],
+            2,
+            "RUN=no-where é is not a run",
+            marks=pytest.mark.slow,
+        ),
+        pytest.param(
+            "utf-8",
+            "status",
+            ["--run=no–where\x9b2J世"],
+            2,
+            r"RUN=no–where\x9b2J世 is not a run",
+            marks=pytest.mark.slow,
+        ),
     ],
 )
 def test_no_terminal_is_too_poor_for_an_answer(

@@ -250,6 +250,7 @@ def test_what_is_no_address_is_refused_before_work(address: str) -> None:
     assert make_config({"scheduler": "tls://[::1]:8786"}).scheduler == "tls://[::1]:8786"
 
 
+@pytest.mark.slow
 def test_a_scheduler_that_does_not_answer_is_told_soon() -> None:
     pytest.importorskip("distributed")
     start = time.monotonic()

@@ -56,6 +56,7 @@ def fail_along(case: Case, name: str, chosen: list[tuple[str, str, int]], **how:
     assert_equal(run, case.expected)
 
 
+@pytest.mark.slow
 def test_a_full_disk_is_one_sentence_and_the_job_goes_on(case: Case) -> None:
     chosen = [
         ("write", "activations/shard-00001.h5", 1),

@@ -164,7 +164,9 @@ def test_a_column_may_be_called_as_one_of_another_table(installed: Path, tmp_pat
     ("options", "sentence"),
     [
         ({"dataset": "shapes:many"}, "shapes:many is no number of images"),
-        ({"model": "example:dots"}, "example has no network 'dots'"),
+        pytest.param(
+            {"model": "example:dots"}, "example has no network 'dots'", marks=pytest.mark.slow
+        ),
         ({"model": "exmaple:stripes"}, "there is no network source 'exmaple'; did you mean"),
         ({"plugins": "log_enrgy"}, "there is no plug-in 'log_enrgy'"),
     ],

@@ -196,6 +196,7 @@ def test_the_sizes_that_setup_says_are_right() -> None:
     assert cuda / 1e9 == pytest.approx(setup.CUDA_GB, rel=0.1)
 
 
+@pytest.mark.slow
 def test_setup_refuses_what_does_not_match_the_lock(small: tuple[Path, dict[str, str]]) -> None:
     folder, settings = small
     right = (folder / "requirements.lock").read_text(encoding="utf-8")

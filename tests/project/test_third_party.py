@@ -120,6 +120,7 @@ def hashes(component: object) -> set[str]:
     return set(re.findall(r'"content": "([0-9a-f]{64})"', json.dumps(component)))
 
 
+@pytest.mark.slow
 def test_the_bill_of_materials_is_valid_and_holds_what_is_locked(tmp_path: Path) -> None:
     lay_out(tmp_path)
     shutil.copy(ROOT / "README.md", tmp_path)

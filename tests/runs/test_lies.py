@@ -118,7 +118,9 @@ def _is_of_keys(table: str, column: str, how: str) -> bool:
     }  # fmt: skip
 
 
-@pytest.mark.parametrize("name", ["run.json", "config.toml", "bank/k_metrics.json"])
+@pytest.mark.parametrize(
+    "name", ["run.json", "config.toml", pytest.param("bank/k_metrics.json", marks=pytest.mark.slow)]
+)
 def test_what_a_run_says_of_itself_goes_together(run: Path, tmp_path: Path, name: str) -> None:
     """Answers are the same, or one sentence says which file cannot be."""
     told = lies.of_toml() if name == "config.toml" else lies.of_json(run, name)

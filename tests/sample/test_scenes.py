@@ -145,6 +145,7 @@ def held_out_score(features: npt.NDArray[np.float64], classes: list[int]) -> flo
     return float(model.fit(features[:cut], classes[:cut]).score(features[cut:], classes[cut:]))
 
 
+@pytest.mark.slow
 def test_colours_do_not_tell_the_class(many: list[Scene]) -> None:
     features = []
     for scene in many:
@@ -155,11 +156,13 @@ def test_colours_do_not_tell_the_class(many: list[Scene]) -> None:
     assert held_out_score(np.array(features), [s.class_id for s in many]) < CHANCE + 0.1
 
 
+@pytest.mark.slow
 def test_position_does_not_tell_the_class(many: list[Scene]) -> None:
     centres = np.array([np.argwhere(scene.objects).mean(axis=0) for scene in many])
     assert held_out_score(centres, [s.class_id for s in many]) < CHANCE + 0.1
 
 
+@pytest.mark.slow
 def test_backdrops_do_not_tell_the_class(many: list[Scene]) -> None:
     """The frame's margin, with the object's own pixels blanked by the mean of the rest."""
     features = []

@@ -79,6 +79,7 @@ def test_the_file_holds_the_recipe_and_loads(tmp_path: Path) -> None:
     assert load(path).head.out_features == len(CLASSES)
 
 
+@pytest.mark.slow
 def test_training_lowers_the_loss(tmp_path: Path) -> None:
     _, lines = trained(replace(TINY, epochs=20), tmp_path / "net.safetensors")
     losses = [float(found[1]) for line in lines if (found := re.search(r"loss ([\d.]+)", line))]
@@ -99,6 +100,7 @@ def test_accuracy_counts_the_right_answers() -> None:
     assert training.accuracy(network, wrong, batch_size=7) == pytest.approx(0.8)
 
 
+@pytest.mark.slow
 def test_the_command_writes_weights_and_says_their_accuracy(tmp_path: Path) -> None:
     out = tmp_path / "new" / "net.safetensors"
     options = ["--n-scenes=16", "--epochs=1", "--threads=1", "--n-held-out=12"]

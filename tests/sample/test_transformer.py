@@ -65,8 +65,7 @@ def test_factors_of_its_positions_are_parts(scenes: list[Scene], layer: str) -> 
     if bool((V < 0).any()):
         V = torch.cat([V.relu(), (-V).relu()], dim=-1)
     truth = np.stack([scene.parts for scene in some])
-    fits = [part_ious(V.numpy(), truth, NMF(K, random_state=seed)) for seed in (0, 1)]
-    ours, shuffled, gradcam = np.mean(fits, axis=0)
+    ours, shuffled, gradcam = part_ious(V.numpy(), truth, NMF(K, random_state=0))
     assert ours >= 3 * shuffled
     assert ours >= 1.15 * gradcam
 
