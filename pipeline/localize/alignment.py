@@ -2,8 +2,8 @@
 
 For each label one concept is chosen, that of the largest average precision on one half of what
 there is; what is reported is of the other half. Average precision is of ranking by the concept's
-strength; Purity@n is the share of the n strongest that bear the label; Coverage@τ the share of
-labels whose average precision is τ or more.
+strength; Purity@n is the share of the n strongest that bear the label, or of as many as bear it
+where those are fewer; Coverage@τ the share of labels whose average precision is τ or more.
 
 References
 ----------
@@ -58,7 +58,8 @@ def align(
             continue
         concept = int(np.argmax(average_precision(strength[choose], member[choose])))
         scored, truth = strength[~choose, concept], member[~choose]
-        strongest = np.argsort(-scored, kind="stable")[:N_STRONGEST]
+        n_strongest = min(N_STRONGEST, int(truth.sum()))  # there cannot be more
+        strongest = np.argsort(-scored, kind="stable")[:n_strongest]
         rows.append(
             {
                 "of": of,

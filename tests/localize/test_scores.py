@@ -224,6 +224,9 @@ def test_a_concept_of_each_label_is_chosen_on_one_half_and_scored_on_the_other()
     assert scores["mAP"] == pytest.approx(found["ap"].mean())
     assert scores["coverage@0.3"] == (found["ap"] >= 0.3).mean()
     assert scores["purity@16"] == pytest.approx(found["purity"].mean())
+    rare = members & (np.arange(n) < 40)[:, None]  # of fewer than sixteen
+    found = align(members.astype(np.float32), rare, ["a", "b", "c", "d"], choose, "label")
+    assert (found["n"] < 16).all() and (found["purity"] >= found["n"] / 16).all()
     alone = align(strength, members & choose[:, None], ["a", "b", "c", "d"], choose, "label")
     assert alone.empty
     assert summary(alone) == {}
