@@ -12,7 +12,7 @@ from __future__ import annotations
 import json
 import os
 import threading
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path, PurePosixPath
@@ -73,7 +73,11 @@ class ArchiveSource:
             modified = path.stat().st_mtime_ns
             images = [each for each in index.members.values() if _is_image(each.name)]
             found += [(f"{name}/{escape(each.name)}", each, modified) for each in images]
-            labels |= self._labels_of(name, path, index, images)
+            for each in self._beside(name, path, index, images):
+                if isinstance(each, Rejected):
+                    yield each
+                else:
+                    labels[each[0]] = each[1]
             n_others += len(index.members) - len(images)
         if not found:
             raise UserError(f"{option('dataset', self.where)}: no archive holds an image")
@@ -117,31 +121,29 @@ class ArchiveSource:
                 self._indexes[name] = self._index_of(self._archives[name])
             return self._indexes[name]
 
-    def _labels_of(
+    def _beside(
         self, name: str, path: Path, index: Index, images: Sequence[Member]
-    ) -> Mapping[str, str]:
-        """Return the labels that members beside the images say, by their paths."""
+    ) -> Iterator[tuple[str, str] | Rejected]:
+        """Yield images' paths and the labels that members beside them say, or what is damaged."""
         if self._labels == "none":
-            return {}
+            return
         beside = {
-            ending: {
-                _key(each.name): each
-                for each in index.members.values()
-                if each.name.endswith(ending)
-            }
-            for ending in (".cls", ".json", ".txt")
+            (_key(each.name), PurePosixPath(each.name).suffix): each
+            for each in index.members.values()
         }
-        labels = {}
         for image in images:
             for ending, parse in ((".cls", _plain), (".json", _of_json), (".txt", _plain)):
-                member = beside[ending].get(_key(image.name))
+                member = beside.get((_key(image.name), ending))
                 if member is None or member.size > MOST_BESIDE:
                     continue
-                label = parse(self._read(path, member))
+                try:
+                    label = parse(self._read(path, member))
+                except DecodeError as error:
+                    yield Rejected(f"{name}/{escape(member.name)}", str(error))
+                    continue
                 if label is not None:
-                    labels[f"{name}/{escape(image.name)}"] = label
+                    yield f"{name}/{escape(image.name)}", label
                     break
-        return labels
 
 
 def open_tar(where: str) -> ArchiveSource:

@@ -199,6 +199,18 @@ def test_bombs_and_damage_in_zip_files_are_refused_image_by_image(tmp_path: Path
             read_image(found.source, each)
 
 
+def test_a_label_that_cannot_be_read_is_listed_and_its_image_stays(tmp_path: Path) -> None:
+    zipped(tmp_path / "x.zip", {"a.png": picture(0), "a.cls": b"7" * 40, "b.png": picture(1)})
+    data = (tmp_path / "x.zip").read_bytes()
+    at = data.index(b"PK\3\4", data.index(b"a.cls") - 40)
+    (tmp_path / "x.zip").write_bytes(data[:at] + b"no" + data[at + 2 :])
+    found = list_dataset(tmp_path / "x.zip")
+    assert {each.path: each.label for each in found.images} == {
+        "x.zip/a.png": None, "x.zip/b.png": None,
+    }  # fmt: skip
+    assert [each.path for each in found.rejected] == ["x.zip/a.cls"]
+
+
 def test_what_is_no_archive_says_so(tmp_path: Path) -> None:
     (tmp_path / "x.tar").write_bytes(b"no tar" * 1000)
     with pytest.raises(UserError, match=r"x\.tar is no tar file that can be read"):
