@@ -276,17 +276,9 @@ CARRIED_OUT = (
 """Options that say how the work is done; the outcome does not depend on them."""
 
 LATER = (
-    "interpolation",
-    "mean",
-    "std",
-    "class_names",
-    "weights_key",
-    "head",
-    "levels",
-    "on_damage",
-    "labels",
-    "split",
-)
+    "interpolation", "mean", "std", "class_names", "weights_key", "head", "levels", "on_damage",
+    "labels", "split",
+)  # fmt: skip
 """Options that came later: where they are not given, runs have the names they had."""
 
 OF_A_NETWORK = (

@@ -106,10 +106,16 @@ def evaluate(
         part_scores(tables),
         _picture(run, scored, known, refiner or False),
         max_f(curves),
-        pd.concat([align_labels(run), parts.aligned()], ignore_index=True),
+        _joined([align_labels(run), parts.aligned()]),
         (*((each, "not clear") for each in known.matched.unclear), *unused),
         said,
     )
+
+
+def _joined(tables: list[pd.DataFrame]) -> pd.DataFrame:
+    """Join tables one below the other, but for empty ones, whose columns have no type."""
+    full = [table for table in tables if len(table)]
+    return pd.concat(full, ignore_index=True) if full else tables[0]
 
 
 def score(mask: NDArray[np.bool_], truth: Truth) -> dict[str, float]:

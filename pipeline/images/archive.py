@@ -9,6 +9,7 @@ Reference: https://github.com/webdataset/webdataset (the layout of shards).
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import threading
@@ -91,11 +92,10 @@ class ArchiveSource:
 
     def read(self, image: ImageRecord) -> bytes:
         """Read a member; of its archive no more than that."""
-        name, _, inside = image.path.partition(self._ending + "/")
-        name += self._ending
+        name, inside = self._parted(image.path)
         member = self._index(name).by_escaped.get(inside)
         if member is None:
-            raise FileNotFoundError(2, "no such member", image.path)
+            raise FileNotFoundError(errno.ENOENT, "no such member", image.path)
         data = self._read(self._archives[name], member)
         if len(data) != member.size:
             raise DecodeError("the archive ends within it")
@@ -112,8 +112,16 @@ class ArchiveSource:
             raise UserError(
                 f"{option('dataset', self.where)} does not exist: no archive is called so"
             )
-        root = paths[0].parent if len(paths) == 1 else patterns.root_of(self.where)
+        root = patterns.root_of(self.where)
         return {escape(os.path.relpath(path, root)): path for path in paths}
+
+    def _parted(self, path: str) -> tuple[str, str]:
+        """Part an image's path into the archive's name and the member's."""
+        parts = path.split("/")
+        for at in range(1, len(parts)):
+            if (name := "/".join(parts[:at])) in self._archives:
+                return name, "/".join(parts[at:])
+        raise FileNotFoundError(errno.ENOENT, "no such archive", path)
 
     def _index(self, name: str) -> Index:
         with self._lock:
@@ -132,7 +140,7 @@ class ArchiveSource:
             for each in index.members.values()
         }
         for image in images:
-            for ending, parse in ((".cls", _plain), (".json", _of_json), (".txt", _plain)):
+            for ending, parse in ((".cls", _plain), (".json", _of_json)):  # .txt holds captions
                 member = beside.get((_key(image.name), ending))
                 if member is None or member.size > MOST_BESIDE:
                     continue

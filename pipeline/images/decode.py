@@ -5,7 +5,7 @@ Images are shown and measured as a viewer shows them: an EXIF orientation is app
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Container, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -29,7 +29,7 @@ from .limits import (
     check_scans,
 )
 from .metered import Metered
-from .pixel_rule import HARMLESS, RULE, PixelRule
+from .pixel_rule import RULE, PixelRule, is_harmful
 from .rgb import to_rgb
 from .words import listening
 
@@ -52,16 +52,14 @@ class Picture:
         reduced scale.
     damage : str
         What its decoder says is wrong in the file; empty where nothing is.
+    is_damaged : bool
+        Whether pixels may be wrong for it.
     """
 
     pixels: torch.Tensor
     size: tuple[int, int]
     damage: str = ""
-
-    @property
-    def is_damaged(self) -> bool:
-        """Whether pixels may be wrong for it."""
-        return bool(self.damage) and not HARMLESS.search(self.damage)
+    is_damaged: bool = False
 
 
 def decode(file: Path, rule: PixelRule = RULE) -> torch.Tensor:
@@ -140,8 +138,12 @@ def decode_bytes(data: bytes, rule: PixelRule = RULE, *, reduced: bool = False) 
     return picture
 
 
-def deep_sample(contents: bytes | NDArray[np.uint8]) -> tuple[str, NDArray[np.float64]] | None:
+def deep_sample(
+    contents: bytes | NDArray[np.uint8], enough: Container[str] = ()
+) -> tuple[str, NDArray[np.float64]] | None:
     """Return the kind and a sample of the values of an image of more than 8 bits; None of others.
+
+    Of kinds of which there is enough nothing is decoded, and None returned.
 
     Raises
     ------
@@ -155,7 +157,7 @@ def deep_sample(contents: bytes | NDArray[np.uint8]) -> tuple[str, NDArray[np.fl
         with Image.open(file, formats=FORMATS) as image:
             check_header(image)
             kind = deep.kind_of(image)
-            if kind is None:
+            if kind is None or kind in enough:
                 return None
             file.expect_picture()
             return kind, deep.sample_of(_deep_values(contents, image, heard))
@@ -211,7 +213,13 @@ def _decode(data: bytes, rule: PixelRule, reduced: bool) -> Picture:
             return _decode_deep(data, image, heard, rule.range_of(kind))
         image.load()
         _turn_upright(image, heard)
-        return Picture(to_rgb(image), image.size, "; ".join(heard[:2]))
+        return _picture(to_rgb(image), image.size, heard)
+
+
+def _picture(pixels: torch.Tensor, size: tuple[int, int], heard: list[str]) -> Picture:
+    """Return a picture with what was heard of it, what harms first."""
+    heard = sorted(heard, key=is_harmful, reverse=True)
+    return Picture(pixels, size, "; ".join(heard[:2]), any(map(is_harmful, heard)))
 
 
 def _decode_deep(
@@ -221,7 +229,7 @@ def _decode_deep(
     values = _deep_values(data, image, heard)
     low, high = deep.range_of(deep.sample_of(values)) if shown is None else shown
     size = values.shape[1], values.shape[0]
-    return Picture(deep.to_rgb(values, low, high), size, "; ".join(heard[:2]))
+    return _picture(deep.to_rgb(values, low, high), size, heard)
 
 
 def _deep_values(data: bytes, image: Image.Image, heard: list[str]) -> deep.Values:
@@ -245,19 +253,20 @@ def _decode_jpeg(data: bytes, image: Image.Image, heard: list[str], divisor: int
         pixels = decode_jpeg(data, orientation, least)
         if has_other_colours(image):
             pixels = _profiled(pixels, image)
-        return Picture(pixels, size, "; ".join(heard))
+        return _picture(pixels, size, heard)
     except DamagedError as error:
         heard[:] = [str(error)] if str(error) else []
     if divisor > 1:
         image.draft(image.mode, least)
     image.load()
     _turn_upright(image, heard)
-    return Picture(to_rgb(image), size, "; ".join(heard[:2]))
+    return _picture(to_rgb(image), size, heard)
 
 
 def _profiled(pixels: torch.Tensor, image: Image.Image) -> torch.Tensor:
     """Bring pixels decoded as they are to sRGB, by the profile of their file."""
-    picture = Image.fromarray(pixels.permute(1, 2, 0).contiguous().numpy())
+    values = pixels.permute(1, 2, 0).contiguous().numpy()
+    picture = Image.fromarray(values[..., 0] if image.mode == "L" else values)
     picture.info["icc_profile"] = image.info["icc_profile"]
     return to_rgb(picture)
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Container, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -143,9 +143,10 @@ def _decode(
 
 
 def sample_values(
-    source: DatasetSource, image: ImageRecord
+    source: DatasetSource, image: ImageRecord, enough: Container[str]
 ) -> tuple[str, NDArray[np.float64]] | None:
-    """Return the kind and a sample of the values of an image of more than 8 bits; None of others.
+    """Return the kind and a sample of the values of an image of more than 8 bits; None of others,
+    and of kinds of which there is enough.
 
     Raises
     ------
@@ -156,7 +157,7 @@ def sample_values(
     """
     contents = read_contents(source, image)
     with DECODING.hold(decoding_bytes(contents)):
-        return deep_sample(contents)
+        return deep_sample(contents, enough)
 
 
 def read_contents(source: DatasetSource, image: ImageRecord) -> Contents:

@@ -5,6 +5,7 @@ Pixels are those of Pillow and torchvision, bit by bit.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from typing import Any
 
@@ -35,6 +36,9 @@ ODD_SAMPLING = "Could not determine subsampling level"
 """What TurboJPEG says of whole files that it does not decode: colours sampled in a rare pattern."""
 
 
+_BEFORE_END = re.compile(r"(\d+) extraneous bytes before marker 0xd9")
+
+
 class DamagedError(Exception):
     """A file that is not whole, or not for this decoder; the text says what is damaged."""
 
@@ -62,11 +66,29 @@ def decode_jpeg(data: bytes, orientation: int, least: tuple[int, int] = (0, 0)) 
     DamagedError
         It is not whole: a decoder that bears with damage may still read it.
     """
+    width, height = least
     try:
-        width, height = least
         pixels = simplejpeg.decode_jpeg(data, "RGB", min_width=width, min_height=height)
     except ValueError as error:
+        if (plain := _without_padding(data, str(error))) is not None:
+            return decode_jpeg(plain, orientation, least)
         raise DamagedError("" if ODD_SAMPLING in str(error) else str(error)) from error
     if orientation in UPRIGHT:
         pixels = np.ascontiguousarray(UPRIGHT[orientation](pixels))
     return torch.from_numpy(pixels).permute(2, 0, 1)
+
+
+def _without_padding(data: bytes, words: str) -> bytes | None:
+    """Leave out what some cameras fill up with before the end, of which TurboJPEG warns.
+
+    The same warning is often all there is to be told of damage: a decoder that has lost its place
+    is done before the data are. So only zeros, or only ones, are padding; None for anything else.
+    """
+    found = _BEFORE_END.search(words)
+    end = data.rfind(b"\xff\xd9")
+    if found is None or end < 0 or not int(found[1]):
+        return None
+    padding = data[end - int(found[1]) : end]
+    if not padding or (padding.strip(b"\0") and padding.strip(b"\xff")):
+        return None
+    return data[: end - len(padding)] + data[end:]

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import PurePosixPath
 
 import numpy as np
@@ -35,8 +34,6 @@ LOOKED_AT = 8
 
 FEW_VALUES = 64
 """Masks have few values, photographs hundreds of colours."""
-
-OTHERS = ("no ending",)
 
 
 def is_of_programs(folder: str) -> bool:
@@ -72,11 +69,6 @@ def find_masks(paths: Sequence[str], read: Callable[[str], bytes]) -> set[str]:
     if not masks or not all(_has_few_values(read, path) for path in looked_at):
         return set()
     return set(masks)
-
-
-def count_endings(names: Iterable[str]) -> Counter[str]:
-    """Count files that are not read by their endings."""
-    return Counter(PurePosixPath(name).suffix.lower() or OTHERS[0] for name in names)
 
 
 def _is_called_so(path: str) -> bool:

@@ -10,10 +10,13 @@ from typing import Literal
 from ..errors import option
 from .limits import DecodeError
 
-HARMLESS = re.compile(
-    r"extraneous bytes before marker 0xd9|^EXIF|^Warning|unknown field|Adobe|JFIF"
-)
+_HARMLESS = re.compile(r"^EXIF|Adobe color transform|JFIF revision|Invalid SOS parameters")
 """What decoders say of files whose pixels are all there."""
+
+
+def is_harmful(words: str) -> bool:
+    """Say whether pixels may be wrong where a decoder says so."""
+    return not _HARMLESS.search(words)
 
 
 @dataclass(frozen=True)

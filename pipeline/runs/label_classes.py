@@ -99,11 +99,17 @@ def unmatched(config: Config, dataset: Dataset, network: Network, found: Mapping
     for label in others[:SOME]:
         near = suggest(_plain(label), map(_plain, network.classes), n=2, cutoff=0.6)
         some.append(f"{label!r}{f' ({near})' if near else ''}")
-    many = "no label is" if not found else f"{len(others):,} of {len(labels):,} labels are no"
+    named = f"{', '.join(some)}{', …' if len(others) > SOME else ''}"
+    many = (
+        f"{len(others):,} of {len(labels):,} labels are no class"
+        if found
+        else "no label is a class"
+    )
+    if config.classes is not None:
+        return f"{many} by {option('classes', config.classes)}: {named}"
     table = option("classes", "<CSV with label, class_id>")
     return (
-        f"{many}{' a' if not found else ''} class of {network.name} by its name:"
-        f" {', '.join(some)}{', …' if len(others) > SOME else ''}. {table} says which they are"
+        f"{many} of {network.name} by its name: {named}. {table} says which they are"
         f"{_about_wordnet(others)}"
     )
 

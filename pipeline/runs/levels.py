@@ -48,10 +48,11 @@ def _find_ranges(source: DatasetSource, listing: Listing) -> Ranges:
     for image in listing.records(slice(0, LOOKED_AT)):
         if PurePosixPath(image.path).suffix.lower() in SHALLOW:
             continue
+        enough = {kind for kind, values in samples.items() if len(values) >= SAMPLED}
         try:
-            found = sample_values(source, image)
+            found = sample_values(source, image, enough)
         except (DecodeError, TooMuch):
             continue  # it is refused, and the reason said, once all images are read
-        if found is not None and len(samples[found[0]]) < SAMPLED:
+        if found is not None:
             samples[found[0]].append(found[1])
     return {kind: range_of(np.concatenate(values)) for kind, values in sorted(samples.items())}

@@ -15,8 +15,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 
 from ..errors import UserError, option
-from .masks import UnfitError
-from .reading import Truth
+from .reading import Truth, UnfitError
 
 MOST_BYTES = 4_000_000_000
 """Larger files are refused: COCO's own have half a billion at most."""

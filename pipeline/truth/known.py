@@ -14,9 +14,9 @@ from ..errors import UserError, option
 from ..images import escape
 from .boxes import TAKES, Boxes, read_boxes
 from .coco import Annotations, read_coco
-from .masks import UnfitError, read_mask
+from .masks import read_mask
 from .names import ENDINGS, Matched, match
-from .reading import Kind, Reading, Truth, Values, apply, choose_reading
+from .reading import Kind, Reading, Truth, UnfitError, Values, choose_reading
 
 Entry = Path | Boxes | Annotations
 """A mask's file, boxes, or what a file of COCO says."""
@@ -46,7 +46,7 @@ class Known:
     entries: Mapping[str, Entry]
     said: tuple[str, ...] = ()
     matched: Matched = field(default_factory=lambda: Matched({}, ()))
-    reading: Reading = field(default_factory=lambda: Reading("labels"))
+    reading: Reading = field(default_factory=Reading)
 
     def of(self, sizes: Mapping[str, Size], orientation: Callable[[str], int]) -> Known:
         """Find which images something is known of, and how masks are read.
@@ -69,8 +69,7 @@ class Known:
             said.append("folders differ from the dataset's: files are matched by their names alone")
         paths = [path for path in matched.found if isinstance(self._entry(matched, path), Path)]
         reading = choose_reading(self._sampled(matched, paths, sizes, orientation))
-        if reading.said:
-            said.append(reading.said)
+        said += reading.said
         return Known(self.where, self.entries, tuple(said), matched, reading)
 
     def read(self, path: str, size: Size, orientation: Callable[[str], int]) -> Truth:
@@ -89,8 +88,8 @@ class Known:
                 raise UnfitError(str(error)) from error
         if isinstance(entry, Annotations):
             return entry.on(*size)
-        _, values = read_mask(entry, size, partial(orientation, path))
-        labels, void = apply(self.reading, values)
+        kind, values = read_mask(entry, size, partial(orientation, path))
+        labels, void = self.reading.apply(kind, values)
         return Truth(labels, boxes_of(labels > 0), void)
 
     def _entry(self, matched: Matched, path: str) -> Entry:

@@ -12,14 +12,10 @@ from PIL import Image
 
 from ..images import FORMATS
 from ..images.jpeg import LYING, UPRIGHT
-from .reading import Kind, Values
+from .reading import Kind, UnfitError, Values
 
 LABEL_MODES = ("1", "L", "P", "I", "I;16", "I;16B")
 """Modes of pictures whose values may be labels."""
-
-
-class UnfitError(Exception):
-    """What is known of an image cannot be used; the text is the reason."""
 
 
 def read_mask(
@@ -88,10 +84,10 @@ def _of_picture(path: Path, size: tuple[int, int]) -> tuple[Kind, Values]:
 
 
 def _with_opacity(values: NDArray[np.uint8]) -> tuple[Kind, Values]:
-    """Tell a picture cut out, or a mask of transparency alone, from labels that are opaque."""
+    """Tell a picture cut out, or a mask of transparency alone, from what is opaque everywhere."""
     opacity = values[..., 3]
     if opacity.min() == 255:
-        return _with_colours(values[..., :3])
+        return "opaque", values[..., :3].astype(np.int64)
     return "opacity", opacity.astype(np.int64)
 
 

@@ -94,6 +94,21 @@ def test_a_job_on_shards_goes_to_the_atlas_and_on(tmp_path: Path) -> None:
         discover(where, model="sample", image_size=32, k=3, run=tmp_path / "run")
 
 
+def test_archives_are_called_anything_and_captions_are_no_labels(tmp_path: Path) -> None:
+    members = {"a.png": picture(0), "a.txt": b"a photograph of a cat", "b.png": picture(1)}
+    tar(tmp_path / "deep.tar" / "SHARD.TAR", members)  # a folder may be called so, too
+    zipped(tmp_path / "PETS.ZIP", members)
+    for name in ("deep.tar/SHARD.TAR", "PETS.ZIP"):
+        found = list_dataset(tmp_path / name)
+        assert [found.source.read(each) for each in found.images] == [picture(0), picture(1)]
+        assert {each.label for each in found.images} == {None}
+    found = list_dataset(tmp_path / "*" / "*.TAR")
+    assert [each.path for each in found.images] == [
+        "deep.tar/SHARD.TAR/a.png", "deep.tar/SHARD.TAR/b.png",
+    ]  # fmt: skip
+    assert [found.source.read(each) for each in found.images] == [picture(0), picture(1)]
+
+
 def test_a_zip_file_is_read_as_a_folder(tmp_path: Path) -> None:
     names = ["photos/cat/1.png", "photos/dog/2.png", "__MACOSX/photos/cat/._1.png"]
     members = {name: picture(seed) for seed, name in enumerate(names)} | {"photos/read.me": b"x"}

@@ -256,6 +256,21 @@ def test_colours_of_a_profile_become_those_of_srgb(kind: str) -> None:
     assert np.abs(shown(plain)[20, 8::16, 0] - levels).max() <= 1
 
 
+def grey_profile(gamma: float) -> bytes:
+    """The same of one channel."""
+    return profile(gamma).replace(b"mntrRGB ", b"mntrGRAY").replace(b"rTRC", b"kTRC")
+
+
+@pytest.mark.parametrize("kind", ["PNG", "JPEG"])
+def test_greys_of_a_profile_become_those_of_srgb(kind: str) -> None:
+    levels = np.array([10, 64, 128, 200])
+    expected = 255 * (1.055 * (levels / 255) ** (1 / 2.4) - 0.055)
+    pixels = np.broadcast_to(np.repeat(levels.astype(np.uint8), 16), (48, 64))
+    image = Image.fromarray(np.ascontiguousarray(pixels))
+    data = encoded(image, kind, icc_profile=grey_profile(1.0))
+    assert np.abs(shown(data)[20, 8::16] - expected[:, None]).max() <= 2
+
+
 def test_srgbs_own_profile_and_broken_ones_change_nothing() -> None:
     image = Image.fromarray(np.rint(255 * np.stack([RAMP, RAMP.T, RAMP / 2], -1)).astype(np.uint8))
     own = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
@@ -292,12 +307,13 @@ def damaged(how: str) -> bytes:
         "whole": data,
         "half, with an end": data[: n // 2] + b"\xff\xd9",
         "a zeroed middle": data[: n // 2] + bytes(n // 5) + data[n // 2 + n // 5 :],
+        "a place lost": data[: n // 2] + data[n // 2 + 60 : -2] + data[n // 3 : n // 2] + data[-2:],
         "something behind it": data + b"more",
         "something before its end": data[:-2] + bytes(5) + data[-2:],
     }[how]
 
 
-@pytest.mark.parametrize("how", ["half, with an end", "a zeroed middle"])
+@pytest.mark.parametrize("how", ["half, with an end", "a zeroed middle", "a place lost"])
 def test_damage_is_refused_by_name_or_kept(how: str, tmp_path: Path) -> None:
     with pytest.raises(DecodeError, match=r"^damaged: Corrupt JPEG data"):
         decode_bytes(damaged(how))

@@ -59,6 +59,8 @@ def test_damage_is_noted_and_the_rest_is_used(kind: str) -> None:
 
 
 def test_damaged_pixels_are_those_of_torchvision() -> None:
+    import torchvision  # noqa: F401, whose operations these are
+
     n = 0
     for where in np.linspace(0.4, 0.95, 40):
         data = bitten(KINDS["JPEG"], float(where))
@@ -174,7 +176,7 @@ def test_a_run_says_what_is_damaged(tmp_path: Path) -> None:
         data = encoded(Image.fromarray(pixels).resize((80, 60)), "JPEG")
         (folder / f"{index}.jpg").write_bytes(bitten(data, 0.6) if index == 7 else data)
     options: dict[str, Any] = {"model": "sample", "k": "2", "image_size": "64"}
-    run = discover(dataset=str(folder), run=str(tmp_path / "run"), **options)
+    run = discover(dataset=str(folder), run=str(tmp_path / "run"), on_damage="keep", **options)
     images = run.table("images").set_index("path")
     words = images.damage["7.jpg"]
     assert images.damage.drop("7.jpg").isna().all()

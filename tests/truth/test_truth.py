@@ -135,17 +135,51 @@ def test_one_mask_is_read_as_all_are(tmp_path: Path) -> None:
     assert truth.void is not None and (truth.void == EDGE).all()
 
 
+def test_masks_of_several_kinds_are_each_read_as_they_are(tmp_path: Path) -> None:
+    """A grey JPEG among PNG; colours of which one mask has none; one that is opaque everywhere."""
+    save(BOTH, tmp_path / "a.png")
+    save(BOTH.astype(np.uint8) * 255, tmp_path / "b.jpg")
+    known = known_of(tmp_path, "a.jpg", "b.jpg")
+    for name in ("a.jpg", "b.jpg"):
+        truth = known.read(name, (WIDTH, HEIGHT), lambda _: 1)
+        assert truth.labels is not None and ((truth.labels > 0) != BOTH).mean() < 0.03
+    colours = np.where(BOTH[..., None], np.array([200, 30, 10]), 0).astype(np.uint8)
+    (tmp_path / "two").mkdir()
+    save(colours, tmp_path / "two" / "a.png")
+    save(colours * 0, tmp_path / "two" / "b.png")
+    save(colours * 0 + 200, tmp_path / "two" / "c.png")
+    known = known_of(tmp_path / "two", "a.jpg", "b.jpg", "c.jpg")
+    assert {*known.reading.of.values()} == {"colours"}
+    found = [known.read(f"{name}.jpg", (WIDTH, HEIGHT), lambda _: 1).labels for name in "abc"]
+    assert [sorted(set(each.ravel().tolist())) for each in found if each is not None] == [
+        [0, 0xC81E0A], [0], [0xC8C8C8],
+    ]  # fmt: skip
+    (tmp_path / "three").mkdir()
+    noise = np.random.default_rng(0).integers(0, 255, (HEIGHT, WIDTH, 3), np.uint8)
+    for name, opacity in (("a", BOTH), ("b", BOTH | True)):
+        save(np.dstack([noise, opacity.astype(np.uint8) * 255]), tmp_path / "three" / f"{name}.png")
+    known = known_of(tmp_path / "three", "a.jpg", "b.jpg")
+    for name, expected in (("a", BOTH), ("b", BOTH | True)):
+        truth = known.read(f"{name}.jpg", (WIDTH, HEIGHT), lambda _: 1)
+        assert truth.labels is not None and ((truth.labels > 0) == expected).all()
+
+
+def test_many_labels_of_one_mask_are_labels(tmp_path: Path) -> None:
+    areas = np.add.outer(np.arange(HEIGHT) // 8 * 12, np.arange(WIDTH) // 8) + 1
+    assert len(np.unique(areas)) == 96
+    save(areas.astype(np.uint8), tmp_path / "a.png")
+    assert known_of(tmp_path, "a.jpg").reading.of == {"labels": "labels"}
+
+
 def test_what_is_no_mask_is_refused_with_what_it_looks_like(tmp_path: Path) -> None:
     ramp = np.broadcast_to(np.linspace(0, 255, WIDTH).astype(np.uint8), (HEIGHT, WIDTH))
     save(np.ascontiguousarray(ramp), tmp_path / "a.png")
     with pytest.raises(UserError, match="look like grey levels, not labels"):
         known_of(tmp_path, "a.jpg")
-    rings = np.zeros((HEIGHT, WIDTH), np.uint8)  # of thirty labels, with void between them
-    for ring in range(30):
-        rings[ring : HEIGHT - ring, ring : WIDTH - ring] = 3 * ring + 1
-    rings[:, 40:43] = 255
-    save(rings, tmp_path / "a.png")
-    assert known_of(tmp_path, "a.jpg").reading.how == "void"
+    areas = np.add.outer(np.arange(HEIGHT) // 8 * 12, np.arange(WIDTH) // 8).astype(np.uint8)
+    areas[:, 40:43] = 255  # ninety labels, with void between them
+    save(areas, tmp_path / "a.png")
+    assert known_of(tmp_path, "a.jpg").reading.of == {"labels": "void"}
     noise = np.random.default_rng(0).integers(0, 255, (HEIGHT, WIDTH, 3), np.uint8)
     save(noise, tmp_path / "a.png")
     with pytest.raises(UserError, match=r"masks have \d+ colours in all, as pictures have"):
