@@ -12,6 +12,7 @@ from PIL import Image
 
 from ..images import FORMATS
 from ..images.jpeg import LYING, UPRIGHT
+from .matlab import read_matlab
 from .reading import Kind, UnfitError, Values
 
 LABEL_MODES = ("1", "L", "P", "I", "I;16", "I;16B")
@@ -102,13 +103,7 @@ def _is_grey(values: NDArray[np.uint8]) -> bool:
 
 
 def _of_matlab(path: Path) -> NDArray[Any]:
-    from scipy.io import loadmat
-
-    arrays = {
-        name: value
-        for name, value in loadmat(path).items()
-        if isinstance(value, np.ndarray) and value.ndim == 2 and min(value.shape) > 1
-    }
+    arrays = read_matlab(path)
     if len(arrays) != 1:
         raise UnfitError(
             f"it holds {len(arrays)} arrays of two axes"

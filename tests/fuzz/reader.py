@@ -17,13 +17,15 @@ import torch
 
 from pipeline import open_run, status, verify
 from pipeline.errors import UserError
-from pipeline.images import sides
+from pipeline.images import list_dataset, sides
+from pipeline.images import read_image as read_image_of
 from pipeline.images.decode import decode_bytes
 from pipeline.images.limits import DecodeError
-from pipeline.images.source import ImageRecord, Rejected
+from pipeline.images.source import ImageRecord, Rejected, Remark
 from pipeline.images.table import open_table
 from pipeline.models import cut, load_network
 from pipeline.models.checkpoints import read_state
+from pipeline.truth import UnfitError, find_truth
 
 SECONDS = 60
 """For one file; the machine may be busy with other things."""
@@ -40,10 +42,40 @@ def read_image(path: Path) -> str:
 
 
 def read_table(path: Path) -> str:
-    """Look up the images of a table; each is one of the two things that there are."""
+    """Look up the images of a table; each is one of the things that there are."""
     found = list(open_table(str(path)).images())
-    assert all(isinstance(each, ImageRecord | Rejected) for each in found)
+    assert all(isinstance(each, ImageRecord | Rejected | Remark) for each in found)
     return f"{len(found)} rows"
+
+
+def read_archive(path: Path) -> str:
+    """List an archive and decode its images; none is read from outside it."""
+    found = list_dataset(path)
+    n_read = 0
+    for image in found.images:
+        try:
+            pixels, _ = read_image_of(found.source, image)
+        except DecodeError:
+            continue
+        assert pixels.ndim == 3
+        n_read += 1
+    return f"{n_read} of {len(found.images)} images"
+
+
+def read_truth(path: Path) -> str:
+    """Read boxes, COCO's JSON or a mask, for an image that has some."""
+    size = (48, 40)
+    where = path if path.suffix in (".csv", ".json") else path.parent
+    known = find_truth(where).of({"a.jpg": size, "b.jpg": size}, lambda _: 6)
+    found = []
+    for image in known.matched.found:
+        try:
+            truth = known.read(image, size, lambda _: 6)
+        except UnfitError:
+            continue
+        assert truth.labels is None or truth.labels.shape == size[::-1]
+        found.append(len(truth.boxes))
+    return f"{found} boxes"
 
 
 def read_weights(path: Path) -> str:
@@ -106,7 +138,7 @@ QUESTIONS: dict[str, Callable[[Path], object]] = {
 
 TARGETS: dict[str, Callable[[Path], str]] = {
     "image": read_image, "table": read_table, "weights": read_weights, "run": read_run,
-    "program": read_program,
+    "program": read_program, "archive": read_archive, "truth": read_truth,
 }  # fmt: skip
 
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import io
+import json
+import tarfile
 import zipfile
 from pathlib import Path
 
@@ -10,7 +12,8 @@ import numpy as np
 import pandas as pd
 import safetensors.torch
 import torch
-from PIL import Image
+from PIL import Image, ImageCms
+from scipy.io import savemat
 
 ARCHIVE = Path(__file__).resolve().parents[1] / "archives" / "0.1.0"
 
@@ -23,6 +26,7 @@ def images() -> dict[str, bytes]:
     deep = Image.fromarray((np.asarray(rgb.convert("L"), np.uint16) * 257).astype(np.uint16))
     exif = Image.Exif()
     exif[0x0112] = 6
+    srgb = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB"))
     palette, grey = rgb.quantize(16), rgb.convert("L")
     wanted: list[tuple[str, Image.Image, dict[str, object]]] = [
         ("JPEG", rgb, {}),
@@ -42,6 +46,9 @@ def images() -> dict[str, bytes]:
         ("BMP", palette, {}),
         ("PPM", rgb, {}),
         ("PPM", grey, {}),
+        ("AVIF", rgb, {}),
+        ("JPEG2000", rgb, {}),
+        ("JPEG", rgb, {"icc_profile": srgb.tobytes().replace(b"sRGB", b"mine")}),
     ]
     found = {path.name: path.read_bytes()}
     for n, (kind, image, options) in enumerate(wanted):
@@ -60,7 +67,55 @@ def tables() -> dict[str, bytes]:
         "t.csv": frame.to_csv(index=False).encode(),
         "t.tsv": frame.to_csv(index=False, sep="\t").encode(),
         "t.parquet": buffer.getvalue(),
+        "t.jsonl": frame.to_json(orient="records", lines=True).encode(),
     }
+
+
+def archives() -> dict[str, bytes]:
+    """Return archives of images with their labels: tar, and zip in both ways of packing."""
+    some = [data for name, data in images().items() if name.endswith("png")][:3]
+    members = {f"cat/{index}.png": data for index, data in enumerate(some)}
+    members |= {"cat/0.cls": b"3", "cat/1.json": b'{"label": "tabby"}', "read.me": b"words"}
+    found = {}
+    for name, method in (("stored.zip", zipfile.ZIP_STORED), ("packed.zip", zipfile.ZIP_DEFLATED)):
+        buffer = io.BytesIO()
+        with zipfile.ZipFile(buffer, "w", method) as archive:
+            for inside, data in members.items():
+                archive.writestr(inside, data)
+        found[name] = buffer.getvalue()
+    buffer = io.BytesIO()
+    with tarfile.open(fileobj=buffer, mode="w") as shard:
+        for inside, data in members.items():
+            info = tarfile.TarInfo(inside)
+            info.size = len(data)
+            shard.addfile(info, io.BytesIO(data))
+    return found | {"shard.tar": buffer.getvalue()}
+
+
+def truths() -> dict[str, bytes]:
+    """Return what is known of an image ``a.jpg`` of 48 × 40 pixels, in all kinds of files."""
+    mask = np.zeros((40, 48), np.uint8)
+    mask[5:30, 9:40] = 7
+    numpy, matlab, png = io.BytesIO(), io.BytesIO(), io.BytesIO()
+    np.save(numpy, mask)
+    savemat(matlab, {"mask": mask})
+    Image.fromarray(mask).save(png, "PNG")
+    objects = [
+        {
+            "image_id": 1,
+            "category_id": 2,
+            "bbox": [1, 2, 9.5, 8],
+            "segmentation": [[1, 2, 9, 2, 9, 9]],
+        },
+        {"image_id": 1, "segmentation": {"size": [40, 48], "counts": [100, 9, 1811]}},
+        {"image_id": 1, "segmentation": {"size": [40, 48], "counts": "T39lh1"}, "iscrowd": 1},
+    ]
+    image = {"id": 1, "file_name": "a.jpg", "width": 48, "height": 40}
+    return {
+        "a.png": png.getvalue(), "a.npy": numpy.getvalue(), "a.mat": matlab.getvalue(),
+        "boxes.csv": b"path,x0,y0,x1,y1\na.jpg,1,2,30,20.5\nb.jpg,5,6,7,8\n",
+        "coco.json": json.dumps({"images": [image], "annotations": objects}).encode(),
+    }  # fmt: skip
 
 
 def weights() -> dict[str, bytes]:

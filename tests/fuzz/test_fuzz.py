@@ -44,9 +44,12 @@ def test_whole_files_are_read(reader: Reader, tmp_path: Path) -> None:
         ("table", seeds.tables()),
         ("weights", seeds.weights()),
         ("program", seeds.programs()),
+        ("archive", seeds.archives()),
+        ("truth", seeds.truths()),
     ):
         for name, data in files.items():
-            path = tmp_path / name
+            path = tmp_path / target / name
+            path.parent.mkdir(exist_ok=True)
             path.write_bytes(data)
             assert "value" in reader.ask(target, path), name
     said = reader.ask("run", runs.lay_out(tmp_path))
@@ -81,6 +84,22 @@ def test_tables(reader: Reader, tmp_path: Path) -> None:
     search(try_one, st.tuples(st.sampled_from(sorted(files)), contents), 600, 0.15)
     assert reader.counts["value"] > 50
     assert reader.counts["refused"] > 50
+
+
+@pytest.mark.parametrize("target", ["archive", "truth"])
+def test_archives_and_ground_truth(reader: Reader, tmp_path: Path, target: str) -> None:
+    files = {"archive": seeds.archives, "truth": seeds.truths}[target]()
+
+    def try_one(given: tuple[str, Edits]) -> None:
+        path = tmp_path / target / given[0]
+        path.parent.mkdir(exist_ok=True)
+        path.write_bytes(damage(files[given[0]], given[1]))
+        reader.ask(target, path)
+        path.unlink()
+
+    search(try_one, st.tuples(st.sampled_from(sorted(files)), EDITS), 300, 0.15)
+    assert reader.counts["value"] > 20
+    assert reader.counts["refused"] > 20
 
 
 def test_weights(reader: Reader, tmp_path: Path) -> None:
@@ -143,9 +162,12 @@ def test_runs(reader: Reader, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("path", sorted(REGRESSIONS.glob("*-*")), ids=lambda path: path.name)
-def test_what_was_once_wrong(reader: Reader, path: Path) -> None:
-    """Files of images, tables and weights, as `target-name`."""
-    reader.ask(path.name.partition("-")[0], path)
+def test_what_was_once_wrong(reader: Reader, tmp_path: Path, path: Path) -> None:
+    """Files of images, tables, weights and ground truth, as `target-name`."""
+    target = path.name.partition("-")[0]
+    if target == "truth":  # which is found by its name
+        path = Path(shutil.copy(path, tmp_path / f"a{path.suffix}"))
+    reader.ask(target, path)
 
 
 RUNS = json.loads((REGRESSIONS / "runs.json").read_text(encoding="utf-8"))

@@ -15,12 +15,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 from PIL import Image, ImageFilter
-from scipy.io import savemat
+from scipy.io import loadmat, savemat
 
 from pipeline.errors import UserError
 from pipeline.truth import Known, Truth, UnfitError, find_truth
 from pipeline.truth.coco import _unpacked
 from pipeline.truth.masks import read_mask
+from pipeline.truth.matlab import read_matlab
 from pipeline.truth.names import match
 
 WIDTH, HEIGHT = 96, 64
@@ -198,6 +199,20 @@ def test_what_is_no_mask_is_refused_with_what_it_looks_like(tmp_path: Path) -> N
     ):
         with pytest.raises(UnfitError, match=words):
             known.read(name, (WIDTH, HEIGHT), lambda _: 1)
+
+
+@pytest.mark.parametrize("compressed", [False, True])
+@pytest.mark.parametrize("dtype", ["u1", "i1", "u2", "i2", "u4", "i4", "u8", "i8", "f4", "f8", "?"])
+def test_matlab_is_read_as_scipy_reads_it(dtype: str, compressed: bool, tmp_path: Path) -> None:
+    values = np.random.default_rng(0).integers(0, 2 if dtype == "?" else 100, (5, 7)).astype(dtype)
+    others = {"text": "a", "cell": np.array([[1, "b"]], object), "z": 1j * np.ones((3, 3))}
+    path = tmp_path / "a.mat"
+    savemat(path, {"x": values, "turned": values.T, **others}, do_compression=compressed)
+    found, reference = read_matlab(path), loadmat(path)
+    assert sorted(found) == ["turned", "x"]
+    for name, read in found.items():
+        np.testing.assert_array_equal(read, reference[name])
+        assert read.dtype == reference[name].dtype
 
 
 def test_several_labels_stay_apart(tmp_path: Path) -> None:
