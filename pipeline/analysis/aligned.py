@@ -19,16 +19,17 @@ def align_labels(run: Run) -> pd.DataFrame:
     """Choose the concept of each label on the images fitted on, and score it on held-out ones."""
     images = run.table("images")
     images = images[images["label"].notna() & (images["split"] != "copy")]
+    labels = run.workspace.listing.labels[run.workspace.listing.places(images["image_id"])]
     places = {image_id: row for row, image_id in enumerate(images["image_id"])}
     strength = np.zeros((len(images), len(run.table("concepts"))), np.float32)
     said = run.sql("select image_id, concept_id, max from image_concepts")
     said = said[said["image_id"].isin(places)]
     rows = said["image_id"].map(places).to_numpy(np.int64)
     strength[rows, said["concept_id"].to_numpy(np.int64)] = said["max"].to_numpy(np.float32)
-    names = sorted(images["label"].unique())
-    members = images["label"].to_numpy()[:, None] == np.array(names, object)
+    names = sorted({label for each in labels for label in each})
+    members = np.array([[name in each for name in names] for each in labels], np.bool_)
     choose = (images["split"] == "fit").to_numpy()
-    return align(strength, members, names, choose, "label")
+    return align(strength, members.reshape(len(labels), -1), names, choose, "label")
 
 
 class Parts:

@@ -71,6 +71,7 @@ def evaluate(
     """
     run = run if isinstance(run, Run) else open_run(run)
     images = run.table("images")
+    listing = run.workspace.listing
     known = _known(run, Path(masks), images)
     rows: list[dict[str, Any]] = []
     unused: list[tuple[str, str]] = []
@@ -93,7 +94,9 @@ def evaluate(
             if found.size:
                 tables.append((found, true))
             parts.add(image_id, truth)
-        rows.append({name: row[name] for name in ("image_id", "path", "label")} | scores)
+        facts: dict[str, Any] = {name: row[name] for name in ("image_id", "path", "label")}
+        facts["labels"] = listing.labels[listing.places([image_id])[0]]
+        rows.append(facts | scores)
     if not rows:
         raise UserError(
             f"{option('masks', masks)}: of what is known of {run.folder}'s images nothing can be"

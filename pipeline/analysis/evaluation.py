@@ -55,7 +55,8 @@ class Evaluation:
     def by_label(self) -> pd.DataFrame:
         """Return means by label and, last, over all images, with how many there are."""
         columns = [each for each in ("j", "precision", "corloc", "mae") if each in self.images]
-        groups = [*self.images.groupby("label", dropna=True), ("all", self.images)]
+        each = self.images.explode("labels")  # an image of several counts for each of them
+        groups = [*each.groupby("labels", dropna=True), ("all", self.images)]
         rows = [
             {"label": label, "images": len(part), **part[columns].mean().to_dict()}
             for label, part in groups
@@ -93,7 +94,9 @@ class Evaluation:
         begin(begun, EVALUATION.files)
         text = io.StringIO()
         # With lines as of RFC 4180, so that a carriage return in a name is quoted and begins none.
-        self.images.map(csv_cell).to_csv(text, index=False, lineterminator="\r\n")
+        self.images.drop(columns="labels").map(csv_cell).to_csv(
+            text, index=False, lineterminator="\r\n"
+        )
         files.write_text(scores, text.getvalue())
         shown = Image.fromarray(self.picture)
         files.write_with(picture, lambda path: shown.save(path, format="PNG"))

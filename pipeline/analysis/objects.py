@@ -107,15 +107,15 @@ def _sizes(workspace: Workspace) -> dict[str, int]:
 
 def groups_of(
     workspace: Workspace, image_ids: NDArray[np.int64], top: NDArray[np.int64]
-) -> list[str]:
-    """Name the group whose object each image is searched for: its label, else its top class."""
+) -> list[tuple[str, ...]]:
+    """Name the groups whose objects each image is searched for: its labels, else its top class."""
     places = workspace.listing.places(image_ids)
     if (places < 0).any():
         raise ValueError("an image is not of this run")
     labels = workspace.listing.labels[places].tolist()
     return [
-        f"class {index}" if label is None else f"label {label}"
-        for label, index in zip(labels, top.tolist(), strict=True)
+        tuple(f"label {label}" for label in several) or (f"class {index}",)
+        for several, index in zip(labels, top.tolist(), strict=True)
     ]
 
 

@@ -122,7 +122,7 @@ def _damaged(run: Run) -> list[str]:
 
 def _unmatched(run: Run) -> list[str]:
     """Say how many of the dataset's labels are no class of the network."""
-    labels = set(run.table("images")["label"].dropna())
+    labels = {label for each in run.workspace.listing.labels for label in each}
     others = sorted(labels - run.workspace.class_of_label.keys())
     if not others or not run.workspace.class_names:
         return []

@@ -230,10 +230,14 @@ class RunSamples:
 
 
 def true_classes(workspace: Workspace, image_ids: NDArray[np.int64]) -> NDArray[np.int64]:
-    """Return the network's class of each image's label, -1 where there is none."""
-    listing = workspace.listing
+    """Return the network's classes of each image's labels, int64 (n, most), -1 where none is."""
+    listing, class_of = workspace.listing, workspace.class_of_label
     labels = listing.labels[listing.places(image_ids)]
-    return np.array([workspace.class_of_label.get(label, -1) for label in labels], dtype=np.int64)
+    found = [[class_of[label] for label in each if label in class_of] for each in labels]
+    classes = np.full((len(found), max(map(len, found), default=0) or 1), -1, dtype=np.int64)
+    for row, each in zip(classes, found, strict=True):
+        row[: len(each)] = each
+    return classes
 
 
 def check_banks(banks: Mapping[str, NDArray[np.float32]], own: Bank, ks: Sequence[int]) -> None:

@@ -97,14 +97,27 @@ class Catalogue:
         return {image_id: self._caption(image) for image_id, image in self.images.items()}
 
     def _caption(self, image: Row) -> Row:
-        label = image["label"]
-        true = None if label is None else self.data.label_classes.get(str(label))
-        wrong = true is not None and image["pred_class"] is not None and true != image["pred_class"]
+        labels, said = self.labels_of(image), image["pred_class"]
+        true = self.classes_of(image)
+        wrong = bool(true) and said is not None and said not in true
+        names = ", ".join(map(self.label_name, labels))
         return {
-            "text": image["path"] if label is None else self.label_name(str(label)),
-            "title": image["path"] if label is None else f"{label} · {image['path']}",
-            "taken": (image["pred_label"] or f"class {image['pred_class']}") if wrong else None,
+            "text": names or image["path"],
+            "title": f"{', '.join(labels)} · {image['path']}" if labels else image["path"],
+            "taken": (image["pred_label"] or f"class {said}") if wrong else None,
         }
+
+    def labels_of(self, image: Row) -> list[str]:
+        """The dataset's labels of an image; tables of earlier versions have one at most."""
+        several = image.get("labels")
+        if several is None:
+            several = [] if image["label"] is None else [image["label"]]
+        return [str(each) for each in several]
+
+    def classes_of(self, image: Row) -> set[int]:
+        """The network's classes of an image's labels, of those that have one."""
+        of = self.data.label_classes
+        return {of[label] for label in self.labels_of(image) if label in of}
 
     def also(self, concept_id: int, n: int) -> list[str]:
         """The `n` next best classes of a concept, by the activations where it stands."""

@@ -53,8 +53,11 @@ def class_facts(book: Catalogue) -> ClassFacts:
 
 def _labels_by_class(sql: Sql) -> dict[int, list[tuple[str, int, int]]]:
     """Give each dataset label to the class that most of its images are predicted as."""
+    is_listed = "labels" in sql("select * from images limit 0")  # not by earlier versions
+    label = "unnest(labels)" if is_listed else "label"
     winners = sql(
-        "with votes as (select label, pred_class, count(*) as n from images"
+        f"with each as (select {label} as label, pred_class from images),"
+        " votes as (select label, pred_class, count(*) as n from each"
         " where label is not null and pred_class is not null group by all)"
         " select label, pred_class, n, sum(n) over (partition by label) as total from votes"
         " qualify row_number() over (partition by label order by n desc, pred_class) = 1"

@@ -52,7 +52,8 @@ def fidelity(
         Name of what stands in to its logits, float32 (n, classes). ``nmf`` are the concepts'
         own, ``mean`` those of the mean activation, the baseline of every row.
     classes : ndarray or None
-        int64 (n,), true classes, -1 where unknown; None where none is known.
+        int64 (n, most), true classes of each image, -1 where there are no more; None where none
+        is known.
     by_class : bool
         Whether to measure every class the network gives by itself as well.
     link : {'softmax', 'sigmoid'}
@@ -149,10 +150,10 @@ def _accuracies(
 ) -> list[dict[str, Any]]:
     if classes is None or not (classes >= 0).any():
         return []
-    known = torch.from_numpy(classes >= 0)
+    known = torch.from_numpy((classes >= 0).any(1))
     right = torch.from_numpy(classes)[known]
     share = {
-        name: float((answer[known].argmax(1) == right).double().mean())
+        name: float((answer[known].argmax(1, keepdim=True) == right).any(1).double().mean())
         for name, answer in ({"network": truth} | dict(answers)).items()
     }
     return [

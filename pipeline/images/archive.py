@@ -27,10 +27,13 @@ from .layout import Labels, read_layout
 from .limits import DecodeError
 from .names import escape
 from .passed_over import is_beside, is_of_programs
-from .source import ImageRecord, Rejected, Remark, make_record
+from .source import ImageRecord, Rejected, Remark, make_record, parted
 
-LABEL_KEYS = ("label", "class", "cls", "category", "class_name")
+LABEL_KEYS = ("label", "labels", "class", "cls", "category", "class_name")
 """What a label is called in the JSON of an image."""
+
+MOST_OF_A_LABEL = 200
+"""Characters of a label in a file of its own, at most: longer texts are captions."""
 
 MOST_BESIDE = 1_000_000
 """Bytes of a label or JSON beside an image, at most."""
@@ -66,7 +69,7 @@ class ArchiveSource:
         """List the images of all archives."""
         archives = self._archives
         found: list[tuple[str, Member, int]] = []
-        labels: dict[str, str] = {}
+        labels: dict[str, tuple[str, ...]] = {}
         n_others = 0
         for name, path in archives.items():
             index = self._index(name)
@@ -86,9 +89,8 @@ class ArchiveSource:
             yield Remark(f"passed over: {n_others:,} members that are no images")
         places = read_layout([each.name for _, each, _ in found], self._labels)
         for (name, member, modified), place in zip(found, places, strict=True):
-            folder = None if place.label is None or labels else escape(place.label)
-            label = labels.get(name, folder)
-            yield make_record(name, label, member.size, modified, place.split)
+            folder = () if place.label is None or labels else (escape(place.label),)
+            yield make_record(name, labels.get(name, folder), member.size, modified, place.split)
 
     def read(self, image: ImageRecord) -> bytes:
         """Read a member; of its archive no more than that."""
@@ -131,7 +133,7 @@ class ArchiveSource:
 
     def _beside(
         self, name: str, path: Path, index: Index, images: Sequence[Member]
-    ) -> Iterator[tuple[str, str] | Rejected]:
+    ) -> Iterator[tuple[str, tuple[str, ...]] | Rejected]:
         """Yield images' paths and the labels that members beside them say, or what is damaged."""
         if self._labels == "none":
             return
@@ -145,12 +147,12 @@ class ArchiveSource:
                 if member is None or member.size > MOST_BESIDE:
                     continue
                 try:
-                    label = parse(self._read(path, member))
+                    found = parse(self._read(path, member))
                 except DecodeError as error:
                     yield Rejected(f"{name}/{escape(member.name)}", str(error))
                     continue
-                if label is not None:
-                    yield f"{name}/{escape(image.name)}", label
+                if found:
+                    yield f"{name}/{escape(image.name)}", found
                     break
 
 
@@ -177,17 +179,18 @@ def _key(name: str) -> str:
     return head + slash + last.partition(".")[0]
 
 
-def _plain(data: bytes) -> str | None:
+def _plain(data: bytes) -> tuple[str, ...]:
     text = data.decode("utf-8", "replace").strip()
-    return text if text and "\n" not in text and len(text) <= 200 else None
+    return parted(text) if "\n" not in text and len(text) <= MOST_OF_A_LABEL else ()
 
 
-def _of_json(data: bytes) -> str | None:
+def _of_json(data: bytes) -> tuple[str, ...]:
     try:
         says = json.loads(data)
     except (ValueError, RecursionError):
-        return None
+        return ()
     if not isinstance(says, dict):
-        return None
+        return ()
     found = next((says[key] for key in LABEL_KEYS if key in says), None)
-    return str(found) if isinstance(found, str | int) and not isinstance(found, bool) else None
+    several = found if isinstance(found, list) else [found]
+    return tuple(str(each) for each in several if type(each) in (str, int) and str(each).strip())

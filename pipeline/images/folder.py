@@ -19,8 +19,8 @@ from .passed_over import find_masks, is_beside
 from .source import ImageRecord, Rejected, Remark, make_record
 from .walk import Found, Status, walk
 
-Labelled = list[tuple[str, str | None, str | None, Status]]
-"""Path, label, split and status of each file."""
+Labelled = list[tuple[str, tuple[str, ...], str | None, Status]]
+"""Path, labels, split and status of each file."""
 
 
 class FolderSource:
@@ -148,12 +148,12 @@ def open_folder(where: str) -> FolderSource:
     return FolderSource(Path(where))
 
 
-def _told(path: str, place: Place, said: Said | None) -> tuple[str | None, str | None]:
-    """Return an image's label and split."""
+def _told(path: str, place: Place, said: Said | None) -> tuple[tuple[str, ...], str | None]:
+    """Return an image's labels and split."""
     if said is not None and path in said.of:
-        label, split = said.of[path]
-        return label, split or place.split
-    return None if said or place.label is None else escape(place.label), place.split
+        labels, split = said.of[path]
+        return labels, split or place.split
+    return () if said or place.label is None else (escape(place.label),), place.split
 
 
 def _of_masks(root: Path, masks: set[str]) -> str:
@@ -174,18 +174,18 @@ def records(found: Labelled) -> Iterator[ImageRecord | Rejected]:
 
     Files that cannot be opened are images too, for another time; but not where there are no others.
     """
-    unique: dict[str, tuple[str | None, str | None, Status]] = {}
-    for path, label, split, status in sorted(found, key=lambda each: each[0]):
+    unique: dict[str, tuple[tuple[str, ...], str | None, Status]] = {}
+    for path, labels, split, status in sorted(found, key=lambda each: each[0]):
         escaped = escape(path)
         if escaped in unique and escaped != path:
             yield Rejected(escaped, "its name, escaped, is that of another file")
         else:
-            unique[escaped] = (label, split, status)
+            unique[escaped] = (labels, split, status)
     is_any_there = any(isinstance(status, os.stat_result) for *_, status in unique.values())
-    for path, (label, split, status) in unique.items():
+    for path, (labels, split, status) in unique.items():
         if isinstance(status, os.stat_result):
-            yield make_record(path, label, status.st_size, status.st_mtime_ns, split)
+            yield make_record(path, labels, status.st_size, status.st_mtime_ns, split)
         elif is_any_there:
-            yield make_record(path, label, split=split)
+            yield make_record(path, labels, split=split)
         else:
             yield Rejected(path, str(refusal(status)))

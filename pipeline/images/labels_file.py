@@ -17,10 +17,10 @@ FILES = tuple(f"{name}{ending}" for name in ("labels", "metadata") for ending in
 
 @dataclass(frozen=True)
 class Said:
-    """What a file says: label and split of images by their paths."""
+    """What a file says: labels and split of images by their paths."""
 
     file: str
-    of: Mapping[str, tuple[str | None, str | None]]
+    of: Mapping[str, tuple[tuple[str, ...], str | None]]
 
 
 def read_labels_beside(folder: Path) -> Said | None:
@@ -40,5 +40,5 @@ def read_labels_beside(folder: Path) -> Said | None:
         except (OSError, ValueError, pa.ArrowException) as error:
             raise UserError(f"{where} cannot be read as a table of labels: {error}") from error
         if "label" in found.columns:
-            return Said(name, {path: (label, split) for path, label, split in found.rows})
+            return Said(name, {path: (labels, split) for path, labels, split in found.rows})
     return None

@@ -22,17 +22,20 @@ import pyarrow.parquet as pq
 
 from ..errors import UserError
 from .rows import read_rows, take
+from .source import joined, parted
 
 ENDINGS = (".csv", ".tsv", ".jsonl", ".ndjson", ".parquet")
 
 PATHS = ("path", "file_name", "filename", "filepath", "file_path", "image_path", "file", "image")
-LABELS = ("label", "class", "category", "class_name", "label_name", "target")
+LABELS = ("label", "labels", "class", "category", "class_name", "label_name", "target")
 SPLITS = ("split", "subset", "fold")
+
+BOTH = ", or write both in one cell: 'cat;dog'"
 
 _WHOLE = re.compile(r"-?\d+\.0")
 
-Row = tuple[str, str | None, str | None]
-"""A path, a label, a split."""
+Row = tuple[str, tuple[str, ...], str | None]
+"""A path, labels, a split."""
 
 
 @dataclass(frozen=True)
@@ -63,16 +66,18 @@ def read_manifest(where: Path) -> Manifest:
     """
     names, rows = _read(where)
     columns = _columns(where, names)
-    found: dict[str, tuple[str | None, str | None]] = {}
-    texts = [_texts(rows, names, columns.get(each)) for each in ("path", "label", "split")]
-    labels = _whole_numbers([_label(each) for each in texts[1]])
-    for path, label, split in zip(texts[0], labels, texts[2], strict=True):
+    found: dict[str, tuple[tuple[str, ...], str | None]] = {}
+    paths, splits = (_texts(rows, names, columns.get(each)) for each in ("path", "split"))
+    labels = _labels(rows, names, columns.get("label"))
+    for path, those, split in zip(paths, labels, splits, strict=True):
         name = _normal(where.parent, path)
-        said = (label, _label(split))
+        said = (those, _plain(split))
         if found.setdefault(name, said) != said:
-            kind, at = ("labels", 0) if found[name][0] != label else ("splits", 1)
+            texts = [(joined(each[0]), each[1]) for each in (found[name], said)]
+            kind, at = ("labels", 0) if found[name][0] != those else ("splits", 1)
             raise UserError(
-                f"{where} gives {name} two {kind}, {found[name][at]!r} and {said[at]!r}; keep one"
+                f"{where} gives {name} two {kind}, {texts[0][at]!r} and {texts[1][at]!r}; keep"
+                f" one{BOTH if kind == 'labels' else ''}"
             )
     return Manifest(tuple((name, *said) for name, said in found.items()), columns)
 
@@ -109,15 +114,22 @@ def _read_json_lines(where: Path) -> tuple[list[str], list[Sequence[Any]]]:
 def _read_parquet(where: Path) -> tuple[list[str], list[Sequence[Any]]]:
     with pq.ParquetFile(where.absolute()) as file:
         schema = file.schema_arrow
-        taken = [schema.field(name) for name in _columns(where, schema.names).values()]
+        columns = _columns(where, schema.names)
+        taken = [schema.field(name) for name in columns.values()]
         for field in taken:
-            if pa.types.is_nested(field.type):
+            is_of_labels = field.name == columns.get("label") and _is_of_texts(field.type)
+            if pa.types.is_nested(field.type) and not is_of_labels:
                 raise ValueError(f"its column {field.name!r} holds {field.type}, no texts")
         names = [field.name for field in taken]
         rows: list[Sequence[Any]] = []
         for batch in file.iter_batches(columns=names):
             rows += zip(*(batch.column(name).to_pylist() for name in names), strict=True)
         return names, rows
+
+
+def _is_of_texts(of: pa.DataType) -> bool:
+    is_list = pa.types.is_list(of) or pa.types.is_large_list(of) or pa.types.is_fixed_size_list(of)
+    return bool(is_list and not pa.types.is_nested(of.value_type))
 
 
 def _columns(where: Path, names: Sequence[str]) -> dict[str, str]:
@@ -149,18 +161,35 @@ def _texts(
             value = os.fsdecode(value)
         if isinstance(value, list | dict):
             raise ValueError(f"its column {column!r} holds {str(value)[:40]}, no text")
-        yield None if _is_missing(value) else str(value)
+        yield str(value) if _is_known(value) else None
 
 
-def _label(text: str | None) -> str | None:
+def _labels(
+    rows: Sequence[Sequence[Any]], names: Sequence[str], column: str | None
+) -> list[tuple[str, ...]]:
+    """Return the labels of each row: a list's, or those of a text with `BETWEEN` between them."""
+    if column is None:
+        return [()] * len(rows)
+    place = list(names).index(column)
+    found = [
+        tuple(map(str, filter(_is_known, row[place])))
+        if isinstance(row[place], list)
+        else parted(next(_texts([row], names, column)))
+        for row in rows
+    ]
+    normal = [tuple(filter(None, dict.fromkeys(map(_plain, each)))) for each in found]
+    return _whole_numbers(normal)
+
+
+def _plain(text: str | None) -> str | None:
     return None if text is None else unicodedata.normalize("NFC", text.strip()) or None
 
 
-def _whole_numbers(labels: list[str | None]) -> list[str | None]:
+def _whole_numbers(labels: list[tuple[str, ...]]) -> list[tuple[str, ...]]:
     """Undo what a gap does to whole numbers: pandas writes 3 as 3.0 where another is missing."""
-    known = {label for label in labels if label is not None}
+    known = {label for each in labels for label in each}
     if known and all(_WHOLE.fullmatch(label) for label in known):
-        return [label if label is None else label[:-2] for label in labels]
+        return [tuple(label[:-2] for label in each) for each in labels]
     return labels
 
 
@@ -193,5 +222,5 @@ def _is_there(file: Path) -> bool:
         return False  # no name of a file
 
 
-def _is_missing(value: object) -> bool:
-    return value is None or value != value  # as NaN alone is
+def _is_known(value: object) -> bool:
+    return value is not None and value == value  # as NaN alone is not

@@ -8,7 +8,7 @@ are added or the dataset moves.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePath
 from typing import Literal, Protocol, runtime_checkable
@@ -25,6 +25,9 @@ from .layout import SPLITS, Labels
 Contents = bytes | NDArray[np.uint8]
 """What a source gives of an image: its file, or its pixels (height, width, 3), RGB."""
 
+BETWEEN = ";"
+"""What stands between several labels of an image in one cell of a table."""
+
 NAMED = 6
 """Labels that are named where a dataset is described."""
 
@@ -37,7 +40,7 @@ OF_ENDINGS = {".tar": "wds", ".zip": "zip"} | dict.fromkeys(SUFFIXES, GLOB)
 
 @dataclass(frozen=True)
 class ImageRecord:
-    """One image of a dataset: its relative path (escaped), id and label (or None).
+    """One image of a dataset: its relative path (escaped), id and labels, often one.
 
     Size in bytes and time of the last change (nanoseconds since 1970) of its file tell whether it
     may have been replaced; they are no part of what the image is, nor is the part of the dataset
@@ -46,10 +49,15 @@ class ImageRecord:
 
     path: str
     image_id: int
-    label: str | None
+    labels: tuple[str, ...] = ()
     size: int = field(default=0, compare=False)
     modified: int = field(default=0, compare=False)
     split: str | None = field(default=None, compare=False)
+
+    @property
+    def label(self) -> str | None:
+        """The label; several are joined (`joined`); None where there is none."""
+        return joined(self.labels)
 
 
 @dataclass(frozen=True)
@@ -135,15 +143,22 @@ class Dataset:
         """What it is called."""
         return self.source.name
 
+    @property
+    def labels(self) -> list[str]:
+        """The labels of its images, sorted."""
+        return sorted({label for each in self.images for label in each.labels})
+
     def describe(self) -> str:
         """Say how many images there are, their labels and their splits."""
-        labels = sorted({each.label for each in self.images if each.label is not None})
+        labels, n_without = self.labels, sum(not each.labels for each in self.images)
         splits = sorted({each.split for each in self.images if each.split is not None})
-        n_without = sum(each.label is None for each in self.images)
+        n_several = sum(len(each.labels) > 1 for each in self.images)
         parts = [f"{len(self.images):,} images"]
         if labels:
             some = ", ".join(labels[:NAMED]) + (", …" if len(labels) > NAMED else "")
             parts.append(f"{len(labels):,} labels: {some}")
+            if n_several:
+                parts.append(f"{n_several:,} with several labels")
             if n_without:
                 parts.append(f"{n_without:,} without a label")
         else:
@@ -156,7 +171,7 @@ class Dataset:
         """Hash the paths and labels (16 hexadecimal digits); contents are not read."""
         digest = hashlib.sha256()
         for image in self.images:
-            digest.update(repr((image.path, image.label)).encode())
+            digest.update(repr((image.path, image.label)).encode())  # as one text, as ever
         return digest.hexdigest()[:16]
 
 
@@ -189,7 +204,7 @@ def list_dataset(
     rejected = sorted((each for each in found if isinstance(each, Rejected)), key=repr)
     images = [each for each in found if isinstance(each, ImageRecord)]
     if labels == "none":
-        images = [replace(each, label=None) for each in images]
+        images = [replace(each, labels=()) for each in images]
     if split is not None:
         images = _of_split(images, split)
     images.sort(key=lambda each: each.path)
@@ -215,13 +230,26 @@ def open_dataset(kind: str, where: str) -> DatasetSource:
 
 def make_record(
     path: str,
-    label: str | None = None,
+    label: str | Sequence[str] | None = None,
     size: int = 0,
     modified: int = 0,
     split: str | None = None,
 ) -> ImageRecord:
-    """Describe an image by its path within the dataset and its label; see `ImageRecord`."""
-    return ImageRecord(path, make_image_id(path), label, size, modified, split)
+    """Describe an image by its path within the dataset and its label, or labels."""
+    labels = () if label is None else (label,) if isinstance(label, str) else tuple(label)
+    labels = tuple(dict.fromkeys(labels))
+    return ImageRecord(path, make_image_id(path), labels, size, modified, split)
+
+
+def joined(labels: Sequence[str]) -> str | None:
+    """Return labels as one text, with `BETWEEN` between them; None where there are none."""
+    return BETWEEN.join(labels) if labels else None
+
+
+def parted(text: str | None) -> tuple[str, ...]:
+    """Return the labels that a text of a table holds, each once."""
+    parts = (each.strip() for each in (text or "").split(BETWEEN))
+    return tuple(dict.fromkeys(filter(None, parts)))
 
 
 def make_image_id(path: str) -> int:

@@ -63,17 +63,17 @@ def _look_up(root: Path, rows: Iterable[Row]) -> tuple[list[Rejected], Labelled]
     """Find the files that a table names."""
     rejected: list[Rejected] = []
     found: Labelled = []
-    for path, label, split in rows:
+    for path, labels, split in rows:
         try:
             status = patiently(path, find_file(root, path).stat)
         except OSError as error:
-            found.append((path, label, split, error))
+            found.append((path, labels, split, error))
             continue
         except ValueError as error:  # no name of a file
             rejected.append(Rejected(escape(path), f"{UNREADABLE}: {error}"))
             continue
         if stat.S_ISREG(status.st_mode):
-            found.append((path, label, split, status))
+            found.append((path, labels, split, status))
         else:
             rejected.append(Rejected(escape(path), "not a regular file"))
     return rejected, found

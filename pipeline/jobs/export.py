@@ -58,7 +58,10 @@ def export(workspace: Workspace) -> dict[str, int | float]:
         writer = TableWriter(folder, scratch, tables, facts)
         images, holds, coverage = _write_shards(workspace, writer)
         wrong = _errors(workspace, images)
-        counted = images["label"].where(images["split"] != "copy", None)
+        is_copy = images["split"] == "copy"
+        counted = [
+            () if copy else each for each, copy in zip(images["labels"], is_copy, strict=True)
+        ]
         labels = label_rows(holds, counted, wrong)
         best = best_labels(labels, workspace.bank.k)
         errors = error_rows(holds, counted, wrong)
@@ -75,7 +78,7 @@ def export(workspace: Workspace) -> dict[str, int | float]:
             ),
             "concept_classes": class_rows(found, names, link),
             "concept_labels": with_head(labels, found, classes, link),
-            "concept_pairs": pair_rows(workspace.bank, holds[images["split"] != "copy"]),
+            "concept_pairs": pair_rows(workspace.bank, holds[~is_copy]),
             "k_metrics": _frame("k_metrics", _k_metrics(evidence), evidence),
             "fidelity": _frame("fidelity", found.fidelity, workspace.classes_path),
             "rejected": pd.DataFrame(
@@ -141,10 +144,14 @@ def _images(workspace: Workspace, parts: list[pd.DataFrame]) -> pd.DataFrame:
 
 
 def _errors(workspace: Workspace, images: pd.DataFrame) -> NDArray[np.float64]:
-    true = images["label"].map(workspace.class_of_label).to_numpy(dtype=np.float64)
-    wrong: NDArray[np.float64] = (images["pred_class"].to_numpy() != true).astype(np.float64)
-    wrong[np.isnan(true)] = np.nan
-    return wrong
+    """Return 1 where the network's class is of none of the labels, 0 where it is; NaN: unknown."""
+    class_of = workspace.class_of_label
+    true = [[class_of[each] for each in labels if each in class_of] for labels in images["labels"]]
+    said = images["pred_class"].tolist()
+    return np.array(
+        [float(top not in each) if each else np.nan for top, each in zip(said, true, strict=True)],
+        dtype=np.float64,
+    )
 
 
 def _k_metrics(path: Path) -> list[dict[str, object]]:

@@ -1,7 +1,8 @@
 """Which concepts are foreground, group by group, and how strongly foreground stands where.
 
 Notation: H (n, h, w, k) gauge units; W channels × k; s_gj in [0, 1], the share of concept j that is
-foreground in the images of group g (a dataset label, or else a predicted class).
+foreground in the images of group g (a dataset label, or else a predicted class). An image of
+several groups has the largest of their shares: what is object in one of them is object in it.
 
 What a picture is of seldom lies along its edge. Let b_j be the mean strength of concept j on the
 border of the grid and i_j inside. If the border shows background alone, and background is spread
@@ -25,6 +26,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .thresholds import part
+
+Groups = Sequence[tuple[str, ...]]
+"""The groups of each image, often one."""
 
 BORDER = 14
 """The border is a fourteenth of the grid on each side, and one cell at least."""
@@ -59,12 +63,14 @@ class Foreground:
     threshold: float
     spread: float
 
-    def weights(self, groups: Sequence[str]) -> NDArray[np.float32]:
+    def weights(self, groups: Groups) -> NDArray[np.float32]:
         """Return the foreground share of every concept for images of these groups, (n, k)."""
         row = {name: index + 1 for index, name in enumerate(self.groups)}
-        return self.shares[[row.get(name, 0) for name in groups]]
+        places = [[row[name] for name in each if name in row] or [0] for each in groups]
+        rows = [self.shares[each].max(0) for each in places]
+        return np.array(rows, dtype=np.float32).reshape(len(rows), self.shares.shape[1])
 
-    def maps(self, H: NDArray[np.float32], groups: Sequence[str]) -> NDArray[np.float32]:
+    def maps(self, H: NDArray[np.float32], groups: Groups) -> NDArray[np.float32]:
         """Return foreground strength: √‖Σ_j s_j h_j w_j‖, float32 (n, h, w).
 
         The root keeps a few very strong positions from deciding what counts as strong.
@@ -75,17 +81,15 @@ class Foreground:
         return strength
 
 
-def fit_foreground(
-    H: NDArray[np.float32], groups: Sequence[str], W: NDArray[np.float32]
-) -> Foreground:
+def fit_foreground(H: NDArray[np.float32], groups: Groups, W: NDArray[np.float32]) -> Foreground:
     """Find what is foreground from a sample of images, without any ground truth.
 
     Parameters
     ----------
     H : ndarray
         float32 (n, h, w, k), heatmaps of a sample of images in gauge units.
-    groups : sequence of str
-        The group of each image.
+    groups : sequence of tuple of str
+        The groups of each image.
     W : ndarray
         float32 (channels, k), directions.
 
@@ -99,8 +103,8 @@ def fit_foreground(
         everything = np.ones((1, H.shape[-1]), dtype=np.float32)
         return _with_threshold(Foreground((), everything, gram, 0.0, 1.0), H, groups)
     outside, inside = H[:, edge].mean(1), H[:, ~edge].mean(1)
-    names = tuple(sorted(set(groups)))
-    member = np.array([[group == name for group in groups] for name in names], dtype=np.float32)
+    names = tuple(sorted({name for each in groups for name in each}))
+    member = np.array([[name in each for each in groups] for name in names], dtype=np.float32)
     n = member.sum(1, keepdims=True)
     shares = [_shares(outside.mean(0), inside.mean(0))]
     for own, count in zip(member, n, strict=True):
@@ -136,7 +140,7 @@ def _shares(outside: NDArray[np.float32], inside: NDArray[np.float32]) -> NDArra
     return np.clip(1 - ratio / most, 0, 1).astype(np.float32)
 
 
-def _with_threshold(found: Foreground, H: NDArray[np.float32], groups: Sequence[str]) -> Foreground:
+def _with_threshold(found: Foreground, H: NDArray[np.float32], groups: Groups) -> Foreground:
     strength = found.maps(H, groups)
     spread = float(strength.std()) if strength.size else 0.0
     return Foreground(found.groups, found.shares, found.gram, otsu(strength), spread or 1.0)

@@ -112,18 +112,20 @@ class Cut:
         if self._head is not None and not self.n_prefix:
             self.head_kind, self.linear = recognise(self._head, self.head, self._probe())
 
-    def with_head(self, linear: Linear) -> Cut:
+    def with_head(self, linear: Linear, link: Link = "softmax") -> Cut:
         """Return the same cut with another head: the mean over positions, and a linear map.
 
         Parameters
         ----------
         linear : (weight (classes, channels), bias (classes,))
             float32, for activations as this cut gives them. Class and register tokens have no part.
+        link : {'softmax', 'sigmoid'}
+            How its logits become probabilities.
         """
         made = copy.copy(self)
         made.linear, made.n_classes = linear, len(linear[1])
         made.head_kind, made.is_probed, made._head = "pool_linear", True, None
-        made.link = "softmax"
+        made.link = link
         return made
 
     @property

@@ -13,6 +13,7 @@ from ..config import OF_ONE_CALL, Config
 from ..images import PREPROCESSING, Dataset, PixelRule, Scaling
 from ..images.source import FOLDER, GLOB, TABLE
 from ..models import Cut, Network
+from ..models.link import Link
 from ..store import FORMATS, Listing
 from .record import (
     DatasetFacts,
@@ -78,8 +79,16 @@ def new_record(
         formats={name: encoding.version for name, encoding in FORMATS.items()},
         class_of_label=matched[0],
         class_names=matched[1],
-        link=network.link,
+        link=_link(network, config, listing),
     )
+
+
+def _link(network: Network, config: Config, listing: Listing) -> Link:
+    """Return how logits become probabilities; labels of a probe are independent if images have
+    several."""
+    if config.head != "probe":
+        return network.link
+    return "sigmoid" if any(len(labels) > 1 for labels in listing.labels) else "softmax"
 
 
 def _preprocessing(network: Network, config: Config, rule: PixelRule) -> Preprocessing:

@@ -80,9 +80,9 @@ def check_labels(config: Config, listing: Listing) -> None:
     if config.head != "probe":
         return
     frame = listing.frame[listing.frame["split"] == "fit"]
-    kept, left = split_labels(frame["label"])
+    kept, left = split_labels(frame["labels"])
     if len(kept) < 2:
-        counts = frame["label"].value_counts()
+        counts = frame["labels"].explode().value_counts()
         found = ", ".join(f"{label!r} {n}" for label, n in counts.head(3).items())
         raise UserError(
             f"{option('head', 'probe')} needs at least two labels of {LEAST_OF_LABEL} images to fit"

@@ -216,7 +216,8 @@ def measure(blocks: PositionBlocks, W: torch.Tensor) -> nmf.Stats:
 def image_weights(workspace: Workspace) -> dict[int, float] | None:
     """Return a factor for the rows of each image, as ``BALANCE`` says; None: all alike.
 
-    Under ``image`` every image has the same share of ‖V‖², under ``class`` every label. Factors
+    Under ``image`` every image has the same share of ‖V‖², under ``class`` every label; an image of
+    several belongs to the rarest of them, where its energy counts for most. Factors
     are square roots of weights, for the error is quadratic.
     """
     balance, frame = workspace.config.balance, workspace.listing.frame
@@ -227,7 +228,11 @@ def image_weights(workspace: Workspace) -> dict[int, float] | None:
             f"{option('balance', 'class')} needs a label for every image;"
             f" use {option('balance', 'image')}"
         )
-    label_of = dict(zip(frame["image_id"].tolist(), frame["label"].tolist(), strict=True))
+    counts = frame["labels"].explode().value_counts().to_dict()
+    rarest = [
+        min(each, key=lambda label: (counts[label], label), default="") for each in frame["labels"]
+    ]
+    label_of = dict(zip(frame["image_id"].tolist(), rarest, strict=True))
     group_of: dict[int, object] = {}
     energy: dict[object, float] = defaultdict(float)
     for arrays in workspace.activations.iterate(["image_id", "norm"], workspace.ids("fit")):

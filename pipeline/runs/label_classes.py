@@ -42,9 +42,9 @@ def match_labels(
     UserError
         The table cannot be read, or does not fit the network or the dataset.
     """
-    labels = {image.label for image in dataset.images if image.label is not None}
+    labels = dataset.labels
     if config.classes is None:
-        return _by_name(sorted(labels), network.classes), {}
+        return _by_name(labels, network.classes), {}
     rows = _read_classes(config.classes)
     n_classes = len(network.classes)
     if not n_classes:
@@ -64,10 +64,10 @@ def match_labels(
                 f"{option('classes', config.classes)} maps {label!r} to two classes,"
                 f" {mapping[label]} and {class_id}"
             )
-    if labels and not labels & set(mapping):
+    if labels and not mapping.keys() & set(labels):
         raise UserError(
             f"{option('classes', config.classes)} names none of the dataset's labels,"
-            f" such as {sorted(labels)[0]!r}; it names {sorted(mapping)[0]!r}"
+            f" such as {labels[0]!r}; it names {sorted(mapping)[0]!r}"
         )
     names: dict[str, str] = {}
     for label, _, name in rows:
@@ -91,7 +91,7 @@ def unmatched(config: Config, dataset: Dataset, network: Network, found: Mapping
     found : mapping of str to int
         As `match_labels` returns it.
     """
-    labels = sorted({image.label for image in dataset.images if image.label is not None})
+    labels = dataset.labels
     others = [label for label in labels if label not in found]
     if not others or not network.classes or config.head == "probe":
         return ""

@@ -31,8 +31,14 @@ AT_ONCE = 32
 
 
 def split_labels(labels: pd.Series) -> tuple[list[str], list[str]]:
-    """Return the labels of so many images that they are classes, sorted, and the others."""
-    counts = labels.value_counts()
+    """Return the labels of so many images that they are classes, sorted, and the others.
+
+    Parameters
+    ----------
+    labels : Series
+        Of tuple of str, those of each image.
+    """
+    counts = labels.explode().value_counts()
     kept = sorted(map(str, counts.index[counts >= LEAST_OF_LABEL]))
     return kept, sorted(map(str, counts.index[counts < LEAST_OF_LABEL]))
 
@@ -55,9 +61,9 @@ def make_probe(workspace: Workspace) -> Probe:
     UserError
         Of the images that could be read, too few have labels.
     """
-    frame = workspace.images[["image_id", "label", "split"]].set_index("image_id")
-    fit = frame[(frame["split"] == "fit") & frame["label"].notna()].head(MOST_IMAGES)
-    labels, left = split_labels(fit["label"])
+    frame = workspace.images[["image_id", "labels", "split"]].set_index("image_id")
+    fit = frame[(frame["split"] == "fit") & frame["labels"].map(bool)].head(MOST_IMAGES)
+    labels, left = split_labels(fit["labels"])
     if len(labels) < 2:
         raise UserError(
             f"{option('head', 'probe')} needs at least two labels of {LEAST_OF_LABEL} images to fit"
@@ -65,17 +71,18 @@ def make_probe(workspace: Workspace) -> Probe:
             f" {len(labels)} labels have so many"
         )
     tell_left(left)
-    fit = fit[fit["label"].isin(labels)]
-    heldout = frame[(frame["split"] == "heldout") & frame["label"].isin(labels)]
-    pooled, classes = _pooled(workspace, fit, labels)
+    has_none = frozenset(labels).isdisjoint
+    fit = fit[~fit["labels"].map(has_none)]
+    heldout = frame[(frame["split"] == "heldout") & ~frame["labels"].map(has_none)]
+    pooled, members = _pooled(workspace, fit, labels)
     from ..classify.probe import fit_probe  # loads scikit-learn, which takes a second
 
-    found = fit_probe(pooled, classes, workspace.config.seed)
+    found = fit_probe(pooled, members, workspace.config.seed, workspace.record.link)
     if not found.is_converged:
         say("probe      the fit had not come to its end when it was stopped")
-    pooled, classes = _pooled(workspace, heldout, labels)
-    right = (pooled @ found.weight.T + found.bias).argmax(1) == classes
-    n = len(classes)
+    pooled, members = _pooled(workspace, heldout, labels)
+    n = len(members)
+    right = members[np.arange(n), (pooled @ found.weight.T + found.bias).argmax(1)]
     return Probe(
         layer=workspace.config.layer,
         labels=tuple(labels),
@@ -83,7 +90,7 @@ def make_probe(workspace: Workspace) -> Probe:
         bias=found.bias,
         strength=found.strength,
         accuracy=float(right.mean()) if n else math.nan,
-        chance=float(np.bincount(classes).max() / n) if n else math.nan,
+        chance=float(members.mean(0).max()) if n else math.nan,
         n_fit=len(fit),
         n_heldout=n,
     )
@@ -102,16 +109,17 @@ def describe(probe: Probe) -> str:
 
 def _pooled(
     workspace: Workspace, frame: pd.DataFrame, labels: list[str]
-) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
-    """Return the mean activations (n, channels) of images, and their classes, in working order."""
+) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
+    """Return the mean activations (n, channels) of images in working order, and which have which
+    of the labels, (n, labels)."""
     rows = [np.zeros((0, workspace.record.layer.channels), np.float32)]
     image_ids = [np.zeros(0, np.int64)]
     for some, V in _read(workspace, frame.index):
         image_ids.append(some)
         rows.append(V.mean(dim=(1, 2)).numpy())
-    found = frame["label"].loc[np.concatenate(image_ids)]
-    class_of = {label: index for index, label in enumerate(labels)}
-    return np.concatenate(rows), np.array([class_of[each] for each in found], dtype=np.int64)
+    found = frame["labels"].loc[np.concatenate(image_ids)]
+    members = np.array([[label in each for label in labels] for each in found], dtype=np.bool_)
+    return np.concatenate(rows), members.reshape(len(found), len(labels))
 
 
 def _read(

@@ -136,8 +136,8 @@ class Workspace(RunFolder):
         """
         if self.config.head != "probe":
             return self.trunk
-        probe = self.probe
-        return self.trunk.with_head((torch.from_numpy(probe.weight), torch.from_numpy(probe.bias)))
+        linear = torch.from_numpy(self.probe.weight), torch.from_numpy(self.probe.bias)
+        return self.trunk.with_head(linear, self.record.link)
 
     @cached_property
     def trunk(self) -> Cut:

@@ -8,6 +8,7 @@ dataset; it depends on the dataset and the seed alone. So does the split into ``
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -23,19 +24,20 @@ from ..images import Dataset, ImageRecord, unit_hash
 from ..system import checksums, files
 from .encoding import Encoding
 
-LISTING = Encoding("concordance.images", "1.0")
+LISTING = Encoding("concordance.images", "1.1", oldest="1.0")
 
 SCHEMA = pa.schema(
     {
         "image_id": pa.int64(),
         "path": pa.string(),
         "label": pa.string(),
+        "labels": pa.list_(pa.string()),
         "split": pa.string(),
         "size": pa.int64(),
         "modified": pa.int64(),
     }
 )
-"""Columns of a listing; a label may be missing."""
+"""Columns of a listing; a label may be missing. Version 1.0 is without `labels`."""
 
 HELDOUT = 0.2
 """Share of the images kept from the fit, to measure on."""
@@ -55,7 +57,8 @@ class Listing:
     Parameters
     ----------
     frame : DataFrame
-        Columns image_id (int64), path, label (str or null), split (``fit`` or ``heldout``), and of
+        Columns image_id (int64), path, label (str or null; several as one text), labels (tuple of
+        str), split (``fit`` or ``heldout``), and of
         the file as it was when the run was made: size (int64, bytes) and modified (int64,
         nanoseconds since 1970).
     images_per_shard : int
@@ -88,10 +91,10 @@ class Listing:
     def records(self, places: slice) -> list[ImageRecord]:
         """Return the images at some places of the order."""
         part = self.frame.iloc[places]
-        columns = (part[name] for name in ("path", "image_id", "label", "size", "modified"))
+        columns = (part[name] for name in ("path", "image_id", "labels", "size", "modified"))
         return [
-            ImageRecord(path, int(image_id), label, int(size), int(modified))
-            for path, image_id, label, size, modified in zip(*columns, strict=True)
+            ImageRecord(path, int(image_id), labels, int(size), int(modified))
+            for path, image_id, labels, size, modified in zip(*columns, strict=True)
         ]
 
     def places(self, image_ids: ArrayLike) -> NDArray[np.int64]:
@@ -118,8 +121,8 @@ class Listing:
 
     @cached_property
     def labels(self) -> NDArray[np.object_]:
-        """Label (str or None) of each image, in order."""
-        return self.frame["label"].to_numpy(object)
+        """Labels (tuple of str) of each image, in order."""
+        return self.frame["labels"].to_numpy(object)
 
     def digest(self) -> str:
         """Hash which images there are, their order and their shards (16 hexadecimal digits)."""
@@ -150,28 +153,41 @@ class Listing:
             says = {key.decode(): value.decode() for key, value in metadata.items()}
             LISTING.check(says, path)
             per_shard = int(says["images_per_shard"])
-            frame = _checked(table, per_shard).to_pandas()
+            columns = _checked(table, per_shard)
+            frame = columns.to_pandas()
         except (OSError, ValueError, KeyError) as error:
             again = command("discover", run=path.parents[1])
             raise UserError(f"{path} is missing or damaged ({error}); {again} mends it") from error
         frame["label"] = frame["label"].astype(object).where(frame["label"].notna(), None)
+        frame["labels"] = pd.Series(_tuples(columns["labels"].to_pylist()), dtype=object)
         return Listing(frame, per_shard)
 
 
 def _checked(table: pa.Table, per_shard: int) -> pa.Table:
     """Return the columns of a listing with their types; `ValueError` where they are others."""
+    if "labels" not in table.column_names:
+        one = [None if each is None else [each] for each in table["label"].to_pylist()]
+        table = table.append_column("labels", pa.array(one, SCHEMA.field("labels").type))
     columns = table.select(SCHEMA.names).cast(SCHEMA)
     columns.validate(full=True)  # texts are texts
+    if any(label is None for each in columns["labels"].to_pylist() for label in each or ()):
+        raise ValueError("a label of several is none")
     if per_shard < 1:
         raise ValueError(f"a shard of {per_shard} images")
     for field in SCHEMA:
         n_null = columns[field.name].null_count
-        if n_null and field.name != "label":
+        if n_null and field.name not in ("label", "labels"):
             raise ValueError(f"{n_null} rows without {field.name}")
     n_same = len(columns) - len(columns["image_id"].unique())
     if n_same:
         raise ValueError(f"{n_same} ids twice")
     return columns
+
+
+def _tuples(lists: Iterable[list[str] | None]) -> list[tuple[str, ...]]:
+    """Return lists as tuples; equal ones are one, for there are millions of images."""
+    known: dict[tuple[str, ...], tuple[str, ...]] = {}
+    return [known.setdefault(each, each) for each in (tuple(some or ()) for some in lists)]
 
 
 def make_listing(
@@ -203,6 +219,7 @@ def make_listing(
             "image_id": pd.array([image.image_id for image in ordered], dtype="int64"),
             "path": [image.path for image in ordered],
             "label": pd.Series([image.label for image in ordered], dtype=object),
+            "labels": pd.Series([image.labels for image in ordered], dtype=object),
             "split": ["heldout" if image.image_id in heldout else "fit" for image in ordered],
             "size": pd.array([image.size for image in ordered], dtype="int64"),
             "modified": pd.array([image.modified for image in ordered], dtype="int64"),

@@ -34,8 +34,9 @@ class Probe:
     strength : float
         Inverse strength of the regularisation, scikit-learn's C.
     accuracy, chance : float
-        Of the held-out images that have one of the labels: the share for which the probe says it,
-        and the share of the most frequent label. NaN without such images.
+        Of the held-out images that have one of the labels, or several: the share for which the
+        probe's first class is one of them, and the share of the most frequent label. NaN without
+        such images.
     n_fit, n_heldout : int
         Images fitted on, and those measured on.
     """

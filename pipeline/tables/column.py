@@ -21,6 +21,7 @@ VERSION = "1.0"
 INT, FLOAT, TEXT, FLAG = pa.int64(), pa.float64(), pa.string(), pa.bool_()
 INT32, FLOAT32 = pa.int32(), pa.float32()
 VECTOR = pa.list_(pa.field("element", pa.float32()))
+TEXTS = pa.list_(pa.field("element", pa.string()))
 INTS = pa.list_(pa.field("element", pa.int32()))
 
 

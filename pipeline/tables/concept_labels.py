@@ -6,6 +6,7 @@ network, m = a + c, n = n1 + n0.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TypeAlias
 
 import numpy as np
@@ -62,20 +63,23 @@ CONCEPT_LABELS = Table(
     order=("concept_id", "label"),
 )
 
+Labels: TypeAlias = Sequence[tuple[str, ...]]
 Counts = NDArray[np.int64]
 Sparse: TypeAlias = csr_array
 Floats = NDArray[np.float64]
 
 
-def label_rows(holds: NDArray[np.bool_], labels: pd.Series, wrong: Floats) -> pd.DataFrame:
+def label_rows(holds: NDArray[np.bool_], labels: Labels, wrong: Floats) -> pd.DataFrame:
     """Return the table ``concept_labels``, without what the head says.
+
+    Of an image with several labels each counts.
 
     Parameters
     ----------
     holds : ndarray
         bool (images, k), which image holds which concept.
-    labels : Series
-        The dataset's label of each image, null where there is none.
+    labels : sequence of tuple of str
+        The dataset's labels of each image.
     wrong : ndarray
         float64 (images,), 1 where the network erred, 0 where not, NaN where nobody knows.
     """
@@ -101,7 +105,7 @@ def label_rows(holds: NDArray[np.bool_], labels: pd.Series, wrong: Floats) -> pd
             "association_q": benjamini_hochberg(np.asarray(chance, dtype=np.float64)),
         }
     )
-    tables = _error_tables(held, member, wrong[labels.notna().to_numpy()])
+    tables = _error_tables(held, member, wrong[_are_known(labels)])
     rates = [
         _rates(*(int(part[j, each]) for part in tables))
         for j, each in zip(concept, label, strict=True)
@@ -134,12 +138,12 @@ def best_labels(rows: pd.DataFrame, k: int) -> pd.DataFrame:
     return best[list(names)].rename(columns=names).reindex(range(k))
 
 
-def error_rows(holds: NDArray[np.bool_], labels: pd.Series, wrong: Floats) -> pd.DataFrame:
+def error_rows(holds: NDArray[np.bool_], labels: Labels, wrong: Floats) -> pd.DataFrame:
     """Say by concept how much more often the network errs where it is, label for label.
 
     Labels differ in difficulty, and concepts in the labels they go with: the difference of the
     error rates is taken within labels (Mantel and Haenszel), so that a concept is not blamed for
-    standing in a hard class.
+    standing in a hard class. Images with several labels are of their combination.
 
     Returns
     -------
@@ -154,8 +158,8 @@ def error_rows(holds: NDArray[np.bool_], labels: pd.Series, wrong: Floats) -> pd
     Sato, T., Greenland, S. & Robins, J. M. (1989). On the variance estimator for the
     Mantel-Haenszel risk difference.
     """
-    _, member, held = _members(holds, labels)
-    tables = _error_tables(held, member, wrong[labels.notna().to_numpy()])
+    _, member, held = _members(holds, [(repr(each),) if each else () for each in labels])
+    tables = _error_tables(held, member, wrong[_are_known(labels)])
     found = [
         mantel_haenszel(*(part[concept] for part in tables)) for concept in range(holds.shape[1])
     ]
@@ -165,16 +169,23 @@ def error_rows(holds: NDArray[np.bool_], labels: pd.Series, wrong: Floats) -> pd
     return frame
 
 
-def _members(holds: NDArray[np.bool_], labels: pd.Series) -> tuple[list[str], Sparse, Sparse]:
+def _are_known(labels: Labels) -> NDArray[np.bool_]:
+    return np.fromiter(map(bool, labels), np.bool_, len(labels))
+
+
+def _members(holds: NDArray[np.bool_], labels: Labels) -> tuple[list[str], Sparse, Sparse]:
     """Return labels by name, and of labelled images int64 (n, labels) and (n, k) of 0 and 1.
 
     Sparse, for there may be as many labels as images.
     """
-    known = labels.notna().to_numpy()
-    codes, names = pd.factorize(labels[known], sort=True)
-    ones, shape = np.ones(len(codes), dtype=np.int64), (len(codes), len(names))
-    member = csr_array((ones, (np.arange(len(codes)), codes)), shape=shape)
-    return [str(name) for name in names], member, csr_array(holds[known]).astype(np.int64)
+    known = [each for each in labels if each]
+    names = sorted({label for each in known for label in each})
+    code_of = {name: code for code, name in enumerate(names)}
+    codes = [code_of[label] for each in known for label in each]
+    ends = np.cumsum([0, *map(len, known)])
+    ones, shape = np.ones(len(codes), dtype=np.int64), (len(known), len(names))
+    member = csr_array((ones, codes, ends), shape=shape)
+    return names, member, csr_array(holds[_are_known(labels)]).astype(np.int64)
 
 
 def _count(held: Sparse, member: Sparse) -> tuple[Counts, Counts]:

@@ -14,7 +14,7 @@ from ..classify import top_classes
 from ..images import Affine, Grid, upsample
 from ..localize import Foreground, find_regions
 from ..models.link import Link
-from .column import BOX, CONCEPT_ID, FLOAT32, IMAGE_ID, INT32, INTS, TEXT, Column, Table
+from .column import BOX, CONCEPT_ID, FLOAT32, IMAGE_ID, INT32, INTS, TEXT, TEXTS, Column, Table
 from .concept_classes import probabilities
 
 FINER, MOST = 4, 64
@@ -30,7 +30,7 @@ IMAGES = Table(
     (
         IMAGE_ID,
         Column("path", TEXT, "path within the dataset, undecodable bytes percent-escaped"),
-        Column("label", TEXT, "the dataset's label; null: none"),
+        Column("label", TEXT, "the dataset's label, or several with ';' between them; null: none"),
         Column("width", INT32, "original pixels, upright", "pixels"),
         Column("height", INT32, "original pixels, upright", "pixels"),
         Column(
@@ -52,6 +52,7 @@ IMAGES = Table(
             " was noticed",
             is_later=True,
         ),
+        Column("labels", TEXTS, "the dataset's labels", is_later=True),
     ),
     order=("path",),
 )
@@ -123,7 +124,7 @@ def shard_rows(
     thresholds: NDArray[np.float32],
     grid: Grid,
     foreground: Foreground,
-    groups: Sequence[str],
+    groups: Sequence[tuple[str, ...]],
     link: Link = "softmax",
 ) -> ShardRows:
     """Turn one shard of heatmaps into rows.
@@ -138,8 +139,8 @@ def shard_rows(
         The layer's cells in the network's input.
     foreground : Foreground
         Which concepts are foreground in which group.
-    groups : sequence of str
-        The group of each image.
+    groups : sequence of tuple of str
+        The groups of each image.
     link : {'softmax', 'sigmoid'}
         How logits become probabilities.
     """

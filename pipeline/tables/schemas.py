@@ -96,7 +96,8 @@ def to_arrow(table: Table, frame: pd.DataFrame) -> pa.Table:
     for field in wanted:
         values = frame[field.name]
         if pa.types.is_list(field.type):
-            columns.append(pa.array(list(values), type=field.type))
+            lists = [None if isinstance(each, float) else each for each in values]
+            columns.append(pa.array(lists, type=field.type))
         else:
             columns.append(pa.Array.from_pandas(values, type=field.type, safe=False))
     return pa.Table.from_arrays(columns, schema=wanted)

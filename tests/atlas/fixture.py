@@ -201,6 +201,7 @@ def _images(parts: Parts, ids: Floats, bare: bool) -> pd.DataFrame:
             "image_id": ids,
             "path": list(parts.paths),
             "label": list(parts.labels),
+            "labels": [[] if each is None else [each] for each in parts.labels],
             "width": [each.shape[1] for each in parts.images],
             "height": [each.shape[0] for each in parts.images],
             "split": ["fit" if bare or i % 5 else "heldout" for i in range(len(ids))],

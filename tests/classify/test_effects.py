@@ -48,7 +48,7 @@ def test_fidelity_of_the_activations_themselves_is_perfect() -> None:
     layer = make_cut("squeezenet1_1")
     V, logits = seen(layer, 6)
     mean = V.mean(dim=(0, 1, 2)).expand(V.shape)
-    classes = logits.argmax(1).numpy()
+    classes = logits.argmax(1, keepdim=True).numpy()
     answers = {"nmf": layer.head(V.clone()), "mean": layer.head(mean)}
     rows = pd.DataFrame(fidelity(logits, answers, classes))
     whole = rows[rows.class_id.isna()].set_index("metric")

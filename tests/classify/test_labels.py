@@ -9,13 +9,14 @@ import numpy as np
 import pandas as pd
 import pytest
 from scipy.stats import chi2, fisher_exact
+from sklearn.metrics import matthews_corrcoef
 
 from pipeline.classify.statistics import fisher, mantel_haenszel, newcombe
 from pipeline.tables import best_labels, error_rows, label_rows
 
 
 def test_labels_show_where_the_network_fails() -> None:
-    labels = pd.Series(["cat"] * 40 + ["dog"] * 60)
+    labels = [("cat",)] * 40 + [("dog",)] * 60
     holds = np.zeros((100, 2), bool)
     holds[:20, 0] = True
     holds[:, 1] = True
@@ -35,9 +36,37 @@ def test_labels_show_where_the_network_fails() -> None:
 
 
 def test_labels_without_classes_have_no_error_rates() -> None:
-    found = label_rows(np.ones((4, 1), bool), pd.Series(["a", "a", None, "b"]), np.full(4, np.nan))
+    found = label_rows(np.ones((4, 1), bool), [("a",), ("a",), (), ("b",)], np.full(4, np.nan))
     assert found["precision"].tolist() == pytest.approx([2 / 3, 1 / 3])
     assert found["error_rate_with"].isna().all()
+
+
+def test_each_of_several_labels_counts() -> None:
+    rng = np.random.default_rng(0)
+    names = ["cat", "dog", "grass"]
+    members = rng.random((400, 3)) < [0.5, 0.3, 0.2]
+    labels = [tuple(name for name, each in zip(names, row, strict=True) if each) for row in members]
+    holds = rng.random((400, 2)) < np.where(members[:, :2], 0.8, 0.2)
+    wrong = (rng.random(400) < 0.3).astype(float)
+    found = label_rows(holds, labels, wrong)
+    known = members.any(1)
+    assert len(found) == 6
+    for row in found.to_dict("records"):
+        held = holds[known, row["concept_id"]]
+        member = members[known, names.index(row["label"])]
+        assert row["n"] == (held & member).sum()
+        assert row["precision"] == member[held].mean()
+        assert row["recall"] == held[member].mean()
+        assert row["phi"] == pytest.approx(matthews_corrcoef(member, held))
+        table = [[(held & member).sum(), held.sum()], [member.sum(), known.sum()]]
+        a, b, c, n = table[0][0], table[0][1], table[1][0], table[1][1]
+        exact = fisher_exact([[a, b - a], [c - a, n - b - c + a]], alternative="greater").pvalue
+        assert row["association_q"] >= exact * 0.999
+        assert row["error_rate_with"] == wrong[known][held & member].mean()
+    # The network's errors are compared among images of the same labels.
+    same = error_rows(holds, labels, wrong)
+    combined = error_rows(holds, [("+".join(each),) if each else () for each in labels], wrong)
+    pd.testing.assert_frame_equal(same, combined)
 
 
 def test_newcombe_gives_the_published_interval() -> None:
@@ -57,7 +86,7 @@ def test_fisher_is_that_of_scipy() -> None:
 def test_a_concept_is_not_blamed_for_standing_in_a_hard_class() -> None:
     rng = np.random.default_rng(0)
     hard = np.repeat([True, False], 500)
-    labels = pd.Series(np.where(hard, "hard", "easy"))
+    labels = [("hard" if each else "easy",) for each in hard]
     holds = np.column_stack([rng.random(1000) < np.where(hard, 0.8, 0.1), rng.random(1000) < 0.3])
     wrong = (rng.random(1000) < np.where(hard, 0.6, 0.05) + 0.3 * holds[:, 1]).astype(float)
     found = error_rows(holds, labels, wrong)
@@ -98,7 +127,7 @@ def test_strata_of_any_size_are_pooled_exactly(times: int) -> None:
 
 def test_as_many_labels_as_images_take_no_table_of_both() -> None:
     rng = np.random.default_rng(0)
-    holds, labels = rng.random((20_000, 4)) < 0.1, pd.Series(np.arange(20_000).astype(str))
+    holds, labels = rng.random((20_000, 4)) < 0.1, [(str(n),) for n in range(20_000)]
     tracemalloc.start()
     rows = label_rows(holds, labels, np.zeros(20_000))
     error_rows(holds, labels, np.zeros(20_000))
@@ -111,7 +140,7 @@ def test_as_many_labels_as_images_take_no_table_of_both() -> None:
 
 def test_the_label_that_goes_with_a_concept_is_named_and_chance_is_not() -> None:
     rng = np.random.default_rng(0)
-    labels = pd.Series(np.repeat(["cat", "dog", "owl"], 100))
+    labels = [(each,) for each in ("cat", "dog", "owl") for _ in range(100)]
     holds = np.zeros((300, 2), bool)
     holds[:80, 0] = True
     holds[150:155, 0] = True
@@ -122,5 +151,5 @@ def test_the_label_that_goes_with_a_concept_is_named_and_chance_is_not() -> None
     assert best.dataset_precision[0] == pytest.approx(80 / 85)
     assert best.dataset_lift[0] == pytest.approx(80 / 85 * 3)
     assert best.dataset_label[[1, 2]].isna().all()
-    phi = np.corrcoef(holds[:, 0], (labels == "cat"))[0, 1]
+    phi = np.corrcoef(holds[:, 0], np.arange(300) < 100)[0, 1]
     assert rows.phi[0] == pytest.approx(phi)

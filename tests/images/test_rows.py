@@ -88,8 +88,8 @@ def test_parquet_gives_its_own_columns_as_texts(base: Path) -> None:
         {"label": [1.5, np.nan]}, pd.Index(["../a.png", "../b.png"], name="path")
     ).to_parquet(where)
     assert listed(where) == [("../a.png", "1.5"), ("../b.png", None)]
-    for name in ("path", "label"):
-        columns = {"path": ["../a.png"], "label": ["x"]} | {name: [["../a.png"]]}
+    for name in ("path", "split"):
+        columns = {"path": ["../a.png"], "split": ["x"]} | {name: [["../a.png"]]}
         pq.write_table(pa.table(columns), where)
         with pytest.raises(UserError, match=f"its column '{name}' holds list<"):
             list_dataset(where)

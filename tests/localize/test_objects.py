@@ -48,12 +48,12 @@ def scenes(n: int = 40, seed: int = 0) -> tuple[Maps, NDArray[np.bool_]]:
 
 def test_what_lies_along_the_border_is_background() -> None:
     H, masks = scenes()
-    found = fit_foreground(H, ["a"] * len(H), np.eye(4, dtype=np.float32))
+    found = fit_foreground(H, [("a",)] * len(H), np.eye(4, dtype=np.float32))
     assert found.groups == ("a",)
     assert found.shares.shape == (2, 4)
     assert (found.shares[:, :2] > 0.8).all()
     assert (found.shares[:, 3] == 0).all()
-    strength = found.maps(H, ["a"] * len(H))
+    strength = found.maps(H, [("a",)] * len(H))
     assert ((strength >= found.threshold) == masks).all()
     # In closed form: s_j = 1 - (b_j / i_j) / max(b / i).
     edge = border(N, N)
@@ -64,17 +64,17 @@ def test_what_lies_along_the_border_is_background() -> None:
 def test_strength_is_the_length_of_the_foreground_part() -> None:
     rng = np.random.default_rng(0)
     H, W = rng.random((3, 5, 6, 4), np.float32), rng.random((7, 4), np.float32)
-    found = fit_foreground(H, ["x", "y", "x"], W)
-    part = (H * found.weights(["x", "y", "unheard of"])[:, None, None]) @ W.T
+    found = fit_foreground(H, [("x",), ("y",), ("x",)], W)
+    part = (H * found.weights([("x",), ("y",), ("unheard of",)])[:, None, None]) @ W.T
     expected = np.sqrt(np.linalg.norm(part, axis=-1))
-    assert found.maps(H, ["x", "y", "unheard of"]) == pytest.approx(expected, rel=1e-4)
-    assert (found.weights(["unheard of"])[0] == found.shares[0]).all()
+    assert found.maps(H, [("x",), ("y",), ("unheard of",)]) == pytest.approx(expected, rel=1e-4)
+    assert (found.weights([("unheard of",)])[0] == found.shares[0]).all()
 
 
 def test_a_group_decides_for_itself_once_it_has_images_enough() -> None:
     """What is background to most may be the object of one group, as grass in pictures of lawns."""
     H, _ = scenes(200)
-    groups = ["many"] * 200
+    groups = [("many",)] * 200
     own, masks = scenes(100, seed=1)
     swapped = own[..., [3, 1, 2, 0]]
     swapped[..., 1] = 0
@@ -82,25 +82,39 @@ def test_a_group_decides_for_itself_once_it_has_images_enough() -> None:
     swapped[..., 0] = ~masks
     both = np.concatenate([H, swapped])
     W = np.eye(4, dtype=np.float32)
-    found = fit_foreground(both, groups + ["few"] * 100, W)
-    many, few = found.weights(["many", "few"])
+    found = fit_foreground(both, groups + [("few",)] * 100, W)
+    many, few = found.weights([("many",), ("few",)])
     assert many[0] > many[3]
     assert few[3] > few[0]
-    alone = fit_foreground(np.concatenate([H, swapped[:1]]), groups + ["few"], W)
-    one = alone.weights(["few"])[0]
+    alone = fit_foreground(np.concatenate([H, swapped[:1]]), groups + [("few",)], W)
+    one = alone.weights([("few",)])[0]
     assert one[0] > 0.5 > one[3]  # one image does not overrule the dataset
+
+
+def test_what_is_object_in_one_of_an_images_groups_is_object_in_it() -> None:
+    H, _ = scenes(60)
+    swapped = H[..., [3, 1, 2, 0]]
+    groups = [("cat",)] * 60 + [("grass",)] * 60 + [("cat", "grass")] * 60
+    found = fit_foreground(np.concatenate([H, swapped, H]), groups, np.eye(4, dtype=np.float32))
+    cat, grass, both, none = found.weights([("cat",), ("grass",), ("cat", "grass"), ()])
+    assert (both == np.maximum(cat, grass)).all()
+    assert (none == found.shares[0]).all()
+    # Images of both are evidence for each.
+    alone = [("cat",)] * 60 + [("other",)] * 60 + [("cat",)] * 60
+    of_cats = fit_foreground(np.concatenate([H, swapped, H]), alone, np.eye(4, dtype=np.float32))
+    assert of_cats.weights([("cat",)])[0] == pytest.approx(cat, abs=1e-6)
 
 
 def test_grids_without_an_inside_are_all_foreground() -> None:
     H = np.random.default_rng(0).random((5, 2, 2, 3), np.float32)
-    found = fit_foreground(H, ["a"] * 5, np.eye(3, dtype=np.float32))
-    assert (found.weights(["a"]) == 1).all()
+    found = fit_foreground(H, [("a",)] * 5, np.eye(3, dtype=np.float32))
+    assert (found.weights([("a",)]) == 1).all()
 
 
 def test_images_all_alike_hold_no_object() -> None:
     H = np.ones((4, 6, 6, 1), np.float32)
-    found = fit_foreground(H, ["a"] * 4, np.eye(1, dtype=np.float32))
-    assert not (found.maps(H, ["a"] * 4) >= found.threshold).any()
+    found = fit_foreground(H, [("a",)] * 4, np.eye(1, dtype=np.float32))
+    assert not (found.maps(H, [("a",)] * 4) >= found.threshold).any()
     assert otsu(np.zeros(0, np.float32)) == 1
     rng = np.random.default_rng(0)
     for shape in ((24, 4, 4), (9, 3)):  # no pictures of colours
@@ -273,6 +287,6 @@ def test_a_shard_without_images_teaches_nothing() -> None:
 
 def test_a_model_is_plain_data() -> None:
     H, _ = scenes(4)
-    found = fit_foreground(H, ["a"] * 4, np.eye(4, dtype=np.float32))
+    found = fit_foreground(H, [("a",)] * 4, np.eye(4, dtype=np.float32))
     nothing = replace(found, shares=np.zeros_like(found.shares))
-    assert (nothing.maps(H, ["a"] * 4) == 0).all()
+    assert (nothing.maps(H, [("a",)] * 4) == 0).all()

@@ -94,7 +94,8 @@ def test_parts_are_pooled_over_images() -> None:
 def test_scores_are_summed_up_by_label() -> None:
     images = pd.DataFrame(
         {
-            "label": ["a", "a", None],
+            "label": ["a", "a;b", None],
+            "labels": [("a",), ("a", "b"), ()],
             "j": [0.2, 0.4, 0.9],
             "precision": [1.0, 0.5, 0.0],
             "corloc": [0.0, 1.0, 1.0],
@@ -102,9 +103,9 @@ def test_scores_are_summed_up_by_label() -> None:
         }
     )
     found = Evaluation(images, {}, np.zeros((1, 1, 3), np.uint8)).by_label()
-    assert found["label"].tolist() == ["a", "all"]
-    assert found["images"].tolist() == [2, 3]
-    assert found["j"].tolist() == pytest.approx([0.3, 0.5])
+    assert found["label"].tolist() == ["a", "b", "all"]
+    assert found["images"].tolist() == [2, 1, 3]
+    assert found["j"].tolist() == pytest.approx([0.3, 0.4, 0.5])
 
 
 def test_peers_divide_as_they_say() -> None:

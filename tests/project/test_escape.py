@@ -124,6 +124,7 @@ def evaluation() -> Evaluation:
             "image_id": np.arange(n) - 3,  # some negative: numbers are no formulas
             "path": [f"{label}/x.png" for label in labels],
             "label": labels,
+            "labels": [() if each is None else (each,) for each in labels],
             "j": np.linspace(-0.5, 1, n),
             "precision": np.nan,
             "corloc": 1.0,

@@ -161,7 +161,7 @@ def test_errors_name_the_file_and_what_to_do(tmp_path: Path) -> None:
 
 def dataset(n: int) -> Dataset:
     paths = [f"{index % 3}/{index}.png" for index in range(n)]
-    images = tuple(ImageRecord(path, make_image_id(path), path[0]) for path in sorted(paths))
+    images = tuple(ImageRecord(path, make_image_id(path), (path[0],)) for path in sorted(paths))
     return Dataset(FolderSource(Path("/data")), "folder", images, ())
 
 
@@ -188,7 +188,7 @@ def test_order_and_split_of_an_image_stay_when_others_are_added() -> None:
 
 
 def test_a_listing_comes_back_as_it_went_in(tmp_path: Path) -> None:
-    images = (*dataset(20).images, ImageRecord("no label.png", 1, None))
+    images = (*dataset(20).images, ImageRecord("no label.png", 1))
     whole = Dataset(FolderSource(Path("/data")), "folder", images, ())
     listing = make_listing(whole, seed=0, limit=None, bytes_per_image=10**9)
     listing.save(tmp_path / "images.parquet")

@@ -35,7 +35,7 @@ def shard(H: NDArray[np.float32]) -> dict[str, NDArray[Any]]:
 @pytest.mark.parametrize("n", [0, 1, 4])
 def test_without_concepts_there_are_images_and_nothing_else(n: int) -> None:
     H = np.zeros((n, 4, 4, K), np.float32)
-    found = shard_rows(shard(H), np.full(K, 0.1, np.float32), GRID, FOREGROUND, [""] * n)
+    found = shard_rows(shard(H), np.full(K, 0.1, np.float32), GRID, FOREGROUND, [()] * n)
     assert found.images["image_id"].tolist() == list(range(n))
     assert found.images["pred_prob"].to_numpy() == pytest.approx(np.full(n, 1 / CLASSES))
     for name in ("image_concepts", "regions", "objects"):

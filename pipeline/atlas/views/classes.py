@@ -100,9 +100,8 @@ def _galleries(book: Catalogue, class_id: int) -> list[dict[str, Any]]:
     wrong: list[dict[str, Any]] = []
     missed: list[dict[str, Any]] = []
     for image in book.images.values():
-        label, taken = image["label"], image["pred_class"] == class_id
-        true = None if label is None else book.data.label_classes.get(str(label))
-        if not taken and true != class_id:
+        taken = image["pred_class"] == class_id
+        if not taken and class_id not in book.classes_of(image):
             continue
         shot = {"image": image, "caption": book.captions[int(image["image_id"])]}
         wrongly = shot["caption"]["taken"] is not None
