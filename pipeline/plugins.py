@@ -56,6 +56,7 @@ DATASETS = Kind(
         "folder": "images.folder:open_folder",
         "table": "images.table:open_table",
         "glob": "images.folder:open_glob",
+        "coco": "images.coco:open_coco",
         "wds": "images.archive:open_tar",
         "zip": "images.archive:open_zip",
     },

@@ -52,15 +52,15 @@ FOUND, TRUE = (255, 120, 0), (0, 200, 255)
 
 
 def evaluate(
-    run: Run | str | Path, masks: str | Path, *, refiner: str | None = "edges"
+    run: Run | str | Path, masks: str | Path | None = None, *, refiner: str | None = "edges"
 ) -> Evaluation:
     """Score a run's objects, and its concepts as parts, against what is known.
 
     Parameters
     ----------
     run : Run, str or Path
-    masks : str or Path
-        See `find_truth`.
+    masks : str or Path, optional
+        See `find_truth`; by default the dataset's own, where it is a JSON of COCO.
     refiner : str, optional
         What gives masks the image's edges, see `Run.object_mask`; None: nothing does.
 
@@ -70,6 +70,7 @@ def evaluate(
         Nothing is known of any image of the run, or what there is cannot be used.
     """
     run = run if isinstance(run, Run) else open_run(run)
+    masks = _own_truth(run) if masks is None else masks
     images = run.table("images")
     listing = run.workspace.listing
     known = _known(run, Path(masks), images)
@@ -113,6 +114,17 @@ def evaluate(
         (*((each, "not clear") for each in known.matched.unclear), *unused),
         said,
     )
+
+
+def _own_truth(run: Run) -> Path:
+    """Return the ground truth that came with a run's dataset."""
+    dataset = Path(run.workspace.config.dataset)
+    if dataset.suffix.lower() != ".json":
+        raise UserError(
+            f"{option('masks')} is missing; pass"
+            f" {option('masks', '<folder of masks, CSV of boxes or JSON of COCO>')}"
+        )
+    return dataset
 
 
 def _joined(tables: list[pd.DataFrame]) -> pd.DataFrame:

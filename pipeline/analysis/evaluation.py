@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import io
+import math
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -70,36 +72,57 @@ class Evaluation:
             for of, rows in (self.aligned.groupby("of") if len(self.aligned) else ())
         }
 
-    def save(self, folder: Path) -> tuple[Path, Path]:
-        """Write ``scores.csv``, by image, and ``objects.png``; return their paths.
+    def facts(self) -> dict[str, Any]:
+        """Return everything that is one number, and how the truth was read, for JSON."""
+        numbers = {"max_f": self.max_f, "parts": self.parts, "concepts": self.alignment()}
+        unused = [{"what": what, "why": why} for what, why in self.unused]
+        plain = {key: _plain(value) for key, value in numbers.items()}
+        return {**plain, "said": list(self.said), "unused": unused}
 
-        In the CSV, paths and labels that a spreadsheet would take for a formula, from their first
+    def save(self, folder: Path) -> list[Path]:
+        """Write ``scores.csv``, by image, ``labels.csv``, ``concepts.csv`` (the best of each label
+        and part), ``summary.json`` and ``objects.png``; return their paths.
+
+        In CSV, paths and labels that a spreadsheet would take for a formula, from their first
         character ``=``, ``+``, ``-``, ``@``, tab or carriage return, have an apostrophe before it.
-        Their record, ``evaluation.json``, says that both are ours.
+        Their record, ``evaluation.json``, says that all are ours.
 
         Raises
         ------
         UserError
             A file of that name is there, and not ours.
         """
-        scores, picture = (folder / name for name in EVALUATION.files)
+        paths = [folder / name for name in EVALUATION.files]
         record, begun = (
             folder / f"{EVALUATION.product}{ending}" for ending in (".json", ".begun.json")
         )
         earlier = read_record(record, EVALUATION.makes)
         ours = {*read_begun(begun, EVALUATION.makes), *(earlier.files if earlier else ())}
-        for path in (scores, picture):
+        for path in paths:
             if path.exists() and path.name not in ours:
                 raise UserError(f"{path} is of no evaluation of ours; move it")
         begin(begun, EVALUATION.files)
-        text = io.StringIO()
-        # With lines as of RFC 4180, so that a carriage return in a name is quoted and begins none.
-        self.images.drop(columns="labels").map(csv_cell).to_csv(
-            text, index=False, lineterminator="\r\n"
-        )
-        files.write_text(scores, text.getvalue())
+        scores, labels, concepts, summary_path, picture = paths
+        _write_csv(scores, self.images.drop(columns="labels"))
+        _write_csv(labels, self.by_label())
+        _write_csv(concepts, self.aligned)
+        files.write_json(summary_path, self.facts())
         shown = Image.fromarray(self.picture)
         files.write_with(picture, lambda path: shown.save(path, format="PNG"))
-        write_record(record, [scores, picture])
+        write_record(record, paths)
         files.remove(begun)
-        return scores, picture
+        return paths
+
+
+def _write_csv(path: Path, table: pd.DataFrame) -> None:
+    text = io.StringIO()
+    # With lines as of RFC 4180, so that a carriage return in a name is quoted and begins none.
+    table.map(csv_cell).to_csv(text, index=False, lineterminator="\r\n")
+    files.write_text(path, text.getvalue())
+
+
+def _plain(value: Any) -> Any:
+    """Return numbers as JSON has them: what is not known is null."""
+    if isinstance(value, dict):
+        return {key: _plain(each) for key, each in value.items()}
+    return None if isinstance(value, float) and math.isnan(value) else value

@@ -80,14 +80,13 @@ def evaluate(options: Options) -> None:
     from ..analysis.run import open_run
     from ..system import files
 
-    masks = _needed(options, "masks", "<folder of masks, or CSV of boxes>")
     run = open_run(_run_folder(options))
     files.check_writable(run.folder, "copy the run to where you may write, and score the copy")
     refiner = options.get("refiner", "edges")
-    found = score(run, masks, refiner=None if refiner == "none" else refiner)
-    scores, picture = found.save(run.folder / "evaluation")
-    where = f"by image  {visible(str(scores))}\npicture   {visible(str(picture))}"
-    text.show(f"{text.evaluation(found)}\n\n{where}")
+    found = score(run, options.get("masks"), refiner=None if refiner == "none" else refiner)
+    folder = run.folder / "evaluation"
+    names = ", ".join(path.name for path in found.save(folder))
+    text.show(f"{text.evaluation(found)}\n\nwritten   {visible(str(folder))}: {names}")
 
 
 def compare(options: Options) -> None:

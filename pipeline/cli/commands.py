@@ -70,15 +70,17 @@ _LIST = (
         RUN
         | {
             "masks": Option(
-                "folder of masks or label maps named as the images (0 is background), or a CSV of"
-                " boxes: path, x0, y0, x1, y1"
+                "folder of masks or label maps named as the images (0 is background), a CSV of"
+                " boxes (path, x0, y0, x1, y1) or COCO's JSON; a dataset that is such a JSON needs"
+                " none"
             ),
             "refiner": Option("what gives masks the image's edges: a plug-in, or none", "edges"),
         },
         {"run": "runs/horses", "masks": "horses-masks"},
         "evaluate",
-        "J, pixel precision and CorLoc by label; NMI and ARI of parts. Writes evaluation/scores.csv"
-        " and\nevaluation/objects.png into the run: found in orange, true in blue.",
+        "J, pixel precision and CorLoc by label; NMI and ARI of parts. Writes into the"
+        " run's evaluation/:\nscores.csv by image, labels.csv, concepts.csv, summary.json, and"
+        " objects.png, found in orange, true in blue.",
     ),
     Command(
         "compare",

@@ -31,10 +31,11 @@ BETWEEN = ";"
 NAMED = 6
 """Labels that are named where a dataset is described."""
 
-FOLDER, TABLE, GLOB = "folder", "table", "glob"
+FOLDER, TABLE, GLOB, COCO = "folder", "table", "glob", "coco"
+BY_FILES = (FOLDER, TABLE, GLOB, COCO)
 """Sources that need no name before the path: what lies there says which it is."""
 
-OF_ENDINGS = {".tar": "wds", ".zip": "zip"} | dict.fromkeys(SUFFIXES, GLOB)
+OF_ENDINGS = {".tar": "wds", ".zip": "zip", ".json": "coco"} | dict.fromkeys(SUFFIXES, GLOB)
 """The sources of files and names with wildcards, by their endings; others are tables."""
 
 

@@ -35,7 +35,7 @@ class TableSource(FolderSource):
             raise UserError(
                 f"{option('dataset', self._table)} cannot be read as a table: {error}"
             ) from error
-        rejected, found = _look_up(self.root, said.rows)
+        rejected, found = look_up(self.root, said.rows)
         yield from rejected
         if taken := [
             f"{name!r} for {what}s" for what, name in said.columns.items() if name != what
@@ -59,8 +59,8 @@ def open_table(where: str) -> TableSource:
     return TableSource(Path(where))
 
 
-def _look_up(root: Path, rows: Iterable[Row]) -> tuple[list[Rejected], Labelled]:
-    """Find the files that a table names."""
+def look_up(root: Path, rows: Iterable[Row]) -> tuple[list[Rejected], Labelled]:
+    """Find the files that are named below a folder; those that cannot be opened are found too."""
     rejected: list[Rejected] = []
     found: Labelled = []
     for path, labels, split in rows:

@@ -11,7 +11,7 @@ from pathlib import Path
 from .. import checkout
 from ..config import SAMPLE, Config, size_option
 from ..images import Dataset, FolderSource, list_dataset
-from ..images.source import FOLDER, GLOB, TABLE
+from ..images.source import COCO, FOLDER, GLOB, TABLE
 from ..models import Network, choose_layer, configured, consent
 from ..sample import write_sample
 from ..system import files
@@ -120,7 +120,7 @@ def _reopened(config: Config, dataset: Dataset) -> str:
     """Write the dataset so that it is found again from any working folder."""
     if config.dataset == SAMPLE and dataset.name == SAMPLE:
         return SAMPLE
-    if dataset.kind in (FOLDER, TABLE):
+    if dataset.kind in (FOLDER, TABLE, COCO):
         return str(Path(config.dataset).expanduser().resolve())
     if dataset.kind == GLOB:
         return os.path.abspath(os.path.expanduser(config.dataset))  # noqa: PTH100, PTH111, a pattern

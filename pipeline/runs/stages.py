@@ -110,7 +110,10 @@ STAGES = (
 )  # fmt: skip
 """In the order in which they work."""
 
-EVALUATION = Stage("evaluate", "", "evaluation", (), "evaluation", ("scores.csv", "objects.png"))
+EVALUATION = Stage(
+    "evaluate", "", "evaluation", (), "evaluation",
+    ("scores.csv", "labels.csv", "concepts.csv", "summary.json", "objects.png"),
+)  # fmt: skip
 """What `make evaluate` adds; no stage needs it, and none makes it."""
 
 BY_NAME = {stage.name: stage for stage in STAGES}

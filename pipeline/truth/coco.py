@@ -5,7 +5,6 @@ Reference: https://cocodataset.org/#format-data
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,10 +14,8 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 
 from ..errors import UserError, option
+from ..images.coco import read_json
 from .reading import Truth, UnfitError
-
-MOST_BYTES = 4_000_000_000
-"""Larger files are refused: COCO's own have half a billion at most."""
 
 
 @dataclass(frozen=True)
@@ -71,9 +68,9 @@ def read_coco(where: Path) -> dict[str, Annotations]:
         It is no such file.
     """
     try:
-        if where.stat().st_size > MOST_BYTES:
-            raise ValueError(f"it has more than {MOST_BYTES} bytes")
-        says = json.loads(where.read_text(encoding="utf-8"))
+        says = read_json(where)
+        if not says["annotations"]:
+            raise ValueError("it has no annotations")
         objects: dict[Any, list[dict[str, Any]]] = {}
         for each in says["annotations"]:
             objects.setdefault(each["image_id"], []).append(dict(each))
@@ -82,9 +79,9 @@ def read_coco(where: Path) -> dict[str, Annotations]:
             for image in says["images"]
             if image["id"] in objects
         }
-    except (OSError, ValueError, TypeError, KeyError, RecursionError) as error:
+    except (OSError, ValueError, TypeError, KeyError) as error:
         raise UserError(
-            f"{option('masks', where)} is no file of COCO, with images and annotations: {error!r}"
+            f"{option('masks', where)} is no file of COCO, with images and annotations: {error}"
         ) from error
 
 

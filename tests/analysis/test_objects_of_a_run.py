@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -146,6 +147,16 @@ def test_a_run_is_evaluated(run: Run, folder: Path, capsys: pytest.CaptureFixtur
     assert float(overall.split()[2]) == pytest.approx(scores.j.mean(), abs=5e-4)
     assert scores.j.mean() == pytest.approx(mean_j(run, folder / "sample", run.object_mask))
     assert "fg_nmi" in printed
+    by_label = pd.read_csv(run.folder / "evaluation" / "labels.csv").set_index("label")
+    means = scores.groupby("label")[["j", "precision", "corloc", "mae"]].mean()
+    pd.testing.assert_frame_equal(by_label.drop("all")[[*means]], means)
+    assert by_label.loc["all", "images"] == N_IMAGES
+    said = json.loads((run.folder / "evaluation" / "summary.json").read_text("utf-8"))
+    assert f"F {said['max_f']:.3f}" in printed
+    assert f"fg_nmi {said['parts']['fg_nmi']:.3f}" in printed
+    best = pd.read_csv(run.folder / "evaluation" / "concepts.csv")
+    mean = best[best["of"] == "part"]["ap"].mean()
+    assert said["concepts"]["part"]["mAP"] == pytest.approx(mean)
     with Image.open(run.folder / "evaluation" / "objects.png") as picture:
         assert picture.size == (6 * 160, 3 * 160)
         colours = {colour for _, colour in picture.getcolors(1 << 20) or []}

@@ -136,7 +136,7 @@ def evaluation() -> Evaluation:
 
 def test_no_cell_of_a_csv_file_is_a_formula(tmp_path: Path) -> None:
     found = evaluation()
-    path, _ = found.save(tmp_path)
+    path, *_ = found.save(tmp_path)
     with path.open(encoding="utf-8", newline="") as file:
         rows = list(csv.DictReader(file))
     assert len(rows) == len(found.images)
