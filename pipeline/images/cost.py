@@ -19,7 +19,7 @@ DECODING = Budget()
 COST, DECODING_FIXED = 10, 32_000_000
 """Bytes a pixel takes while it is decoded and scaled, and an image whatever its size."""
 
-LARGER = {"WEBP": 18, "AVIF": 16, "JPEG2000": 24}
+LARGER = {"WEBP": 18, "AVIF": 16, "HEIF": 18, "JPEG2000": 24}
 """The same for formats that take more."""
 
 DEEP = {2: 12, 4: 16, 6: 26, 8: 30}

@@ -27,6 +27,7 @@ from .limits import (
     check_header,
     check_pixels,
     check_scans,
+    check_size,
 )
 from .metered import Metered
 from .pixel_rule import RULE, PixelRule, is_harmful
@@ -212,6 +213,7 @@ def _decode(data: bytes, rule: PixelRule, reduced: bool) -> Picture:
         if (kind := deep.kind_of(image)) is not None:
             return _decode_deep(data, image, heard, rule.range_of(kind))
         image.load()
+        check_size(*image.size)  # that of HEIF may be another than its header says
         _turn_upright(image, heard)
         return _picture(to_rgb(image), image.size, heard)
 

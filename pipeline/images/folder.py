@@ -11,13 +11,15 @@ from typing import Literal
 from ..errors import UserError, option
 from . import patterns
 from .contents import read_bytes, refusal
-from .endings import SUFFIXES
+from .endings import HEIF, SUFFIXES
 from .labels_file import FILES, Said, read_labels_beside
 from .layout import Labels, Place, read_layout
 from .names import escape, find_file
 from .passed_over import find_masks, is_beside
 from .source import ImageRecord, Rejected, Remark, make_record
 from .walk import Found, Status, walk
+
+HOW_HEIF = "read with pip install 'concordance[heic]', or save them as JPEG"
 
 Labelled = list[tuple[str, tuple[str, ...], str | None, Status]]
 """Path, labels, split and status of each file."""
@@ -166,7 +168,10 @@ def _of_masks(root: Path, masks: set[str]) -> str:
 
 
 def _listed(others: Mapping[str, int]) -> str:
-    return ", ".join(f"{n:,} {what}" for what, n in sorted(others.items(), key=lambda it: -it[1]))
+    most_first = sorted(others.items(), key=lambda it: -it[1])
+    listed = ", ".join(f"{n:,} {what}" for what, n in most_first)
+    unread = [what for what in others if what.endswith(HEIF)]
+    return f"{listed}; {', '.join(unread)}: {HOW_HEIF}" if unread else listed
 
 
 def records(found: Labelled) -> Iterator[ImageRecord | Rejected]:

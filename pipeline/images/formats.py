@@ -4,7 +4,16 @@ from __future__ import annotations
 
 from PIL import Image
 
-FORMATS = ("AVIF", "BMP", "GIF", "JPEG", "JPEG2000", "PNG", "PPM", "TIFF", "WEBP")
+from .endings import HAS_HEIF
+
+if HAS_HEIF:  # else Pillow knows nothing of them
+    import pillow_heif
+
+    pillow_heif.register_heif_opener()
+
+_PLAIN = ("AVIF", "BMP", "GIF", "JPEG", "JPEG2000", "PNG", "PPM", "TIFF", "WEBP")
+
+FORMATS = (*_PLAIN, "HEIF") if HAS_HEIF else _PLAIN
 """What is opened, by Pillow's names; to it, files of cameras that hold several pictures (MPO) are
 JPEG. Pillow knows more, and runs programs for some: Ghostscript for EPS, however it is called.
 """

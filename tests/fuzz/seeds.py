@@ -15,6 +15,8 @@ import torch
 from PIL import Image, ImageCms
 from scipy.io import savemat
 
+import pipeline.images.formats  # noqa: F401, Pillow knows HEIF by it
+
 ARCHIVE = Path(__file__).resolve().parents[1] / "archives" / "0.1.0"
 
 
@@ -47,6 +49,7 @@ def images() -> dict[str, bytes]:
         ("PPM", rgb, {}),
         ("PPM", grey, {}),
         ("AVIF", rgb, {}),
+        ("HEIF", rgb, {}),
         ("JPEG2000", rgb, {}),
         ("JPEG", rgb, {"icc_profile": srgb.tobytes().replace(b"sRGB", b"mine")}),
     ]

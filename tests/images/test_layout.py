@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import io
 import json
+import subprocess
+import sys
 import unicodedata
 from pathlib import Path
 
@@ -86,20 +88,34 @@ def test_what_programs_leave_behind_is_no_image(tmp_path: Path) -> None:
         photograph(tmp_path / name)
     (tmp_path / "cat" / "Thumbs.db").write_bytes(b"x")
     (tmp_path / "read.me").write_text("x")
-    for name in ("a.heic", "b.heic", "c.txt"):
+    for name in ("a.psd", "b.psd", "c.txt"):
         (tmp_path / name).write_bytes(b"x")
     (tmp_path / "LICENSE").write_text("words")
     found = list_dataset(tmp_path)
     assert labels_of(found) == {"cat/1.png": "cat"}
     (said,) = found.remarks
     assert said.startswith("passed over: 5 folders that programs leave behind, 3 files that prog")
-    for words in ("2 ending in .heic", "1 ending in .txt", "1 without an ending"):
+    for words in ("2 ending in .psd", "1 ending in .txt", "1 without an ending"):
         assert words in said
     empty = tmp_path / "empty"
     empty.mkdir()
-    (empty / "x.heic").write_bytes(b"x")
-    with pytest.raises(UserError, match=r"holds no image; .*; there are files 1 ending in \.heic"):
+    (empty / "x.psd").write_bytes(b"x")
+    with pytest.raises(UserError, match=r"holds no image; .*; there are files 1 ending in \.psd"):
         list_dataset(empty)
+
+
+def test_photographs_of_telephones_without_their_decoder_are_named(tmp_path: Path) -> None:
+    photograph(tmp_path / "1.png")
+    (tmp_path / "2.heic").write_bytes(b"x")
+    code = (
+        "import sys; sys.modules['pillow_heif'] = None\n"
+        "from pipeline.images import list_dataset\n"
+        "print(*list_dataset(sys.argv[1]).remarks)"
+    )
+    said = subprocess.run(
+        [sys.executable, "-c", code, str(tmp_path)], capture_output=True, text=True, check=True
+    ).stdout
+    assert "passed over: 1 ending in .heic; ending in .heic: read with pip install" in said
 
 
 def test_images_without_an_ending_are_images(tmp_path: Path) -> None:

@@ -18,7 +18,14 @@ from PIL import Image, ImageCms
 from pipeline.analysis.run import open_run
 from pipeline.config import make_config
 from pipeline.errors import UserError
-from pipeline.images import DecodeError, PixelRule, decode_bytes, load_image, read_image
+from pipeline.images import (
+    DecodeError,
+    PixelRule,
+    decode_bytes,
+    list_dataset,
+    load_image,
+    read_image,
+)
 from pipeline.images.colours import has_other_colours
 from pipeline.jobs.discover import discover
 from pipeline.runs.prepare import prepare
@@ -239,7 +246,7 @@ def profile(gamma: float) -> bytes:
     return head + table + body
 
 
-@pytest.mark.parametrize("kind", ["PNG", "JPEG", "TIFF", "WEBP", "AVIF"])
+@pytest.mark.parametrize("kind", ["PNG", "JPEG", "TIFF", "WEBP", "AVIF", "HEIF"])
 def test_colours_of_a_profile_become_those_of_srgb(kind: str) -> None:
     """Of linear light, by the closed form of IEC 61966-2-1."""
     levels = np.array([10, 64, 128, 200])
@@ -248,7 +255,8 @@ def test_colours_of_a_profile_become_those_of_srgb(kind: str) -> None:
     pixels = np.repeat(np.repeat(levels.astype(np.uint8), 16)[None, :, None], 3, 2)
     image = Image.fromarray(np.ascontiguousarray(np.broadcast_to(pixels, (48, 64, 3))))
     options: dict[str, dict[str, Any]] = {
-        "WEBP": {"lossless": True}, "AVIF": {"quality": 100}, "JPEG": {"quality": 100}
+        "WEBP": {"lossless": True}, "AVIF": {"quality": 100}, "JPEG": {"quality": 100},
+        "HEIF": {"quality": 100}
     }  # fmt: skip
     data = encoded(image, kind, icc_profile=profile(1.0), **options.get(kind, {}))
     assert np.abs(shown(data)[20, 8::16, 0] - expected).max() <= 2
@@ -288,13 +296,29 @@ def test_cmyk_is_read_as_viewers_do() -> None:
         assert np.abs(shown(encoded(inks, kind, quality=100)) - [0, 255, 255]).max() <= 2
 
 
-@pytest.mark.parametrize("kind", ["AVIF", "JPEG2000", "PPM"])
+@pytest.mark.parametrize("kind", ["AVIF", "HEIF", "JPEG2000", "PPM"])
 def test_formats_that_came_later_are_read(kind: str, tmp_path: Path) -> None:
     image = Image.fromarray(np.rint(255 * np.stack([RAMP, RAMP.T, RAMP / 2], -1)).astype(np.uint8))
-    data = encoded(image, kind, **({"quality": 95} if kind == "AVIF" else {}))
+    data = encoded(image, kind, **({"quality": 95} if kind in ("AVIF", "HEIF") else {}))
     assert np.abs(shown(data) - np.asarray(image).astype(int)).max() <= (
-        12 if kind == "AVIF" else 0
+        12 if kind in ("AVIF", "HEIF") else 0
     )
+
+
+def test_photographs_of_telephones_are_upright_and_found(tmp_path: Path) -> None:
+    image = Image.fromarray(np.rint(255 * np.stack([RAMP, RAMP.T, RAMP / 2], -1)).astype(np.uint8))
+    image = image.crop((0, 0, 48, 32))
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    (tmp_path / "IMG_1.HEIC").write_bytes(encoded(image, "HEIF", quality=95, exif=exif.tobytes()))
+    found = list_dataset(tmp_path)
+    (record,) = found.images
+    pixels, _ = read_image(found.source, record)
+    upright = np.asarray(image.transpose(Image.Transpose.ROTATE_270)).astype(int)
+    assert np.abs(pixels.permute(1, 2, 0).numpy() - upright).max() <= 12
+    data = (tmp_path / "IMG_1.HEIC").read_bytes()
+    with pytest.raises(DecodeError, match="not an image"):
+        decode_bytes(data[: len(data) // 2])
 
 
 def damaged(how: str) -> bytes:

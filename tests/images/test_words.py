@@ -90,7 +90,7 @@ exif[0x0112] = 6
 kinds = [
     ("JPEG", {}), ("JPEG", {"progressive": True}), ("JPEG", {"exif": exif}), ("PNG", {}),
     ("GIF", {}), ("BMP", {}), ("PPM", {}), ("WEBP", {}), ("TIFF", {}), ("AVIF", {}),
-    ("JPEG2000", {}),
+    ("JPEG2000", {}), ("HEIF", {}),
     *(("TIFF", {"compression": f"tiff_{each}"}) for each in ("lzw", "deflate", "adobe_deflate")),
     ("TIFF", {"compression": "jpeg"}), ("TIFF", {"compression": "packbits"}),
     ("TIFF", {"compression": "group3"}), ("TIFF", {"compression": "group4"}),
