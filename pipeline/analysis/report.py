@@ -54,6 +54,7 @@ def summary(run: Run) -> str:
     lines = [
         *_refused(run, n_images),
         *_damaged(run),
+        *_in_part(run),
         *_unmatched(run),
         "",
         f"{len(concepts)} concepts of {config.model} {config.layer}, {n_images} images",
@@ -117,6 +118,20 @@ def _damaged(run: Run) -> list[str]:
         "",
         f"{len(damaged)} of {len(images)} images are damaged and used as far as they can be decoded"
         f" (damage in the table images); the first: {visible(first['path'])}: {words}",
+    ]
+
+
+def _in_part(run: Run) -> list[str]:
+    """Say of how many images a part of the file was read."""
+    images = run.table("images")
+    if "note" not in images or images["note"].isna().all():
+        return []
+    noted = images[images["note"].notna()]
+    first = noted.iloc[0]
+    return [
+        "",
+        f"of {len(noted)} of {len(images)} images a part was read (note in the table images); the"
+        f" first: {visible(first['path'])}: {visible(first['note'])}",
     ]
 
 

@@ -7,13 +7,13 @@ from __future__ import annotations
 
 from collections.abc import Container, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import Image, ImageFile, ImageOps, UnidentifiedImageError
 
 from . import deep
 from .colours import has_other_colours
@@ -30,6 +30,7 @@ from .limits import (
     check_size,
 )
 from .metered import Metered
+from .pages import note_of
 from .pixel_rule import RULE, PixelRule, is_harmful
 from .rgb import to_rgb
 from .words import listening
@@ -55,12 +56,15 @@ class Picture:
         What its decoder says is wrong in the file; empty where nothing is.
     is_damaged : bool
         Whether pixels may be wrong for it.
+    note : str
+        What was read of the file where it holds more than that; else empty.
     """
 
     pixels: torch.Tensor
     size: tuple[int, int]
     damage: str = ""
     is_damaged: bool = False
+    note: str = ""
 
 
 def decode(file: Path, rule: PixelRule = RULE) -> torch.Tensor:
@@ -203,19 +207,27 @@ def _decode(data: bytes, rule: PixelRule, reduced: bool) -> Picture:
     with listening() as heard, Image.open(file, formats=FORMATS) as image:
         check_header(image)
         file.expect_picture()
-        if image.format in JPEGS:
-            check_scans(image, data)
-            if image.mode in ("RGB", "L"):
-                return _decode_jpeg(data, image, heard, divisor(image, reduced))
-        if any(tile[0] == "ppm_plain" for tile in image.tile) and len(data) > MAX_PLAIN:
-            raise DecodeError(f"too large: {len(data)} bytes of digits, at most {MAX_PLAIN}")
-        deep.check_planes(image)
-        if (kind := deep.kind_of(image)) is not None:
-            return _decode_deep(data, image, heard, rule.range_of(kind))
-        image.load()
-        check_size(*image.size)  # that of HEIF may be another than its header says
-        _turn_upright(image, heard)
-        return _picture(to_rgb(image), image.size, heard)
+        kind = image.format
+        picture = _first_picture(data, image, heard, rule, reduced)
+    return replace(picture, note=note_of(data, kind))
+
+
+def _first_picture(
+    data: bytes, image: ImageFile.ImageFile, heard: list[str], rule: PixelRule, reduced: bool
+) -> Picture:
+    if image.format in JPEGS:
+        check_scans(image, data)
+        if image.mode in ("RGB", "L"):
+            return _decode_jpeg(data, image, heard, divisor(image, reduced))
+    if any(tile[0] == "ppm_plain" for tile in image.tile) and len(data) > MAX_PLAIN:
+        raise DecodeError(f"too large: {len(data)} bytes of digits, at most {MAX_PLAIN}")
+    deep.check_planes(image)
+    if (kind := deep.kind_of(image)) is not None:
+        return _decode_deep(data, image, heard, rule.range_of(kind))
+    image.load()
+    check_size(*image.size)  # that of HEIF may be another than its header says
+    _turn_upright(image, heard)
+    return _picture(to_rgb(image), image.size, heard)
 
 
 def _picture(pixels: torch.Tensor, size: tuple[int, int], heard: list[str]) -> Picture:

@@ -47,6 +47,8 @@ class Decoded:
         Digest of the network's input: copies have the same, whatever their files are.
     damage : str
         What its decoder says is wrong in the file.
+    note : str
+        What was read of a file that holds more.
     """
 
     record: ImageRecord
@@ -57,6 +59,7 @@ class Decoded:
     content: str = ""
     seen: str = ""
     damage: str = ""
+    note: str = ""
 
 
 @dataclass(frozen=True)
@@ -106,7 +109,8 @@ def decode_image(workspace: Workspace, record: ImageRecord) -> Decoded:
     config, network, rule = workspace.config, workspace.network, workspace.pixel_rule
     try:
         with decoded(workspace.source, record, rule, reduced=True) as (picture, content):
-            image, size, damage = picture.pixels, picture.size, picture.damage
+            image, size = picture.pixels, picture.size
+            damage, note = picture.damage, picture.note
             del picture
             pixels, affine = network_input(
                 image, network.image_size, config.resize, network.scaling, size
@@ -115,7 +119,8 @@ def decode_image(workspace: Workspace, record: ImageRecord) -> Decoded:
     except DecodeError as error:
         return Decoded(record, None, (0, 0), None, str(error), error.digest)
     seen = hashlib.sha256(pixels.contiguous().numpy().data).hexdigest()[:32]
-    return Decoded(record, pixels, size, affine, content=content, seen=seen, damage=damage)
+    found = Decoded(record, pixels, size, affine, content=content, seen=seen)
+    return replace(found, damage=damage, note=note)
 
 
 def join(workspace: Workspace, batches: Sequence[Batch], place: int = 0) -> Stored:
@@ -198,6 +203,7 @@ def _facts(images: list[Decoded]) -> Stored:
         "content": np.array([image.content for image in good], dtype=object),
         "seen": np.array([image.seen for image in good], dtype=object),
         "damage": np.array([image.damage for image in good], dtype=object),
+        "note": np.array([image.note for image in good], dtype=object),
         "rejected_path": np.array([image.record.path for image in bad], dtype=object),
         "rejected_reason": np.array([image.reason for image in bad], dtype=object),
     }

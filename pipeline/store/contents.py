@@ -96,6 +96,7 @@ _OF_IMAGES = {
     "content": Array("text", "n", optional=True),
     "seen": Array("text", "n", optional=True),
     "damage": Array("text", "n", optional=True),
+    "note": Array("text", "n", optional=True),
     "rejected_path": Array("text", "m"),
     "rejected_reason": Array("text", "m"),
 }

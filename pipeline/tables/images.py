@@ -53,6 +53,12 @@ IMAGES = Table(
             is_later=True,
         ),
         Column("labels", TEXTS, "the dataset's labels", is_later=True),
+        Column(
+            "note",
+            TEXT,
+            "what was read of a file that holds more than that; null: all of it",
+            is_later=True,
+        ),
     ),
     order=("path",),
 )
@@ -192,16 +198,17 @@ def _image_rows(
             "pred_class": top if has_classes else None,
             "pred_prob": probabilities(logits, link).max(1) if has_classes else np.nan,
             "residual": arrays["image_residual"],
-            "damage": _damage(arrays),
+            "damage": _texts(arrays, "damage"),
+            "note": _texts(arrays, "note"),
         }
     )
 
 
-def _damage(arrays: dict[str, NDArray[Any]]) -> list[str | None]:
-    """Return what is wrong in each image's file, as far as shards of its time know."""
-    if "damage" not in arrays:
+def _texts(arrays: dict[str, NDArray[Any]], name: str) -> list[str | None]:
+    """Return what is said of each image's file, as far as shards of its time know."""
+    if name not in arrays:
         return [None] * len(arrays["image_id"])
-    return [each.decode() or None for each in arrays["damage"]]
+    return [each.decode() or None for each in arrays[name]]
 
 
 def _concept_rows(

@@ -15,6 +15,7 @@ import tifffile
 from numpy.typing import NDArray
 from PIL import Image, ImageCms
 
+from pipeline.analysis.report import summary
 from pipeline.analysis.run import open_run
 from pipeline.config import make_config
 from pipeline.errors import UserError
@@ -29,6 +30,7 @@ from pipeline.images import (
 from pipeline.images.colours import has_other_colours
 from pipeline.jobs.discover import discover
 from pipeline.runs.prepare import prepare
+from pipeline.sample import write_sample
 
 SIDE = 48
 RAMP = np.broadcast_to(np.linspace(0, 1, SIDE), (SIDE, SIDE))
@@ -220,6 +222,27 @@ def test_the_first_page_is_read() -> None:
     pages = [Image.new("RGB", (SIDE, SIDE), colour) for colour in ("red", "lime", "blue")]
     data = encoded(pages[0], "TIFF", save_all=True, append_images=pages[1:])
     assert (shown(data) == [255, 0, 0]).all()
+
+
+@pytest.mark.parametrize("kind", ["AVIF", "GIF", "HEIF", "PNG", "TIFF", "WEBP"])
+def test_what_is_left_of_several_pages_is_said(kind: str) -> None:
+    pages = [Image.new("RGB", (SIDE, SIDE), colour) for colour in ("red", "lime", "blue")]
+    data = encoded(pages[0], kind, save_all=True, append_images=pages[1:])
+    assert decode_bytes(data).note == "the first of several pages or frames"
+    assert decode_bytes(encoded(pages[0], kind)).note == ""
+
+
+def test_files_read_in_part_are_told_of(tmp_path: Path) -> None:
+    write_sample(tmp_path, n_images=12, size=64)
+    pages = [Image.new("RGB", (SIDE, SIDE), colour) for colour in ("red", "lime", "blue")]
+    pages[0].save(tmp_path / "images" / "a.tif", save_all=True, append_images=pages[1:])
+    run = discover(
+        dataset=str(tmp_path / "images"), run=str(tmp_path / "run"), model="sample", k="2",
+        image_size="64",
+    )  # fmt: skip
+    notes = run.table("images").set_index("path")["note"].dropna()
+    assert notes.to_dict() == {"a.tif": "the first of several pages or frames"}
+    assert "of 1 of 13 images a part was read" in summary(run)
 
 
 def profile(gamma: float) -> bytes:
