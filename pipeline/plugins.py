@@ -58,6 +58,7 @@ DATASETS = Kind(
         "glob": "images.folder:open_glob",
         "wds": "images.archive:open_tar",
         "zip": "images.archive:open_zip",
+        "remote": "images.remote:open_remote",
     },
 )
 """`pipeline.images.source.OpenDataset`: where images come from."""

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Iterable
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePath
 from typing import Literal, Protocol, runtime_checkable
@@ -18,7 +19,7 @@ from numpy.typing import NDArray
 
 from .. import plugins
 from ..errors import UserError, option, suggest
-from . import patterns
+from . import patterns, urls
 from .endings import SUFFIXES
 from .layout import SPLITS, Labels
 
@@ -28,11 +29,14 @@ Contents = bytes | NDArray[np.uint8]
 NAMED = 6
 """Labels that are named where a dataset is described."""
 
-FOLDER, TABLE, GLOB = "folder", "table", "glob"
+FOLDER, TABLE, GLOB, REMOTE = "folder", "table", "glob", "remote"
 """Sources that need no name before the path: what lies there says which it is."""
 
 OF_ENDINGS = {".tar": "wds", ".zip": "zip"} | dict.fromkeys(SUFFIXES, GLOB)
 """The sources of files and names with wildcards, by their endings; others are tables."""
+
+OF_ARCHIVES = frozenset(("wds", "zip"))
+"""Sources that open what lies elsewhere, too."""
 
 
 @dataclass(frozen=True)
@@ -106,6 +110,17 @@ class Labelled(Protocol):
         """Return the same images, labelled in another way."""
 
 
+@runtime_checkable
+class ReadsAhead(Protocol):
+    """A source that must wait for its images, and fetches them before they are asked for."""
+
+    def reading_ahead(self, images: Iterable[ImageRecord]) -> AbstractContextManager[None]:
+        """Within the block, fetch images that will be read, more or less in this order.
+
+        `images` is gone through little by little. What `read` gives and raises stays the same.
+        """
+
+
 OpenDataset = Callable[[str], DatasetSource]
 
 
@@ -117,7 +132,7 @@ class Dataset:
     ----------
     source : DatasetSource
     kind : str
-        The plug-in that opens it again.
+        The plug-in that opened it.
     images : tuple of ImageRecord
     rejected : tuple of Rejected
     remarks : tuple of str
@@ -134,6 +149,14 @@ class Dataset:
     def name(self) -> str:
         """What it is called."""
         return self.source.name
+
+    @property
+    def opener(self) -> str:
+        """The plug-in that opens `source.where`: folders hold what tables and wildcards name."""
+        is_folder = self.kind in (TABLE, GLOB)
+        if is_folder and not any(urls.is_url(each.path) for each in self.images):
+            return FOLDER
+        return self.kind
 
     def describe(self) -> str:
         """Say how many images there are, their labels and their splits."""
@@ -170,7 +193,8 @@ def list_dataset(
     where : str or Path
         A folder, searched in depth; see `layout` for what its folders mean. Or a table with a
         column of paths (relative to the table, or absolute) and, if known, of labels and splits,
-        see `manifest`. Or ``<name>:<rest>``, where the name is that of a plug-in.
+        see `manifest`. Any of these may lie elsewhere, see `urls`. Or ``<name>:<rest>``, where the
+        name is that of a plug-in.
     labels : {'auto', 'top', 'parent', 'none', 'file'}
         What labels the images of a folder; of other sources ``none`` alone says something.
     split : str, optional
@@ -242,6 +266,12 @@ def _kind_of(where: str) -> tuple[str, str]:
         return FOLDER, str(path)
     if path.exists():
         return OF_ENDINGS.get(path.suffix.lower(), TABLE), str(path)
+    if urls.is_url(where):
+        if (local := urls.local_path(where)) is not None:
+            return _kind_of(local)
+        urls.check_dataset(where)
+        kind = OF_ENDINGS.get(urls.ending_of(where))
+        return kind if kind in OF_ARCHIVES else REMOTE, where
     name, colon, rest = where.partition(":")
     if colon and name in plugins.names(plugins.DATASETS):
         return name, rest

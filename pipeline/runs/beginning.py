@@ -11,7 +11,6 @@ import torch
 
 from ..config import OF_ONE_CALL, Config
 from ..images import PREPROCESSING, Dataset, PixelRule, Scaling
-from ..images.source import FOLDER, GLOB, TABLE
 from ..models import Cut, Network
 from ..store import FORMATS, Listing
 from .record import (
@@ -57,7 +56,7 @@ def new_record(
         weights=Weights(source=network.weights_source, sha256=network.weights_sha256),
         dataset=DatasetFacts(
             name=dataset.name,
-            source=FOLDER if dataset.kind in (TABLE, GLOB) else dataset.kind,
+            source=dataset.opener,
             root=dataset.source.where,
             n_images=len(dataset.images),
             fingerprint=dataset.fingerprint(),
