@@ -26,6 +26,7 @@ from .ahead import FetchesAhead, at_once
 from .archive_files import BESIDE, Index, Member, index_tar, index_zip, read_tar, read_zip
 from .contents import refusal
 from .endings import SUFFIXES
+from .known import known
 from .layout import Labels, read_layout
 from .limits import DecodeError
 from .names import escape
@@ -181,7 +182,9 @@ class ArchiveSource(FetchesAhead):
     def _index(self, name: str) -> Index:
         with self._locks.setdefault(name, threading.Lock()):
             if name not in self._indexes:
-                self._indexes[name] = self._index_of(self._archives[name])
+                file = self._archives[name]
+                make = partial(self._index_of, file)
+                self._indexes[name] = known(file, make) if isinstance(file, RemoteFile) else make()
             return self._indexes[name]
 
     def _beside(
@@ -190,6 +193,18 @@ class ArchiveSource(FetchesAhead):
         """Yield images' paths and the labels that members beside them say, or what is damaged."""
         if self._labels == "none":
             return
+        if index.said is None:
+            index.said = list(self._said(file, index, images))
+            index.small.clear()
+        for each in index.said:
+            if isinstance(each, Rejected):
+                yield replace(each, path=f"{name}/{each.path}")
+            else:
+                yield f"{name}/{each[0]}", each[1]
+
+    def _said(
+        self, file: Ranged, index: Index, images: Sequence[Member]
+    ) -> Iterator[tuple[str, str] | Rejected]:
         beside = {
             (_key(each.name), PurePosixPath(each.name).suffix): each
             for each in index.members.values()
@@ -205,15 +220,14 @@ class ArchiveSource(FetchesAhead):
                     label = parse(self._contents(file, index, member))
                 except (DecodeError, OSError) as error:
                     reason = refusal(error) if isinstance(error, OSError) else error
-                    found.append(Rejected(f"{name}/{escape(member.name)}", str(reason)))
+                    found.append(Rejected(escape(member.name), str(reason)))
                     continue
                 if label is not None:
-                    return [*found, (f"{name}/{escape(image.name)}", label)]
+                    return [*found, (escape(image.name), label)]
             return found
 
         for each in at_once(said, images) if self._is_remote else map(said, images):
             yield from each
-        index.small.clear()
 
     def _contents(self, file: Ranged, index: Index, member: Member) -> bytes:
         if (data := index.small.get(member.name)) is not None:

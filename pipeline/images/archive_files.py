@@ -47,17 +47,19 @@ class Member:
     crc: int = 0
 
 
-@dataclass(frozen=True)
+@dataclass
 class Index:
     """The members of an archive by name, and those that are refused.
 
     Of a tar file also the contents of small ones that say what is known of an image, which were at
-    hand when their headers were read; whoever has read them takes them out.
+    hand when their headers were read; whoever has read them takes them out, and leaves what they
+    say: names of images (escaped) with labels, and what could not be read.
     """
 
     members: dict[str, Member]
     rejected: list[Rejected] = field(default_factory=list)
     small: dict[str, bytes] = field(default_factory=dict)
+    said: list[tuple[str, str] | Rejected] | None = None
 
     @cached_property
     def by_escaped(self) -> dict[str, Member]:

@@ -23,11 +23,12 @@ from typing import Any, TypeVar
 from ..errors import UserError, option
 from ..system.optional import imported
 from . import web
+from .answers import told
 from .contents import refusal
 from .limits import MAX_BYTES, DecodeError
 from .patterns import split_url
-from .trouble import UNREADABLE, patiently
-from .urls import OF_HTTP, protocol_of, scrubbed, without_secrets
+from .trouble import patiently
+from .urls import OF_HTTP, protocol_of
 
 Result = TypeVar("Result")
 
@@ -35,22 +36,18 @@ TIMES = ("LastModified", "last_modified", "Last-Modified", "mtime", "updated", "
 TAGS = ("ETag", "etag", "blob_id", "md5Hash", "Content-MD5")
 """What sources call a file's last change, and where they know none, what tells its contents."""
 
-MAY_PASS = frozenset((408, 425, 429))
-"""Answers of 400 and more that say to ask again later; from 500 on all do."""
-
-OF_URLS = frozenset(("ValueError", "NonHttpUrlClientError", "TooManyRedirects"))
-"""Errors that come again with the same URL; those without a number, by their names."""
-
 
 @dataclass(frozen=True)
 class Facts:
     """A file's size in bytes and last change (nanoseconds since 1970), named as `os.stat` does.
 
     Where there is no time the second is a number that changes with the contents; 0: not known.
+    What else tells its contents, where that is known, is its tag.
     """
 
     st_size: int
     st_mtime_ns: int
+    tag: str = ""
 
 
 class Calls:
@@ -110,7 +107,7 @@ def read(url: str, most: int = MAX_BYTES) -> bytes:
     OSError
         Anything else, which may pass: silence, a lost connection, an answer cut short.
     """
-    with _told(url):
+    with told(url):
         system = _system(url)
         if protocol_of(url) in OF_HTTP:
             data = _wait(system, web.whole(system, url, most))
@@ -136,7 +133,7 @@ def read_part(url: str, offset: int, n: int, size: int) -> bytes:
     n = min(n, size - offset)
     if n <= 0:
         return b""
-    with _told(url):
+    with told(url):
         system = _system(url)
         if protocol_of(url) in OF_HTTP:
             data = _wait(system, web.part(system, url, offset, n, size))
@@ -157,7 +154,7 @@ def look_up(url: str) -> Facts:
     DecodeError, FileNotFoundError, PermissionError, OSError
         As of `read`.
     """
-    with _told(url):
+    with told(url):
         system = _system(url)
         if protocol_of(url) in OF_HTTP:
             return facts_of(_wait(system, web.facts(system, url)))
@@ -183,7 +180,7 @@ def find(url: str) -> tuple[list[tuple[str, Facts]], list[tuple[str, str]]]:
     DecodeError, FileNotFoundError, PermissionError, OSError
         As of `read`.
     """
-    with _told(url):
+    with told(url):
         system = _system(url)
         if protocol_of(url) in OF_HTTP:
             paths, closed = web.crawl(system, url)
@@ -208,7 +205,7 @@ def glob(url: str) -> list[str]:
     DecodeError, FileNotFoundError, PermissionError, OSError
         As of `read`.
     """
-    with _told(url):
+    with told(url):
         system = _system(url)
         if protocol_of(url) not in OF_HTTP:
             system.invalidate_cache()
@@ -259,7 +256,7 @@ def facts_of(info: dict[str, Any]) -> Facts:
     modified = _nanoseconds(time)
     if not modified and tag is not None:
         modified = int.from_bytes(hashlib.sha256(str(tag).encode()).digest()[:7], "big")
-    return Facts(int(info.get("size") or 0), modified)
+    return Facts(int(info.get("size") or 0), modified, str(tag or ""))
 
 
 def _nanoseconds(time: Any) -> int:
@@ -314,58 +311,3 @@ def _wait(system: Any, asked: Coroutine[Any, Any, Result]) -> Result:
     except BaseException:
         future.cancel()
         raise
-
-
-@contextmanager
-def _told(url: str) -> Iterator[None]:
-    """Raise, for whatever others' code meets, what a disk would say."""
-    try:
-        yield
-    except (DecodeError, UserError, MemoryError):
-        raise
-    except Exception as error:
-        # Their texts hold whole URLs, which may have secrets: they are no cause to be shown.
-        raise _as_of_a_disk(error, without_secrets(url)) from None
-
-
-def _as_of_a_disk(error: Exception, url: str) -> Exception:
-    status = _status(error)
-    missing = (FileNotFoundError, IsADirectoryError, NotADirectoryError)
-    if isinstance(error, missing) or status in (404, 410):
-        return FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), url)
-    if isinstance(error, PermissionError) or status in (401, 403):
-        return PermissionError(errno.EACCES, os.strerror(errno.EACCES), url)
-    if status is not None and 400 <= status < 500 and status not in MAY_PASS:
-        return DecodeError(f"{UNREADABLE}: the server answers {status}")
-    if any(kind.__name__ in OF_URLS for kind in type(error).__mro__):
-        return DecodeError(
-            f"{UNREADABLE}: its URL cannot be used, or leads nowhere: {_said(error)}"
-        )
-    # A number of its own could be one that says something else of a file.
-    if isinstance(error, TimeoutError):
-        return OSError(errno.ETIMEDOUT, "no answer in time", url)
-    return OSError(errno.EIO, _said(error) if status is None else f"it answers {status}", url)
-
-
-def _said(error: Exception) -> str:
-    text = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
-    return scrubbed(text or type(error).__name__).partition("\n")[0][:300]
-
-
-def _status(error: Exception) -> int | None:
-    """Return the number of an answer of HTTP that an error tells, however its library does."""
-    answer = getattr(error, "response", None)
-    if isinstance(answer, dict):  # botocore's
-        found = answer.get("ResponseMetadata", {}).get("HTTPStatusCode")
-    else:
-        names = ("status", "status_code", "code")
-        found = next(
-            (
-                value
-                for of in (error, answer)
-                for name in names
-                if isinstance(value := getattr(of, name, None), int)
-            ),
-            None,
-        )
-    return found if isinstance(found, int) and 100 <= found < 600 else None

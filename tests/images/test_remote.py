@@ -24,6 +24,7 @@ from pipeline.errors import UserError
 from pipeline.images import (
     DecodeError,
     ahead,
+    answers,
     elsewhere,
     list_dataset,
     make_record,
@@ -221,12 +222,16 @@ def test_shards_elsewhere_are_read_by_ranges(prefix: str, form: int, tmp_path: P
         for each in found.images:
             assert found.source.read(each) == here.source.read(each)
         assert len(images_of(f"{server.url}/train-*.tar")) == 18
+        n = sum(server.asked.values())
+        again = list_dataset(f"{prefix}{server.url}/{SHARDS}")
+        assert again.images == here.images and sum(server.asked.values()) == n + 3
         assert all("Range" in each for each in server.headers if ".tar" in each["path"])
 
 
 def test_little_of_an_archive_is_fetched_to_know_what_is_in_it(memory: Any) -> None:
     files = {f"{i:04}.png": picture(i, 120) for i in range(100)}  # of 43 kB
-    for name, data in (("a.tar", tarred(files)), ("a.zip", zipped(files))):
+    for name, pack in (("a.tar", tarred), ("a.zip", zipped)):
+        data = pack(files)
         with serving({name: data}) as server:
             found = list_dataset(f"{server.url}/{name}")
             assert len(found.images) == 100
@@ -235,6 +240,11 @@ def test_little_of_an_archive_is_fetched_to_know_what_is_in_it(memory: Any) -> N
             assert found.source.read(found.images[7]) == picture(7, 120)
             assert server.n_bytes - before < 1.02 * len(picture(7, 120)) + 200
             assert server.asked[name] < 110
+            n = server.asked[name]
+            again = list_dataset(f"{server.url}/{name}")  # what is in it is known by now
+            assert again.images == found.images and server.asked[name] == n + 1
+            server.files[name] = pack({**files, "more.png": picture(101)})
+            assert len(list_dataset(f"{server.url}/{name}").images) == 101
     small = {f"{i:04}.png": picture(i, 20) for i in range(100)}  # of 1.3 kB
     with serving({"a.tar": tarred(small)}) as server:
         assert len(list_dataset(f"{server.url}/a.tar").images) == 100
@@ -695,10 +705,10 @@ def test_messages_of_libraries_have_no_numbers_of_files() -> None:
     class OddError(OSError):
         pass
 
-    said = elsewhere._as_of_a_disk(OddError(errno.ENOENT, "ssl"), "s3://b/x")
+    said = answers.as_of_a_disk(OddError(errno.ENOENT, "ssl"), "s3://b/x")
     assert isinstance(said, OSError) and not trouble.is_of_the_file(said)
     for status, kind in ((404, FileNotFoundError), (403, PermissionError), (503, OSError)):
         error = RuntimeError("x")
         error.response = {"ResponseMetadata": {"HTTPStatusCode": status}}  # type: ignore[attr-defined]
-        assert isinstance(elsewhere._as_of_a_disk(error, "s3://b/x"), kind)
-    assert re.search("RuntimeError", str(elsewhere._as_of_a_disk(RuntimeError(), "s3://b/x")))
+        assert isinstance(answers.as_of_a_disk(error, "s3://b/x"), kind)
+    assert re.search("RuntimeError", str(answers.as_of_a_disk(RuntimeError(), "s3://b/x")))

@@ -6,6 +6,7 @@ import re
 import socket
 import threading
 import time
+import zlib
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -135,8 +136,10 @@ def _send(
     *,
     short: bool = False,
 ) -> None:
+    path = unquote(handler.path.partition("?")[0]).lstrip("/")
     handler.send_response(status)
     handler.send_header("Content-Length", str(len(data)))
+    handler.send_header("ETag", f'"{zlib.crc32(web.files.get(path, b""))}"')
     handler.send_header("Last-Modified", "Sun, 29 Nov 2020 01:02:03 GMT")
     if data.startswith(b"<"):
         handler.send_header("Content-Type", "text/html")
