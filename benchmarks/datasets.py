@@ -1,7 +1,9 @@
-"""Reading images from archives beside the same images in a folder: listing, reading, decoding.
+"""Reading images from archives, and from elsewhere, beside the same images in a folder.
 
-Each kind is listed and read anew in turns with the folder, in as many threads as there are cores,
-files being in the machine's memory: what differs is what the source does.
+Each kind of archive is listed and read anew in turns with the folder, in as many threads as there
+are cores, files being in the machine's memory: what differs is what the source does. What lies
+elsewhere is extracted by a network, for that is what fetching goes on beside: from a web server of
+this machine, a process of its own, that waits before each answer (`slow_server`).
 """
 
 from __future__ import annotations
@@ -15,17 +17,33 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from statistics import median
 
+from benchmarks.extract import extraction, fastest_runner
 from benchmarks.harness import Report, Target, alternate, ratio, seconds, show, wants_quick
+from benchmarks.slow_server import serving
 from pipeline.images import Dataset, PixelRule, list_dataset, read_image
 from pipeline.sample import write_sample
 from pipeline.system.threads import one_thread
+
+
+def _name(kind: str) -> str:
+    return kind.replace(" ", "_")
+
 
 N, QUICK, PER_SHARD, ROUNDS = 10_000, 1_000, 1_000, 5
 
 ARCHIVES = {"tar": "shard-*.tar", "zip": "all.zip"}
 
-TARGETS = [Target(f"datasets.{kind}_over_folder", "at-least", 0.95) for kind in ARCHIVES]
-"""Images a second of an archive, over those of the folder."""
+ELSEWHERE = {"web": "folder/", "web tar": "shard-{000..%03d}.tar", "web table": "list.csv"}
+"""What lies on the server, by its kind."""
+
+NETWORK, LATENCY = "squeezenet1_1", 0.02
+"""What the images go through, and the seconds before each answer of the server."""
+
+TARGETS = [
+    *(Target(f"datasets.{kind}_over_folder", "at-least", 0.95) for kind in ARCHIVES),
+    *(Target(f"datasets.{_name(kind)}_over_folder", "at-least", 0.8) for kind in ELSEWHERE),
+]
+"""Images a second of each kind, over those of the folder."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -40,6 +58,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         for each in work.values():
             each()
         times = alternate(work, ROUNDS)
+        _measure_elsewhere(Path(base), n, 2 if n == QUICK else ROUNDS, report)
     rates = {kind: ratio(times["folder"], times[kind]) for kind in where}
     show(
         f"{n:,} JPEG of 160 × 160 pixels, decoded",
@@ -49,6 +68,33 @@ def main(argv: Sequence[str] | None = None) -> int:
     for kind in ARCHIVES:
         report.measured(f"datasets.{kind}_over_folder", rates[kind])
     return report.finish()
+
+
+def _measure_elsewhere(base: Path, n: int, rounds: int, report: Report) -> None:
+    """Extract the same images from the folder and from a server far away, in turns."""
+    rows = "".join(f"folder/{path.parent.name}/{path.name}\n" for path in base.glob("folder/*/*"))
+    (base / "list.csv").write_text(f"path\n{rows}", encoding="utf-8")
+    runner = fastest_runner(NETWORK)
+    with serving(base, LATENCY) as url:
+        where = {"folder": f"{base}/folder"}
+        for kind, place in ELSEWHERE.items():
+            place = place % (n // PER_SHARD - 1) if "%" in place else place
+            where[kind] = f"{url}/{place}"
+        work = {
+            kind: extraction(NETWORK, runner, each, base / f"run {kind}")
+            for kind, each in where.items()
+        }
+        for each in work.values():
+            each()
+        times = alternate(work, rounds)
+    rates = {kind: ratio(times["folder"], times[kind]) for kind in where}
+    show(
+        f"{n:,} JPEG through {NETWORK}, {LATENCY * 1e3:.0f} ms to the server",
+        ["dataset", "images a second", "over the folder's"],
+        [[kind, n / median(times[kind]), rates[kind]] for kind in where],
+    )
+    for kind in ELSEWHERE:
+        report.measured(f"datasets.{_name(kind)}_over_folder", rates[kind])
 
 
 def _write(base: Path, n: int) -> None:

@@ -236,7 +236,7 @@ def _measure(
     works: dict[str, Callable[[], object]] = {
         "forward": forward,
         "decode": decoding,
-        "extraction": _extraction(network, runner, photos, folder),
+        "extraction": extraction(network, runner, photos, folder / network),
     }
     n_images = dict.fromkeys(works, len(paths)) | {"forward": len(ready)}
     if network == "resnet50":
@@ -255,14 +255,16 @@ def _measure(
     return rates
 
 
-def _extraction(network: str, runner: Runner, photos: Path, folder: Path) -> Callable[[], object]:
+def extraction(
+    network: str, runner: Runner, dataset: str | Path, run: Path
+) -> Callable[[], object]:
     """Prepare a run; return its extraction, from the first file to the last durable shard.
 
     Choosing and compiling are left out: they take the same seconds however long the job is.
     """
-    options = {"dataset": str(photos), "model": network, "precision": runner.precision} | COMMON
+    options = {"dataset": str(dataset), "model": network, "precision": runner.precision} | COMMON
     options["weights"] = _weights(network)
-    workspace = prepare(make_config(options), folder / network)
+    workspace = prepare(make_config(options), run)
     job.note_runner(workspace, runner)
     store = workspace.activations
 

@@ -45,7 +45,7 @@ class Config(pydantic.BaseModel):
     dataset: str = pydantic.Field(
         SAMPLE,
         description="folder of images, table with a column of paths, .tar or .zip, names with"
-        " wildcards, or <source>:<where>",
+        " wildcards, a URL of any of these, or <source>:<where>",
     )
     labels: Literal["auto", "top", "parent", "none", "file"] = pydantic.Field(
         "auto",

@@ -59,6 +59,7 @@ DATASETS = Kind(
         "coco": "images.coco:open_coco",
         "wds": "images.archive:open_tar",
         "zip": "images.archive:open_zip",
+        "remote": "images.remote:open_remote",
     },
 )
 """`pipeline.images.source.OpenDataset`: where images come from."""

@@ -1,5 +1,6 @@
 """Images: which ones a dataset holds, their pixels, and how they reach the network's input."""
 
+from .ahead import reading_ahead
 from .contents import content_digest
 from .cost import DECODING
 from .decode import decode, decode_bytes, decode_contents, read_original, stored_orientation
@@ -83,6 +84,7 @@ __all__ = [
     "read_contents",
     "read_image",
     "read_original",
+    "reading_ahead",
     "sample_values",
     "sides",
     "size_of",

@@ -13,21 +13,31 @@ import errno
 import json
 import os
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path, PurePosixPath
 from typing import Literal
 
 from ..errors import UserError, option
-from . import patterns
-from .archive_files import Index, Member, index_tar, index_zip, read_tar, read_zip
+from . import elsewhere, patterns
+from .ahead import FetchesAhead, at_once
+from .archive_files import BESIDE, Index, Member, index_tar, index_zip, read_tar, read_zip
+from .contents import refusal
 from .endings import SUFFIXES
+from .known import known
 from .layout import Labels, read_layout
 from .limits import DecodeError
 from .names import escape
 from .passed_over import is_beside, is_of_programs
-from .source import ImageRecord, Rejected, Remark, make_record, parted
+from .ranged import LocalFile, Ranged, RemoteFile
+from .source import ImageRecord, Rejected, Remark, labels_in, make_record
+from .trouble import patiently
+from .urls import check_dataset, has_wildcards, is_url, name_of
+
+LabelsOf = tuple[str, tuple[str, ...]]
+"""A member's name, or an image's path, and its labels."""
 
 LABEL_KEYS = ("label", "labels", "class", "cls", "category", "class_name")
 """What a label is called in the JSON of an image."""
@@ -38,25 +48,30 @@ MOST_OF_A_LABEL = 200
 MOST_BESIDE = 1_000_000
 """Bytes of a label or JSON beside an image, at most."""
 
-OpenIndex = Callable[[Path], Index]
-ReadMember = Callable[[Path, Member], bytes]
+OpenIndex = Callable[[Ranged], Index]
+ReadMember = Callable[[Ranged, Member], bytes]
 
 
-class ArchiveSource:
-    """Images in archives; see `pipeline.images.source.DatasetSource`."""
+class ArchiveSource(FetchesAhead):
+    """Images in archives, here or elsewhere; see `pipeline.images.source.DatasetSource`."""
 
     def __init__(self, where: str, index: OpenIndex, read: ReadMember, ending: str) -> None:
-        pattern = Path(os.path.expanduser(where))  # noqa: PTH111, the text may hold wildcards
-        self.where = str(pattern if pattern.is_absolute() else Path.cwd() / pattern)
+        self._is_remote = is_url(where)
+        if self._is_remote:
+            check_dataset(where)
+            self.where = where
+        else:
+            pattern = Path(os.path.expanduser(where))  # noqa: PTH111, the text may hold wildcards
+            self.where = str(pattern if pattern.is_absolute() else Path.cwd() / pattern)
         self._index_of, self._read, self._ending = index, read, ending
         self._labels: Labels = "auto"
         self._indexes: dict[str, Index] = {}
-        self._lock = threading.Lock()
+        self._locks: dict[str, threading.Lock] = {}
 
     @property
     def name(self) -> str:
         """The archive's name, or what the names of several begin with."""
-        stem = PurePosixPath(self.where).name.partition("{")[0].partition("*")[0]
+        stem = name_of(self.where).partition("{")[0].partition("*")[0]
         return escape(stem.removesuffix(self._ending).rstrip("-_.")) or "archives"
 
     def labelled(self, labels: Labels | Literal["file"]) -> ArchiveSource:
@@ -68,16 +83,21 @@ class ArchiveSource:
     def images(self) -> Iterator[ImageRecord | Rejected | Remark]:
         """List the images of all archives."""
         archives = self._archives
+        if self._is_remote:
+            archives, missing = self._there(archives)
+            yield from missing
+            for _ in at_once(self._index, list(archives)):
+                pass
         found: list[tuple[str, Member, int]] = []
         labels: dict[str, tuple[str, ...]] = {}
         n_others = 0
-        for name, path in archives.items():
+        for name, file in archives.items():
             index = self._index(name)
             yield from (replace(each, path=f"{name}/{each.path}") for each in index.rejected)
-            modified = path.stat().st_mtime_ns
+            modified = file.modified
             images = [each for each in index.members.values() if _is_image(each.name)]
             found += [(f"{name}/{escape(each.name)}", each, modified) for each in images]
-            for each in self._beside(name, path, index, images):
+            for each in self._beside(name, file, index, images):
                 if isinstance(each, Rejected):
                     yield each
                 else:
@@ -92,7 +112,11 @@ class ArchiveSource:
             folder = () if place.label is None or labels else (escape(place.label),)
             yield make_record(name, labels.get(name, folder), member.size, modified, place.split)
 
-    def read(self, image: ImageRecord) -> bytes:
+    def reading_ahead(self, images: Iterable[ImageRecord]) -> AbstractContextManager[None]:
+        """Fetch members before they are read, where the archives lie elsewhere."""
+        return super().reading_ahead(images) if self._is_remote else nullcontext()
+
+    def _fetch(self, image: ImageRecord) -> bytes:
         """Read a member; of its archive no more than that."""
         name, inside = self._parted(image.path)
         member = self._index(name).by_escaped.get(inside)
@@ -104,18 +128,53 @@ class ArchiveSource:
         return data
 
     @cached_property
-    def _archives(self) -> dict[str, Path]:
+    def _archives(self) -> dict[str, Ranged]:
         """The archives by the names that their images' paths begin with."""
         try:
-            paths = patterns.files(self.where)
+            return self._found_elsewhere() if self._is_remote else self._found_here()
         except ValueError as error:
             raise UserError(f"{option('dataset', self.where)} is not possible: {error}") from error
+
+    def _found_here(self) -> dict[str, Ranged]:
+        paths = patterns.files(self.where)
         if not paths:
-            raise UserError(
-                f"{option('dataset', self.where)} does not exist: no archive is called so"
-            )
+            raise self._not_there()
         root = patterns.root_of(self.where)
-        return {escape(os.path.relpath(path, root)): path for path in paths}
+        return {escape(os.path.relpath(path, root)): LocalFile(path) for path in paths}
+
+    def _found_elsewhere(self) -> dict[str, Ranged]:
+        """Return archives by their names; whether they are there is asked when they are listed."""
+        root, _ = patterns.split_url(self.where)
+        found: list[str] = []
+        for url in patterns.expand(self.where):
+            if has_wildcards(url):
+                found += elsewhere.ask_for(self.where, partial(elsewhere.glob, url))
+            else:
+                found.append(url)
+        if not found:
+            raise self._not_there()
+        return {url[len(root) + 1 :]: RemoteFile(url) for url in sorted(set(found))}
+
+    def _there(self, archives: dict[str, Ranged]) -> tuple[dict[str, Ranged], list[Rejected]]:
+        """Return the archives that there are, and the others."""
+
+        def reason(file: Ranged) -> str:
+            try:
+                return "" if file.size else "empty file"
+            except (DecodeError, OSError) as error:
+                return str(refusal(error) if isinstance(error, OSError) else error)
+
+        reasons = dict(zip(archives, at_once(reason, list(archives.values())), strict=True))
+        missing = [Rejected(name, said) for name, said in reasons.items() if said]
+        if len(missing) == len(archives):
+            raise UserError(
+                f"{option('dataset', self.where)} cannot be read: {missing[0].path}:"
+                f" {missing[0].reason}"
+            )
+        return {name: file for name, file in archives.items() if not reasons[name]}, missing
+
+    def _not_there(self) -> UserError:
+        return UserError(f"{option('dataset', self.where)} does not exist: no archive is called so")
 
     def _parted(self, path: str) -> tuple[str, str]:
         """Part an image's path into the archive's name and the member's."""
@@ -126,34 +185,59 @@ class ArchiveSource:
         raise FileNotFoundError(errno.ENOENT, "no such archive", path)
 
     def _index(self, name: str) -> Index:
-        with self._lock:
+        with self._locks.setdefault(name, threading.Lock()):
             if name not in self._indexes:
-                self._indexes[name] = self._index_of(self._archives[name])
+                file = self._archives[name]
+                make = partial(self._index_of, file)
+                self._indexes[name] = known(file, make) if isinstance(file, RemoteFile) else make()
             return self._indexes[name]
 
     def _beside(
-        self, name: str, path: Path, index: Index, images: Sequence[Member]
-    ) -> Iterator[tuple[str, tuple[str, ...]] | Rejected]:
+        self, name: str, file: Ranged, index: Index, images: Sequence[Member]
+    ) -> Iterator[LabelsOf | Rejected]:
         """Yield images' paths and the labels that members beside them say, or what is damaged."""
         if self._labels == "none":
             return
+        if index.said is None:
+            index.said = list(self._said(file, index, images))
+            index.small.clear()
+        for each in index.said:
+            if isinstance(each, Rejected):
+                yield replace(each, path=f"{name}/{each.path}")
+            else:
+                yield f"{name}/{each[0]}", each[1]
+
+    def _said(
+        self, file: Ranged, index: Index, images: Sequence[Member]
+    ) -> Iterator[LabelsOf | Rejected]:
         beside = {
             (_key(each.name), PurePosixPath(each.name).suffix): each
             for each in index.members.values()
         }
-        for image in images:
-            for ending, parse in ((".cls", _plain), (".json", _of_json)):  # .txt holds captions
-                member = beside.get((_key(image.name), ending))
+
+        def said(image: Member) -> list[LabelsOf | Rejected]:
+            found: list[LabelsOf | Rejected] = []
+            for ending, parse in zip(BESIDE, (_plain, _of_json), strict=True):
+                member = beside.get((_key(image.name), ending))  # .txt holds captions
                 if member is None or member.size > MOST_BESIDE:
                     continue
                 try:
-                    found = parse(self._read(path, member))
-                except DecodeError as error:
-                    yield Rejected(f"{name}/{escape(member.name)}", str(error))
+                    labels = parse(self._contents(file, index, member))
+                except (DecodeError, OSError) as error:
+                    reason = refusal(error) if isinstance(error, OSError) else error
+                    found.append(Rejected(escape(member.name), str(reason)))
                     continue
-                if found:
-                    yield f"{name}/{escape(image.name)}", found
-                    break
+                if labels:
+                    return [*found, (escape(image.name), labels)]
+            return found
+
+        for each in at_once(said, images) if self._is_remote else map(said, images):
+            yield from each
+
+    def _contents(self, file: Ranged, index: Index, member: Member) -> bytes:
+        if (data := index.small.get(member.name)) is not None:
+            return data
+        return patiently(f"{file}: {member.name}", lambda: self._read(file, member))
 
 
 def open_tar(where: str) -> ArchiveSource:
@@ -181,7 +265,7 @@ def _key(name: str) -> str:
 
 def _plain(data: bytes) -> tuple[str, ...]:
     text = data.decode("utf-8", "replace").strip()
-    return parted(text) if "\n" not in text and len(text) <= MOST_OF_A_LABEL else ()
+    return labels_in(text) if "\n" not in text and len(text) <= MOST_OF_A_LABEL else ()
 
 
 def _of_json(data: bytes) -> tuple[str, ...]:

@@ -10,16 +10,25 @@ import zlib
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from functools import cached_property
-from pathlib import Path
 from typing import Any
 
 from ..errors import UserError
 from .limits import MAX_BYTES, DecodeError
 from .names import escape
+from .ranged import Ranged
 from .source import Rejected
 
 _HEADER = struct.Struct("<4s22xHH")
 """Of a member of a zip file: signature, and the lengths of name and extra field (APPNOTE 4.3.7)."""
+
+_EXTRA = 64
+"""Bytes of the extra field that are read with a member; times and sizes take less."""
+
+BESIDE = (".cls", ".json")
+"""Endings of members that say what is known of the image of their name."""
+
+SMALL, MOST_SMALL = 4_096, 64_000_000
+"""Bytes of such a member that is read with its header, and of all of an archive's, at most."""
 
 
 @dataclass(frozen=True)
@@ -38,12 +47,19 @@ class Member:
     crc: int = 0
 
 
-@dataclass(frozen=True)
+@dataclass
 class Index:
-    """The members of an archive by name, and those that are refused."""
+    """The members of an archive by name, and those that are refused.
+
+    Of a tar file also the contents of small ones that say what is known of an image, which were at
+    hand when their headers were read; whoever has read them takes them out, and leaves what they
+    say: names of images (escaped) with labels, and what could not be read.
+    """
 
     members: dict[str, Member]
     rejected: list[Rejected] = field(default_factory=list)
+    small: dict[str, bytes] = field(default_factory=dict)
+    said: list[tuple[str, tuple[str, ...]] | Rejected] | None = None
 
     @cached_property
     def by_escaped(self) -> dict[str, Member]:
@@ -51,7 +67,7 @@ class Index:
         return {escape(name): member for name, member in self.members.items()}
 
 
-def index_tar(path: Path) -> Index:
+def index_tar(file: Ranged) -> Index:
     """Read the headers of a tar file.
 
     Raises
@@ -60,17 +76,20 @@ def index_tar(path: Path) -> Index:
         It is none, or is compressed.
     """
     try:
-        with tarfile.open(path, "r:", errors="surrogateescape") as archive:
-            return _indexed(path, archive)
+        with (
+            file.look_through() as opened,
+            tarfile.open(fileobj=opened, mode="r:", errors="surrogateescape") as archive,
+        ):
+            return _indexed(file.size, archive)
     except tarfile.ReadError as error:
         raise UserError(
-            f"{path} is no tar file that can be read ({error}); a compressed one is unpacked first:"
+            f"{file} is no tar file that can be read ({error}); a compressed one is unpacked first:"
             " gunzip, unzstd"
         ) from error
 
 
-def _indexed(path: Path, archive: Any) -> Index:
-    index, size = Index({}), path.stat().st_size
+def _indexed(size: int, archive: Any) -> Index:
+    index, n_small = Index({}), 0
     while True:
         try:
             info = archive.next()
@@ -93,16 +112,18 @@ def _indexed(path: Path, archive: Any) -> Index:
             index.rejected.append(Rejected(escape(name), "the archive ends within it"))
         else:
             index.members[name] = Member(name, info.size, info.offset_data)
+            if name.endswith(BESIDE) and info.size <= SMALL and n_small < MOST_SMALL:
+                archive.fileobj.seek(info.offset_data)
+                index.small[name] = archive.fileobj.read(info.size)
+                n_small += info.size
 
 
-def read_tar(path: Path, member: Member) -> bytes:
+def read_tar(file: Ranged, member: Member) -> bytes:
     """Read a member of a tar file."""
-    with path.open("rb") as file:
-        file.seek(member.offset)
-        return file.read(member.size)
+    return file.read_at(member.offset, member.size)
 
 
-def index_zip(path: Path) -> Index:
+def index_zip(file: Ranged) -> Index:
     """Read the directory of a zip file.
 
     Raises
@@ -112,10 +133,10 @@ def index_zip(path: Path) -> Index:
     """
     index = Index({})
     try:
-        with zipfile.ZipFile(path) as archive:
+        with file.look_through() as opened, zipfile.ZipFile(opened) as archive:
             infos = archive.infolist()
     except (zipfile.BadZipFile, ValueError, NotImplementedError) as error:
-        raise UserError(f"{path} is no zip file that can be read: {error}") from error
+        raise UserError(f"{file} is no zip file that can be read: {error}") from error
     for info in infos:
         name = info.filename
         if info.is_dir():
@@ -126,8 +147,8 @@ def index_zip(path: Path) -> Index:
             index.rejected.append(Rejected(escape(name), "no plain file but a link or the like"))
         elif info.flag_bits & 1:
             index.rejected.append(Rejected(escape(name), "it is encrypted"))
-        elif info.file_size > MAX_BYTES:
-            index.rejected.append(Rejected(escape(name), f"too large: {info.file_size} bytes"))
+        elif (size := max(info.file_size, info.compress_size)) > MAX_BYTES:
+            index.rejected.append(Rejected(escape(name), f"too large: {size} bytes"))
         elif info.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
             index.rejected.append(Rejected(escape(name), "packed in another way than deflated"))
         else:
@@ -138,20 +159,21 @@ def index_zip(path: Path) -> Index:
     return index
 
 
-def read_zip(path: Path, member: Member) -> bytes:
+def read_zip(file: Ranged, member: Member) -> bytes:
     """Read a member of a zip file, no more of it than its directory says.
 
     `zipfile` reads the whole directory whenever it opens a file; of a hundred thousand members that
     takes a second each time.
     """
-    with path.open("rb") as file:
-        file.seek(member.offset)
-        header = file.read(_HEADER.size)
-        if len(header) < _HEADER.size or not header.startswith(b"PK\3\4"):
-            raise DecodeError("the archive is damaged: there is no member where one should be")
-        *_, n_name, n_extra = _HEADER.unpack(header)
-        file.seek(n_name + n_extra, 1)
-        packed = file.read(member.packed)
+    n_before = _HEADER.size + len(member.name.encode(errors="replace")) + _EXTRA
+    found = file.read_at(member.offset, n_before + member.packed)
+    if len(found) < _HEADER.size or not found.startswith(b"PK\3\4"):
+        raise DecodeError("the archive is damaged: there is no member where one should be")
+    *_, n_name, n_extra = _HEADER.unpack_from(found)
+    start = _HEADER.size + n_name + n_extra
+    packed = found[start : start + member.packed]
+    if (missing := member.packed - len(packed)) > 0:
+        packed += file.read_at(member.offset + start + len(packed), missing)
     data = packed
     if member.method == zipfile.ZIP_DEFLATED:
         try:

@@ -24,6 +24,9 @@ MOST_BYTES = 4_000_000_000
 IDS = ("id", "image_id", "category_id")
 """What images, objects and categories are known by to each other."""
 
+ANNOTATIONS = ("annotations", "annotation", "labels", "json")
+"""Folders that hold such files, in small letters, beside those of the images."""
+
 TRIED = 20
 """Images that are looked for to find the folder of all."""
 
@@ -107,10 +110,15 @@ def open_coco(where: str) -> CocoSource:
 
 
 def _folder_of(where: Path, images: Sequence[dict[str, Any]]) -> Path:
-    """Find the folder in which the images lie: the file's own, one beside it, or below these."""
+    """Find the folder in which the images lie: the file's own, or one below it.
+
+    A folder of annotations lies beside those of images. Elsewhere nothing is looked for: other
+    datasets have images of the same names.
+    """
     folder = where.absolute().parent
-    near = [folder, *_within(folder), folder.parent, *_within(folder.parent)]
-    near += [each for parent in _within(folder.parent) for each in _within(parent)]
+    folder = folder.parent if folder.name.lower() in ANNOTATIONS else folder
+    near = [where.absolute().parent, folder, *_within(folder)]
+    near += [each for parent in _within(folder) for each in _within(parent)]
     some = [str(each["file_name"]) for each in islice(images, TRIED)]
     counts = [sum((each / name).is_file() for name in some) for each in near]
     if some and not any(counts):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import cache
 from pathlib import Path
 from typing import Literal
@@ -17,7 +17,7 @@ from .layout import Labels, Place, read_layout
 from .names import escape, find_file
 from .passed_over import find_masks, is_beside
 from .source import ImageRecord, Rejected, Remark, make_record
-from .walk import Found, Status, walk
+from .walk import Below, Found, Status, walk
 
 HOW_HEIF = "read with pip install 'concordance[heic]', or save them as JPEG"
 
@@ -42,24 +42,8 @@ class FolderSource:
 
     def images(self) -> Iterator[ImageRecord | Rejected | Remark]:
         """List the image files below the folder; their folders, or a file, say their labels."""
-        below, said = walk(self.root), self._said()
-        paths = [path for path, _ in below.files]
-        masks = find_masks(paths, lambda path: read_bytes(self.file(path)))
-        files = [(path, status) for path, status in below.files if path not in masks]
-        if not files and not below.rejected:
-            raise UserError(
-                f"{option('dataset', self.root)} holds no image; files ending in"
-                f" {', '.join(sorted(SUFFIXES))} are looked for, in all folders below it"
-                f"{'; there are files ' if below.others else ''}{_listed(below.others)}"
-            )
-        yield from below.rejected
-        if below.others:
-            yield Remark(f"passed over: {_listed(below.others)}")
-        if masks:
-            yield Remark(_of_masks(self.root, masks))
-        if said is not None:
-            yield Remark(f"labels are those of {said.file}")
-        yield from records(self._placed(files, said))
+        read = lambda path: read_bytes(self.file(path))
+        yield from listed(self.root, walk(self.root), self._said(), self._labels, read)
 
     def labelled(self, labels: Labels | Literal["file"]) -> FolderSource:
         """Return the same folder, its images labelled in another way."""
@@ -67,24 +51,7 @@ class FolderSource:
 
     def _said(self) -> Said | None:
         """Read the labels of a file beside the images, where there is one and it is wanted."""
-        if self._labels not in ("auto", "file"):
-            return None
-        said = read_labels_beside(self.root)
-        if said is None and self._labels == "file":
-            raise UserError(
-                f"{option('labels', 'file')}: there is none of {', '.join(FILES)} in {self.root},"
-                " with a column of paths and one of labels"
-            )
-        return said
-
-    def _placed(self, files: Found, said: Said | None) -> Labelled:
-        """Give images the labels of a file beside them, or of their folders."""
-        by_folder = "auto" if self._labels == "file" else self._labels
-        places = read_layout([path for path, _ in files], by_folder)
-        return [
-            (path, *_told(path, place, said), status)
-            for (path, status), place in zip(files, places, strict=True)
-        ]
+        return said_beside(self.root, self._labels, lambda: read_labels_beside(self.root))
 
     def read(self, image: ImageRecord) -> bytes:
         """Read an image's file."""
@@ -129,7 +96,7 @@ class GlobSource(FolderSource):
         found: Found = [
             (os.path.relpath(path.absolute(), self.root), path.stat()) for path in files
         ]
-        yield from records(self._placed(found, self._said()))
+        yield from records(placed(found, self._said(), self._labels))
 
     def labelled(self, labels: Labels | Literal["file"]) -> GlobSource:
         """Return the same files, labelled in another way."""
@@ -150,6 +117,68 @@ def open_folder(where: str) -> FolderSource:
     return FolderSource(Path(where))
 
 
+def said_beside(
+    called: object, labels: Labels | Literal["file"], read: Callable[[], Said | None]
+) -> Said | None:
+    """Read the labels of a file beside the images, where it is wanted; by `file` it must be."""
+    said = read() if labels in ("auto", "file") else None
+    if said is None and labels == "file":
+        raise UserError(
+            f"{option('labels', 'file')}: there is none of {', '.join(FILES)} in {called},"
+            " with a column of paths and one of labels"
+        )
+    return said
+
+
+def listed(
+    called: str | Path,
+    below: Below,
+    said: Said | None,
+    labels: Labels | Literal["file"],
+    read: Callable[[str], bytes],
+) -> Iterator[ImageRecord | Rejected | Remark]:
+    """Describe the files below a folder, here or elsewhere, without masks of other images.
+
+    Parameters
+    ----------
+    called : str or Path
+        The folder, a path where it is one of this machine.
+    below : Below
+        What lies there.
+    said : Said or None
+        What a file beside the images says of them.
+    labels : {'auto', 'top', 'parent', 'none', 'file'}
+    read : callable
+        Gives the contents of a file.
+    """
+    masks = find_masks([path for path, _ in below.files], read)
+    files = [(path, status) for path, status in below.files if path not in masks]
+    if not files and not below.rejected:
+        raise UserError(
+            f"{option('dataset', called)} holds no image; files ending in"
+            f" {', '.join(sorted(SUFFIXES))} are looked for, in all folders below it"
+            f"{'; there are files ' if below.others else ''}{_listed(below.others)}"
+        )
+    yield from below.rejected
+    if below.others:
+        yield Remark(f"passed over: {_listed(below.others)}")
+    if masks:
+        yield Remark(_of_masks(called, masks))
+    if said is not None:
+        yield Remark(f"labels are those of {said.file}")
+    yield from records(placed(files, said, labels))
+
+
+def placed(files: Found, said: Said | None, labels: Labels | Literal["file"]) -> Labelled:
+    """Give images the labels of a file beside them, or of their folders."""
+    by_folder = "auto" if labels == "file" else labels
+    places = read_layout([path for path, _ in files], by_folder)
+    return [
+        (path, *_told(path, place, said), status)
+        for (path, status), place in zip(files, places, strict=True)
+    ]
+
+
 def _told(path: str, place: Place, said: Said | None) -> tuple[tuple[str, ...], str | None]:
     """Return an image's labels and split."""
     if said is not None and path in said.of:
@@ -158,19 +187,19 @@ def _told(path: str, place: Place, said: Said | None) -> tuple[tuple[str, ...], 
     return () if said or place.label is None else (escape(place.label),), place.split
 
 
-def _of_masks(root: Path, masks: set[str]) -> str:
+def _of_masks(called: str | Path, masks: set[str]) -> str:
     folders = sorted({path.rpartition("/")[0] for path in masks})
     more = f" and {len(folders) - 1} more folders" if len(folders) > 1 else ""
-    return (
-        f"{len(masks):,} masks of other images, in {folders[0] or '.'}{more}, are passed over: they"
-        f" are ground truth, {option('masks', root / folders[0])}"
-    )
+    found = f"{len(masks):,} masks of other images, in {folders[0] or '.'}{more}, are passed over"
+    if isinstance(called, Path):  # masks are read from this machine
+        return f"{found}: they are ground truth, {option('masks', called / folders[0])}"
+    return f"{found}: they are ground truth"
 
 
 def _listed(others: Mapping[str, int]) -> str:
-    most_first = sorted(others.items(), key=lambda it: -it[1])
+    most_first = sorted(others.items(), key=lambda it: (-it[1], it[0]))
     listed = ", ".join(f"{n:,} {what}" for what, n in most_first)
-    unread = [what for what in others if what.endswith(HEIF)]
+    unread = [what for what, _ in most_first if what.endswith(HEIF)]
     return f"{listed}; {', '.join(unread)}: {HOW_HEIF}" if unread else listed
 
 
@@ -186,9 +215,9 @@ def records(found: Labelled) -> Iterator[ImageRecord | Rejected]:
             yield Rejected(escaped, "its name, escaped, is that of another file")
         else:
             unique[escaped] = (labels, split, status)
-    is_any_there = any(isinstance(status, os.stat_result) for *_, status in unique.values())
+    is_any_there = any(not isinstance(status, OSError) for *_, status in unique.values())
     for path, (labels, split, status) in unique.items():
-        if isinstance(status, os.stat_result):
+        if not isinstance(status, OSError):
             yield make_record(path, labels, status.st_size, status.st_mtime_ns, split)
         elif is_any_there:
             yield make_record(path, labels, split=split)

@@ -11,7 +11,7 @@ import json
 import os
 import re
 import unicodedata
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import repeat
 from pathlib import Path
@@ -21,8 +21,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from ..errors import UserError
+from .ranged import RemoteFile
 from .rows import read_rows, take
-from .source import joined, parted
+from .source import joined, labels_in
 
 ENDINGS = (".csv", ".tsv", ".jsonl", ".ndjson", ".parquet")
 
@@ -36,6 +37,12 @@ _WHOLE = re.compile(r"-?\d+\.0")
 
 Row = tuple[str, tuple[str, ...], str | None]
 """A path, labels, a split."""
+
+TableFile = Path | RemoteFile
+"""A table, here or elsewhere."""
+
+Normal = Callable[[str], str]
+"""Gives a path within the dataset for what a table says."""
 
 
 @dataclass(frozen=True)
@@ -54,8 +61,14 @@ class Manifest:
     columns: Mapping[str, str]
 
 
-def read_manifest(where: Path) -> Manifest:
+def read_manifest(where: TableFile, normal: Normal) -> Manifest:
     """Read a table of images.
+
+    Parameters
+    ----------
+    where : Path or RemoteFile
+    normal : callable
+        Gives an image's path within the dataset for what stands in the table; see `path_below`.
 
     Raises
     ------
@@ -70,7 +83,7 @@ def read_manifest(where: Path) -> Manifest:
     paths, splits = (_texts(rows, names, columns.get(each)) for each in ("path", "split"))
     labels = _labels(rows, names, columns.get("label"))
     for path, those, split in zip(paths, labels, splits, strict=True):
-        name = _normal(where.parent, path)
+        name = normal(path or "")
         said = (those, _plain(split))
         if found.setdefault(name, said) != said:
             texts = [(joined(each[0]), each[1]) for each in (found[name], said)]
@@ -82,7 +95,20 @@ def read_manifest(where: Path) -> Manifest:
     return Manifest(tuple((name, *said) for name, said in found.items()), columns)
 
 
-def _read(where: Path) -> tuple[list[str], list[Sequence[Any]]]:
+def path_below(root: Path, text: str) -> str:
+    """Return a path as the dataset knows it: below the table's folder, without detours."""
+    if not text.strip():
+        return ""
+    candidates = (text, text.strip(), text.strip().replace("\\", "/"))
+    text = next((each for each in candidates if _is_there(root / each)), text.strip())
+    if Path(text).is_absolute():
+        inside = os.path.relpath(text, root.absolute())
+        text = text if inside.startswith("..") else inside
+    normal = os.path.normpath(text)
+    return normal if _is_there(root / normal) else _as_composed(root, normal)
+
+
+def _read(where: TableFile) -> tuple[list[str], list[Sequence[Any]]]:
     ending = where.suffix.lower()
     if ending == ".parquet":
         return _read_parquet(where)
@@ -92,7 +118,7 @@ def _read(where: Path) -> tuple[list[str], list[Sequence[Any]]]:
     return names, list(rows)
 
 
-def _read_json_lines(where: Path) -> tuple[list[str], list[Sequence[Any]]]:
+def _read_json_lines(where: TableFile) -> tuple[list[str], list[Sequence[Any]]]:
     objects: list[dict[str, Any]] = []
     with where.open(encoding="utf-8-sig") as file:
         for number, line in enumerate(file, 1):
@@ -111,8 +137,8 @@ def _read_json_lines(where: Path) -> tuple[list[str], list[Sequence[Any]]]:
     return names, [[each.get(name) for name in names] for each in objects]
 
 
-def _read_parquet(where: Path) -> tuple[list[str], list[Sequence[Any]]]:
-    with pq.ParquetFile(where.absolute()) as file:
+def _read_parquet(where: TableFile) -> tuple[list[str], list[Sequence[Any]]]:
+    with where.open("rb") as opened, pq.ParquetFile(opened) as file:
         schema = file.schema_arrow
         columns = _columns(where, schema.names)
         taken = [schema.field(name) for name in columns.values()]
@@ -132,7 +158,7 @@ def _is_of_texts(of: pa.DataType) -> bool:
     return bool(is_list and not pa.types.is_nested(of.value_type))
 
 
-def _columns(where: Path, names: Sequence[str]) -> dict[str, str]:
+def _columns(where: TableFile, names: Sequence[str]) -> dict[str, str]:
     """Find the columns of paths, labels and splits by their names."""
     found = {}
     for what, known in (("path", PATHS), ("label", LABELS), ("split", SPLITS)):
@@ -174,7 +200,7 @@ def _labels(
     found = [
         tuple(map(str, filter(_is_known, row[place])))
         if isinstance(row[place], list)
-        else parted(next(_texts([row], names, column)))
+        else labels_in(next(_texts([row], names, column)))
         for row in rows
     ]
     normal = [tuple(filter(None, dict.fromkeys(map(_plain, each)))) for each in found]
@@ -191,20 +217,6 @@ def _whole_numbers(labels: list[tuple[str, ...]]) -> list[tuple[str, ...]]:
     if known and all(_WHOLE.fullmatch(label) for label in known):
         return [tuple(label[:-2] for label in each) for each in labels]
     return labels
-
-
-def _normal(root: Path, path: str | None) -> str:
-    """Return a path as the dataset knows it: below the table's folder, without detours."""
-    text = path or ""
-    if not text.strip():
-        return ""
-    candidates = (text, text.strip(), text.strip().replace("\\", "/"))
-    text = next((each for each in candidates if _is_there(root / each)), text.strip())
-    if Path(text).is_absolute():
-        inside = os.path.relpath(text, root.absolute())
-        text = text if inside.startswith("..") else inside
-    normal = os.path.normpath(text)
-    return normal if _is_there(root / normal) else _as_composed(root, normal)
 
 
 def _as_composed(root: Path, path: str) -> str:

@@ -17,7 +17,12 @@ _RANGE = re.compile(r"(-?\d+)\.\.(-?\d+)")
 
 def has_wildcards(where: str) -> bool:
     """Say whether a text stands for several names."""
-    return bool(re.search(r"[*?\[]", where) or _expansion(where) is not None)
+    return bool(re.search(r"[*?\[]", where)) or has_braces(where)
+
+
+def has_braces(where: str) -> bool:
+    """Say whether a text has braces that stand for several names."""
+    return _expansion(where) is not None
 
 
 def expand(where: str) -> Iterator[str]:
@@ -64,6 +69,15 @@ def root_of(where: str) -> Path:
     parts = Path(os.path.expanduser(where)).parts  # noqa: PTH111
     plain = next((at for at, part in enumerate(parts) if has_wildcards(part)), len(parts) - 1)
     return Path(*parts[: min(plain, len(parts) - 1)]) if plain else Path()
+
+
+def split_url(where: str) -> tuple[str, str]:
+    """Part a URL into the folder below which all that it stands for lies, and the rest."""
+    start = where.index("://") + 3
+    parts = where[start:].split("/")
+    plain = next((at for at, part in enumerate(parts) if has_wildcards(part)), len(parts) - 1)
+    plain = max(1, min(plain, len(parts) - 1)) if len(parts) > 1 else 0
+    return where[:start] + "/".join(parts[:plain]), "/".join(parts[plain:])
 
 
 def _expansion(text: str) -> tuple[int, int, list[str]] | None:

@@ -6,11 +6,15 @@ import csv
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+from .ranged import RemoteFile
+
 MOST_OF_A_LINE = 1_000_000
 """Characters of the first line that its separator is told from."""
 
 
-def read_rows(where: Path, separator: str | None = ",") -> tuple[list[str], Iterator[list[str]]]:
+def read_rows(
+    where: Path | RemoteFile, separator: str | None = ","
+) -> tuple[list[str], Iterator[list[str]]]:
     """Read a table of texts.
 
     pandas takes what a row has more than its header for an index, and moves the others: paths would
@@ -18,7 +22,7 @@ def read_rows(where: Path, separator: str | None = ",") -> tuple[list[str], Iter
 
     Parameters
     ----------
-    where : Path
+    where : Path or RemoteFile
         UTF-8, with or without its mark.
     separator : str or None
         None: semicolon or tab where the first line has these and no comma, as spreadsheets write
@@ -59,13 +63,13 @@ def take(columns: Sequence[str], name: str) -> int | None:
     return columns.index(name) if name in columns else None
 
 
-def _separator(where: Path) -> str:
+def _separator(where: Path | RemoteFile) -> str:
     with where.open(encoding="utf-8-sig", newline="") as file:
         first = file.readline(MOST_OF_A_LINE)
     return next((each for each in ";\t" if each in first and "," not in first), ",")
 
 
-def _read(where: Path, separator: str) -> Iterator[list[str]]:
+def _read(where: Path | RemoteFile, separator: str) -> Iterator[list[str]]:
     with where.open(encoding="utf-8-sig", newline="") as file:
         reader = csv.reader(file, delimiter=separator, strict=True)
         try:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Iterable, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePath
 from typing import Literal, Protocol, runtime_checkable
@@ -18,7 +19,7 @@ from numpy.typing import NDArray
 
 from .. import plugins
 from ..errors import UserError, option, suggest
-from . import patterns
+from . import patterns, urls
 from .endings import SUFFIXES
 from .layout import SPLITS, Labels
 
@@ -31,12 +32,14 @@ BETWEEN = ";"
 NAMED = 6
 """Labels that are named where a dataset is described."""
 
-FOLDER, TABLE, GLOB, COCO = "folder", "table", "glob", "coco"
-BY_FILES = (FOLDER, TABLE, GLOB, COCO)
+FOLDER, TABLE, GLOB, COCO, REMOTE = "folder", "table", "glob", "coco", "remote"
 """Sources that need no name before the path: what lies there says which it is."""
 
 OF_ENDINGS = {".tar": "wds", ".zip": "zip", ".json": "coco"} | dict.fromkeys(SUFFIXES, GLOB)
 """The sources of files and names with wildcards, by their endings; others are tables."""
+
+OF_ARCHIVES = frozenset(("wds", "zip"))
+"""Sources that open what lies elsewhere, too."""
 
 
 @dataclass(frozen=True)
@@ -115,6 +118,17 @@ class Labelled(Protocol):
         """Return the same images, labelled in another way."""
 
 
+@runtime_checkable
+class ReadsAhead(Protocol):
+    """A source that must wait for its images, and fetches them before they are asked for."""
+
+    def reading_ahead(self, images: Iterable[ImageRecord]) -> AbstractContextManager[None]:
+        """Within the block, fetch images that will be read, more or less in this order.
+
+        `images` is gone through little by little. What `read` gives and raises stays the same.
+        """
+
+
 OpenDataset = Callable[[str], DatasetSource]
 
 
@@ -126,7 +140,7 @@ class Dataset:
     ----------
     source : DatasetSource
     kind : str
-        The plug-in that opens it again.
+        The plug-in that opened it.
     images : tuple of ImageRecord
     rejected : tuple of Rejected
     remarks : tuple of str
@@ -148,6 +162,14 @@ class Dataset:
     def labels(self) -> list[str]:
         """The labels of its images, sorted."""
         return sorted({label for each in self.images for label in each.labels})
+
+    @property
+    def opener(self) -> str:
+        """The plug-in that opens `source.where`: folders hold what others name."""
+        is_folder = self.kind in (TABLE, GLOB, COCO)
+        if is_folder and not any(urls.is_url(each.path) for each in self.images):
+            return FOLDER
+        return self.kind
 
     def describe(self) -> str:
         """Say how many images there are, their labels and their splits."""
@@ -186,7 +208,8 @@ def list_dataset(
     where : str or Path
         A folder, searched in depth; see `layout` for what its folders mean. Or a table with a
         column of paths (relative to the table, or absolute) and, if known, of labels and splits,
-        see `manifest`. Or ``<name>:<rest>``, where the name is that of a plug-in.
+        see `manifest`. Any of these may lie elsewhere, see `urls`. Or ``<name>:<rest>``, where the
+        name is that of a plug-in.
     labels : {'auto', 'top', 'parent', 'none', 'file'}
         What labels the images of a folder; of other sources ``none`` alone says something.
     split : str, optional
@@ -247,7 +270,7 @@ def joined(labels: Sequence[str]) -> str | None:
     return BETWEEN.join(labels) if labels else None
 
 
-def parted(text: str | None) -> tuple[str, ...]:
+def labels_in(text: str | None) -> tuple[str, ...]:
     """Return the labels that a text of a table holds, each once."""
     parts = (each.strip() for each in (text or "").split(BETWEEN))
     return tuple(dict.fromkeys(filter(None, parts)))
@@ -271,6 +294,12 @@ def _kind_of(where: str) -> tuple[str, str]:
         return FOLDER, str(path)
     if path.exists():
         return OF_ENDINGS.get(path.suffix.lower(), TABLE), str(path)
+    if urls.is_url(where):
+        if (local := urls.local_path(where)) is not None:
+            return _kind_of(local)
+        urls.check_dataset(where)
+        kind = OF_ENDINGS.get(urls.ending_of(where))
+        return kind if kind in OF_ARCHIVES else REMOTE, where
     name, colon, rest = where.partition(":")
     if colon and name in plugins.names(plugins.DATASETS):
         return name, rest

@@ -5,9 +5,11 @@ from __future__ import annotations
 import os
 import stat
 from collections import Counter, deque
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
+from typing import Protocol
 
 from .endings import SUFFIXES
 from .names import escape
@@ -19,13 +21,28 @@ CONFIG, OF_A_RUN = "config.toml", b'encoding-type = "concordance.config"'
 """What stands in the folder of a run, and how that begins. A run may lie within its dataset, as
 ``runs/`` does where one works in the folder of one's images."""
 
-Status = os.stat_result | OSError
+
+class Stat(Protocol):
+    """What is known of a file: a part of `os.stat_result`."""
+
+    @property
+    def st_size(self) -> int:
+        """Bytes."""
+
+    @property
+    def st_mtime_ns(self) -> int:
+        """Time of its last change, nanoseconds since 1970."""
+
+
+Status = Stat | OSError
 """Of a file; an error where it could not be opened, which may be otherwise another time."""
 
 Found = list[tuple[str, Status]]
 
 SIGNATURES = (b"\xff\xd8\xff", b"\x89PNG\r\n", b"GIF8", b"BM", b"II*\0", b"MM\0*", b"RIFF")
 """How images begin: files without an ending are told by these."""
+
+OF_FOLDERS, OF_FILES = "folders that programs leave behind", "files that programs leave behind"
 
 LEFT_BY_PROGRAMS = frozenset(("thumbs.db", "desktop.ini", "ehthumbs.db"))
 
@@ -77,6 +94,60 @@ def walk(root: Path) -> Below:
     return below
 
 
+def sort_names(
+    found: Sequence[tuple[str, Stat]], begin: Callable[[Sequence[str]], Iterable[bytes]]
+) -> Below:
+    """Take files of which all names are known for images or something else, as `walk` does.
+
+    Parameters
+    ----------
+    found : sequence of (str, Stat)
+        Relative paths, with ``/``.
+    begin : callable
+        Gives the first bytes of files: as many as are asked, in their order.
+    """
+    below = Below()
+    runs = _folders_of_runs([path for path, _ in found], begin)
+    of_programs, unclear = set[str](), list[tuple[str, Stat]]()
+    for path, status in found:
+        *folders, name = path.split("/")
+        at = next((n for n, each in enumerate(folders) if is_of_programs(each)), None)
+        if at is not None:
+            of_programs.add("/".join(folders[: at + 1]))
+        elif any("/".join(folders[: n + 1]) in runs for n in range(len(folders))):
+            continue
+        elif _is_left(name):
+            below.others[OF_FILES] += 1
+        elif _is_image(name):
+            below.files.append((path, status))
+        elif Path(name).suffix:
+            below.others[_ending(name)] += 1
+        else:
+            unclear.append((path, status))
+    if of_programs:
+        below.others[OF_FOLDERS] = len(of_programs)
+    for each, first in zip(unclear, begin([path for path, _ in unclear]), strict=True):
+        if first.startswith(SIGNATURES):
+            below.files.append(each)
+        else:
+            below.others[_ending(each[0])] += 1
+    return below
+
+
+def _folders_of_runs(
+    paths: Sequence[str], begin: Callable[[Sequence[str]], Iterable[bytes]]
+) -> set[str]:
+    """Return the folders below that are those of runs."""
+    configs = [path for path in paths if path.endswith(f"/{CONFIG}")]
+    firsts = zip(configs, begin(configs), strict=True)
+    return {path[: -len(CONFIG) - 1] for path, first in firsts if first.startswith(OF_A_RUN)}
+
+
+def _ending(name: str) -> str:
+    ending = Path(name).suffix.lower()
+    return f"ending in {ending}" if ending else "without an ending"
+
+
 def _sort(
     below: Below,
     root: Path,
@@ -96,19 +167,18 @@ def _sort(
         return
     if stat.S_ISDIR(status.st_mode):
         if is_of_programs(entry.name):
-            below.others["folders that programs leave behind"] += 1
+            below.others[OF_FOLDERS] += 1
         else:
             (links if entry.is_symlink() else folders).append(name)
     elif _is_left(entry.name):
-        below.others["files that programs leave behind"] += 1
+        below.others[OF_FILES] += 1
     elif _is_image(entry.name) and not stat.S_ISREG(status.st_mode):
         below.rejected.append(Rejected(escape(name), "not a regular file"))
     elif stat.S_ISREG(status.st_mode):
         if _is_image(entry.name) or _begins_as_one(root / name):
             below.files.append((name, status))
         else:
-            ending = Path(entry.name).suffix.lower()
-            below.others[f"ending in {ending}" if ending else "without an ending"] += 1
+            below.others[_ending(entry.name)] += 1
 
 
 def _is_left(name: str) -> bool:

@@ -12,14 +12,14 @@ from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from functools import lru_cache, partial
-from itertools import chain, groupby, islice
+from itertools import chain, groupby
 from operator import itemgetter
 from pathlib import Path
 
 import torch
 
 from ..errors import UserError, option
-from ..images import UNREADABLE, ImageRecord, Rejected
+from ..images import UNREADABLE, ImageRecord, Rejected, reading_ahead
 from ..models.runtime import Runner, compile_cut
 from ..models.together import Together
 from ..runs.estimate import bound_decoding
@@ -189,10 +189,10 @@ def note_runner(workspace: Workspace, runner: Runner) -> None:
 def _probes(workspace: Workspace) -> torch.Tensor | None:
     """Decode the first images of the run, those that can be."""
     listing = workspace.listing
-    records = chain.from_iterable(map(listing.shard, range(listing.n_shards)))
-    with lanes() as pool:
+    records = listing.records(slice(0, PROBES))
+    with lanes() as pool, reading_ahead(workspace.source, records):
         decode = partial(decode_image, workspace)
-        probes = [*in_order(pool, decode, islice(records, PROBES))]
+        probes = [*in_order(pool, decode, records)]
     pixels = [probe.pixels for probe in probes if probe.pixels is not None]
     return torch.stack(pixels) if pixels else None
 
@@ -233,7 +233,12 @@ def _extract(
         return task[0], run_batch(runs, runner, task[1])
 
     writing: deque[Future[dict[str, int]]] = deque()
-    with lanes(keep_memory=True) as pool, ThreadPoolExecutor(1) as writer:
+    images = chain.from_iterable(map(runs[0].listing.shard, shards))
+    with (
+        lanes(keep_memory=True) as pool,
+        ThreadPoolExecutor(1) as writer,
+        reading_ahead(runs[0].source, images),
+    ):
         done = in_order(pool, work, _tasks(runs[0], shards, runner.batch_size))
         for index, results in groupby(done, key=itemgetter(0)):
             batches = []

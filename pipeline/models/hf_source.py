@@ -17,11 +17,11 @@ from torch import nn
 from ..errors import UserError, option
 from ..images import InputSize, Scaling, size_of
 from ..system.checksums import sha256
+from ..system.optional import imported
 from . import class_names, link
 from .answer import Answer
 from .fitting import fill_from
 from .network import Network
-from .optional import imported
 from .source import IMAGENET_MEAN, IMAGENET_STD, NORMALISATION, RANDOM, Wanted
 from .weights import digest
 

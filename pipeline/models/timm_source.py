@@ -13,12 +13,12 @@ from torch import nn
 from ..errors import UserError, option, suggest
 from ..images import InputSize, Interpolation, Scaling, size_of
 from ..system.checksums import sha256
+from ..system.optional import imported
 from . import architecture, class_names
 from .checkpoints import read_checkpoint
 from .fitting import fitted
 from .link import said_by
 from .network import Network
-from .optional import imported
 from .source import RANDOM, Wanted
 from .weights import State, digest, fill
 

@@ -11,7 +11,6 @@ import torch
 
 from ..config import OF_ONE_CALL, Config
 from ..images import PREPROCESSING, Dataset, PixelRule, Scaling
-from ..images.source import BY_FILES, FOLDER
 from ..models import Cut, Network
 from ..models.link import Link
 from ..store import FORMATS, Listing
@@ -58,7 +57,7 @@ def new_record(
         weights=Weights(source=network.weights_source, sha256=network.weights_sha256),
         dataset=DatasetFacts(
             name=dataset.name,
-            source=FOLDER if dataset.kind in BY_FILES else dataset.kind,
+            source=dataset.opener,
             root=dataset.source.where,
             n_images=len(dataset.images),
             fingerprint=dataset.fingerprint(),

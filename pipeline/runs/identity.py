@@ -16,7 +16,14 @@ import pandas as pd
 from ..config import CARRIED_OUT
 from ..config_file import load_toml
 from ..errors import UserError, command, option
-from ..images import DatasetSource, DecodeError, ImageRecord, content_digest, read_contents
+from ..images import (
+    DatasetSource,
+    DecodeError,
+    ImageRecord,
+    content_digest,
+    read_contents,
+    reading_ahead,
+)
 from ..store import FORMATS, Listing, combine
 from ..system.progress import bar
 from .record import RunRecord
@@ -167,7 +174,8 @@ def check_contents(
     ]
     if not shards:
         return
-    with bar("compare", sum(len(images) for _, images, _ in shards), "images") as shown:
+    coming = [image for _, images, _ in shards for image in images]
+    with bar("compare", len(coming), "images") as shown, reading_ahead(source, coming):
         for shard, images, digest in shards:
             # What could not be opened was not read: it is no part of the shard.
             closed = unreadable(store.record(shard))

@@ -11,7 +11,7 @@ from pathlib import Path
 from .. import checkout
 from ..config import SAMPLE, Config, size_option
 from ..images import Dataset, FolderSource, list_dataset
-from ..images.source import COCO, FOLDER, GLOB, TABLE
+from ..images.source import COCO, FOLDER, GLOB, REMOTE, TABLE
 from ..models import Network, choose_layer, configured, consent
 from ..sample import write_sample
 from ..system import files
@@ -124,6 +124,8 @@ def _reopened(config: Config, dataset: Dataset) -> str:
         return str(Path(config.dataset).expanduser().resolve())
     if dataset.kind == GLOB:
         return os.path.abspath(os.path.expanduser(config.dataset))  # noqa: PTH100, PTH111, a pattern
+    if dataset.kind == REMOTE:
+        return dataset.source.where
     return f"{dataset.kind}:{dataset.source.where}"
 
 

@@ -15,8 +15,9 @@ from ..config import Config
 from ..errors import UserError, option, suggest
 from ..images import Dataset
 from ..images.rows import read_rows, take
-from ..models import Network, optional
+from ..models import Network
 from ..models.class_names import imagenet
+from ..system import optional
 
 SOME = 4
 """Labels that are named where they are no classes."""

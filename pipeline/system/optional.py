@@ -1,4 +1,4 @@
-"""Packages that a source of networks needs and that are installed only by those who use it."""
+"""Packages that some sources of networks and images need, installed only by those who use them."""
 
 from __future__ import annotations
 
