@@ -7,6 +7,7 @@ were read; weights by contents; where either lies is free to change.
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from collections.abc import Sequence
 from typing import Any
@@ -81,7 +82,7 @@ def check_same_images(
     ----------
     workspace : Workspace
     before, now : Listing
-        Of the run, and of the dataset as it is.
+        Of the run, and of the dataset as it is, which may have more images.
     source : DatasetSource
         The dataset.
 
@@ -107,7 +108,9 @@ def check_same_images(
         found = "; ".join(fault for fault in faults if fault)
         raise _refusal(workspace, f"was begun with other images: since then {found}")
     touched = common[((a["size"] != b["size"]) | (a["modified"] != b["modified"])).to_numpy()]
-    check_contents(workspace, now, source, set(touched))
+    facts = {name: new.loc[old.index, name].to_numpy() for name in ("size", "modified")}
+    listing = dataclasses.replace(before, frame=before.frame.assign(**facts))
+    check_contents(workspace, listing, source, set(touched))
     return len(touched) > 0
 
 
@@ -152,7 +155,7 @@ def check_contents(
     ----------
     workspace : Workspace
     now : Listing
-        Of the dataset as it is.
+        Of the run, as its images are now.
     source : DatasetSource
     paths : set of str, optional
         Those to look at, with the rest of their shards; all by default. What is not extracted yet
