@@ -189,11 +189,14 @@ def find_change(
     Where there are no concepts yet, they will be of all images.
     """
     n_before, n_now = len(begun.frame), len(now.frame)
-    is_fitted = before.stage("factorize").status == "done" or (
-        record_of(workspace, BY_NAME["factorize"]) is not None
+    is_refit = workspace.config.refit == "yes"
+    is_fitted = (
+        before.stage("factorize").status == "done"
+        or before.n_fitted < before.images.n  # a bank of fewer that was lost is made again as such
+        or record_of(workspace, BY_NAME["factorize"]) is not None
     )
-    fitted = before.n_fitted if is_fitted and workspace.config.refit == "no" else n_now
-    if n_now == n_before and fitted == before.n_fitted:
+    fitted = before.n_fitted if is_fitted and not is_refit else n_now
+    if n_now == n_before and (fitted == before.n_fitted or not is_refit):
         return None
     return Change(
         when=time.strftime(TIME, time.gmtime()),
@@ -222,14 +225,9 @@ def tell(workspace: Workspace, change: Change | None) -> None:
         workspace.tell(f"grown      {_images(change.added)} added since: {what}")
     else:
         workspace.tell(f"refit      {what}")
-    listing, lost = workspace.listing, 0
-    for shard in to_make(workspace).get("extract", []):
-        lost += (
-            len(listing.shard(shard))
-            if listing.generation_of(shard) < len(listing.starts) - bool(change.added)
-            else 0
-        )
-    if lost:
+    known = range(workspace.listing.first(n).n_shards)
+    again = [shard for shard in to_make(workspace).get("extract", []) if shard in known]
+    if lost := sum(len(workspace.listing.ids(shard)) for shard in again):
         keep = option("keep", workspace.config.keep)
         workspace.tell(
             f"extract    the activations of {_images(lost)} that the run had are not there"

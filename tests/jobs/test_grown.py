@@ -23,7 +23,7 @@ from pytest import CaptureFixture, MonkeyPatch
 from pipeline import Run, compare, discover, open_run, status, verify
 from pipeline.analysis.report import summary
 from pipeline.errors import UserError
-from pipeline.jobs import batch
+from pipeline.jobs import batch, factorize
 from pipeline.runs.integrity import Verdict
 from pipeline.runs.plan import to_make
 from pipeline.runs.record import RUN, RunRecord
@@ -227,7 +227,7 @@ def test_it_grows_several_times(base: Path, sample: list[Path], decoded: list[st
 
 
 def test_a_bank_that_is_made_again_is_the_same(
-    base: Path, sample: list[Path], decoded: list[str]
+    base: Path, sample: list[Path], decoded: list[str], monkeypatch: MonkeyPatch
 ) -> None:
     put(sample, base / "photos")
     discover(base / "photos", run=base / "run")
@@ -235,6 +235,14 @@ def test_a_bank_that_is_made_again_is_the_same(
     (base / "run" / "bank" / "bank.h5").write_bytes(b"x")
     (base / "run" / "bank" / "classes.h5").unlink()
     decoded.clear()
+    with monkeypatch.context() as patched:
+
+        def killed(*_: object, **__: object) -> None:
+            raise KeyboardInterrupt
+
+        patched.setattr(factorize, "fit_run", killed)
+        with pytest.raises(KeyboardInterrupt):
+            discover(run=base / "run")
     discover(run=base / "run")
     assert not decoded
     after = files_of(base / "run", *KEPT, "tables/*")

@@ -266,7 +266,7 @@ JSON: dict[str, tuple[tuple[tuple[Any, ...], tuple[Any, ...]], ...]] = {
         (("class_of_label",), ({"car": 99}, {"car": -5}, {})),
         (("formats",), ({}, {"bank": "9.9"})),
         (("stages",), ({}, {"extract": {"status": "done", "seconds": "x"}})),
-        (("files",), ({}, {"config.toml": "x"}, {"../x": "x"})),
+        (("files",), ({}, {"config.toml": "x"}, {"bank/bank.h5": "x"})),
         (("history",), ([{}], [_GROWN], [_GROWN | {"added": 0}], [_GROWN | {"fitted": 24}])),
         (("link",), ("x", 3, "sigmoid")),
         (("preprocessing", "mean"), ([0.0, 0.0], [1e300] * 3)),
