@@ -133,6 +133,11 @@ class Config(pydantic.BaseModel):
     shard: str | None = pydantic.Field(
         None, pattern=r"^\d+/\d+$", description="extract only part i of n, as i/n (from 0)"
     )
+    refit: Literal["no", "yes"] = pydantic.Field(
+        "no",
+        description="of a run that images were added to: yes fits its concepts anew to all of them;"
+        " no finds those it has in the new images",
+    )
     limit: Positive | None = pydantic.Field(None, description="use at most so many images")
     max_rejects: int | None = pydantic.Field(
         None, ge=0, description="stop once more images than this could not be read"
@@ -153,6 +158,11 @@ class Config(pydantic.BaseModel):
     max_memory: str | None = pydantic.Field(
         None, pattern=SIZE, description="most memory to use, as 8GB; default: what is free"
     )
+
+    @pydantic.field_validator("refit", mode="before")
+    @classmethod
+    def _yes_or_no(cls, value: Any) -> Any:
+        return ("no", "yes")[value] if isinstance(value, bool) else value
 
     @pydantic.field_validator("k", mode="before")
     @classmethod
@@ -271,7 +281,7 @@ def _bytes(size: str | None) -> float:
 
 CARRIED_OUT = (
     "workers", "scheduler", "shard", "machine", "max_rejects", "keep", "max_disk", "max_memory",
-    "device", "atlas_images",
+    "device", "atlas_images", "refit",
 )  # fmt: skip
 """Options that say how the work is done; the outcome does not depend on them."""
 
@@ -292,7 +302,7 @@ OF_AN_IMAGE = (
 )  # fmt: skip
 """Options of an image that is explained by itself."""
 
-OF_ONE_CALL = ("workers", "scheduler", "shard", "machine")
+OF_ONE_CALL = ("workers", "scheduler", "shard", "machine", "refit")
 """Of these, the ones that a run does not remember: another call may come from another place."""
 
 SCHEMES = ("tls", "tcp")
@@ -325,7 +335,7 @@ def make_config(options: dict[str, Any]) -> Config:
             raise UserError(
                 f"unknown option {option(name)}; {near or 'options: ' + ', '.join(known)}"
             )
-        if isinstance(given[name], bool):
+        if isinstance(given[name], bool) and name != "refit":
             raise UserError(f"{option(name, given[name])} is not possible: it is no yes or no")
         if any("\ud800" <= character <= "\udfff" for character in str(given[name])):
             raise UserError(f"{option(name)}={given[name]!a} is not UTF-8 text; rename it")

@@ -252,7 +252,7 @@ class ImageData:
         return int(self._workspace.listing.places([known])[0])
 
     def _shard(self, image_id: int) -> int:
-        return self._position(image_id) // self._workspace.listing.images_per_shard
+        return int(self._workspace.listing.shards_of(self._position(image_id)))
 
     def _read(self, shard: int, wanted: frozenset[int]) -> dict[int, Entry]:
         arrays = self._workspace.heatmaps.read(

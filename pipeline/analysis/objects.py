@@ -160,10 +160,16 @@ def _auxiliary_grids(workspace: Workspace) -> dict[str, Grid]:
     return {name: Grid(*each, image_size=size) for name, each in centres.items()}
 
 
+def _sampled(workspace: Workspace) -> frozenset[int]:
+    """Return the ids of the images that are learned from."""
+    frame = workspace.images
+    return frozenset(map(int, frame["image_id"][frame["split"] != "copy"].head(N_IMAGES)))
+
+
 def _read_sample(workspace: Workspace) -> list[dict[str, NDArray[Any]]]:
     parts: list[dict[str, NDArray[Any]]] = []
     names = ["H", "logits", "image_id"]
-    for arrays in workspace.heatmaps.iterate(names, workspace.distinct_ids):
+    for arrays in workspace.heatmaps.iterate(names, _sampled(workspace)):
         parts.append(arrays)
         if sum(len(part["H"]) for part in parts) >= N_IMAGES:
             break
@@ -189,7 +195,7 @@ def _fit_winners(workspace: Workspace) -> Winners:
     n_images = min(N_WINNERS[0], max(1, N_WINNERS[1] // n_cells))
     fit = None
     layers = _read_layers(workspace, ["V", *grids], n_images)
-    heatmaps = workspace.heatmaps.iterate(["H"], workspace.distinct_ids)
+    heatmaps = workspace.heatmaps.iterate(["H"], _sampled(workspace))
     for maps, arrays in zip(layers, heatmaps, strict=False):
         H = arrays["H"][: len(maps["V"])].astype(np.float32)
         features, grid, _ = winner_features(workspace, maps)
@@ -204,7 +210,7 @@ def _read_layers(
 ) -> Iterator[dict[str, NDArray[Any]]]:
     """Read the first images' activations of layers, shard by shard; ``V`` is the concepts'."""
     stored = {name: name if name == "V" else f"aux/{name}" for name in names}
-    for arrays in workspace.activations.iterate([*stored.values()], workspace.distinct_ids):
+    for arrays in workspace.activations.iterate([*stored.values()], _sampled(workspace)):
         yield {name: arrays[kept][:n_images] for name, kept in stored.items()}
         n_images -= len(arrays[stored[names[0]]])
         if n_images <= 0:

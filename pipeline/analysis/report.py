@@ -11,6 +11,7 @@ import pandas as pd
 
 from ..errors import spoken
 from ..escape import fitted, shell_word, visible
+from ..runs.growth import describe as describe_growth
 from ..runs.probe import describe
 from ..runs.workspace import Workspace
 from .run import Run
@@ -58,6 +59,7 @@ def summary(run: Run) -> str:
         *_unmatched(run),
         "",
         f"{len(concepts)} concepts of {config.model} {config.layer}, {n_images} images",
+        *describe_growth(run.workspace.record),
     ]
     has_classes = bool(concepts["top_label"].notna().any())
     called = ("the head calls it", "prob") if has_classes else ("most of its images are", "share")

@@ -120,19 +120,28 @@ class RunSamples:
 
     @cached_property
     def _drawn(self) -> tuple[torch.Tensor, NDArray[np.int64]]:
-        workspace = self.workspace
+        workspace = self._fitted
         n = N_POSITIONS_GENERAL if workspace.cut.linear is None else N_POSITIONS
         seed = workspace.config.seed + 1  # not the positions that W was fitted on
-        return sample_positions(workspace.activations, workspace.ids("fit"), n, seed)
+        several = len(workspace.listing.starts) > 1
+        image_ids = workspace.sample("fit", n) if several else workspace.ids("fit")
+        return sample_positions(workspace.activations, image_ids, n, seed)
+
+    @cached_property
+    def _fitted(self) -> Workspace:
+        return self.workspace.fitted
 
     @property
     def split(self) -> str:
         """The images to measure on: ``heldout``, or ``fit`` where none of these could be read."""
-        return "heldout" if self.workspace.ids("heldout") else "fit"
+        return "heldout" if self._fitted.ids("heldout") else "fit"
 
     def image_ids(self, n: int, split: str | None = None) -> list[int]:
-        """Return the first n images of a split in working order, a random sample without copies."""
-        frame = self.workspace.images
+        """Return the first n images of a split, a random sample without copies.
+
+        What the run was given after its concepts were fitted is not among them.
+        """
+        frame = self._fitted.images
         chosen = frame.image_id[frame.split != "copy" if split is None else frame.split == split]
         return [int(image_id) for image_id in chosen.head(n)]
 
@@ -142,7 +151,7 @@ class RunSamples:
         names = ["V", "logits", "image_id", *(["prefix"] if self.workspace.cut.n_prefix else [])]
         listing, asked = self.workspace.listing, frozenset(image_ids)
         places = listing.places(wanted)
-        for shard in np.unique(places[places >= 0] // listing.images_per_shard).tolist():
+        for shard in np.unique(listing.shards_of(places[places >= 0])).tolist():
             arrays = store.read(shard, names, asked)
             for start in range(0, len(arrays["image_id"]), AT_ONCE):
                 chosen = slice(start, start + AT_ONCE)

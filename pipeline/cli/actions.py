@@ -133,6 +133,8 @@ def verify(options: Options) -> None:
             f" {command('discover', run=folder)} makes them again"
         )
     text.show(visible(f"all {found.n_good} files of {folder} are as they were written"))
+    for line in found.history:
+        text.show(line)
 
 
 def clean(options: Options) -> None:

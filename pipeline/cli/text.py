@@ -104,7 +104,8 @@ def status(found: RunStatus) -> str:
         parts = f"{row['n_there']} of {row['n_parts']} {'shards' if row['sharded'] else 'written'}"
         kept = "" if row["kept"] else ", not kept when all is done"
         lines.append(f"  {row['product']:<12} {parts}, {row['n_bytes'] / 1e6:.1f} MB{kept}")
-    return "\n".join([*lines, f"  {found.n_bytes / 1e6:.1f} MB on disk in all"])
+    lines.append(f"  {found.n_bytes / 1e6:.1f} MB on disk in all")
+    return "\n".join([*lines, *(f"  {line}" for line in found.history)])
 
 
 def finding(found: Finding) -> str:

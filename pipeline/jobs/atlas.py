@@ -103,7 +103,7 @@ def _summary(workspace: Workspace, run: Run) -> dict[str, str]:
     n_images = run.sql("select count(*) as n from images")["n"].iloc[0]
     return {
         "Dataset": workspace.record.dataset.name,
-        "Images": f"{n_images:,}",
+        "Images": f"{n_images:,}{_not_fitted(workspace)}",
         "Network": config.model,
         "Layer": str(config.layer),
         **({"Head": f"linear probe: {describe(workspace.probe)}"} if is_probed else {}),
@@ -111,6 +111,13 @@ def _summary(workspace: Workspace, run: Run) -> dict[str, str]:
         "Concepts": str(bank.k) if bank.k_is_stable else f"{bank.k} (no stable k)",
         "Relative error": f"{bank.error:.4f} (floor {bank.svd_error:.4f})",
     }
+
+
+def _not_fitted(workspace: Workspace) -> str:
+    """Say of how many of the images the concepts are, where the run was given others later."""
+    n = workspace.n_fitted
+    is_less = n < len(workspace.listing.frame)
+    return f" (the concepts are those of the first {n:,})" if is_less else ""
 
 
 def _settings(workspace: Workspace) -> dict[str, str]:

@@ -111,4 +111,8 @@ def _settle(workspace: Workspace, stages: tuple[str, ...]) -> None:
 
 def _call(workspace: Workspace, stage: str, parts: list[int]) -> Counts:
     body = body_of(stage)
-    return body(workspace, parts) if BY_NAME[stage].is_sharded else body(workspace)
+    if BY_NAME[stage].is_sharded:
+        return body(workspace, parts)
+    counts = body(workspace.fitted if BY_NAME[stage].of_fitted else workspace)
+    workspace.reload("bank")  # it may be another now
+    return counts

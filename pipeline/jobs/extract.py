@@ -274,7 +274,7 @@ def _publish(runs: Sequence[Workspace], index: int, batches: list[Batch]) -> dic
         forward = workspace.record.forward
         assert forward is not None  # chosen before the first shard
         of_run = {
-            "inputs": workspace.inputs_digest,
+            "inputs": workspace.inputs_digest(index),
             "forward": json.dumps(forward.model_dump(), sort_keys=True),
         }
         arrays = join(workspace, batches, place)

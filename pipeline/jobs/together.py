@@ -52,18 +52,19 @@ def _groups(workspaces: Sequence[Workspace]) -> Iterable[list[Workspace]]:
     groups: dict[str, list[Workspace]] = {}
     for workspace in workspaces:
         missing = to_make(workspace).get("extract", [])
-        if not missing or missing != workspace.activations.missing():
+        if not missing or any(map(workspace.activations.is_there, missing)):
             continue  # nothing to do, or shards that are there were made from something else
         forward = workspace.record.forward
         known = [] if forward is None else [forward.precision, forward.compiled]
-        key = json.dumps([workspace.listing.images_per_shard, known])
+        listing = workspace.listing
+        key = json.dumps([listing.images_per_shard, listing.starts, known])
         groups.setdefault(key, []).append(workspace)
     return [runs for runs in groups.values() if len(runs) > 1]
 
 
 def _extract(runs: Sequence[Workspace]) -> None:
     first, *beside = runs
-    missing = sorted({index for each in runs for index in each.activations.missing()})
+    missing = sorted({index for each in runs for index in to_make(each)["extract"]})
     shards = parts_of_shard(missing, first.config.shard)
     if first.config.scheduler is not None:
         cluster.check(first.config.scheduler)

@@ -43,6 +43,15 @@ def check_folder(folder: Path) -> None:
         )
 
 
+def check_refit(config: Config, folder: Path) -> None:
+    """Refuse to fit anew what was never fitted."""
+    if config.refit == "yes" and not is_run(folder):
+        raise UserError(
+            f"{option('refit', 'yes')} fits the concepts of a run anew, and {folder} is no run yet:"
+            " leave it out"
+        )
+
+
 def check_plugins(config: Config) -> None:
     """Refuse plug-ins that are not there, or whose columns do not fit the tables."""
     known = {*plugins.names(plugins.COLUMNS), *plugins.names(plugins.PAGES)}

@@ -17,12 +17,15 @@ from .ownership import is_run
 from .prepare import begin, intend, prepare
 from .workspace import Workspace
 
+MORE_IMAGES = ("dataset", "limit")
+"""Options that give a run more images."""
+
 
 def find_run(options: Mapping[str, Any]) -> Workspace:
     """Find the run that options name, or prepare the one they describe.
 
     With ``run`` of an existing run, and no option that decides the outcome, that run is taken as
-    it was made.
+    it was made; with ``dataset`` or a larger ``limit`` beside it, it is given images it has not.
 
     Parameters
     ----------
@@ -37,11 +40,12 @@ def find_run(options: Mapping[str, Any]) -> Workspace:
         otherwise.
     """
     given, run = _given(options)
-    if run is not None and is_run(run) and not set(given) - {*CARRIED_OUT, "model"}:
+    if run is not None and is_run(run) and not set(given) - {*CARRIED_OUT, "model", *MORE_IMAGES}:
         made = Workspace.open(run).config
         if given.get("model", made.model) != made.model:
             return prepare(make_config(given), run)
-        return prepare(make_config(made.model_dump() | given), run, as_made=True)
+        as_made = not set(given) & {*MORE_IMAGES}
+        return prepare(make_config(made.model_dump() | given), run, as_made=as_made)
     return prepare(make_config(given), run)
 
 
@@ -63,12 +67,12 @@ def find_siblings(options: Mapping[str, Any]) -> list[Workspace]:
     layers = _layers(given.pop("layers"))
     if "layer" in given:
         raise UserError(f"{option('layer')} and {option('layers')} are both given; leave one out")
-    configs = [make_config({**given, "layer": layer}) for layer in layers]
+    configs = [make_config(_options_of(given, run, layer)) for layer in layers]
     inputs = load_inputs(configs[0])
     intended = []
     for config in configs:
         layer = choose_layer(inputs.network, config.layer)
-        folder = None if run is None else run.with_name(f"{run.name}-{layer.replace('/', '-')}")
+        folder = None if run is None else _of_layer(run, layer)
         intended.append(intend(config, folder, inputs))
     folders = {each.layer.layer: each.workspace.folder for each in intended}
     if len(folders) < len(intended):
@@ -76,7 +80,7 @@ def find_siblings(options: Mapping[str, Any]) -> list[Workspace]:
             f"{option('layers', ','.join(layers))}: two of them are the same layer,"
             f" {' and '.join(each.layer.layer for each in intended)}"
         )
-    if not all(each.workspace.is_finished() for each in intended):
+    if not all(each.workspace.is_finished() and not each.is_more for each in intended):
         check_fits(of_all([each.needed for each in intended]), [*folders.values()], configs[0])
     bound_decoding([each.layer for each in intended], configs[0], processes=1)
     for each in folders.values():
@@ -92,6 +96,24 @@ def find_siblings(options: Mapping[str, Any]) -> list[Workspace]:
         )
         for each in intended
     ]
+
+
+def _of_layer(run: Path, layer: str) -> Path:
+    return run.with_name(f"{run.name}-{layer.replace('/', '-')}")
+
+
+def _options_of(given: dict[str, Any], run: Path | None, layer: str) -> dict[str, Any]:
+    """Return the options of one of several runs: those it was made with where there are no others.
+
+    As `find_run` has it.
+    """
+    free = {*CARRIED_OUT, "model", *MORE_IMAGES}
+    if run is None or set(given) - free or not is_run(_of_layer(run, layer)):
+        return {**given, "layer": layer}
+    made = Workspace.open(_of_layer(run, layer)).config
+    if given.get("model", made.model) != made.model:
+        return {**given, "layer": layer}
+    return made.model_dump() | given
 
 
 def _given(options: Mapping[str, Any]) -> tuple[dict[str, Any], Path | None]:

@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import math
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Never
 
 import numpy as np
@@ -60,6 +61,9 @@ class FitData:
         A factor for the rows of each image.
     device : str
         What computes.
+    sample : callable, optional
+        Gives the images from which so many positions are drawn; by default the first ones, where
+        the order of the shards is random.
     """
 
     activations: ShardStore
@@ -68,6 +72,11 @@ class FitData:
     transform: str = "auto"
     weights: Mapping[int, float] | None = None
     device: str = "cpu"
+    sample: Callable[[int], frozenset[int]] | None = None
+
+    def drawn_from(self, n: int) -> frozenset[int]:
+        """Return the images from which n positions are drawn."""
+        return self.fit_ids if self.sample is None else self.sample(n)
 
     def blocks(self, transform: nmf.Transform) -> PositionBlocks:
         """Return the positions of the fit images, as they are."""
@@ -135,6 +144,7 @@ def fit_run(
     UserError
         Negative activations under ``TRANSFORM=none``, or a k that the data cannot hold.
     """
+    workspace = workspace.fitted
     config = workspace.config
     data = FitData(
         workspace.activations,
@@ -143,6 +153,7 @@ def fit_run(
         config.transform,
         image_weights(workspace),
         workspace.device,
+        partial(workspace.sample, "fit") if len(workspace.listing.starts) > 1 else None,
     )
     found = fit_concepts(data, ks or (None if config.k == "auto" else config.k), unfinished)
     return RunFit(_make_bank(workspace, found), found)
@@ -161,7 +172,8 @@ def fit_concepts(
     unfinished : UnfinishedFit, optional
         Keeps what was found so far, and goes on from there.
     """
-    drawn, owner = sample_positions(data.activations, data.fit_ids, N_SAMPLE, data.seed)
+    sampled = data.drawn_from(N_SAMPLE)
+    drawn, owner = sample_positions(data.activations, sampled, N_SAMPLE, data.seed)
     if not drawn.any():
         raise UserError(
             "all activations of the layer are zero: there is nothing to find; take another"
@@ -278,7 +290,8 @@ def _fit(
     blocks: PositionBlocks, data: FitData, choice: nmf.KChoice, unfinished: UnfinishedFit | None
 ) -> nmf.Fit:
     """Fit from the consensus of the choice's replicates, where a killed fit had got to."""
-    sample = sample_by_energy(blocks, nmf.sample_size(choice.k), data.seed)
+    n = nmf.sample_size(choice.k)
+    sample = sample_by_energy(replace(blocks, image_ids=data.drawn_from(n)), n, data.seed)
     with bar("factorize", MAX_PASSES, "passes") as shown:
         return nmf.fit(
             blocks,

@@ -7,10 +7,12 @@ were read; weights by contents; where either lies is free to change.
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
 from ..config import CARRIED_OUT
@@ -26,6 +28,7 @@ from ..images import (
 )
 from ..store import FORMATS, Listing, combine
 from ..system.progress import bar
+from .growth import is_raised
 from .record import RunRecord
 from .retry import unreadable
 from .workspace import Workspace
@@ -34,8 +37,10 @@ PLACES = ("dataset", "weights", "classes")
 """Options that say where something lies; what lies there is compared."""
 
 
-def check_same(workspace: Workspace, before: RunRecord, now: RunRecord) -> None:
+def check_same(workspace: Workspace, before: RunRecord, now: RunRecord, labels: set[str]) -> None:
     """Refuse to go on with a run that was begun as something else.
+
+    ``LIMIT`` may be raised, and labels that no image of the run has may be of any class.
 
     Parameters
     ----------
@@ -43,6 +48,8 @@ def check_same(workspace: Workspace, before: RunRecord, now: RunRecord) -> None:
         The run, with the options given now.
     before, now : RunRecord
         What ``run.json`` says, and what it would say of a run begun now.
+    labels : set of str
+        Of the run's images.
 
     Raises
     ------
@@ -56,7 +63,7 @@ def check_same(workspace: Workspace, before: RunRecord, now: RunRecord) -> None:
     ]
     if unread:
         raise _refusal(workspace, f"has files of other formats: {', '.join(unread)}")
-    found = _identity(before), _identity(now)
+    found = _identity(before), _identity(_as_begun(before, now, labels))
     different = [
         f"{name}={_text(found[0].get(name))}, now it is {_text(value)}"
         for name, value in found[1].items()
@@ -82,7 +89,7 @@ def check_same_images(
     ----------
     workspace : Workspace
     before, now : Listing
-        Of the run, and of the dataset as it is.
+        Of the run, and of the dataset as it is, which may have more images.
     source : DatasetSource
         The dataset.
 
@@ -94,14 +101,13 @@ def check_same_images(
     Raises
     ------
     UserError
-        Images were added, removed, given another label or replaced; it names the first ones.
+        Images were removed, given another label or replaced; it names the first ones.
     """
     old, new = (frame.set_index("path") for frame in (before.frame, now.frame))
     common = old.index.intersection(new.index)
     a, b = old.loc[common], new.loc[common]
     relabelled = common[(a["label"].fillna("") != b["label"].fillna("")).to_numpy()]
     faults = [
-        _some("added", new.index.difference(old.index)),
         _some("removed", old.index.difference(new.index)),
         _some("given another label", relabelled),
     ]
@@ -109,7 +115,9 @@ def check_same_images(
         found = "; ".join(fault for fault in faults if fault)
         raise _refusal(workspace, f"was begun with other images: since then {found}")
     touched = common[((a["size"] != b["size"]) | (a["modified"] != b["modified"])).to_numpy()]
-    check_contents(workspace, now, source, set(touched))
+    facts = {name: new.loc[old.index, name].to_numpy() for name in ("size", "modified")}
+    listing = dataclasses.replace(before, frame=before.frame.assign(**facts))
+    check_contents(workspace, listing, source, set(touched))
     return len(touched) > 0
 
 
@@ -154,7 +162,7 @@ def check_contents(
     ----------
     workspace : Workspace
     now : Listing
-        Of the dataset as it is.
+        Of the run, as its images are now.
     source : DatasetSource
     paths : set of str, optional
         Those to look at, with the rest of their shards; all by default. What is not extracted yet
@@ -201,7 +209,7 @@ def check_contents(
 
 def _shards_of(listing: Listing, paths: set[str]) -> list[int]:
     rows = [row for row, path in enumerate(listing.frame.path) if path in paths]
-    return sorted({row // listing.images_per_shard for row in rows})
+    return [int(each) for each in np.unique(listing.shards_of(rows))] if rows else []
 
 
 def _content(source: DatasetSource, image: ImageRecord) -> str | None:
@@ -223,6 +231,22 @@ def _identity(record: RunRecord) -> dict[str, Any]:
         "probabilities": record.link,
         "preprocessing": record.preprocessing.model_dump(mode="json"),
     }
+
+
+def _as_begun(before: RunRecord, now: RunRecord, labels: set[str]) -> RunRecord:
+    """Leave out what may have come to a run since: classes of new labels, a larger ``LIMIT``."""
+    facts: dict[str, Any] = {}
+    if is_raised(before.options(), now.options()):
+        facts["config"] = now.config | {"limit": before.config["limit"]}
+    if now.class_of_label != before.class_of_label:
+        known = before.class_of_label.keys() | labels
+        kept = {label: each for label, each in now.class_of_label.items() if label in known}
+        others = set(now.class_of_label.values()) - set(kept.values())
+        names = {key: name for key, name in now.class_names.items() if int(key) not in others}
+        facts |= {"class_of_label": kept, "class_names": names}
+    if before.options().head == "probe":  # fitted so, whatever labels have come since
+        facts |= {"link": before.link}
+    return now.model_copy(update=facts)
 
 
 def _refusal(workspace: Workspace, reason: str, instead: str = "") -> UserError:

@@ -11,6 +11,7 @@ from ..store import Record, begin, read_record
 from ..store.encoding import is_of_its_kind
 from ..system import checksums, files
 from ..system.progress import bar
+from .growth import describe
 from .ownership import leftovers
 from .plan import Snapshot
 from .stages import EVALUATION, STAGES
@@ -27,10 +28,13 @@ class Verdict:
         Files that are.
     bad : mapping of Path to str
         The others, and what is wrong with each.
+    history : tuple of str
+        How the run came to its images and concepts, a line each time that they changed.
     """
 
     n_good: int
     bad: Mapping[Path, str]
+    history: tuple[str, ...] = ()
 
     @property
     def is_whole(self) -> bool:
@@ -46,7 +50,8 @@ def verify(folder: str | Path) -> Verdict:
     UserError
         The folder is not a run, or its ``run.json`` cannot be read.
     """
-    return Verdict(*check_files(Workspace.open(Path(folder))))
+    workspace = Workspace.open(Path(folder))
+    return Verdict(*check_files(workspace), tuple(describe(workspace.record)))
 
 
 def damaged_files(workspace: Workspace) -> dict[Path, list[Path]]:
@@ -105,27 +110,27 @@ def check_files(workspace: Workspace) -> tuple[int, dict[Path, str]]:
         path = folder / name
         if not path.is_file() or checksums.sha256(path) != digest:
             bad[path] = _fault(path)
-    if workspace.listing_path in bad:
-        bad[workspace.listing_path] += ", and without it no other file can be checked"
+    if lost := bad.keys() & {folder / name for name in workspace.record.listings}:
+        bad[min(lost)] += ", and without it no other file can be checked"
         return len(listed) - len(bad), bad
     damaged = damaged_files(workspace)
     bad |= {path: _fault(path) for paths in damaged.values() for path in paths}
     now = Snapshot(workspace)
-    n_files, lost = len(listed), dict[Path, str]()
+    n_files, missing = len(listed), dict[Path, str]()
     for stage in STAGES:
         is_begun = stage.name in workspace.record.stages
         for part, path in enumerate(now.paths[stage.product]):
             record = now.record(stage.product, part)
             if record is None and is_begun:
-                lost[path] = "is missing" if not path.exists() else "cannot be read"
+                missing[path] = "is missing" if not path.exists() else "cannot be read"
             elif record is not None and stage.is_kept(workspace.config.keep):
                 n_files += len(record.files)
     path = EVALUATION.record_path(folder)
     if record := read_record(path, EVALUATION.makes):
         n_files += len(record.files)
         bad |= {each: _fault(each) for each in record.damaged(path.parent)}
-    lost |= dict.fromkeys(leftovers(folder), "is a leftover of a killed process")
-    return n_files - len(bad), bad | lost
+    missing |= dict.fromkeys(leftovers(folder), "is a leftover of a killed process")
+    return n_files - len(bad), bad | missing
 
 
 def _fault(path: Path) -> str:

@@ -41,6 +41,7 @@ TYPES = {
 IDENTITY = ("run.json", "config.toml")
 """What makes a folder a run."""
 
+_LATER = re.compile(r"activations/images-[1-9]\d*\.parquet")
 _SHARD = re.compile(r"(activations|heatmaps)/shard-\d{5,}\.(h5|json)")
 _LOCK = re.compile(r"logs/(writer|prepare|record|forward|part-\d+-of-\d+)\.lock")
 _HELD, _LOGGED = re.compile(rb"process \d+ on "), re.compile(rb"\d{4}-\d\d-\d\d [\d:]{8} \d+ ")
@@ -95,6 +96,8 @@ def _is_ours(folder: Path, name: str, named: set[str]) -> bool:
         return _begins(path, _LOGGED)
     if name == f"tables/{VIEWS}":
         return path.read_bytes() == views_file().encode()
+    if _LATER.fullmatch(name):
+        return says_type(path) == LISTING.type
     if shard := _SHARD.fullmatch(name):
         return says_type(path) == (RECORD.type if shard[2] == "json" else f"concordance.{shard[1]}")
     return name in TYPES and says_type(path) == TYPES[name]

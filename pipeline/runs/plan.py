@@ -2,7 +2,8 @@
 
 A product is current if its files are there and were made from inputs of the digests that these
 have now. What is made anew and comes out the same as before makes nothing else stale, and what
-``KEEP`` does not ask for is made only where something else needs it.
+``KEEP`` does not ask for is made only where something else needs it. Images that a run was given
+after its concepts were fitted are no input of these, nor of what the head says of them.
 """
 
 from __future__ import annotations
@@ -37,17 +38,29 @@ class Snapshot:
     def is_current(self, name: str, part: int) -> bool:
         """Say whether a part, as far as is known, was made from its inputs as they are now."""
         record = self.record(name, part)
-        if record is None:
+        if record is None or self._lacks(MAKER[name]):
             return False
         now = self.inputs(name, part)
         if name == "atlas" and record.made_from.get(PICTURES, "copy") != now[PICTURES]:
             return False
         return all(now.get(key) in (None, digest) for key, digest in record.made_from.items())
 
+    def _lacks(self, stage: Stage) -> bool:
+        """Say whether images were added of which there is nothing yet, nor would be.
+
+        What is not kept is made where something asks for it: this is what asks.
+        """
+        if stage.is_sharded or stage.of_fitted:
+            return False
+        dropped = [
+            need for need in stage.needs if not MAKER[need].is_kept(self.workspace.config.keep)
+        ]
+        return any(self._whole(need, len(self.needed(stage, need))) is None for need in dropped)
+
     def inputs(self, name: str, part: int) -> dict[str, str | None]:
         """Return the digests of a part's inputs; None: not known, for it has no record."""
         if name == "activations":
-            return {"inputs": self.workspace.inputs_digest}
+            return {"inputs": self.workspace.inputs_digest(part)}
         found: dict[str, str | None] = {}
         if name == "atlas":
             found[PICTURES] = self.workspace.config.atlas_images
@@ -56,14 +69,19 @@ class Snapshot:
                 record = self.record(need, part)
                 found[need] = None if record is None else record.digest
             else:
-                found[need] = self._whole(need)
+                found[need] = self._whole(need, len(self.needed(MAKER[name], need)))
         return found
+
+    def needed(self, stage: Stage, need: str) -> range:
+        """Return the parts of a product that a stage reads which makes all it makes in one go."""
+        is_part = stage.of_fitted and MAKER[need].is_sharded
+        return range(self.workspace.n_fitted_shards if is_part else len(self.paths[need]))
 
     def _record(self, name: str, part: int) -> Record | None:
         return record_of(self.workspace, MAKER[name], part)
 
-    def _combined(self, name: str) -> str | None:
-        records = [self.record(name, part) for part in range(len(self.paths[name]))]
+    def _combined(self, name: str, n_parts: int) -> str | None:
+        records = [self.record(name, part) for part in range(n_parts)]
         known = [record.digest for record in records if record is not None]
         return combine(known) if len(known) == len(records) else None
 
@@ -89,7 +107,7 @@ def to_make(workspace: Workspace) -> dict[str, list[int]]:
         make[stage.name] = parts
         for need in stage.needs:
             both_sharded = stage.is_sharded and MAKER[need].is_sharded
-            read[need] |= set(parts if both_sharded else range(len(now.paths[need])))
+            read[need] |= set(parts if both_sharded else now.needed(stage, need))
     return {stage.name: make[stage.name] for stage in STAGES if stage.name in make}
 
 

@@ -8,25 +8,25 @@ from pathlib import Path
 from typing import Any
 
 from ..config import Config
-from ..config_file import dump_toml
-from ..errors import UserError, command, option
-from ..images import UNREADABLE, Dataset, DatasetSource, PixelRule
+from ..images import UNREADABLE, Dataset, PixelRule
 from ..models import Cut, cut, why_auto
 from ..models.cut import Forward
 from ..store import Listing, make_listing
-from ..system import checksums, files
+from ..system import files
 from ..system.progress import say
-from .beginning import new_record, remembered
-from .checks import check_folder, check_k, check_labels, check_non_negative
+from .beginning import new_record
+from .checks import check_folder, check_k, check_labels, check_non_negative, check_refit
 from .estimate import Estimate, bound_decoding, bytes_per_image, check_fits, estimate, probe
-from .identity import check_contents, check_lost, check_same, check_same_images
+from .growth import recover
+from .identity import check_lost
 from .inputs import Inputs, load_inputs, name_of, resolve, tell
 from .levels import pixel_rule, told
-from .record import ForwardPass, RunRecord
-from .retry import try_again
+from .record import (
+    ForwardPass,
+    RunRecord,
+)
+from .resume import go_on, write_start
 from .workspace import Workspace
-
-CONFIG, LISTING = "config.toml", "activations/images.parquet"
 
 
 def prepare(config: Config, run: Path | None, *, as_made: bool = False) -> Workspace:
@@ -48,7 +48,8 @@ def prepare(config: Config, run: Path | None, *, as_made: bool = False) -> Works
         Dataset, network, layer, classes or output cannot be used, or `run` was made otherwise.
     """
     intended = intend(config, run, load_inputs(config, run))
-    if not intended.workspace.is_finished():
+    is_more = intended.is_more and (config.refit == "yes" or not as_made)
+    if is_more or not intended.workspace.is_finished():
         check_fits(intended.needed, [intended.workspace.folder], config)
     files.check_writable(intended.workspace.folder)
     tell(intended.inputs, config)
@@ -75,6 +76,8 @@ class Intended:
         How its pixels are read.
     why : str
         Why its layer was taken, where none was asked for.
+    is_more : bool
+        Whether it is there already, and has fewer images, or is to be fitted anew.
     """
 
     workspace: Workspace
@@ -85,6 +88,7 @@ class Intended:
     needed: Estimate
     rule: PixelRule
     why: str
+    is_more: bool = False
 
 
 def intend(config: Config, run: Path | None, inputs: Inputs) -> Intended:
@@ -101,15 +105,18 @@ def intend(config: Config, run: Path | None, inputs: Inputs) -> Intended:
     bound_decoding([layer], config, processes=1)
     workspace = Workspace(run or Path("runs") / name_of(inputs.dataset, config), config)
     check_folder(workspace.folder)
-    dataset = _as_begun(inputs.dataset, workspace.saved())
+    check_refit(config, workspace.folder)
+    before = workspace.saved()
+    dataset = _as_begun(inputs.dataset, before)
     n_images = min(len(dataset.images), config.limit or len(dataset.images))
     check_k(config, n_images, layer)
     # The first images of a listing depend on the seed alone, not on how many share a shard.
     listing = make_listing(dataset, seed=config.seed, limit=config.limit, bytes_per_image=1)
-    rule = pixel_rule(config, workspace.saved(), dataset.source, listing)
+    rule = pixel_rule(config, before, dataset.source, listing)
     probed = _probe(workspace, dataset, listing, layer, rule)
     check_non_negative(config, layer, probed)
-    check_labels(config, listing)
+    if before is None or before.stage("factorize").status != "done" or config.refit == "yes":
+        check_labels(config, listing)
     return Intended(
         workspace=workspace,
         inputs=inputs,
@@ -119,6 +126,7 @@ def intend(config: Config, run: Path | None, inputs: Inputs) -> Intended:
         needed=estimate(probed, layer, len(listing.frame), config),
         rule=rule,
         why=why,
+        is_more=before is not None and (config.refit == "yes" or n_images > before.images.n),
     )
 
 
@@ -159,14 +167,17 @@ def begin(
     for each in told(intended.rule):
         say(f"pixels     {each}")
     with workspace.writing(), workspace.alone("prepare"):
-        before = workspace.saved()
+        before, every = workspace.saved(), listing
+        if config.limit is not None:
+            every = make_listing(dataset, seed=config.seed, limit=None, bytes_per_image=1)
+            every = dataclasses.replace(every, images_per_shard=listing.images_per_shard)
         if before is None:
+            record, listing = recover(workspace, record, every) or (record, listing)
             check_lost(workspace, record, listing, dataset.source)
             forward = _recover(workspace, listing)
             _save(workspace, record.model_copy(update={"forward": forward}), listing)
         else:
-            check_same(workspace, before, record)
-            _update(workspace, before, record, listing, dataset.source, as_made=as_made)
+            go_on(workspace, before, record, every, dataset.source, as_made=as_made)
     layer.rescale(workspace.record.layer.exponents)  # a part beside this one may have settled them
     workspace.hold(network=inputs.network, trunk=layer)
     return workspace
@@ -207,71 +218,8 @@ def _recover(workspace: Workspace, listing: Listing) -> ForwardPass | None:
     return None
 
 
-def _update(
-    workspace: Workspace,
-    before: RunRecord,
-    record: RunRecord,
-    listing: Listing,
-    source: DatasetSource,
-    *,
-    as_made: bool,
-) -> None:
-    """Go on with a run: check its images, and note where things lie and how to work now."""
-    path = workspace.folder / LISTING
-    is_whole = _is_as_written(workspace.folder, before)
-    touched = True
-    if is_whole[LISTING]:
-        old = Listing.load(path)
-        # Shards that are there stay as they were cut, whatever size new runs give theirs.
-        listing = dataclasses.replace(listing, images_per_shard=old.images_per_shard)
-        if as_made and _is_extracted(workspace, old):
-            touched, listing = False, old
-        else:
-            touched = check_same_images(workspace, old, listing, source)
-    elif before.images != record.images:
-        raise UserError(
-            f"{path} is damaged, and the dataset is no longer as it was; pass another"
-            f" {option('run')}, or start over after {command('clean', run=workspace.folder)}"
-        )
-    else:
-        workspace.hold(listing=listing)
-        check_contents(workspace, listing, source)
-    # What was refused when the run was begun stays in its table.
-    dataset = record.dataset.model_copy(update={"rejected": before.dataset.rejected})
-    config = {**before.config, **remembered(workspace.config).model_dump(mode="json")}
-    siblings = before.siblings | record.siblings
-    facts = {"dataset": dataset, "config": config, "siblings": siblings}
-    if touched or before.model_copy(update=facts) != before or not all(is_whole.values()):
-        # Of the record as it is by then: a part beside this one adds to it meanwhile.
-        workspace.note(**facts, files=_write_start(workspace, listing))
-        workspace.reload("listing")
-    try_again(workspace, source)
-
-
-def _is_extracted(workspace: Workspace, listing: Listing) -> bool:
-    """Say whether all of a run's images went through the network."""
-    workspace.hold(listing=listing)
-    stores = (workspace.activations, workspace.heatmaps)
-    return all(any(each.is_there(n) for each in stores) for n in range(listing.n_shards))
-
-
 def _save(workspace: Workspace, record: RunRecord, listing: Listing) -> None:
     """Write what a run starts from; ``run.json`` last, for it vouches for the others."""
-    sums = _write_start(workspace, listing)
+    sums = write_start(workspace.folder, workspace.config, listing, {})
     record.model_copy(update={"files": sums}).save(workspace.record_path)
     workspace.reload("record", "listing")
-
-
-def _write_start(workspace: Workspace, listing: Listing) -> dict[str, str]:
-    """Write the listing and the configuration, and return their digests."""
-    folder = workspace.folder
-    listing.save(folder / LISTING)
-    files.write_text(folder / CONFIG, dump_toml(remembered(workspace.config)))
-    return {name: checksums.sha256(folder / name) for name in (CONFIG, LISTING)}
-
-
-def _is_as_written(folder: Path, record: RunRecord) -> dict[str, bool]:
-    return {
-        name: (folder / name).is_file() and checksums.sha256(folder / name) == digest
-        for name, digest in record.files.items()
-    }

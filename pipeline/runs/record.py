@@ -6,7 +6,7 @@ import json
 import math
 from itertools import pairwise
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import pydantic
 
@@ -16,10 +16,18 @@ from ..models.link import Link
 from ..store.encoding import Encoding, read_sealed, seal
 from ..system import files
 
-RUN = Encoding("concordance.run", "1.2", oldest="1.0")
+RUN = Encoding("concordance.run", "1.3", oldest="1.0")
+
+CONFIG = "config.toml"
 
 DECIDE_ACTIVATIONS = ("aux_layers", "image_size", "layer", "limit", "model", "precision", "resize")
 """Options on which activations depend, beside weights, images, formats and preprocessing."""
+
+
+FileName = Annotated[
+    str, pydantic.Field(pattern=r"^(config\.toml|activations/images(-[1-9][0-9]*)?\.parquet)$")
+]
+"""What ``run.json`` vouches for: the configuration, and the listing of each generation."""
 
 
 class _Part(pydantic.BaseModel):
@@ -85,6 +93,30 @@ class ImagesFacts(_Part):
     digest: str
 
 
+class Change(_Part):
+    """A change of a run that was begun: images were added, or its concepts fitted anew.
+
+    Attributes
+    ----------
+    when : str
+        UTC.
+    added : int
+        Images.
+    fitted : int
+        Images, the first in working order, that the run's concepts are of since then.
+    before : ImagesFacts
+        Of the images that the run had.
+    limit : int or None
+        Its option of that name till then.
+    """
+
+    when: str
+    added: int = pydantic.Field(ge=0)
+    fitted: int = pydantic.Field(ge=1)
+    before: ImagesFacts
+    limit: int | None
+
+
 class Preprocessing(_Part):
     """How pixels became the network's input."""
 
@@ -146,11 +178,25 @@ class RunRecord(_Part):
     class_of_label: dict[str, int]
     class_names: dict[str, str]
     link: Link = "softmax"
-    files: dict[Literal["config.toml", "activations/images.parquet"], str] = pydantic.Field(
-        default_factory=dict
-    )
+    files: dict[FileName, str] = pydantic.Field(default_factory=dict)
     forward: ForwardPass | None = None
     siblings: dict[str, str] = pydantic.Field(default_factory=dict)
+    history: tuple[Change, ...] = ()
+
+    @property
+    def growth(self) -> tuple[Change, ...]:
+        """The changes by which the run was given images: one for each generation but the first."""
+        return tuple(each for each in self.history if each.added)
+
+    @property
+    def listings(self) -> tuple[str, ...]:
+        """Names of the listing's files, one for each generation."""
+        return tuple(map(listing_name, range(len(self.growth) + 1)))
+
+    @property
+    def n_fitted(self) -> int:
+        """Number of images, the first in working order, that the concepts are or will be of."""
+        return self.history[-1].fitted if self.history else self.images.n
 
     def options(self) -> Config:
         """Return the run's configuration; options that are newer than the run have defaults."""
@@ -197,6 +243,19 @@ class RunRecord(_Part):
             )
         if min(self.class_of_label.values(), default=0) < 0:
             raise ValueError("class_of_label: a class is less than 0")
+        if self.files and {*self.files} != {CONFIG, *self.listings}:
+            raise ValueError(f"files: {str([*self.files])[:100]} are not those of its history")
+        self._check_history()
+
+    def _check_history(self) -> None:
+        n_after = [*(each.before.n for each in self.history[1:]), self.images.n]
+        ends = {self.images.n}
+        for change, n in zip(self.history, n_after, strict=False):
+            ends.add(change.before.n)
+            if change.before.n < 1 or change.before.n + change.added != n:
+                raise ValueError(f"history: {change.added} images added to {change.before.n}")
+            if change.fitted not in ends | {n}:
+                raise ValueError(f"history: concepts of {change.fitted} images")
 
     def stage(self, name: str) -> StageFacts:
         """Return how a stage went."""
@@ -243,6 +302,11 @@ class RunRecord(_Part):
         except (ValueError, UserError) as error:
             raise UserError(f"{path} is damaged ({error}); {mend}") from error
         return record
+
+
+def listing_name(generation: int) -> str:
+    """Return the file, relative to a run, of the images it was begun with or later given."""
+    return f"activations/images{f'-{generation}' if generation else ''}.parquet"
 
 
 def _is_name(text: str) -> bool:

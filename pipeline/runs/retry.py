@@ -38,8 +38,12 @@ def try_again(workspace: Workspace, source: DatasetSource) -> None:
     if not found:
         return
     # First what was made of all shards: where those are not kept, nothing else would ask for them.
-    files.remove(MAKER["bank"].record_path(workspace.folder))
+    is_fitted = min(found) < workspace.n_fitted_shards
+    files.remove(MAKER["bank" if is_fitted else "tables"].record_path(workspace.folder))
     for shard in found:
+        if shard >= workspace.n_fitted_shards:
+            files.remove(workspace.heatmaps.record_path(shard))
+            files.remove(workspace.heatmaps.path(shard))
         files.remove(store.path(shard))
         files.remove(store.record_path(shard))
     opened = [each.path for images in found.values() for each in images]

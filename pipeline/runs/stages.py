@@ -41,6 +41,9 @@ class Stage:
         Whether it is made shard by shard, each with a record of its own.
     dropped_by : frozenset of str
         Values of ``KEEP`` that do not keep it.
+    of_fitted : bool
+        Whether it is made from the images that the concepts were fitted to, and not from those
+        that a run was given later.
     """
 
     name: str
@@ -52,6 +55,7 @@ class Stage:
     files_of_probe: tuple[str, ...] = ()
     is_sharded: bool = False
     dropped_by: frozenset[Keep] = frozenset()
+    of_fitted: bool = False
 
     @property
     def is_site(self) -> bool:
@@ -89,7 +93,7 @@ STAGES = (
     ),
     Stage(
         "factorize", "jobs.factorize:factorize", "bank", ("activations",), "bank",
-        ("bank.h5", "k_metrics.json"), ("probe.h5",),
+        ("bank.h5", "k_metrics.json"), ("probe.h5",), of_fitted=True,
     ),
     Stage(
         "localize", "jobs.localize:localize", "heatmaps", ("activations", "bank"), "heatmaps",
@@ -97,7 +101,7 @@ STAGES = (
     ),
     Stage(
         "classify", "jobs.classify:classify", "classes", ("activations", "bank", "heatmaps"),
-        "bank", ("classes.h5", "objects.h5"),
+        "bank", ("classes.h5", "objects.h5"), of_fitted=True,
     ),
     Stage(
         "export", "jobs.export:export", "tables", ("bank", "heatmaps", "classes"), "tables",

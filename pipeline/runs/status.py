@@ -8,6 +8,7 @@ from pathlib import Path
 import pandas as pd
 
 from ..system import files
+from .growth import describe
 from .plan import parts_there, to_make
 from .stages import STAGES
 from .workspace import Workspace
@@ -28,6 +29,8 @@ class RunStatus:
         Of the whole folder.
     is_finished : bool
         Whether nothing is left to do.
+    history : tuple of str
+        How it came to its images and concepts, a line each time that they changed.
     """
 
     folder: Path
@@ -36,6 +39,7 @@ class RunStatus:
     stages: pd.DataFrame
     n_bytes: int
     is_finished: bool
+    history: tuple[str, ...] = ()
 
 
 def status(folder: str | Path) -> RunStatus:
@@ -73,4 +77,5 @@ def status(folder: str | Path) -> RunStatus:
         pd.DataFrame(rows),
         files.size(workspace.folder),
         not todo,
+        tuple(describe(workspace.record)),
     )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +14,7 @@ import torch
 from ..config import make_config
 from ..config_file import load_toml
 from ..errors import UserError, command
-from ..images import DatasetSource, Grid, PixelRule, open_dataset
+from ..images import DatasetSource, Grid, PixelRule, open_dataset, unit_hash
 from ..models import Cut, Network, configured, consent, cut
 from ..models.head import pool_linear
 from ..models.runtime import pick_device
@@ -28,6 +28,7 @@ from ..store import (
     ShardStore,
     check_whole,
     combine,
+    n_sampled,
     read_bank,
     read_classification,
     read_probe,
@@ -35,7 +36,7 @@ from ..store import (
 )
 from ..store.records import check_sha256
 from .folder import RunFolder
-from .record import DECIDE_ACTIVATIONS
+from .record import DECIDE_ACTIVATIONS, ImagesFacts
 from .stages import MAKER, check_folders
 
 OF_EARLIER: tuple[tuple[str, object], ...] = (
@@ -49,6 +50,10 @@ OF_EARLIER: tuple[tuple[str, object], ...] = (
 
 OF_THE_PROBE = ("probe", "cut", "class_names", "class_of_label")
 """What goes by the probe, which is made with the bank."""
+
+
+FOLLOWS = ("fitted", "_inputs_digests")
+"""What is worked out of the others."""
 
 
 @dataclass(frozen=True)
@@ -78,23 +83,59 @@ class Workspace(RunFolder):
 
     def reload(self, *names: str) -> None:
         """Forget what was read of ``record``, ``listing``, ``bank``: it is read when asked for."""
-        super().reload(*names, *(OF_THE_PROBE if "bank" in names else ()))
+        super().reload(*names, *FOLLOWS, *(OF_THE_PROBE if "bank" in names else ()))
 
     def hold(self, **loaded: Network | Cut | Listing) -> None:
         """Take ``network``, ``trunk`` or ``listing``, which are loaded already, as they are."""
         self.__dict__.update(loaded)
 
     @cached_property
-    def inputs_digest(self) -> str:
-        """A digest of all that activations depend on; how they were computed is in ``forward``."""
+    def fitted(self) -> Workspace:
+        """The run without the images that it was given after its concepts were fitted."""
+        if self.n_fitted == len(self.listing.frame):
+            return self
+        found = Workspace(self.folder, self.config)
+        found.hold(
+            listing=self.listing.first(self.n_fitted), network=self.network, trunk=self.trunk
+        )
+        return found
+
+    @property
+    def n_fitted(self) -> int:
+        """Number of images, the first in working order, that the concepts are or will be of."""
+        n, history = len(self.listing.frame), self.record.history
+        return min(n, history[-1].fitted) if history else n
+
+    @property
+    def n_fitted_shards(self) -> int:
+        """Number of shards that these are in."""
+        return self.listing.first(self.n_fitted).n_shards
+
+    def inputs_digest(self, shard: int) -> str:
+        """Digest all that the activations of a shard depend on; ``forward`` says how they came.
+
+        Images that the run was given later, and what they changed of its options, are no part of
+        it.
+        """
+        return self._inputs_digests[self.listing.generation_of(shard)]
+
+    @cached_property
+    def _inputs_digests(self) -> list[str]:
+        """What `inputs_digest` gives for the shards of each generation."""
+        record = self.record
+        was = [(each.before, each.limit) for each in record.growth]
+        was.append((record.images, record.config["limit"]))
+        return [self._inputs_digest(*each) for each in was]
+
+    def _inputs_digest(self, images: ImagesFacts, limit: int | None) -> str:
         record = self.record.plain()
-        options = {name: record["config"][name] for name in DECIDE_ACTIVATIONS}
+        options = {name: record["config"][name] for name in DECIDE_ACTIVATIONS} | {"limit": limit}
         preprocessing = {
             name: value
             for name, value in record["preprocessing"].items()
             if (name, value) not in OF_EARLIER
         }
-        parts = [options, record["weights"]["sha256"], record["images"], preprocessing]
+        parts = [options, record["weights"]["sha256"], images.model_dump(), preprocessing]
         if exponents := record["layer"]["exponents"]:
             parts.append(exponents)
         if self.config.head != "auto":  # the network's own answers are not kept then
@@ -160,26 +201,27 @@ class Workspace(RunFolder):
         made.link = self.record.link
         return made
 
-    @property
-    def listing_path(self) -> Path:
-        """The file of the listing."""
-        return self.folder / "activations" / "images.parquet"
-
     @cached_property
     def listing(self) -> Listing:
         """The images of the run in working order."""
-        path = self.listing_path
         mend = f"{command('discover', run=self.folder)} mends it"
-        check_sha256(path, lambda: self.record.files.get("activations/images.parquet"), mend)
-        return Listing.load(path)
+        generations = []
+        for name in self.record.listings:
+            check_sha256(self.folder / name, partial(self.record.files.get, name), mend)
+            generations.append(Listing.load(self.folder / name))
+        try:
+            return Listing.join(generations)
+        except ValueError as error:
+            raise UserError(f"{self.folder / name} is damaged ({error}); {mend}") from error
 
     @cached_property
     def images(self) -> pd.DataFrame:
-        """The rows of the listing whose images could be read, in working order.
+        """The rows of the listing whose images could be read, a random sample from the first on.
 
         Of images in which the network sees the same, the first counts; the split of the others is
         ``copy``: they are evidence of nothing, nor held out from what was fitted on the first.
-        Where none that were to be fitted on are left, all are: their split is ``fit``.
+        Where none that were to be fitted on are left, all are: their split is ``fit``. What the
+        run was given after its concepts were fitted is held out.
         """
         seen: dict[int, str] = {}
         for shard in range(self.listing.n_shards):
@@ -191,10 +233,24 @@ class Workspace(RunFolder):
         frame = self.listing.frame
         frame = frame[frame["image_id"].isin(seen)]
         is_copy = frame["image_id"].map(seen).duplicated()
-        split = frame["split"].mask(is_copy, "copy")
+        is_later = frame.index >= self.n_fitted
+        split = frame["split"].mask(is_later, "heldout").mask(is_copy, "copy")
         if not (split == "fit").any():
-            split = split.mask(~is_copy, "fit")
-        return frame.assign(split=split)
+            split = split.mask(~is_copy & ~is_later, "fit")
+        return self._mixed(frame.assign(split=split))
+
+    def _mixed(self, frame: pd.DataFrame) -> pd.DataFrame:
+        """Bring images of several generations, each a random sample in order, to be one."""
+        if len(self.listing.starts) == 1:
+            return frame
+        key = [unit_hash(each, self.config.seed, "order") for each in frame["image_id"].tolist()]
+        return frame.iloc[np.argsort(key, kind="stable")]
+
+    def sample(self, split: str, n: int) -> frozenset[int]:
+        """Return the images of a split from which n positions are drawn: at random, of all ages."""
+        frame, layer = self.images, self.record.layer
+        n_images = n_sampled(n, layer.height * layer.width)
+        return frozenset(map(int, frame["image_id"][frame["split"] == split].head(n_images)))
 
     def ids(self, split: str) -> frozenset[int]:
         """Ids of the images that could be read and are ``fit``, ``heldout`` or ``copy``."""

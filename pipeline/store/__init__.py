@@ -11,7 +11,7 @@ from .classification import (
 from .encoding import Encoding, EncodingError, says_type
 from .listing import BATCHES, LISTING, SHARD_BYTES, Listing, make_listing
 from .objects import OBJECTS, read_objects, write_objects
-from .positions import PositionBlocks, sample_by_energy, sample_positions
+from .positions import PositionBlocks, n_sampled, sample_by_energy, sample_positions
 from .probe import PROBE, Probe, read_probe, write_probe
 from .records import Record, begin, check_whole, combine, read_begun, read_record, write_record
 from .shards import ACTIVATIONS, HEATMAPS, Arrays, ShardStore, stored_size
@@ -56,6 +56,7 @@ __all__ = [
     "compress",
     "concatenate",
     "make_listing",
+    "n_sampled",
     "read_bank",
     "read_begun",
     "read_classification",

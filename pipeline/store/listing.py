@@ -2,15 +2,17 @@
 
 The order is by a hash of image and seed, so that any stretch of shards is a random sample of the
 dataset; it depends on the dataset and the seed alone. So does the split into ``fit`` and
-``heldout`` images, image by image.
+``heldout`` images, image by image. A run that was given more images later has them behind those it
+had, in shards of their own: what is there stays as it is.
 """
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import chain, pairwise
 from pathlib import Path
 
 import numpy as np
@@ -62,27 +64,80 @@ class Listing:
         the file as it was when the run was made: size (int64, bytes) and modified (int64,
         nanoseconds since 1970).
     images_per_shard : int
-        The last shard may have fewer.
+        The last shard of a generation may have fewer.
+    starts : tuple of int
+        Where generations begin: the first images, then those that were added each time. Each is in
+        working order by itself, and begins a shard.
     """
 
     frame: pd.DataFrame
     images_per_shard: int
+    starts: tuple[int, ...] = (0,)
 
     @property
     def n_shards(self) -> int:
         """Number of shards."""
-        return -(-len(self.frame) // self.images_per_shard)
+        return len(self._bounds) - 1
 
     def shard(self, index: int) -> list[ImageRecord]:
         """Return the images of a shard, in order."""
-        start = index * self.images_per_shard
-        return self.records(slice(start, start + self.images_per_shard))
+        return self.records(self._rows(index))
 
     def ids(self, index: int) -> list[int]:
         """Return the ids of a shard's images, in order."""
-        start = index * self.images_per_shard
-        part = self.frame["image_id"].iloc[start : start + self.images_per_shard]
+        part = self.frame["image_id"].iloc[self._rows(index)]
         return [int(each) for each in part]
+
+    def shards_of(self, places: ArrayLike) -> NDArray[np.int64]:
+        """Return the shards in which the images at some places of the order are, int64 (n,)."""
+        return np.searchsorted(self._bounds, np.asarray(places), side="right") - 1
+
+    def generation_of(self, shard: int) -> int:
+        """Return the generation that a shard belongs to: 0 for the first images."""
+        start = int(self._bounds[shard])
+        return sum(each <= start for each in self.starts[1:])
+
+    def _rows(self, shard: int) -> slice:
+        return slice(int(self._bounds[shard]), int(self._bounds[shard + 1]))
+
+    @cached_property
+    def _bounds(self) -> NDArray[np.int64]:
+        """Where shards begin, and where the last one ends."""
+        generations = pairwise([*self.starts, len(self.frame)])
+        firsts = [range(start, stop, self.images_per_shard) for start, stop in generations]
+        return np.array([*chain.from_iterable(firsts), len(self.frame)], dtype=np.int64)
+
+    def first(self, n: int) -> Listing:
+        """Return the first n images by themselves: those of whole generations."""
+        starts = tuple(each for each in self.starts if each < max(n, 1))
+        return Listing(self.frame.iloc[:n], self.images_per_shard, starts)
+
+    def generations(self) -> list[Listing]:
+        """Return each generation by itself."""
+        return [
+            Listing(self.frame.iloc[start:stop].reset_index(drop=True), self.images_per_shard)
+            for start, stop in pairwise([*self.starts, len(self.frame)])
+        ]
+
+    @staticmethod
+    def join(generations: Sequence[Listing]) -> Listing:
+        """Put generations behind each other.
+
+        Raises
+        ------
+        ValueError
+            Their shards are of different sizes, or an image is in two of them.
+        """
+        first, *others = generations
+        if not others:
+            return first
+        frame = pd.concat([each.frame for each in generations], ignore_index=True)
+        if len({each.images_per_shard for each in generations}) > 1:
+            raise ValueError("its parts have shards of different sizes")
+        if not frame["image_id"].is_unique:
+            raise ValueError("an image is in two of its parts")
+        starts = np.cumsum([0, *(len(each.frame) for each in generations[:-1])]).tolist()
+        return Listing(frame, first.images_per_shard, tuple(starts))
 
     def record(self, place: int) -> ImageRecord:
         """Return the image at a place of the order."""
@@ -127,12 +182,13 @@ class Listing:
     def digest(self) -> str:
         """Hash which images there are, their order and their shards (16 hexadecimal digits)."""
         digest = hashlib.sha256(str(self.images_per_shard).encode())
+        digest.update("".join(f"+{start}" for start in self.starts[1:]).encode())
         for path in self.frame.path:
             digest.update(f"{path!r}\n".encode())
         return digest.hexdigest()[:16]
 
     def save(self, path: Path) -> None:
-        """Write the listing as Parquet."""
+        """Write a listing of one generation as Parquet."""
         table = pa.Table.from_pandas(self.frame, preserve_index=False)
         metadata = LISTING.stamp() | {"images_per_shard": str(self.images_per_shard)}
         files.write_parquet(path, table.replace_schema_metadata(metadata))

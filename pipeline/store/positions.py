@@ -77,6 +77,11 @@ PER_IMAGE = 16
 """Positions drawn of one image while the images last: neighbours in an image are much alike."""
 
 
+def n_sampled(n: int, positions: int) -> int:
+    """Return of how many images, of so many positions each, n positions are drawn, at most."""
+    return -(-n // min(PER_IMAGE, positions))
+
+
 def sample_positions(
     store: ShardStore, image_ids: frozenset[int], n: int, seed: int
 ) -> tuple[torch.Tensor, NDArray[np.int64]]:

@@ -115,7 +115,6 @@ def damaged_listing(base: Path) -> dict[str, str]:
         (lambda base: {"layer": "shapes"}, "layer=parts, now it is shapes"),
         (lambda base: {"precision": "fp32"}, "precision=auto, now it is fp32"),
         (other_weights, "weights of SHA-256="),
-        (added, "since then 1 was added ('a/new.bmp')"),
         (removed, "since then 1 was removed ('b/1.bmp')"),
         (relabelled, "since then 1 was given another label ('a/0.bmp')"),
         (replaced, "since then 1 was replaced ('a/4.bmp')"),

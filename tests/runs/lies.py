@@ -240,6 +240,11 @@ def _json(keys: tuple[Any, ...], value: Any) -> Change:
     return change
 
 
+_GROWN = {
+    "when": "", "added": 5, "fitted": 3, "limit": None, "before": {"n": 19, "digest": "x"},
+}  # fmt: skip
+"""A change of a run of 24 images that cannot be, nor can it with other images."""
+
 JSON: dict[str, tuple[tuple[tuple[Any, ...], tuple[Any, ...]], ...]] = {
     "run.json": (
         (("config", "image_size"), (None, -3, "x", 65, 32, 10**9)),
@@ -261,7 +266,8 @@ JSON: dict[str, tuple[tuple[tuple[Any, ...], tuple[Any, ...]], ...]] = {
         (("class_of_label",), ({"car": 99}, {"car": -5}, {})),
         (("formats",), ({}, {"bank": "9.9"})),
         (("stages",), ({}, {"extract": {"status": "done", "seconds": "x"}})),
-        (("files",), ({},)),
+        (("files",), ({}, {"config.toml": "x"}, {"bank/bank.h5": "x"})),
+        (("history",), ([{}], [_GROWN], [_GROWN | {"added": 0}], [_GROWN | {"fitted": 24}])),
         (("link",), ("x", 3, "sigmoid")),
         (("preprocessing", "mean"), ([0.0, 0.0], [1e300] * 3)),
         (("preprocessing", "std"), ([0.0] * 3,)),

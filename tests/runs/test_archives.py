@@ -8,8 +8,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 
-from pipeline import Run, open_run, status, verify
+from pipeline import Run, discover, open_run, status, verify
 from tests.calling import call
 
 ARCHIVES = Path(__file__).resolve().parents[1] / "archives"
@@ -85,3 +86,19 @@ def test_its_atlas_is_made_again_and_nothing_else(
     assert {path: path.read_bytes() for path in before} == before
     assert status(archive).is_finished
     assert verify(archive).is_whole
+
+
+def test_it_takes_more_images(archive: Path, tmp_path: Path) -> None:
+    run = shutil.copytree(archive, tmp_path / "run")
+    images = shutil.copytree(archive.parent / "images", tmp_path / "images")
+    first = next(path for path in sorted(images.rglob("*")) if path.is_file())
+    with Image.open(first) as picture:
+        picture.rotate(90).save(first.with_name("added.png"))
+    name = first.with_name("added.png").relative_to(images).as_posix()
+    before = {path: path.read_bytes() for path in run.glob("heatmaps/*")}
+    found = discover(images, run=run, machine="any")
+    assert {path: path.read_bytes() for path in before} == before
+    assert found.table("images").set_index("path")["split"][name] == "heldout"
+    H = found.bank.encode([images / name]).H[0]
+    assert np.abs(H - found.grid_heatmap(name)).max() < 0.02 * H.max()
+    assert verify(run).is_whole

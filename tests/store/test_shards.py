@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -195,6 +196,40 @@ def test_a_listing_comes_back_as_it_went_in(tmp_path: Path) -> None:
     found = Listing.load(tmp_path / "images.parquet")
     assert found.images_per_shard == listing.images_per_shard == 16
     assert [found.shard(i) for i in range(2)] == [listing.shard(i) for i in range(2)]
+
+
+@given(st.lists(st.integers(1, 90), min_size=1, max_size=5), st.integers(0, 9))
+@settings(max_examples=40)
+def test_generations_have_shards_of_their_own(sizes: list[int], seed: int) -> None:
+    every = make_listing(dataset(sum(sizes)), seed=seed, limit=None, bytes_per_image=10**6).frame
+    ends = np.cumsum([0, *sizes]).tolist()
+    parts = [
+        Listing(every.iloc[start:stop].reset_index(drop=True), 16) for start, stop in pairwise(ends)
+    ]
+    listing = Listing.join(parts)
+    assert listing.starts == tuple(ends[:-1])
+    assert listing.n_shards == sum(part.n_shards for part in parts)
+    shards = [image for part in parts for image in map(part.ids, range(part.n_shards))]
+    assert [*map(listing.ids, range(listing.n_shards))] == shards
+    assert [[each.image_id for each in listing.shard(n)] for n in range(len(shards))] == shards
+    assert listing.shards_of(range(ends[-1])).tolist() == [
+        index for index, shard in enumerate(shards) for _ in shard
+    ]
+    ages = [listing.generation_of(shard) for shard in range(len(shards))]
+    assert ages == [age for age, part in enumerate(parts) for _ in range(part.n_shards)]
+    for n, end in enumerate(ends[1:], 1):
+        first = listing.first(end)
+        assert first.digest() == Listing.join(parts[:n]).digest()
+        assert first.n_shards == sum(part.n_shards for part in parts[:n])
+    assert [
+        each.frame.equals(part.frame)
+        for each, part in zip(listing.generations(), parts, strict=True)
+    ]
+    assert (listing.digest() == Listing(listing.frame, 16).digest()) == (len(parts) == 1)
+    with pytest.raises(ValueError, match="an image is in two"):
+        Listing.join([*parts, parts[0]])
+    with pytest.raises(ValueError, match="shards of different sizes"):
+        Listing.join([*parts, Listing(parts[0].frame, 32)])
 
 
 def test_blocks_hold_the_positions_of_the_images_wanted(tmp_path: Path) -> None:
