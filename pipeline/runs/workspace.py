@@ -34,6 +34,7 @@ from ..store import (
     read_record,
 )
 from ..store.records import check_sha256
+from .duplicates import Duplicates, find_duplicates, settled
 from .folder import RunFolder
 from .record import DECIDE_ACTIVATIONS
 from .stages import MAKER, check_folders
@@ -78,7 +79,8 @@ class Workspace(RunFolder):
 
     def reload(self, *names: str) -> None:
         """Forget what was read of ``record``, ``listing``, ``bank``: it is read when asked for."""
-        super().reload(*names, *(OF_THE_PROBE if "bank" in names else ()))
+        more = OF_THE_PROBE if "bank" in names else ()
+        super().reload(*names, *more, *(("duplicates",) if "images" in names else ()))
 
     def hold(self, **loaded: Network | Cut | Listing) -> None:
         """Take ``network``, ``trunk`` or ``listing``, which are loaded already, as they are."""
@@ -177,24 +179,18 @@ class Workspace(RunFolder):
     def images(self) -> pd.DataFrame:
         """The rows of the listing whose images could be read, in working order.
 
-        Of images in which the network sees the same, the first counts; the split of the others is
-        ``copy``: they are evidence of nothing, nor held out from what was fitted on the first.
-        Where none that were to be fitted on are left, all are: their split is ``fit``.
+        Their split is settled here, once for all: see `runs.duplicates.settled`.
         """
-        seen: dict[int, str] = {}
-        for shard in range(self.listing.n_shards):
-            store = self.activations if self.activations.is_there(shard) else self.heatmaps
-            arrays = store.read(shard, ["image_id"], optional=["seen"], compared=False)
-            image_ids = arrays["image_id"].tolist()
-            inputs = arrays.get("seen", np.array(image_ids)).tolist()  # not known: all differ
-            seen |= dict(zip(image_ids, map(str, inputs), strict=True))
-        frame = self.listing.frame
-        frame = frame[frame["image_id"].isin(seen)]
-        is_copy = frame["image_id"].map(seen).duplicated()
-        split = frame["split"].mask(is_copy, "copy")
-        if not (split == "fit").any():
-            split = split.mask(~is_copy, "fit")
-        return frame.assign(split=split)
+        return settled(self.listing.frame, self.duplicates)
+
+    @cached_property
+    def duplicates(self) -> Duplicates:
+        """Which of these images are copies or near-duplicates of others."""
+        return find_duplicates(self.listing, self._store_of)
+
+    def _store_of(self, shard: int) -> ShardStore:
+        """Return the shards in which one is there: activations need not be kept."""
+        return self.activations if self.activations.is_there(shard) else self.heatmaps
 
     def ids(self, split: str) -> frozenset[int]:
         """Ids of the images that could be read and are ``fit``, ``heldout`` or ``copy``."""

@@ -26,8 +26,8 @@ from .contents import Sizes
 from .encoding import Encoding, open_hdf5
 from .records import Record, check_whole, read_record, write_record
 
-ACTIVATIONS = Encoding("concordance.activations", "1.2", oldest="1.0")
-HEATMAPS = Encoding("concordance.heatmaps", "1.2", oldest="1.0")
+ACTIVATIONS = Encoding("concordance.activations", "1.3", oldest="1.0")
+HEATMAPS = Encoding("concordance.heatmaps", "1.3", oldest="1.0")
 
 READERS = 2
 """Threads that read ahead: one alone decompresses slower than passes over the data compute."""
