@@ -8,7 +8,7 @@ blocks at least, so none of these is missed; many that differ more are found as 
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from itertools import combinations, pairwise
 
 import numpy as np
@@ -28,10 +28,13 @@ MOST_BITS = 12
 MOST_BITS_ALL = 32
 """How many of all bits may differ at most."""
 
-MOST_TOGETHER = 512
-"""Images that agree in the same blocks and are all compared with each other. Of more, each is
-compared with the first of them and with those just before it: frames of one scene are a group all
-the same, and time stays in proportion to their number."""
+MOST_TOGETHER, NEXT = 64, 16
+"""Images that agree in the same blocks and are all compared with each other. Of more, as of frames
+of one scene, each is compared with the earliest and, in the order of their hashes, with so many
+next to it: time stays in proportion to the number of images."""
+
+MOST_LOOKED_AT = 16
+"""Earlier images, the earliest ones, that are looked at closer for each image."""
 
 SAME = 0.97
 """Share of the differences between neighbouring cells that the other image explains as it is:
@@ -89,27 +92,37 @@ def near_pairs(
     Returns
     -------
     ndarray
-        int64 (pairs, 2), places of the two, the smaller first; ascending, each pair once.
+        int64 (pairs, 2), places of the two, the smaller first, each pair once; of an image with
+        more than `MOST_LOOKED_AT` before it those with the earliest.
     """
-    found = [np.zeros(0, dtype=np.int64)]
     n = len(codes)
-    for blocks in combinations(_masks(), N_AGREE):
-        keys = codes[:, 0] & np.uint64(sum(blocks))
-        order = np.argsort(keys, kind="stable")
-        keys = keys[order]
-        starts = np.flatnonzero(np.r_[True, keys[1:] != keys[:-1]]) if n else np.zeros(0, np.int64)
-        within = np.arange(n) - np.repeat(starts, np.diff(np.r_[starts, n]))
-        for i, j in _together(within):
-            a, b = order[i], order[j]
-            apart = np.bitwise_count(codes[a, 0] ^ codes[b, 0])
+    joined, found, n_found = np.zeros(0, dtype=np.int64), [], 0
+    for blocks in combinations(_masks(), N_AGREE if n else N_BLOCKS + 1):
+        for i, j in _together(codes[:, 0], np.uint64(sum(blocks))):
+            apart = np.bitwise_count(codes[i, 0] ^ codes[j, 0])
             near = apart <= most
-            a, b, apart = a[near], b[near], apart[near].astype(np.int64)
-            near = apart + np.bitwise_count(codes[a, 1] ^ codes[b, 1]) <= most_all
-            found.append(a[near] * n + b[near])
-        if len(found) > 64:  # pairs agree in several blocks
-            found = [np.unique(np.concatenate(found))]
-    joined = np.unique(np.concatenate(found))
-    return np.stack(np.divmod(joined, max(1, n)), axis=1)
+            i, j, apart = i[near], j[near], apart[near].astype(np.int64)
+            near = apart + np.bitwise_count(codes[i, 1] ^ codes[j, 1]) <= most_all
+            i, j = i[near], j[near]
+            found.append(np.maximum(i, j) * n + np.minimum(i, j))
+            n_found += len(i)
+            if n_found > _KEYS:
+                joined, found, n_found = _earliest(joined, found, n), [], 0
+    later, earlier = np.divmod(_earliest(joined, found, n), max(1, n))
+    return np.stack([earlier, later], axis=1)
+
+
+def _earliest(
+    joined: NDArray[np.int64], found: list[NDArray[np.int64]], n: int
+) -> NDArray[np.int64]:
+    """Join pairs (later · n + earlier), each once; of each image those with the earliest ones."""
+    pairs = np.sort(np.concatenate([joined, *found]))  # numpy's unique takes ten times as long
+    pairs = pairs[np.flatnonzero(np.diff(pairs, prepend=-1))]
+    later = pairs // max(1, n)
+    starts = np.flatnonzero(np.diff(later, prepend=-1))
+    place = np.arange(len(pairs)) - np.repeat(starts, np.diff(np.r_[starts, len(pairs)]))
+    kept: NDArray[np.int64] = pairs[place < MOST_LOOKED_AT]
+    return kept
 
 
 def _masks() -> list[int]:
@@ -118,22 +131,31 @@ def _masks() -> list[int]:
     return [(1 << (N_CUT - low)) - (1 << (N_CUT - high)) for low, high in pairwise(edges)]
 
 
-def _together(within: NDArray[np.int64]) -> Iterable[tuple[NDArray[np.int64], NDArray[np.int64]]]:
-    """Yield places (smaller, larger) of a sorted list that are to be compared.
-
-    `within` is the place of each entry among those of its key.
-    """
-    left = np.flatnonzero(within > 0)
-    for back in range(1, MOST_TOGETHER):  # with those just before it, nearer ones first
-        left = left[within[left] >= back]
-        if not len(left):
-            return
-        for start in range(0, len(left), _KEYS):
-            part = left[start : start + _KEYS]
-            yield part - back, part
-    far = np.flatnonzero(within >= MOST_TOGETHER)
-    if len(far):  # and with the first of all
-        yield far - within[far], far
+def _together(
+    codes: NDArray[np.uint64], mask: np.uint64
+) -> Iterator[tuple[NDArray[np.int64], NDArray[np.int64]]]:
+    """Yield images (i, j) that are to be compared, for their codes agree under a mask."""
+    keys = codes & mask
+    order = np.argsort(keys, kind="stable")
+    keys = keys[order]
+    starts = np.flatnonzero(np.r_[True, keys[1:] != keys[:-1]])
+    sizes = np.diff(np.r_[starts, len(keys)])
+    of_many = np.flatnonzero(np.repeat(sizes > MOST_TOGETHER, sizes))
+    order[of_many] = order[of_many[np.lexsort((codes[order[of_many]], keys[of_many]))]]
+    within = np.arange(len(keys)) - np.repeat(starts, sizes)
+    reach = np.minimum(within, np.repeat(np.where(sizes > MOST_TOGETHER, NEXT, sizes), sizes))
+    right = np.arange(len(keys))
+    for back in range(1, MOST_TOGETHER):
+        right = right[reach[right] >= back]
+        if not len(right):
+            break
+        for start in range(0, len(right), _KEYS):
+            part = right[start : start + _KEYS]
+            yield order[part - back], order[part]
+    if len(of_many):
+        earliest = np.repeat(np.minimum.reduceat(order, starts), sizes)[of_many]
+        others = earliest != order[of_many]
+        yield earliest[others], order[of_many][others]
 
 
 def agreement(a: NDArray[np.uint8], b: NDArray[np.uint8]) -> NDArray[np.float64]:
@@ -197,7 +219,8 @@ def _step(
     """Return by how much to shift and stretch on, (n, 4): least squares on the derivatives."""
     x = np.linspace(-1, 1, SIDE)
     dy, dx = (each * (SIDE - 1) / 2 for each in np.gradient(seen, axis=(1, 2)))
-    base = np.stack([slopes, *map(_slopes, (dx, dy, dx * x, dy * x[:, None]))], axis=2)
+    moves = (dx, dy, dx * x, dy * x[:, None])
+    base = np.stack([slopes, *(_slopes(np.asarray(each)) for each in moves)], axis=2)
     gram = base.transpose(0, 2, 1) @ base
     gram += (2e-5 * np.trace(gram, axis1=1, axis2=2) + 1e-6)[:, None, None] * np.eye(5)
     found = np.linalg.solve(gram, base.transpose(0, 2, 1) @ wanted[..., None])[..., 0]
@@ -221,7 +244,8 @@ def _sampled(shift: NDArray[np.float64], stretch: NDArray[np.float64]) -> NDArra
     near = (1.5 * far - 2.5) * far**2 + 1
     outer = ((-0.5 * far + 2.5) * far - 4) * far + 2
     weights = np.where(far < 1, near, np.where(far < 2, outer, 0.0))
-    return weights / weights.sum(2, keepdims=True)
+    sampled: NDArray[np.float64] = weights / weights.sum(2, keepdims=True)
+    return sampled
 
 
 def first_of_groups(n: int, pairs: NDArray[np.int64]) -> NDArray[np.int64]:

@@ -29,7 +29,7 @@ LEAST_WAVES = 12.0
 """Waves that make up an image in effect, below which too many different images are alike: skies
 over a horizon, single strokes. Of photographs one in a hundred has fewer."""
 
-_GREY = np.array([77, 150, 29], dtype=np.uint64)[:, None, None]
+_GREY = np.array([77.0, 150.0, 29.0])
 """Weights of red, green and blue, in 256ths."""
 
 
@@ -49,11 +49,12 @@ def thumbnail(pixels: torch.Tensor) -> NDArray[np.uint8]:
     """
     (rows, tall), (columns, wide) = map(_cells, pixels.shape[1:])
     sums = _sums_of_columns(_sums_of_rows(pixels, rows, tall), columns, wide)
-    grey = (sums * _GREY).sum(0) / (256.0 * tall[:, None] * wide)
+    grey = np.tensordot(_GREY, sums, 1) / (256.0 * tall[:, None] * wide)
     darkest, lightest = grey.min(), grey.max()
     if lightest - darkest >= LEAST_CONTRAST:
         grey = (grey - darkest) * (255 / (lightest - darkest))
-    return np.rint(grey).astype(np.uint8)
+    small: NDArray[np.uint8] = np.rint(grey).astype(np.uint8)
+    return small
 
 
 def picture_within(pixels: torch.Tensor, affine: Affine, size: tuple[int, int]) -> torch.Tensor:
@@ -135,25 +136,30 @@ def _sums_of_rows(
 ) -> NDArray[Any]:
     """Sum the rows of each cell, whole numbers (3, SIDE, width), in the fastest way there is."""
     channels, height, width = pixels.shape
+    summed: NDArray[Any]
     if tall.max() > 256:  # 16 bits hold the sum of 257 values
-        return np.add.reduceat(pixels.numpy(), rows, axis=1, dtype=np.uint64)
-    if height % SIDE == 0:
+        summed = np.add.reduceat(pixels.numpy(), rows, axis=1, dtype=np.uint64)
+    elif height % SIDE == 0:
         parts = pixels.numpy().reshape(channels, SIDE, height // SIDE, width)
-        return parts.sum(2, dtype=np.uint16)
-    at = np.arange(height)
-    takes = (at >= rows[:, None]) & (at < (rows + tall)[:, None])
-    # Exact: factors have 8 bits at most, and sums 16.
-    sums = torch.from_numpy(takes.astype(np.float32)) @ pixels.float()
-    return sums.numpy().astype(np.uint16)
+        summed = parts.sum(2, dtype=np.uint16)
+    else:
+        at = np.arange(height)
+        takes = (at >= rows[:, None]) & (at < (rows + tall)[:, None])
+        # Exact: factors have 8 bits at most, and sums 16.
+        sums = torch.from_numpy(takes.astype(np.float32)) @ pixels.float()
+        summed = sums.numpy().astype(np.uint16)
+    return summed
 
 
 def _sums_of_columns(
     sums: NDArray[Any], columns: NDArray[np.int64], wide: NDArray[np.int64]
-) -> NDArray[Any]:
-    """Sum the columns of each cell, uint64 (3, SIDE, SIDE)."""
-    if sums.shape[2] % SIDE == 0:
-        return sums.reshape(*sums.shape[:2], SIDE, -1).sum(3, dtype=np.uint64)
-    return np.add.reduceat(sums.astype(np.uint64), columns, axis=2)
+) -> NDArray[np.float64]:
+    """Sum the columns of each cell, whole numbers (3, SIDE, SIDE)."""
+    numbers = sums.astype(np.float64)  # which holds them exactly, in whatever order they are added
+    if sums.shape[2] % SIDE:
+        return np.add.reduceat(numbers, columns, axis=2)
+    summed: NDArray[np.float64] = numbers.reshape(-1, wide[0]) @ np.ones(wide[0])
+    return summed.reshape(len(sums), SIDE, SIDE)
 
 
 def _cosines() -> NDArray[np.float64]:
