@@ -12,7 +12,9 @@ import numpy as np
 import pandas as pd
 
 from ..errors import UserError, command, suggest
+from ..runs.stages import MAKER
 from ..runs.workspace import Workspace
+from ..store import read_record
 from ..tables import TABLES, check_columns, open_database, view_statements
 from ..tables.views import IMAGES_WITH
 from .arguments import concept_id_of
@@ -121,8 +123,12 @@ class RunTables:
 
     @cached_property
     def _database(self) -> duckdb.DuckDBPyConnection:
+        later = []
         for name in TABLES:
             path = self._workspace.whole("tables", f"{name}.parquet")
+            if TABLES[name].is_later and not self._has(path.name):
+                later.append(name)
+                continue
             if not path.exists():
                 raise UserError(
                     f"{path} is missing; {command('discover', run=self._workspace.folder)} makes it"
@@ -130,7 +136,11 @@ class RunTables:
             check_columns(path, TABLES[name])
         database = open_database()
         try:
-            database.execute(view_statements(self._workspace.table_path("images").parent))
+            for name in later:
+                with database.cursor() as cursor:
+                    cursor.from_arrow(TABLES[name].schema().empty_table()).create(name)
+            folder = self._workspace.table_path("images").parent
+            database.execute(view_statements(folder, without=later))
             self._check_rows(database)
         except duckdb.Error as error:
             again = command("discover", run=self._workspace.folder)
@@ -140,6 +150,12 @@ class RunTables:
                 " damaged ones again"
             ) from error
         return database
+
+    def _has(self, file: str) -> bool:
+        """Say whether the run's tables have a file, as their record says."""
+        stage = MAKER["tables"]
+        record = read_record(stage.record_path(self._workspace.folder), stage.makes)
+        return record is None or file in record.files
 
     def _check_rows(self, database: duckdb.DuckDBPyConnection) -> None:
         (k,) = database.execute("select count(*) from concepts").fetchone() or (0,)

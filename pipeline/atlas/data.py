@@ -13,7 +13,7 @@ Bytes = npt.NDArray[np.uint8]
 Floats = npt.NDArray[np.float32]
 Mask = npt.NDArray[np.bool_]
 
-LONG = ("images", "image_concepts", "regions", "objects")
+LONG = ("images", "image_concepts", "regions", "objects", "duplicates")
 """Tables with a row per image or more; they are asked by SQL, never read whole."""
 
 

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from ..errors import UserError, option
 from ..images import Affine, DecodeError, ImageRecord, decoded, network_input
+from ..images.look import SIDE, hashes, picture_within, thumbnail
 from ..models.cut import Forward
 from ..models.runtime import Runner
 from ..runs.workspace import Workspace
@@ -43,6 +44,8 @@ class Decoded:
         Why there is none.
     content : str
         SHA-256 of the file.
+    thumbnail : ndarray or None
+        uint8, what it looks like in the small: near-duplicates are found by it.
     seen : str
         Digest of the network's input: copies have the same, whatever their files are.
     damage : str
@@ -57,6 +60,7 @@ class Decoded:
     affine: Affine | None
     reason: str = ""
     content: str = ""
+    thumbnail: NDArray[np.uint8] | None = None
     seen: str = ""
     damage: str = ""
     note: str = ""
@@ -119,8 +123,9 @@ def decode_image(workspace: Workspace, record: ImageRecord) -> Decoded:
     except DecodeError as error:
         return Decoded(record, None, (0, 0), None, str(error), error.digest)
     seen = hashlib.sha256(pixels.contiguous().numpy().data).hexdigest()[:32]
+    small = thumbnail(picture_within(pixels, affine, size))
     found = Decoded(record, pixels, size, affine, content=content, seen=seen)
-    return replace(found, damage=damage, note=note)
+    return replace(found, thumbnail=small, damage=damage, note=note)
 
 
 def join(workspace: Workspace, batches: Sequence[Batch], place: int = 0) -> Stored:
@@ -195,6 +200,8 @@ def _join(arrays: list[Any]) -> NDArray[Any] | Chunks:
 def _facts(images: list[Decoded]) -> Stored:
     good = [image for image in images if not image.reason]
     bad = [image for image in images if image.reason]
+    small = [image.thumbnail for image in good if image.thumbnail is not None]
+    thumbnails = np.array(small, dtype=np.uint8).reshape(-1, SIDE, SIDE)
     affines = [image.affine.as_array() for image in good if image.affine is not None]
     return {
         "image_id": np.array([image.record.image_id for image in good], dtype=np.int64),
@@ -204,6 +211,8 @@ def _facts(images: list[Decoded]) -> Stored:
         "seen": np.array([image.seen for image in good], dtype=object),
         "damage": np.array([image.damage for image in good], dtype=object),
         "note": np.array([image.note for image in good], dtype=object),
+        "look": hashes(thumbnails),
+        "thumbnail": thumbnails,
         "rejected_path": np.array([image.record.path for image in bad], dtype=object),
         "rejected_reason": np.array([image.reason for image in bad], dtype=object),
     }

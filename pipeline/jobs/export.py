@@ -27,6 +27,7 @@ from ..tables import (
     best_labels,
     class_rows,
     concept_rows,
+    duplicate_rows,
     error_rows,
     label_rows,
     pair_rows,
@@ -84,6 +85,7 @@ def export(workspace: Workspace) -> dict[str, int | float]:
             "rejected": pd.DataFrame(
                 [vars(entry) for entry in list_rejected(workspace)], columns=["path", "reason"]
             ).astype(object),
+            "duplicates": _duplicates(workspace),
         }
         for name, frame in frames.items():
             writer.add(name, frame)
@@ -141,6 +143,12 @@ def _images(workspace: Workspace, parts: list[pd.DataFrame]) -> pd.DataFrame:
         None if pd.isna(index) else names[int(index)] for index in joined["pred_class"]
     ]
     return joined
+
+
+def _duplicates(workspace: Workspace) -> pd.DataFrame:
+    found = workspace.duplicates
+    is_identical = found.original == found.first
+    return duplicate_rows(workspace.images.sort_index(), found.first, found.agreement, is_identical)
 
 
 def _errors(workspace: Workspace, images: pd.DataFrame) -> NDArray[np.float64]:

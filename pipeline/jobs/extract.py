@@ -22,6 +22,7 @@ from ..errors import UserError, option
 from ..images import UNREADABLE, ImageRecord, Rejected, reading_ahead
 from ..models.runtime import Runner, compile_cut
 from ..models.together import Together
+from ..runs.duplicates import tell_duplicates
 from ..runs.estimate import bound_decoding
 from ..runs.identity import images_digest
 from ..runs.record import ForwardPass
@@ -97,17 +98,16 @@ def extract(
     total["shards"] = store.n_shards
     stores = (store, workspace.heatmaps)  # of the shards that are not kept, heatmaps tell as well
     if all(any(each.is_there(index) for each in stores) for index in range(store.n_shards)):
-        total["distinct"] = _count_distinct(workspace, n_kept)
+        total["distinct"] = _count_distinct(workspace)
     return total
 
 
-def _count_distinct(workspace: Workspace, n_images: int) -> int:
-    """Count the images that are no copy of another, and say so where there are copies."""
+def _count_distinct(workspace: Workspace) -> int:
+    """Count the images that are no copy of another; say which are copies or near-duplicates."""
     workspace.reload("images")
-    n = int((workspace.images["split"] != "copy").sum())
-    if n < n_images:
-        workspace.tell(f"extract    {n_images:,} images, {n:,} distinct: copies count once")
-    return n
+    for line in tell_duplicates(workspace.duplicates, workspace.images["label"].sort_index()):
+        workspace.tell(f"extract    {line}")
+    return int((~workspace.duplicates.is_copy).sum())
 
 
 def list_rejected(workspace: Workspace) -> list[Rejected]:

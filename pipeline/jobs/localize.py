@@ -22,7 +22,7 @@ IMAGES = 32
 """Images a lane has in float32 at once; with whole shards, 20,000 images took 100 MB more."""
 
 
-OF_THE_FILE = ("content", "seen", "damage", "note")
+OF_THE_FILE = ("content", "seen", "damage", "note", "look", "thumbnail")
 """What extraction noted of each image's file; shards of earlier versions have less."""
 
 

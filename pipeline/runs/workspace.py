@@ -35,6 +35,7 @@ from ..store import (
     read_record,
 )
 from ..store.records import check_sha256
+from .duplicates import Duplicates, find_duplicates, settled
 from .folder import RunFolder
 from .record import DECIDE_ACTIVATIONS, ImagesFacts
 from .stages import MAKER, check_folders
@@ -83,7 +84,8 @@ class Workspace(RunFolder):
 
     def reload(self, *names: str) -> None:
         """Forget what was read of ``record``, ``listing``, ``bank``: it is read when asked for."""
-        super().reload(*names, *FOLLOWS, *(OF_THE_PROBE if "bank" in names else ()))
+        more = OF_THE_PROBE if "bank" in names else ()
+        super().reload(*names, *FOLLOWS, *more, *(("duplicates",) if "images" in names else ()))
 
     def hold(self, **loaded: Network | Cut | Listing) -> None:
         """Take ``network``, ``trunk`` or ``listing``, which are loaded already, as they are."""
@@ -218,26 +220,9 @@ class Workspace(RunFolder):
     def images(self) -> pd.DataFrame:
         """The rows of the listing whose images could be read, a random sample from the first on.
 
-        Of images in which the network sees the same, the first counts; the split of the others is
-        ``copy``: they are evidence of nothing, nor held out from what was fitted on the first.
-        Where none that were to be fitted on are left, all are: their split is ``fit``. What the
-        run was given after its concepts were fitted is held out.
+        Their split is settled here, once for all: see `runs.duplicates.settled`.
         """
-        seen: dict[int, str] = {}
-        for shard in range(self.listing.n_shards):
-            store = self.activations if self.activations.is_there(shard) else self.heatmaps
-            arrays = store.read(shard, ["image_id"], optional=["seen"], compared=False)
-            image_ids = arrays["image_id"].tolist()
-            inputs = arrays.get("seen", np.array(image_ids)).tolist()  # not known: all differ
-            seen |= dict(zip(image_ids, map(str, inputs), strict=True))
-        frame = self.listing.frame
-        frame = frame[frame["image_id"].isin(seen)]
-        is_copy = frame["image_id"].map(seen).duplicated()
-        is_later = frame.index >= self.n_fitted
-        split = frame["split"].mask(is_later, "heldout").mask(is_copy, "copy")
-        if not (split == "fit").any():
-            split = split.mask(~is_copy & ~is_later, "fit")
-        return self._mixed(frame.assign(split=split))
+        return self._mixed(settled(self.listing.frame, self.duplicates, self.n_fitted))
 
     def _mixed(self, frame: pd.DataFrame) -> pd.DataFrame:
         """Bring images of several generations, each a random sample in order, to be one."""
@@ -251,6 +236,15 @@ class Workspace(RunFolder):
         frame, layer = self.images, self.record.layer
         n_images = n_sampled(n, layer.height * layer.width)
         return frozenset(map(int, frame["image_id"][frame["split"] == split].head(n_images)))
+
+    @cached_property
+    def duplicates(self) -> Duplicates:
+        """Which of these images are copies or near-duplicates of others, in the listing's order."""
+        return find_duplicates(self.listing, self._store_of)
+
+    def _store_of(self, shard: int) -> ShardStore:
+        """Return the shards in which one is there: activations need not be kept."""
+        return self.activations if self.activations.is_there(shard) else self.heatmaps
 
     def ids(self, split: str) -> frozenset[int]:
         """Ids of the images that could be read and are ``fit``, ``heldout`` or ``copy``."""

@@ -7,6 +7,7 @@ So every file is compared with what is said here when it is opened, and whoever 
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -16,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..images.limits import MAX_PIXELS
+from ..images.look import N_BITS, SIDE
 from . import chunks
 
 MOST_COMPARED = 1 << 20
@@ -23,6 +25,8 @@ MOST_COMPARED = 1 << 20
 
 MAY_BE_NONE = frozenset(("n", "m", "g", "classes"))
 """Axes that may be of length 0: images, rows of lists, groups, classes of a backbone."""
+
+_HASH = re.compile(rb"[0-9a-f]{%d}" % (N_BITS // 4))
 
 Sizes = Mapping[str, int]
 """Lengths of axes that are known from elsewhere."""
@@ -88,6 +92,10 @@ def _differ(texts: NDArray[Any]) -> bool:
     return len(set(texts.tolist())) == len(texts) > 1
 
 
+def _are_hashes(texts: NDArray[Any]) -> bool:
+    return all(not each or _HASH.fullmatch(each) for each in texts.tolist())
+
+
 _OF_IMAGES = {
     "image_id": Array("int64", "n"),
     "logits": Array("float32", "n classes", may_be_nan=True),
@@ -97,6 +105,8 @@ _OF_IMAGES = {
     "seen": Array("text", "n", optional=True),
     "damage": Array("text", "n", optional=True),
     "note": Array("text", "n", optional=True),
+    "look": Array("text", "n", optional=True, rule=_are_hashes),
+    "thumbnail": Array("uint8", f"n {SIDE} {SIDE}", optional=True),
     "rejected_path": Array("text", "m"),
     "rejected_reason": Array("text", "m"),
 }

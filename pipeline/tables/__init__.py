@@ -6,6 +6,7 @@ from .concept_labels import best_labels, error_rows, label_rows
 from .concept_pairs import pair_rows
 from .concepts import ConceptFacts, concept_rows
 from .database import open_database
+from .duplicates import duplicate_rows
 from .images import ShardRows, shard_rows
 from .schemas import TABLES, check_columns, describe, tables_with, to_arrow
 from .views import view_statements
@@ -24,6 +25,7 @@ __all__ = [
     "class_rows",
     "concept_rows",
     "describe",
+    "duplicate_rows",
     "error_rows",
     "label_rows",
     "open_database",

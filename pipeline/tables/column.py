@@ -94,12 +94,15 @@ class Table:
     columns : tuple of Column
     order : tuple of str
         Columns by which its rows are ordered, in total; ``-`` means falling.
+    is_later : bool
+        Whether runs of earlier versions are without it: theirs is empty.
     """
 
     name: str
     row: str
     columns: tuple[Column, ...]
     order: tuple[str, ...]
+    is_later: bool = False
 
     @property
     def column_names(self) -> list[str]:

@@ -19,6 +19,7 @@ from .concept_classes import CONCEPT_CLASSES
 from .concept_labels import CONCEPT_LABELS
 from .concept_pairs import CONCEPT_PAIRS
 from .concepts import CONCEPTS
+from .duplicates import DUPLICATES
 from .images import IMAGE_CONCEPTS, IMAGES, OBJECTS, REGIONS
 from .measures import FIDELITY, K_METRICS, REJECTED
 
@@ -30,7 +31,7 @@ TABLES: dict[str, Table] = {
     table.name: table
     for table in (
         IMAGES, CONCEPTS, CONCEPT_CLASSES, CONCEPT_LABELS, IMAGE_CONCEPTS, REGIONS, OBJECTS,
-        CONCEPT_PAIRS, K_METRICS, FIDELITY, REJECTED,
+        CONCEPT_PAIRS, K_METRICS, FIDELITY, REJECTED, DUPLICATES,
     )
 }  # fmt: skip
 

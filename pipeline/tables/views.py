@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from pathlib import Path
 
 from .database import literal, parquet, text
@@ -31,16 +32,18 @@ create or replace macro images_with(concept, min_area := 0.0) as table
 """
 
 
-def view_statements(folder: Path | None = None) -> str:
+def view_statements(folder: Path | None = None, without: Collection[str] = ()) -> str:
     """Write the SQL that makes the views and macros.
 
     Parameters
     ----------
     folder : Path or None
         Where the tables lie; None: the folder in which DuckDB was started.
+    without : collection of str
+        Tables that are not there.
     """
     lines = []
-    for name in TABLES:
+    for name in (each for each in TABLES if each not in without):
         path = text(f"{name}.parquet") if folder is None else literal(folder / f"{name}.parquet")
         lines.append(f"create or replace view {name} as select * from {parquet(path)};\n")
     return "".join(lines) + _MACRO

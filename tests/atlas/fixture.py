@@ -125,6 +125,7 @@ def assemble(
         "k_metrics": _k_metrics(k, bare),
         "fidelity": _fidelity(k, bare),
         "rejected": _rejected(bare),
+        "duplicates": TABLES["duplicates"].schema().empty_table().to_pandas(),
     }
     regions = tables["regions"].sort_values("score", ascending=False).drop_duplicates("image_id")
     objects = regions.sort_values("image_id").assign(

@@ -31,10 +31,11 @@ MAY_BE = {
     r"|deletion_effect|insertion_effect) (nan|infinite)|usual_(classes|n) large"
     r"|usual_(peak|residual) nan",
     "bank/objects.h5": "none",
-    "activations/shard-00000.h5": r"(content|damage|seen) missing|norm nan"
+    "activations/shard-00000.h5": r"(content|damage|look|note|seen|thumbnail) missing|norm nan"
     rf"|logits (a column more|nan|infinite)|{NONE_REJECTED}",
-    "heatmaps/shard-00000.h5": r"(content|damage|seen) missing|(image_residual|residual) nan"
-    rf"|contribution (nan|infinite)|logits (a column more|nan|infinite)|{NONE_REJECTED}",
+    "heatmaps/shard-00000.h5": r"(content|damage|look|note|seen|thumbnail) missing"
+    r"|(image_residual|residual) nan|contribution (nan|infinite)"
+    rf"|logits (a column more|nan|infinite)|{NONE_REJECTED}",
 }
 """Changes that a file's form allows: what is not known can be NaN, earlier versions have less."""
 
