@@ -23,7 +23,7 @@ from ..errors import UserError, option
 from . import patterns
 from .archive_files import Index, Member, index_tar, index_zip, read_tar, read_zip
 from .endings import SUFFIXES
-from .layout import Labels, read_layout
+from .layout import SPLITS, Labels, read_layout
 from .limits import DecodeError
 from .names import escape
 from .passed_over import is_beside, is_of_programs
@@ -67,6 +67,7 @@ class ArchiveSource:
         archives = self._archives
         found: list[tuple[str, Member, int]] = []
         labels: dict[str, str] = {}
+        splits: dict[str, str] = {}
         n_others = 0
         for name, path in archives.items():
             index = self._index(name)
@@ -77,8 +78,11 @@ class ArchiveSource:
             for each in self._beside(name, path, index, images):
                 if isinstance(each, Rejected):
                     yield each
-                else:
+                    continue
+                if each[1] is not None:
                     labels[each[0]] = each[1]
+                if each[2] is not None:
+                    splits[each[0]] = each[2]
             n_others += len(index.members) - len(images)
         if not found:
             raise UserError(f"{option('dataset', self.where)}: no archive holds an image")
@@ -88,7 +92,7 @@ class ArchiveSource:
         for (name, member, modified), place in zip(found, places, strict=True):
             folder = None if place.label is None or labels else escape(place.label)
             label = labels.get(name, folder)
-            yield make_record(name, label, member.size, modified, place.split)
+            yield make_record(name, label, member.size, modified, splits.get(name, place.split))
 
     def read(self, image: ImageRecord) -> bytes:
         """Read a member; of its archive no more than that."""
@@ -131,10 +135,8 @@ class ArchiveSource:
 
     def _beside(
         self, name: str, path: Path, index: Index, images: Sequence[Member]
-    ) -> Iterator[tuple[str, str] | Rejected]:
-        """Yield images' paths and the labels that members beside them say, or what is damaged."""
-        if self._labels == "none":
-            return
+    ) -> Iterator[tuple[str, str | None, str | None] | Rejected]:
+        """Yield images' paths, labels and splits as members beside them say, or what is damaged."""
         beside = {
             (_key(each.name), PurePosixPath(each.name).suffix): each
             for each in index.members.values()
@@ -145,12 +147,13 @@ class ArchiveSource:
                 if member is None or member.size > MOST_BESIDE:
                     continue
                 try:
-                    label = parse(self._read(path, member))
+                    label, split = parse(self._read(path, member))
                 except DecodeError as error:
                     yield Rejected(f"{name}/{escape(member.name)}", str(error))
                     continue
-                if label is not None:
-                    yield f"{name}/{escape(image.name)}", label
+                if label is not None or split is not None:
+                    label = None if self._labels == "none" else label
+                    yield f"{name}/{escape(image.name)}", label, split
                     break
 
 
@@ -177,17 +180,23 @@ def _key(name: str) -> str:
     return head + slash + last.partition(".")[0]
 
 
-def _plain(data: bytes) -> str | None:
+def _plain(data: bytes) -> tuple[str | None, None]:
     text = data.decode("utf-8", "replace").strip()
-    return text if text and "\n" not in text and len(text) <= 200 else None
+    return text if text and "\n" not in text and len(text) <= 200 else None, None
 
 
-def _of_json(data: bytes) -> str | None:
+def _of_json(data: bytes) -> tuple[str | None, str | None]:
     try:
         says = json.loads(data)
     except (ValueError, RecursionError):
-        return None
+        return None, None
     if not isinstance(says, dict):
-        return None
-    found = next((says[key] for key in LABEL_KEYS if key in says), None)
-    return str(found) if isinstance(found, str | int) and not isinstance(found, bool) else None
+        return None, None
+    label = next((says[key] for key in LABEL_KEYS if key in says), None)
+    if isinstance(label, list) and len(label) == 1:
+        label = label[0]
+    if isinstance(label, bool) or not isinstance(label, str | int):
+        label = None
+    split = says.get("split")
+    split = SPLITS.get(split.lower(), split) if isinstance(split, str) and split else None
+    return None if label is None else str(label), split

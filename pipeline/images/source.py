@@ -21,6 +21,7 @@ from ..errors import UserError, option, suggest
 from . import patterns
 from .endings import SUFFIXES
 from .layout import SPLITS, Labels
+from .spooled.shards import ENDINGS, hold_images
 
 Contents = bytes | NDArray[np.uint8]
 """What a source gives of an image: its file, or its pixels (height, width, 3), RGB."""
@@ -31,7 +32,14 @@ NAMED = 6
 FOLDER, TABLE, GLOB = "folder", "table", "glob"
 """Sources that need no name before the path: what lies there says which it is."""
 
-OF_ENDINGS = {".tar": "wds", ".zip": "zip"} | dict.fromkeys(SUFFIXES, GLOB)
+PARQUET, NUMPY = "parquet", "numpy"
+
+OF_ENDINGS = (
+    {".tar": "wds", ".zip": "zip"}
+    | dict.fromkeys(SUFFIXES, GLOB)
+    | dict.fromkeys(ENDINGS, PARQUET)
+    | {".npy": NUMPY, ".npz": NUMPY}
+)
 """The sources of files and names with wildcards, by their endings; others are tables."""
 
 
@@ -238,8 +246,8 @@ def unit_hash(image_id: int, seed: int, purpose: str) -> float:
 def _kind_of(where: str) -> tuple[str, str]:
     """Return the source that a text names, and what it opens."""
     path = Path(where).expanduser()
-    if path.is_dir():
-        return FOLDER, str(path)
+    if (path.is_dir() or path.suffix.lower() in ENDINGS) and path.exists():
+        return PARQUET if hold_images(path) else FOLDER if path.is_dir() else TABLE, str(path)
     if path.exists():
         return OF_ENDINGS.get(path.suffix.lower(), TABLE), str(path)
     name, colon, rest = where.partition(":")
