@@ -182,15 +182,16 @@ def _of_iterable(dataset: Any, names: Sequence[str], limit: int | None) -> Given
     """Describe what gives one image after another, and may do so once, or for ever."""
 
     def entries() -> Iterator[Entry | Refused]:
-        index = 0
+        n = 0
         try:
-            for index, value in enumerate(itertools.islice(iter(dataset), limit)):
-                yield _entry(f"image {index}", value, names)
+            for value in itertools.islice(iter(dataset), limit):
+                yield _entry(f"image {n}", value, names)
+                n += 1
         except (UserError, MemoryError):
             raise
         except Exception as error:  # as above
             raise UserError(
-                f"{option('dataset')}, a {type(dataset).__name__}, ended after {index} images with"
+                f"{option('dataset')}, a {type(dataset).__name__}, ended after {n} images with"
                 f" {type(error).__name__}: {error}"
             ) from error
 

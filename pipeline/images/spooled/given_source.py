@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -50,8 +50,8 @@ def give_images(dataset: Any, limit: int | None = None) -> str:
         It is no dataset, or the disk has no room.
     """
     given = describe(dataset, limit)
-    if given.is_lasting and given.n is not None and _are_paths(given):
-        return f"{KIND}:{_note_files(given)}"
+    if given.is_lasting and (paths := _all_paths(given)):
+        return f"{KIND}:{_note_files(paths)}"
     return f"{KIND}:{(_spool_lasting if given.is_lasting else _spool_passing)(given).folder}"
 
 
@@ -204,21 +204,25 @@ def _folder(given: Given, digest: _Digest) -> Path:
     return root() / f"{safe(given.name) or 'images'}-{digest.text()[:16]}"
 
 
-def _are_paths(given: Given) -> bool:
-    """Say whether all images are given as paths; of others none is asked for beyond the first."""
-    found = False
-    for each in given.entries():
-        if isinstance(each, Refused) or not isinstance(each.image, str | Path):
-            return False
-        found = True
+def _all_paths(given: Given) -> list[Entry]:
+    """Return the images where all are given as paths; of others none beyond the first is asked for.
+
+    Datasets of folders are such too, as long as nothing transforms their pictures.
+    """
+    found: list[Entry] = []
+    with bar("looking", given.n, "images", leave=False) as shown:
+        for each in given.entries():
+            if isinstance(each, Refused) or not isinstance(each.image, str | Path):
+                return []
+            found.append(each)
+            shown.update(1)
     return found
 
 
-def _note_files(given: Given) -> Path:
+def _note_files(paths: Sequence[Entry]) -> Path:
     """Write down a list of paths; return the folder of it."""
     said: dict[str, tuple[Any, str | None]] = {}
-    for each in given.entries():
-        assert isinstance(each, Entry)
+    for each in paths:
         path = os.path.abspath(os.path.expanduser(each.image))  # noqa: PTH100, PTH111, as text
         if said.setdefault(path, (each.label, each.split)) != (each.label, each.split):
             raise UserError(f"the list gives {path} two labels or splits; keep one")

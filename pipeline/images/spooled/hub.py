@@ -97,7 +97,7 @@ class HubRecipe:
         with _told(self._asked):
             commit, files, n_bytes = _files(api, self._asked, about)
         _check_room(self.name, len(files), n_bytes)
-        found = self._fetch(commit, files)
+        found = self._fetch(api, commit, files)
         parts, remarks = parts_of(found)
         return spool(self._folder(self._found), self.name, self._origin, _named(parts), remarks)
 
@@ -121,12 +121,14 @@ class HubRecipe:
         )
         return known
 
-    def _fetch(self, commit: str, files: Mapping[str, str]) -> dict[str, tuple[Path, str | None]]:
+    def _fetch(
+        self, api: Any, commit: str, files: Mapping[str, str]
+    ) -> dict[str, tuple[Path, str | None]]:
         """Fetch files that are not here yet; return each with its split."""
-        hub, found = _hub(), dict[str, tuple[Path, str | None]]()
+        found: dict[str, tuple[Path, str | None]] = {}
         with _told(self._asked), bar("fetching", len(files), "files") as shown:
             for path, split in files.items():
-                local = hub.hf_hub_download(
+                local = api.hf_hub_download(
                     self._asked.repo, path, repo_type="dataset", revision=commit
                 )
                 found[path] = (Path(local), split or None)
@@ -156,10 +158,14 @@ def _hub() -> Any:
 @contextmanager
 def _told(asked: Asked) -> Iterator[None]:
     """Say in a sentence what the hub or the network answers."""
-    from huggingface_hub import errors, utils
+    from huggingface_hub import errors
 
-    name = option("dataset", f"{KIND}:{asked}")
-    utils.disable_progress_bars()
+    # Those of the package it speaks HTTP with, which was another in each of its versions.
+    of_http = [each for each in errors.HfHubHTTPError.__mro__ if each.__name__ == "HTTPError"]
+    trouble: tuple[type[Exception], ...] = (OSError, RuntimeError, ValueError, *of_http)
+    name, talk = option("dataset", f"{KIND}:{asked}"), _hub().utils
+    is_quiet = talk.are_progress_bars_disabled()
+    talk.disable_progress_bars()
     try:
         yield
     except errors.RevisionNotFoundError as error:
@@ -174,16 +180,18 @@ def _told(asked: Asked) -> Iterator[None]:
             f"{name}: the hub has no such dataset, or not for you; a private one needs 'hf auth"
             " login'"
         ) from error
-    except (errors.HfHubHTTPError, errors.HFValidationError) as error:
-        raise UserError(f"{name} is not given by the hub: {_first(error)}") from error
-    except (OSError, errors.OfflineModeIsEnabled, RuntimeError) as error:
+    except trouble as error:
+        code = getattr(getattr(error, "response", None), "status_code", 500)
+        if isinstance(error, ValueError) or code < 500:
+            raise UserError(f"{name} is not given by the hub: {_first(error)}") from error
         raise _Unreachable(
             f"{name} cannot be fetched ({type(error).__name__}: {_first(error)}): where there is a"
             f" network, 'hf download --repo-type dataset {asked.repo} --local-dir <folder>' fetches"
             f" it, and {option('dataset', '<folder>')} takes the folder"
         ) from error
     finally:
-        utils.enable_progress_bars()
+        if not is_quiet:
+            talk.enable_progress_bars()
 
 
 def _check_room(name: str, n_files: int, n_bytes: int) -> None:

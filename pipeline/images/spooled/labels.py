@@ -48,7 +48,7 @@ def label_of(value: Any, names: Sequence[str] = ()) -> Label:
         return str(value)
     if not isinstance(value, int) or (names and value < 0):
         return None
-    return names[value] if value < len(names) else str(value)
+    return names[value] if 0 <= value < len(names) else str(value)
 
 
 def plain(value: Any) -> Any:

@@ -172,12 +172,12 @@ def _beside(table: Path, name: str) -> bytes | str:
     It lies in the table's folder: a table that somebody made must not copy other files.
     """
     root = table.parent.resolve()
-    file = (root / name).resolve()
-    if not file.is_relative_to(root):
-        return f"it is not in the file, but at {name}, outside its folder"
     try:
+        file = (root / name).resolve()
+        if not file.is_relative_to(root):
+            return f"it is not in the file, but at {name}, outside its folder"
         return patiently(file, lambda: read_bytes(file))
-    except DecodeError as error:
+    except (DecodeError, OSError) as error:
         return f"it is not in the file, but at {name}: {error}"
     except ValueError as error:  # no name of a file
         return f"it is not in the file, and {name!r} is no name of one: {error}"
