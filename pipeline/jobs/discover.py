@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from torch import nn
 
 from ..analysis.run import Run
-from ..config import Config, Head
+from ..config import Config, Head, make_config
 from ..errors import UserError
 from ..images.spooled.given_source import give_images
 from ..models import give
@@ -80,9 +80,6 @@ def discover(
     >>> run = discover("photos/", model="resnet50", run="runs/pets")  # doctest: +SKIP
     >>> run.sql("from concepts order by energy desc")  # doctest: +SKIP
     """
-    where = dataset if dataset is None or isinstance(dataset, str | Path) else None
-    if dataset is not None and where is None:
-        where = give_images(dataset, options.get("limit"))
     module = head if isinstance(head, nn.Module) else None
     if module is None:
         options["head"] = head
@@ -92,10 +89,21 @@ def discover(
         options["layers"] = layers
     if network is not None:
         options = give(options, network, module, reshape_transform)
-    options = {**options, "dataset": None if where is None else str(where), "run": run}
+    options = {**options, "dataset": _named(dataset, options), "run": run}
     if layers is not None:
         return discover_siblings(find_siblings(options))[0]
     return discover_run(find_run(options))
+
+
+def _named(dataset: Any, options: Mapping[str, Any]) -> str | None:
+    """Return what opens a dataset; images that a program holds are written to where they are found.
+
+    Options that are not possible are refused before that, for it may take long.
+    """
+    if dataset is None or isinstance(dataset, str | Path):
+        return None if dataset is None else str(dataset)
+    given = {name: value for name, value in options.items() if name not in ("config", "layers")}
+    return give_images(dataset, make_config(given).limit)
 
 
 def discover_run(workspace: Workspace) -> Run:

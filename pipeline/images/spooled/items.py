@@ -16,6 +16,9 @@ Label = str | list[str] | None
 MOST_OF_A_NAME = 120
 """Characters of a part of a name, at most: what a file is called is not ours to limit otherwise."""
 
+PER_IMAGE = 2048
+"""Bytes that a tar file takes beside an image, about: headers, what is known of it, filling up."""
+
 SIGNATURES = (
     (b"\xff\xd8\xff", "jpg"), (b"\x89PNG\r\n", "png"), (b"GIF8", "gif"), (b"II*\0", "tif"),
     (b"MM\0*", "tif"), (b"BM", "bmp"), (b"\0\0\0\x0cjP  ", "jp2"), (b"\xff\x4f\xff\x51", "j2k"),

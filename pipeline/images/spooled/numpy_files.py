@@ -6,11 +6,14 @@ MedMNIST has them, ``x_test`` and ``y_test`` as Keras does. Images are read one 
 
 from __future__ import annotations
 
+import itertools
 import math
 import os
 import re
+import tokenize
 import zipfile
-from collections.abc import Iterator
+import zlib
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -20,8 +23,9 @@ import numpy as np
 
 from ...errors import UserError, option
 from ..layout import SPLITS
-from ..limits import DecodeError
+from ..limits import MAX_PIXELS, DecodeError
 from ..names import escape
+from ..trouble import GO_ON
 from .items import Item, Label, Part, Refused, safe
 from .labels import label_of
 from .pixels import CHANNELS, Pixels, contents_of, to_file
@@ -29,7 +33,11 @@ from .source import SpooledSource
 from .store import Spool, find, find_latest, folder_of, spool
 
 KIND = "numpy"
-DAMAGE = (ValueError, EOFError, OSError, zipfile.BadZipFile, KeyError, NotImplementedError)
+DAMAGE = (
+    ValueError, TypeError, EOFError, OSError, LookupError, OverflowError, SyntaxError,
+    RuntimeError, tokenize.TokenError, zipfile.BadZipFile, zlib.error,
+)  # fmt: skip
+"""What is raised of files that are not as they should be: headers are texts of Python."""
 
 
 @dataclass(frozen=True)
@@ -115,7 +123,9 @@ def _holds_images(array: Array) -> bool:
     if array.dtype.kind not in "biuf" or len(array.shape) not in (3, 4):
         return False
     sides = array.shape[1:] if len(array.shape) == 3 else _sides(array.shape[1:])
-    return sides is not None and min(sides, default=0) >= CHANNELS[-1] and array.shape[0] > 0
+    if sides is None or min(sides) <= CHANNELS[-1]:
+        return False
+    return math.prod(sides) <= MAX_PIXELS and array.shape[0] > 0
 
 
 def _sides(shape: tuple[int, ...]) -> tuple[int, ...] | None:
@@ -124,7 +134,7 @@ def _sides(shape: tuple[int, ...]) -> tuple[int, ...] | None:
     return shape[1:] if shape[0] in CHANNELS else None
 
 
-def _labels(path: Path, images: Array, found: list[Array]) -> list[Label]:
+def _labels(path: Path, images: Array, found: list[Array]) -> Iterable[Label]:
     """Return the labels that belong to an array of images: as many, of the same split."""
     fitting = [
         each
@@ -134,7 +144,7 @@ def _labels(path: Path, images: Array, found: list[Array]) -> list[Label]:
         and each.dtype.kind in "biufUS"
     ]
     if len(fitting) != 1:
-        return [None] * images.shape[0]
+        return itertools.repeat(None, images.shape[0])
     with np.load(path, allow_pickle=False) as file:
         return [label_of(each) for each in file[fitting[0].name].reshape(-1)]
 
@@ -162,7 +172,7 @@ def _header(name: str, file: IO[bytes]) -> Array:
     return Array(name, dtype, shape, is_fortran)
 
 
-def _items(path: Path, array: Array, labels: list[Label]) -> Iterator[Item | Refused]:
+def _items(path: Path, array: Array, labels: Iterable[Label]) -> Iterator[Item | Refused]:
     images = _each(path, array)
     for index, label in enumerate(labels):
         at = f"image {index}"
@@ -172,6 +182,10 @@ def _items(path: Path, array: Array, labels: list[Label]) -> Iterator[Item | Ref
             yield Refused(at, str(error))
             continue
         except DAMAGE as error:
+            if isinstance(error, OSError) and error.errno is not None:
+                raise UserError(
+                    f"{path} could not be read: {error}; see to it, then {GO_ON}"
+                ) from error
             yield Refused(f"{at} on", f"the file is damaged: {error}")
             return
         assert isinstance(contents, Pixels)

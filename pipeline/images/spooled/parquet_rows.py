@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from functools import partial
@@ -16,7 +17,7 @@ from ..contents import read_bytes
 from ..limits import DecodeError
 from ..trouble import GO_ON, patiently
 from .columns import Columns, find_columns, first_value
-from .items import Item, Part, Refused
+from .items import PER_IMAGE, Item, Part, Refused
 from .labels import label_of, named
 from .shards import ARROW
 
@@ -24,6 +25,9 @@ AT_A_TIME = 16_000_000
 """Bytes of the rows that are read together, about."""
 
 MOST_ROWS = 256
+
+DAMAGE = (OSError, ValueError, pa.ArrowException)
+"""What Arrow raises where a file is not as it should be, among other trouble."""
 
 BUFFER = 1 << 20
 """Bytes of a file that are read ahead: without that, whole columns of a group would be."""
@@ -86,11 +90,16 @@ class Rows:
         )
 
     def _arrow_batches(self) -> Iterator[pa.RecordBatch]:
-        if isinstance(self._file, pa.RecordBatchStreamReader):
-            yield from self._file
-            return
-        for index in range(self._file.num_record_batches):
-            yield self._file.get_batch(index)
+        """Yield the batches of an Arrow file, whose offsets nobody has looked at before."""
+        is_stream = isinstance(self._file, pa.RecordBatchStreamReader)
+        numbers = itertools.count() if is_stream else range(self._file.num_record_batches)
+        for index in numbers:
+            try:
+                batch = self._file.read_next_batch() if is_stream else self._file.get_batch(index)
+            except StopIteration:
+                return
+            batch.validate(full=True)
+            yield batch
 
 
 @contextmanager
@@ -105,24 +114,24 @@ def opened(path: Path) -> Iterator[Rows]:
     with ExitStack() as held:
         try:
             rows = Rows(path, held)
-        except (OSError, ValueError, pa.ArrowException) as error:
-            kind = "Arrow" if path.suffix.lower() in ARROW else "Parquet"
-            raise UserError(
-                f"{path} cannot be read as {kind}: {_reason(error)}; where it was fetched, fetch it"
-                " again"
-            ) from error
+        except DAMAGE as error:
+            raise _unreadable(path, error) from error
         yield rows
 
 
 def make_part(name: str, path: Path, split: str | None) -> tuple[Part, Columns]:
     """Describe a file as a part of a dataset; what it holds is read when it is spooled."""
     with opened(path) as rows:
-        columns = find_columns(path, rows.schema, rows.first_value)
+        try:
+            columns = find_columns(path, rows.schema, rows.first_value)
+            n_bytes = rows.image_bytes(columns.image)
+        except DAMAGE as error:
+            raise _unreadable(path, error) from error
         part = Part(
             name=name,
             items=partial(read_items, path, columns, split),
             n_images=rows.n_rows,
-            n_bytes=rows.image_bytes(columns.image) + 2048 * (rows.n_rows or 0),
+            n_bytes=n_bytes + PER_IMAGE * (rows.n_rows or 0),
         )
         return part, columns
 
@@ -138,7 +147,7 @@ def read_items(path: Path, columns: Columns, split: str | None) -> Iterator[Item
                     for at in range(len(batch)):
                         yield _item(path, columns, split, row, batch, at)
                         row += 1
-            except (OSError, ValueError, pa.ArrowException) as error:
+            except DAMAGE as error:
                 _check_is_damage(path, error)
                 last = f" to {first + n - 1}" if n is not None else " on"
                 yield Refused(f"row {row}{last}", f"the file is damaged: {_reason(error)}")
@@ -181,6 +190,13 @@ def _beside(table: Path, name: str) -> bytes | str:
         return f"it is not in the file, but at {name}: {error}"
     except ValueError as error:  # no name of a file
         return f"it is not in the file, and {name!r} is no name of one: {error}"
+
+
+def _unreadable(path: Path, error: Exception) -> UserError:
+    kind = "Arrow" if path.suffix.lower() in ARROW else "Parquet"
+    return UserError(
+        f"{path} cannot be read as {kind}: {_reason(error)}; where it was fetched, fetch it again"
+    )
 
 
 def _check_is_damage(path: Path, error: Exception) -> None:

@@ -23,16 +23,13 @@ from ...errors import UserError, option
 from ...system import files
 from ...system.progress import bar, say
 from ..source import Rejected, Remark
-from .items import Names, Part, Refused, ending_of, refusal_of, safe
+from .items import PER_IMAGE, Names, Part, Refused, ending_of, refusal_of, safe
 
 VARIABLE = "CONCORDANCE_SPOOL"
 """Environment variable of the folder that datasets are spooled into, where it is another."""
 
 RECORD = "dataset.json"
 VERSION = 1
-
-PER_IMAGE = 2048
-"""Bytes that a tar file takes beside an image, about: headers, what is known of it, filling up."""
 
 RESERVE = 500_000_000
 """Bytes that are left free on the disk."""
@@ -88,6 +85,13 @@ def folder_of(name: str, origin: str, state: Sequence[object]) -> Path:
 
 def find(folder: Path) -> Spool | None:
     """Return the dataset that was spooled into a folder; None where it is not whole."""
+    try:
+        return _spool_of(folder)
+    except (KeyError, TypeError, ValueError):
+        return None  # a disk has damaged its records: it is written again
+
+
+def _spool_of(folder: Path) -> Spool | None:
     record = _read(folder / RECORD)
     if record is None or record.get("version") != VERSION:
         return None
@@ -137,7 +141,7 @@ def spool(
     if (known := find(folder)) is not None:
         return known
     files.check_writable(folder, f"set {VARIABLE} to a folder with room for it")
-    with files.lock(folder / ".lock", folder, wait=True):
+    with _alone(folder):
         if (known := find(folder)) is not None:  # another has written it meanwhile
             return known
         files.remove_leftovers(folder)
@@ -147,6 +151,18 @@ def spool(
             _write_part(folder, name, part)
         _write_record(folder, name, origin, [part.name for part in parts], remarks)
     return _found(folder)
+
+
+@contextlib.contextmanager
+def _alone(folder: Path) -> Iterator[None]:
+    """Wait until no other process writes into a folder, and keep others from it."""
+    with contextlib.ExitStack() as held:
+        try:
+            held.enter_context(files.lock(folder / ".lock", folder))
+        except UserError:
+            say(f"spooling   another process writes to {folder}: waiting for it")
+            held.enter_context(files.lock(folder / ".lock", folder, wait=True))
+        yield
 
 
 def check_room(folder: Path, name: str, parts: Iterable[Part]) -> None:
@@ -223,7 +239,7 @@ def adopt(
     n_images: int, remarks: Iterable[str] = (),
 ) -> Spool:  # fmt: skip
     """Take a tar file that was written apart for the one part of a dataset, unless it is there."""
-    with files.lock(folder / ".lock", folder, wait=True):
+    with _alone(folder):
         if (known := find(folder)) is not None:
             return known
         record = {"n_images": n_images, "n_bytes": path.stat().st_size, "refused": list(refused)}
