@@ -44,8 +44,9 @@ class Config(pydantic.BaseModel):
 
     dataset: str = pydantic.Field(
         SAMPLE,
-        description="folder of images, table with a column of paths, .tar or .zip, names with"
-        " wildcards, a URL of any of these, or <source>:<where>",
+        description="folder of images, table with a column of paths, Parquet, .tar or .zip, names"
+        " with wildcards, a URL of any of these, or <source>:<where>, as hf:<owner>/<name> or"
+        " torchvision:CIFAR10",
     )
     labels: Literal["auto", "top", "parent", "none", "file"] = pydantic.Field(
         "auto",

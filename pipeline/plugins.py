@@ -60,6 +60,11 @@ DATASETS = Kind(
         "wds": "images.archive:open_tar",
         "zip": "images.archive:open_zip",
         "remote": "images.remote:open_remote",
+        "parquet": "images.spooled.parquet_source:open_parquet",
+        "numpy": "images.spooled.numpy_files:open_numpy",
+        "hf": "images.spooled.hub:open_hub",
+        "torchvision": "images.spooled.torchvision_sets:open_torchvision",
+        "given": "images.spooled.given_source:open_given",
     },
 )
 """`pipeline.images.source.OpenDataset`: where images come from."""

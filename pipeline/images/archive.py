@@ -27,17 +27,18 @@ from .archive_files import BESIDE, Index, Member, index_tar, index_zip, read_tar
 from .contents import refusal
 from .endings import SUFFIXES
 from .known import known
-from .layout import Labels, read_layout
+from .labels import labels_in
+from .layout import SPLITS, Labels, read_layout
 from .limits import DecodeError
 from .names import escape
 from .passed_over import is_beside, is_of_programs
 from .ranged import LocalFile, Ranged, RemoteFile
-from .source import ImageRecord, Rejected, Remark, labels_in, make_record
+from .source import ImageRecord, Rejected, Remark, make_record
 from .trouble import patiently
 from .urls import check_dataset, has_wildcards, is_url, name_of
 
-LabelsOf = tuple[str, tuple[str, ...]]
-"""A member's name, or an image's path, and its labels."""
+SaidOf = tuple[str, tuple[str, ...], str | None]
+"""A member's name, or an image's path, its labels and its split."""
 
 LABEL_KEYS = ("label", "labels", "class", "cls", "category", "class_name")
 """What a label is called in the JSON of an image."""
@@ -90,6 +91,7 @@ class ArchiveSource(FetchesAhead):
                 pass
         found: list[tuple[str, Member, int]] = []
         labels: dict[str, tuple[str, ...]] = {}
+        splits: dict[str, str] = {}
         n_others = 0
         for name, file in archives.items():
             index = self._index(name)
@@ -100,8 +102,11 @@ class ArchiveSource(FetchesAhead):
             for each in self._beside(name, file, index, images):
                 if isinstance(each, Rejected):
                     yield each
-                else:
+                    continue
+                if each[1]:
                     labels[each[0]] = each[1]
+                if each[2] is not None:
+                    splits[each[0]] = each[2]
             n_others += len(index.members) - len(images)
         if not found:
             raise UserError(f"{option('dataset', self.where)}: no archive holds an image")
@@ -110,7 +115,8 @@ class ArchiveSource(FetchesAhead):
         places = read_layout([each.name for _, each, _ in found], self._labels)
         for (name, member, modified), place in zip(found, places, strict=True):
             folder = () if place.label is None or labels else (escape(place.label),)
-            yield make_record(name, labels.get(name, folder), member.size, modified, place.split)
+            those, split = labels.get(name, folder), splits.get(name, place.split)
+            yield make_record(name, those, member.size, modified, split)
 
     def reading_ahead(self, images: Iterable[ImageRecord]) -> AbstractContextManager[None]:
         """Fetch members before they are read, where the archives lie elsewhere."""
@@ -194,10 +200,8 @@ class ArchiveSource(FetchesAhead):
 
     def _beside(
         self, name: str, file: Ranged, index: Index, images: Sequence[Member]
-    ) -> Iterator[LabelsOf | Rejected]:
-        """Yield images' paths and the labels that members beside them say, or what is damaged."""
-        if self._labels == "none":
-            return
+    ) -> Iterator[SaidOf | Rejected]:
+        """Yield images' paths, labels and splits as members beside them say, or what is damaged."""
         if index.said is None:
             index.said = list(self._said(file, index, images))
             index.small.clear()
@@ -205,30 +209,31 @@ class ArchiveSource(FetchesAhead):
             if isinstance(each, Rejected):
                 yield replace(each, path=f"{name}/{each.path}")
             else:
-                yield f"{name}/{each[0]}", each[1]
+                labels = () if self._labels == "none" else each[1]
+                yield f"{name}/{each[0]}", labels, each[2]
 
     def _said(
         self, file: Ranged, index: Index, images: Sequence[Member]
-    ) -> Iterator[LabelsOf | Rejected]:
+    ) -> Iterator[SaidOf | Rejected]:
         beside = {
             (_key(each.name), PurePosixPath(each.name).suffix): each
             for each in index.members.values()
         }
 
-        def said(image: Member) -> list[LabelsOf | Rejected]:
-            found: list[LabelsOf | Rejected] = []
+        def said(image: Member) -> list[SaidOf | Rejected]:
+            found: list[SaidOf | Rejected] = []
             for ending, parse in zip(BESIDE, (_plain, _of_json), strict=True):
                 member = beside.get((_key(image.name), ending))  # .txt holds captions
                 if member is None or member.size > MOST_BESIDE:
                     continue
                 try:
-                    labels = parse(self._contents(file, index, member))
+                    labels, split = parse(self._contents(file, index, member))
                 except (DecodeError, OSError) as error:
                     reason = refusal(error) if isinstance(error, OSError) else error
                     found.append(Rejected(escape(member.name), str(reason)))
                     continue
-                if labels:
-                    return [*found, (escape(image.name), labels)]
+                if labels or split:
+                    return [*found, (escape(image.name), labels, split)]
             return found
 
         for each in at_once(said, images) if self._is_remote else map(said, images):
@@ -263,18 +268,22 @@ def _key(name: str) -> str:
     return head + slash + last.partition(".")[0]
 
 
-def _plain(data: bytes) -> tuple[str, ...]:
+def _plain(data: bytes) -> tuple[tuple[str, ...], None]:
     text = data.decode("utf-8", "replace").strip()
-    return labels_in(text) if "\n" not in text and len(text) <= MOST_OF_A_LABEL else ()
+    is_label = "\n" not in text and len(text) <= MOST_OF_A_LABEL
+    return labels_in(text) if is_label else (), None
 
 
-def _of_json(data: bytes) -> tuple[str, ...]:
+def _of_json(data: bytes) -> tuple[tuple[str, ...], str | None]:
     try:
         says = json.loads(data)
     except (ValueError, RecursionError):
-        return ()
+        return (), None
     if not isinstance(says, dict):
-        return ()
+        return (), None
     found = next((says[key] for key in LABEL_KEYS if key in says), None)
     several = found if isinstance(found, list) else [found]
-    return tuple(str(each) for each in several if type(each) in (str, int) and str(each).strip())
+    labels = [str(each) for each in several if type(each) in (str, int) and str(each).strip()]
+    split = says.get("split")
+    split = SPLITS.get(split.lower(), split) if isinstance(split, str) and split else None
+    return tuple(labels), split

@@ -59,7 +59,7 @@ class Index:
     members: dict[str, Member]
     rejected: list[Rejected] = field(default_factory=list)
     small: dict[str, bytes] = field(default_factory=dict)
-    said: list[tuple[str, tuple[str, ...]] | Rejected] | None = None
+    said: list[tuple[str, tuple[str, ...], str | None] | Rejected] | None = None
 
     @cached_property
     def by_escaped(self) -> dict[str, Member]:

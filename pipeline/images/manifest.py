@@ -21,9 +21,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from ..errors import UserError
+from .labels import joined, labels_in
 from .ranged import RemoteFile
 from .rows import read_rows, take
-from .source import joined, labels_in
 
 ENDINGS = (".csv", ".tsv", ".jsonl", ".ndjson", ".parquet")
 

@@ -21,13 +21,12 @@ from .. import plugins
 from ..errors import UserError, option, suggest
 from . import patterns, urls
 from .endings import SUFFIXES
+from .labels import joined
 from .layout import SPLITS, Labels
+from .spooled.shards import ENDINGS, hold_images
 
 Contents = bytes | NDArray[np.uint8]
 """What a source gives of an image: its file, or its pixels (height, width, 3), RGB."""
-
-BETWEEN = ";"
-"""What stands between several labels of an image in one cell of a table."""
 
 NAMED = 6
 """Labels that are named where a dataset is described."""
@@ -35,7 +34,14 @@ NAMED = 6
 FOLDER, TABLE, GLOB, COCO, REMOTE = "folder", "table", "glob", "coco", "remote"
 """Sources that need no name before the path: what lies there says which it is."""
 
-OF_ENDINGS = {".tar": "wds", ".zip": "zip", ".json": "coco"} | dict.fromkeys(SUFFIXES, GLOB)
+PARQUET, NUMPY = "parquet", "numpy"
+
+OF_ENDINGS = (
+    {".tar": "wds", ".zip": "zip", ".json": COCO}
+    | dict.fromkeys(SUFFIXES, GLOB)
+    | dict.fromkeys(ENDINGS, PARQUET)
+    | {".npy": NUMPY, ".npz": NUMPY}
+)
 """The sources of files and names with wildcards, by their endings; others are tables."""
 
 OF_ARCHIVES = frozenset(("wds", "zip"))
@@ -265,17 +271,6 @@ def make_record(
     return ImageRecord(path, make_image_id(path), labels, size, modified, split)
 
 
-def joined(labels: Sequence[str]) -> str | None:
-    """Return labels as one text, with `BETWEEN` between them; None where there are none."""
-    return BETWEEN.join(labels) if labels else None
-
-
-def labels_in(text: str | None) -> tuple[str, ...]:
-    """Return the labels that a text of a table holds, each once."""
-    parts = (each.strip() for each in (text or "").split(BETWEEN))
-    return tuple(dict.fromkeys(filter(None, parts)))
-
-
 def make_image_id(path: str) -> int:
     """Derive an image's id (non-negative, below 2⁶³) from its escaped relative path."""
     return int.from_bytes(hashlib.sha256(path.encode()).digest()[:8], "big") >> 1
@@ -290,19 +285,20 @@ def unit_hash(image_id: int, seed: int, purpose: str) -> float:
 def _kind_of(where: str) -> tuple[str, str]:
     """Return the source that a text names, and what it opens."""
     path = Path(where).expanduser()
-    if path.is_dir():
-        return FOLDER, str(path)
+    if (path.is_dir() or path.suffix.lower() in ENDINGS) and path.exists():
+        return PARQUET if hold_images(path) else FOLDER if path.is_dir() else TABLE, str(path)
     if path.exists():
         return OF_ENDINGS.get(path.suffix.lower(), TABLE), str(path)
+    name, colon, rest = where.partition(":")
+    is_named = bool(colon) and not rest.startswith("//")  # as hf:<name>, not hf://datasets/…
+    if is_named and name in plugins.names(plugins.DATASETS):
+        return name, rest
     if urls.is_url(where):
         if (local := urls.local_path(where)) is not None:
             return _kind_of(local)
         urls.check_dataset(where)
         kind = OF_ENDINGS.get(urls.ending_of(where))
         return kind if kind in OF_ARCHIVES else REMOTE, where
-    name, colon, rest = where.partition(":")
-    if colon and name in plugins.names(plugins.DATASETS):
-        return name, rest
     if patterns.has_wildcards(where):
         return OF_ENDINGS.get(PurePath(where).suffix.lower(), GLOB), where
     beside = [entry.name for entry in path.parent.iterdir()] if path.parent.is_dir() else []

@@ -28,6 +28,26 @@ NAMED = 4
 
 SAME_PLACE = "without what lets one in, its URL is that of another image"
 
+BROUGHT = dict.fromkeys((".xlsx", ".xls", ".ods"), "save the table as CSV") | {
+    ".h5": "give its array in Python, discover(dataset=file['images']), or save it as .npy",
+    ".hdf5": "give its array in Python, discover(dataset=file['images']), or save it as .npy",
+    ".mat": "read it in Python (scipy.io.loadmat) and give the array, discover(dataset=images)",
+    ".tfrecord": "give its images in Python one by one, discover(dataset=iterable), or save them as"
+    " files",
+    ".lmdb": "give its images in Python one by one, discover(dataset=iterable), or save them as"
+    " files",
+    ".mdb": "give its images in Python one by one, discover(dataset=iterable), or save them as"
+    " files",
+    ".gz": "unpack it first: gunzip, tar -xzf",
+    ".tgz": "unpack it first: tar -xzf",
+    ".7z": "unpack it first",
+    ".rar": "unpack it first",
+    ".pkl": "it may hold code and is not read: save its array as .npy",
+    ".pt": "load it in Python and give the tensor, discover(dataset=images)",
+    ".pdf": "save its pictures as images",
+}
+"""How what is no dataset by itself is brought, by its ending."""
+
 
 class TableSource(FetchesAhead, FolderSource):
     """The image files that a table names, relative to its folder, absolute, or by URLs."""
@@ -90,7 +110,10 @@ def open_table(where: str) -> TableSource:
     UserError
         It is no table.
     """
-    if Path(where).suffix.lower() not in ENDINGS:
+    ending = Path(where).suffix.lower()
+    if ending in BROUGHT:
+        raise UserError(f"{option('dataset', where)} is not read as it is: {BROUGHT[ending]}")
+    if ending not in ENDINGS:
         raise UserError(
             f"{option('dataset', where)} is neither a folder nor a table ({', '.join(ENDINGS)})"
         )

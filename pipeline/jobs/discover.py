@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from torch import nn
 
 from ..analysis.run import Run
-from ..config import Config, Head
+from ..config import Config, Head, make_config
 from ..errors import UserError
+from ..images.spooled.given_source import give_images
 from ..models import give
 from ..runs.find import find_run, find_siblings
 from ..runs.workspace import Workspace
@@ -21,7 +22,7 @@ from .together import extract_together
 
 
 def discover(
-    dataset: str | Path | None = None,
+    dataset: Any = None,
     *,
     run: str | Path | None = None,
     network: nn.Module | None = None,
@@ -36,9 +37,14 @@ def discover(
 
     Parameters
     ----------
-    dataset : str or Path, optional
+    dataset : str, Path, or images, optional
         As the option of that name; by default that of `run` where there is one, else the bundled
-        sample.
+        sample. Or what the program holds: uint8 arrays (n, height, width, 3) or (n, height, width),
+        with labels as ``(images, labels)``; a list or iterable of arrays, tensors or PIL images, of
+        ``(image, label)`` or of dicts with ``image``, ``label``, ``name`` and ``split``; a dataset
+        of torch or Hugging Face; a table of pandas; a list of paths. These are written once to
+        where the run finds them again in another program; of an iterable without a length, as many
+        as ``limit`` says.
     run : str or Path, optional
         The run's folder; named after its contents under ``runs/`` where not given.
     network : torch.nn.Module, optional
@@ -74,7 +80,6 @@ def discover(
     >>> run = discover("photos/", model="resnet50", run="runs/pets")  # doctest: +SKIP
     >>> run.sql("from concepts order by energy desc")  # doctest: +SKIP
     """
-    where = None if dataset is None else str(dataset)
     module = head if isinstance(head, nn.Module) else None
     if module is None:
         options["head"] = head
@@ -84,10 +89,21 @@ def discover(
         options["layers"] = layers
     if network is not None:
         options = give(options, network, module, reshape_transform)
-    options = {**options, "dataset": where, "run": run}
+    options = {**options, "dataset": _named(dataset, options), "run": run}
     if layers is not None:
         return discover_siblings(find_siblings(options))[0]
     return discover_run(find_run(options))
+
+
+def _named(dataset: Any, options: Mapping[str, Any]) -> str | None:
+    """Return what opens a dataset; images that a program holds are written to where they are found.
+
+    Options that are not possible are refused before that, for it may take long.
+    """
+    if dataset is None or isinstance(dataset, str | Path):
+        return None if dataset is None else str(dataset)
+    given = {name: value for name, value in options.items() if name not in ("config", "layers")}
+    return give_images(dataset, make_config(given).limit)
 
 
 def discover_run(workspace: Workspace) -> Run:

@@ -8,11 +8,13 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import io
 import json
 import os
 import re
 import shutil
 import socket
+import tarfile
 import time
 from collections.abc import Callable, Iterable, Iterator
 from functools import cache
@@ -179,6 +181,36 @@ def write_hdf5(path: Path) -> Iterator[h5py.File]:
         file.flush()
         image = file.id.get_file_image()
     write_bytes(path, image)
+
+
+@contextlib.contextmanager
+def write_tar(path: Path) -> Iterator[Callable[[str, bytes], None]]:
+    """Give a function that adds a file, its name and contents, to a new tar file.
+
+    It is published under `path` when the block ends well. The same files make the same bytes:
+    nothing is said of owners and times.
+    """
+    with (
+        publish(path) as temporary,
+        tarfile.open(temporary, "w", format=tarfile.PAX_FORMAT) as archive,
+    ):
+
+        def add(name: str, data: bytes) -> None:
+            info = tarfile.TarInfo(name)
+            info.size = len(data)
+            archive.addfile(info, io.BytesIO(data))
+            archive.members = []  # type: ignore[attr-defined]  # of which it would keep all
+
+        yield add
+
+
+def move(path: Path, target: Path) -> None:
+    """Give a finished file another place on the same disk, whole or not at all."""
+    try:
+        path.replace(target)
+        _sync(target.parent)
+    except OSError as error:
+        raise _explain(target, error) from error
 
 
 def remove(path: Path) -> None:

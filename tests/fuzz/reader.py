@@ -5,10 +5,12 @@ A line of JSON on the standard input names a target and a path; a line of JSON a
 
 from __future__ import annotations
 
+import contextlib
 import faulthandler
 import json
 import os
 import sys
+import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
@@ -22,6 +24,7 @@ from pipeline.images import read_image as read_image_of
 from pipeline.images.decode import decode_bytes
 from pipeline.images.limits import DecodeError
 from pipeline.images.source import ImageRecord, Rejected, Remark
+from pipeline.images.spooled.store import VARIABLE
 from pipeline.images.table import open_table
 from pipeline.models import cut, load_network
 from pipeline.models.checkpoints import read_state
@@ -60,6 +63,18 @@ def read_archive(path: Path) -> str:
         assert pixels.ndim == 3
         n_read += 1
     return f"{n_read} of {len(found.images)} images"
+
+
+def read_spooled(path: Path) -> str:
+    """Spool images in rows and decode them; what is spooled of one file goes before the next."""
+    with tempfile.TemporaryDirectory() as folder:
+        os.environ[VARIABLE] = folder
+        kind = "numpy" if path.suffix.startswith(".n") else "parquet"
+        found = list_dataset(f"{kind}:{path}")
+        for image in found.images:
+            with contextlib.suppress(DecodeError):
+                read_image_of(found.source, image)
+        return f"{len(found.images)} images, {len(found.rejected)} refused"
 
 
 def read_truth(path: Path) -> str:
@@ -139,6 +154,7 @@ QUESTIONS: dict[str, Callable[[Path], object]] = {
 TARGETS: dict[str, Callable[[Path], str]] = {
     "image": read_image, "table": read_table, "weights": read_weights, "run": read_run,
     "program": read_program, "archive": read_archive, "truth": read_truth,
+    "spooled": read_spooled,
 }  # fmt: skip
 
 

@@ -10,6 +10,8 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
 import safetensors.torch
 import torch
 from PIL import Image, ImageCms
@@ -93,6 +95,28 @@ def archives() -> dict[str, bytes]:
             info.size = len(data)
             shard.addfile(info, io.BytesIO(data))
     return found | {"shard.tar": buffer.getvalue()}
+
+
+def spooled() -> dict[str, bytes]:
+    """Return files with images in rows, with their labels: Parquet, Arrow, arrays of NumPy."""
+    some = [data for name, data in images().items() if name.endswith("png")][:3]
+    kind = pa.struct([("bytes", pa.binary()), ("path", pa.string())])
+    rows = [{"bytes": data, "path": f"{index}.png"} for index, data in enumerate(some)]
+    names = {"label": {"names": ["cat", "dog"], "_type": "ClassLabel"}}
+    said = {b"huggingface": json.dumps({"info": {"features": names}}).encode()}
+    schema = pa.schema([("image", kind), ("label", pa.int64())], metadata=said)
+    table = pa.table({"image": rows, "label": [0, 1, -1]}, schema=schema)
+    parquet, stream, npy, npz = io.BytesIO(), io.BytesIO(), io.BytesIO(), io.BytesIO()
+    pq.write_table(table, parquet, row_group_size=2)
+    with pa.ipc.new_stream(stream, schema) as to:
+        to.write_table(table, max_chunksize=2)
+    pixels = np.random.default_rng(0).integers(0, 255, (3, 16, 16, 3), np.uint8)
+    np.save(npy, pixels)
+    np.savez_compressed(npz, images=pixels, labels=np.arange(3))
+    return {
+        "x.parquet": parquet.getvalue(), "x.arrow": stream.getvalue(),
+        "x.npy": npy.getvalue(), "x.npz": npz.getvalue(),
+    }  # fmt: skip
 
 
 def truths() -> dict[str, bytes]:

@@ -46,6 +46,7 @@ def test_whole_files_are_read(reader: Reader, tmp_path: Path) -> None:
         ("program", seeds.programs()),
         ("archive", seeds.archives()),
         ("truth", seeds.truths()),
+        ("spooled", seeds.spooled()),
     ):
         for name, data in files.items():
             path = tmp_path / target / name
@@ -86,9 +87,10 @@ def test_tables(reader: Reader, tmp_path: Path) -> None:
     assert reader.counts["refused"] > 50
 
 
-@pytest.mark.parametrize("target", ["archive", "truth"])
-def test_archives_and_ground_truth(reader: Reader, tmp_path: Path, target: str) -> None:
-    files = {"archive": seeds.archives, "truth": seeds.truths}[target]()
+@pytest.mark.parametrize("target", ["archive", "truth", "spooled"])
+def test_archives_ground_truth_and_rows(reader: Reader, tmp_path: Path, target: str) -> None:
+    makers = {"archive": seeds.archives, "truth": seeds.truths, "spooled": seeds.spooled}
+    files = makers[target]()
 
     def try_one(given: tuple[str, Edits]) -> None:
         path = tmp_path / target / given[0]
@@ -97,7 +99,7 @@ def test_archives_and_ground_truth(reader: Reader, tmp_path: Path, target: str) 
         reader.ask(target, path)
         path.unlink()
 
-    search(try_one, st.tuples(st.sampled_from(sorted(files)), EDITS), 300, 0.15)
+    search(try_one, st.tuples(st.sampled_from(sorted(files)), EDITS), 300, 0.1)
     assert reader.counts["value"] > 20
     assert reader.counts["refused"] > 20
 

@@ -1,0 +1,1 @@
+"""Datasets that are no files with stable offsets: written once into tar shards, then read there."""
