@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import urllib.request
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -38,6 +39,12 @@ def denormals() -> Iterator[None]:
 def words(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let every test begin as a call from Python."""
     monkeypatch.setenv("CONCORDANCE_CALLED_FROM", "python")  # and not deleted: it is put back
+
+
+@pytest.fixture(autouse=True)
+def proxies(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let every test have the proxies of its environment: urllib keeps those it saw first."""
+    monkeypatch.setattr(urllib.request, "_opener", None)
 
 
 @pytest.fixture(scope="session")

@@ -555,6 +555,7 @@ def test_jobs_elsewhere_come_to_what_the_job_here_comes_to(tmp_path: Path, memor
     assert not threads()
 
 
+@pytest.mark.slow
 def test_a_job_on_shards_elsewhere_goes_to_the_atlas_and_on(tmp_path: Path) -> None:
     files = shards(3, 8)
     here = discover(write(tmp_path, files) / SHARDS, run=tmp_path / "here", **OPTIONS)
@@ -569,6 +570,7 @@ def test_a_job_on_shards_elsewhere_goes_to_the_atlas_and_on(tmp_path: Path) -> N
             discover(f"{server.url}/{SHARDS}", run=there.folder, **OPTIONS)
 
 
+@pytest.mark.slow
 def test_a_job_on_a_table_of_urls_stops_and_goes_on(tmp_path: Path) -> None:
     files = {f"{i}.png": picture(i) for i in range(60)}
     table = tmp_path / "list.csv"

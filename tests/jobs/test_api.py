@@ -55,7 +55,7 @@ def test_its_options_are_those_of_the_configuration() -> None:
 
 
 def test_another_dataset_does_not_go_on_with_a_run(run: Run, sample: Path) -> None:
-    with pytest.raises(UserError, match=r"was made with .*; pass another run, or start over after"):
+    with pytest.raises(UserError, match=r"was begun with other images: .*; pass another run"):
         pipeline.discover("sample", run=run.folder)
 
 

@@ -74,7 +74,7 @@ def test_every_table_has_its_schema_and_real_rows(run: Run) -> None:
             values = table[column]
             nullable = column in {"concept_id", "level", "class_id", "q_value", "ci_low", "ci_high"}
             nullable |= column.startswith(("error_", "dataset_"))
-            nullable |= column in ("labels_agree", "damage")
+            nullable |= column in ("labels_agree", "damage", "note")
             assert nullable or values.null_count == 0, (name, column)
 
 

@@ -94,6 +94,7 @@ def test_without_near_duplicates_the_listing_splits(tmp_path: Path) -> None:
     assert isinstance(run.workspace.listing, Listing)
 
 
+@pytest.mark.slow
 def test_workers_find_the_same_and_heatmaps_know_it_as_well(
     images: Path, run: Run, tmp_path: Path
 ) -> None:

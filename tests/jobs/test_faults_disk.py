@@ -66,6 +66,7 @@ def test_a_full_disk_is_one_sentence_and_the_job_goes_on(case: Case) -> None:
     fail_along(case, "full", chosen)
 
 
+@pytest.mark.long
 @pytest.mark.slow
 @pytest.mark.timeout(1800)
 def test_every_kind_of_call_fails_on_every_kind_of_file(case: Case) -> None:

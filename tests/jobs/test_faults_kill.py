@@ -128,6 +128,7 @@ def test_kills_at_every_publishing_step(case: Case) -> None:
     assert n_killed >= len(listed) - 4
 
 
+@pytest.mark.long
 @pytest.mark.slow
 @pytest.mark.timeout(1800)
 def test_kills_at_random_moments(case: Case) -> None:

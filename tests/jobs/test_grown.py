@@ -189,6 +189,7 @@ def check_like(run: Run, other: Run) -> None:
         assert run.workspace.sample(split, 200) == other.workspace.sample(split, 200)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("in_two", [False, True])
 def test_fitted_anew_it_is_a_run_of_all(
     base: Path, sample: list[Path], tmp_path: Path, decoded: list[str], in_two: bool
@@ -249,6 +250,7 @@ def test_a_bank_that_is_made_again_is_the_same(
     assert [name for name in before if after[name][1] != before[name][1]] == []
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("keep", ["heatmaps", "none"])
 def test_what_is_not_kept(
     base: Path, sample: list[Path], decoded: list[str], keep: str, capsys: CaptureFixture[str]
@@ -280,6 +282,7 @@ def test_what_is_not_kept(
         assert (kept / name).read_bytes() == (base / "run" / name).read_bytes()
 
 
+@pytest.mark.slow
 def test_before_there_are_concepts_all_are_fitted_to(
     base: Path, sample: list[Path], tmp_path: Path, decoded: list[str]
 ) -> None:
@@ -299,6 +302,7 @@ def test_before_there_are_concepts_all_are_fitted_to(
     check_like(run, discover(**options(dataset=tmp_path / "photos", run=tmp_path / "anew")))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("keep", ["all", "heatmaps", "none"])
 def test_an_added_image_that_could_not_be_opened_is_tried_again(
     base: Path, sample: list[Path], tmp_path: Path, keep: str
@@ -349,6 +353,7 @@ def test_new_labels_copies_and_damaged_images(base: Path, sample: list[Path]) ->
         discover(photos, run=base / "run", max_rejects=1)
 
 
+@pytest.mark.slow
 def test_labels_of_a_class_may_be_new_and_old_ones_keep_theirs(
     sample: list[Path], tmp_path: Path
 ) -> None:
@@ -370,6 +375,7 @@ def test_labels_of_a_class_may_be_new_and_old_ones_keep_theirs(
         discover(photos, run=tmp_path / "by-table", classes=table, **options())
 
 
+@pytest.mark.slow
 def test_a_probe_stays_and_fits_new_labels_when_told(sample: list[Path], tmp_path: Path) -> None:
     photos = tmp_path / "photos"
     for index, path in enumerate(sample[:30]):
@@ -446,6 +452,7 @@ def test_a_limit_holds_until_it_is_raised(
         discover(run=base / "run", limit=500)
 
 
+@pytest.mark.slow
 def test_parts_grow_a_run_once(base: Path, sample: list[Path], tmp_path: Path) -> None:
     put(sample, base / "photos")
     whole = shutil.copytree(base / "run", tmp_path / "run")
@@ -463,6 +470,7 @@ def test_parts_grow_a_run_once(base: Path, sample: list[Path], tmp_path: Path) -
     assert len(open_run(base / "run").workspace.record.history) == 1
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("keep", ["all", "heatmaps"])
 def test_runs_made_together_grow_together(
     sample: list[Path], tmp_path: Path, decoded: list[str], keep: str
@@ -480,6 +488,7 @@ def test_runs_made_together_grow_together(
     assert compare(first, first.siblings["parts"]).by == "maps"
 
 
+@pytest.mark.slow
 def test_workers_change_nothing(base: Path, sample: list[Path], tmp_path: Path) -> None:
     put(sample, base / "photos")
     other = shutil.copytree(base / "run", tmp_path / "run")
@@ -491,6 +500,7 @@ def test_workers_change_nothing(base: Path, sample: list[Path], tmp_path: Path) 
     }
 
 
+@pytest.mark.slow
 def test_touched_images_of_a_run_that_grew_are_compared(
     base: Path, sample: list[Path], decoded: list[str]
 ) -> None:
@@ -573,9 +583,10 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
 
 @pytest.mark.slow
 @pytest.mark.timeout(1800)
+@pytest.mark.parametrize("step", [pytest.param(1, marks=pytest.mark.long), 6])
 @pytest.mark.parametrize("refit", ["no", "yes"])
 def test_kills_while_it_grows(
-    base: Path, sample: list[Path], tmp_path: Path, server: Server, refit: str
+    base: Path, sample: list[Path], tmp_path: Path, server: Server, refit: str, step: int
 ) -> None:
     """Killed at each file that is published, the same command comes to the same bytes."""
     put(sample, base / "photos")
@@ -592,7 +603,7 @@ def test_kills_while_it_grows(
     bank = (old / "bank" / "bank.h5").read_bytes()
     one_by_one = copy("one-by-one")
     n_killed = 0
-    for name, at in kill_points(refit):
+    for name, at in kill_points(refit)[::step]:
         for run in (copy(f"{name}-{at}"), one_by_one):
             ended = server.job(given | {"run": run}, call="rename", path=name, at=at)
             assert ended.code in (0, -signal.SIGKILL), ended.printed
@@ -608,7 +619,7 @@ def test_kills_while_it_grows(
     ended = server.job(given | {"run": one_by_one})
     assert ended.code == 0, ended.printed
     assert_alike(one_by_one, expected)
-    assert n_killed > 20
+    assert n_killed > 20 // step
 
 
 def removed(photos: Path) -> None:
@@ -685,6 +696,7 @@ def other_times(run: Path) -> None:
         replace(listing, frame=frame).save(path)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("damage", [damaged_file, damaged_addition, lost_record, other_times])
 def test_a_damaged_listing_is_mended(
     base: Path, sample: list[Path], decoded: list[str], damage: Callable[[Path], None]
