@@ -591,7 +591,8 @@ def test_kills_while_it_grows(
     """Killed at each file that is published, the same command comes to the same bytes."""
     put(sample, base / "photos")
     old = shutil.copytree(base / "run", tmp_path / "old" / "run")
-    given = {"dataset": base / "photos", "refit": refit}
+    # The run was made with as many threads as the tests have, those that are killed have one.
+    given = {"dataset": base / "photos", "refit": refit, "machine": "any"}
 
     def copy(name: str) -> Path:
         return shutil.copytree(old, tmp_path / name / "run")
