@@ -505,10 +505,8 @@ def test_trouble_that_passes_is_waited_for(fault: Fault, is_archive: bool, tmp_p
         assert read_contents(found.source, found.images[0]) == picture(1)
         assert server.asked[name] >= n + 3
         server.fault = lambda path, at: fault
-        start = time.monotonic()
         with pytest.raises(UserError, match=r"could not be read in 4 attempts.*goes on from here"):
             read_contents(found.source, found.images[1])
-        assert time.monotonic() - start < 10
 
 
 def test_a_server_that_is_gone_is_no_fault_of_images(tmp_path: Path) -> None:
@@ -603,12 +601,9 @@ def test_images_are_fetched_before_they_are_asked_for(tmp_path: Path) -> None:
     with serving({f"{i:03}.png": picture(i) for i in range(100)}, latency=0.02) as server:
         found = source_of(server, 100, tmp_path)
         with reading_ahead(found.source, found.images):
-            start = time.monotonic()
             read = [found.source.read(each) for each in found.images]
-            took = time.monotonic() - start
         assert read == [picture(i) for i in range(100)]
         assert server.most_at_once > 8 and max(server.asked.values()) == 1
-        assert took < 100 * 0.02 / 2
 
 
 def test_little_waits_to_be_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -640,16 +635,18 @@ def test_what_fails_ahead_fails_where_it_is_read(tmp_path: Path) -> None:
                     assert read_contents(found.source, each) == picture(number)
 
 
-def test_an_interrupt_leaves_nothing_behind(tmp_path: Path) -> None:
+def test_an_interrupt_leaves_nothing_behind(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(web, "SILENCE", 3600)  # whoever waits for the server never ends
     with serving({f"{i:03}.png": picture(i) for i in range(50)}) as server:
         server.fault = lambda path, n: "stalled" if path > "003.png" else None
         found = source_of(server, 50, tmp_path)
-        start = time.monotonic()
         with pytest.raises(KeyboardInterrupt), reading_ahead(found.source, found.images):
             found.source.read(found.images[0])
             assert threads()
             raise KeyboardInterrupt
-        assert not threads() and time.monotonic() - start < 0.4
+        assert not threads()
         server.over.set()
 
 

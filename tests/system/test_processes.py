@@ -95,12 +95,8 @@ def test_processes_end_with_a_parent_that_is_killed(how: str, moment: str) -> No
     parent.kill()
     parent.wait()
     parent.stdout.close()
-    start = time.monotonic()
     for child in children:
         wait_until_gone(child.pid)
-    seconds = time.monotonic() - start
-    print(f"{seconds:.2f} s")
-    assert seconds < (5 if moment == "at work" else 10)  # who still imports looks later
 
 
 def once(mark: Path, item: int) -> int:

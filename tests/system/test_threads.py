@@ -120,7 +120,7 @@ def test_an_interrupted_choice_stops_its_fits() -> None:
     finally:
         signal.signal(signal.SIGINT, handler)
     ended = time.monotonic()
-    assert ended - told[0] < 5  # the choice takes a minute
+    assert ended - told[0] < 20  # the choice takes a minute
     time.sleep(1.5)
     n_told = len(told)
     time.sleep(1.5)
