@@ -3,17 +3,14 @@
 from __future__ import annotations
 
 import json
-import math
 from collections.abc import Hashable
 from typing import Any
-
-import pandas as pd
 
 from ..errors import spoken
 from ..escape import fitted, shell_word, visible
 from ..runs.growth import describe as describe_growth
 from ..runs.probe import describe
-from ..runs.workspace import Workspace
+from .concept_lines import ConceptLines, Names
 from .run import Run
 
 LEVEL = 0.05
@@ -33,20 +30,9 @@ SOME = 4
 Row = dict[Hashable, Any]
 
 
-NOT_TELLING = (
-    "(in brackets: not better than chance, other places as strong tell as much; see top_p in the"
-    " table concepts)"
-)
-
-
 def summary(run: Run) -> str:
     """Write what a run refused, concepts with labels and coverage, where to look, and a query."""
     config, folder = run.workspace.config, run.folder
-    concepts = run.sql(
-        "select concept_id, top_label, top_prob, top_significant, dataset_label,"
-        " dataset_precision, coverage, energy, stability, n_images from concepts"
-        " order by energy desc"
-    )
     fidelity = run.sql(
         "select metric, value, baseline, n, split from fidelity where class_id is null"
         " and metric in ('agreement', 'kl')"
@@ -58,26 +44,20 @@ def summary(run: Run) -> str:
         *_in_part(run),
         *_unmatched(run),
         "",
-        f"{len(concepts)} concepts of {config.model} {config.layer}, {n_images} images",
+        _title(run, n_images),
         *describe_growth(run.workspace.record),
+        "",
+        *ConceptLines(run).short(),
+        *([] if run.workspace.class_names else ["(the network has no classes)"]),
+        "",
     ]
-    has_classes = bool(concepts["top_label"].notna().any())
-    called = ("the head calls it", "prob") if has_classes else ("most of its images are", "share")
-    header = f"{'concept':>7}  {called[0]:<28} {called[1]:>5} {'coverage':>9}"
-    lines += ["", f"{header} {'energy':>7} {'stable':>7} {'images':>7}"]
-    lines += [_summary_line(row) for row in concepts.to_dict("records")]
-    if not has_classes:
-        lines.append("(the network has no classes)")
-    elif not concepts["top_significant"].all():
-        lines.append(NOT_TELLING)
-    lines.append("")
     if config.head == "probe":
         lines.append(f"the head is a probe: {describe(run.workspace.probe)}")
-    for row in fidelity.itertuples():
-        lines.append(
-            f"{row.metric} of the network on the concepts alone, {row.n} {row.split} images:"
-            f" {row.value:.3f} (mean activation: {row.baseline:.3f})"
-        )
+    lines += [
+        f"{row.metric} of the network on the concepts alone, {row.n} {row.split} images:"
+        f" {row.value:.3f} (mean activation: {row.baseline:.3f})"
+        for row in fidelity.itertuples()
+    ]
     where = visible(str(folder))
     lines += ["", f"atlas   {where}/atlas/index.html", f"tables  {where}/tables"]
     return "\n".join([*lines, f"try     {_query(run)}"])
@@ -162,104 +142,16 @@ def _query(run: Run) -> str:
     return f"{python} -c {shell_word(code)}"
 
 
-def _summary_line(row: Row) -> str:
-    if isinstance(row["top_label"], str):
-        label, share = fitted(row["top_label"], 28), row["top_prob"]
-        label = label if row["top_significant"] else f"({label[:26]})"
-    else:
-        known = isinstance(row["dataset_label"], str)
-        label, share = fitted(row["dataset_label"], 28) if known else "–", row["dataset_precision"]
-    stability = "–" if math.isnan(row["stability"]) else f"{row['stability']:.2f}"
-    part: str = "    –" if pd.isna(share) else f"{share:5.2f}"
-    return (
-        f"{row['concept_id']:>7}  {label:<28} {part} {row['coverage']:9.1%}"
-        f" {row['energy']:7.1%} {stability:>7} {row['n_images']:>7}"
-    )
-
-
 def list_concepts(run: Run) -> str:
     """Write a run's concepts by falling energy, and the labels whose images fail with them."""
-    concepts = run.table("concepts").sort_values("energy", ascending=False)
-    parts = [_title(run, len(concepts)), _table(run, concepts), _fidelity(run), _failures(run)]
+    table = "\n".join(ConceptLines(run).long())
+    parts = [_title(run, len(run.table("images"))), table, _fidelity(run), _failures(run)]
     return "\n\n".join(part for part in parts if part)
 
 
-def _title(run: Run, n_concepts: int) -> str:
+def _title(run: Run, n_images: int) -> str:
     config = run.workspace.config
-    n_images = len(run.table("images"))
-    return f"{n_concepts} concepts of {config.model} {config.layer}, {n_images} images"
-
-
-def _table(run: Run, concepts: pd.DataFrame) -> str:
-    lines = [
-        f"{'concept':>7}  {'the head calls it':<{WIDTH + 2}} {'prob':>5}  "
-        f"{'most of its images are':<{WIDTH + 2}} {'share':>6} {'drop':>6} {'errors':>7}"
-        f" {'coverage':>8} {'energy':>6} {'stable':>6} {'images':>6}"
-    ]
-    lines += [_line(row, _Names(run.workspace)) for row in concepts.to_dict("records")]
-    lines += [
-        "",
-        "drop: of the predicted class's logit without it; errors: how much more often the network",
-        "errs where it is, within labels (* better than chance)",
-    ]
-    known = concepts["top_label"].notna()
-    if not concepts["top_significant"][known].all():
-        lines.append(NOT_TELLING)
-    if any(_differs(row) for row in concepts.to_dict("records")):
-        lines.append("≠: head and labels disagree")
-    return "\n".join(lines)
-
-
-class _Names:
-    """Labels as they are shown: with the name of their class, where that is another."""
-
-    def __init__(self, workspace: Workspace) -> None:
-        self._classes, self._names = workspace.class_of_label, workspace.class_names
-
-    def of(self, label: object) -> str:
-        """Return a label with its name, ``–`` for none, in `WIDTH` characters or so."""
-        if not isinstance(label, str):
-            return "–"
-        name = self._names[self._classes[label]] if label in self._classes else label
-        return _short(label if name == label else f"{label} {name}")
-
-
-def _line(row: Row, names: _Names) -> str:
-    head, prob = "–", "    –"
-    if isinstance(row["top_label"], str):
-        head, prob = _short(row["top_label"]), f"{row['top_prob']:5.2f}"
-        head = head if row["top_significant"] else f"({head})"
-    drop: str = "     –" if pd.isna(row["importance"]) else f"{row['importance']:6.2f}"
-    share: str = "–" if pd.isna(row["dataset_precision"]) else f"{row['dataset_precision']:.0%}"
-    return (
-        f"{row['concept_id']:>7}  {head:<{WIDTH + 2}} {prob}"
-        f" {'≠' if _differs(row) else ' '}{names.of(row['dataset_label']):<{WIDTH + 2}}"
-        f" {share:>6} {drop} {_excess(row):>7}"
-        f" {row['coverage']:8.1%} {row['energy']:6.1%} {_number(row['stability'])}"
-        f" {row['n_images']:6}"
-    )
-
-
-def _differs(row: Row) -> bool:
-    """Say whether the head names a class, better than chance, that is not that of the label."""
-    agree = row["labels_agree"]
-    if pd.isna(agree) or pd.isna(row["top_significant"]):
-        return False
-    return bool(row["top_significant"]) and not agree
-
-
-def _short(text: object) -> str:
-    return fitted(text, WIDTH)
-
-
-def _excess(row: Row) -> str:
-    if pd.isna(row["error_excess"]):
-        return "–"
-    return f"{row['error_excess']:+.0%}{'*' if row['error_q'] <= LEVEL else ' '}"
-
-
-def _number(value: float) -> str:
-    return f"{'–':>6}" if pd.isna(value) else f"{value:6.2f}"
+    return f"{run.workspace.bank.k} concepts of {config.model} {config.layer}, {n_images} images"
 
 
 def _fidelity(run: Run) -> str:
@@ -286,14 +178,14 @@ def _failures(run: Run) -> str:
     if found.empty:
         return ""
     lines = ["where the network fails with a concept:"]
-    names = _Names(run.workspace)
+    names = Names(run.workspace)
     lines += [_failure(row, names) for row in found.to_dict("records")]
     return "\n".join(lines)
 
 
-def _failure(row: Row, names: _Names) -> str:
+def _failure(row: Row, names: Names) -> str:
     return (
-        f"{row['concept_id']:>7}  {names.of(row['label']):<{WIDTH + 2}}"
+        f"{row['concept_id']:>7}  {fitted(names.of(row['label']), WIDTH):<{WIDTH + 2}}"
         f" {row['error_rate_with']:4.0%} of {row['n']} images, without it"
         f" {row['error_rate_without']:.0%}; difference {row['ci_low']:+.0%} to"
         f" {row['ci_high']:+.0%}, q = {row['q_value']:.2g}"

@@ -12,6 +12,7 @@ import numpy as np
 import torch
 
 from .. import nmf
+from ..analysis.claims import Evidence
 from ..analysis.objects import fit_objects
 from ..analysis.samples import RunSamples, Seen, true_classes
 from ..classify import (
@@ -27,6 +28,8 @@ from ..classify import (
     top_classes,
     unexplained,
 )
+from ..classify.kinds import holds
+from ..localize import Foreground
 from ..runs.workspace import Workspace
 from ..store import Classification, write_classification
 from ..system.progress import bar, say
@@ -59,13 +62,30 @@ def classify(workspace: Workspace) -> dict[str, int | float]:
     measured = sample.image_ids(N_IMAGES[workspace.cut.head_kind], sample.split)
     total = len(sample.image_ids(N_USUAL)) + len(measured)
     with bar("classify", total, "images") as shown:
-        found = _classify(replace(sample, tick=shown.update), shown.set_postfix_str)
-        write_classification(workspace.classes_path, found)
         shown.set_postfix_str("objects")
-        fit_objects(workspace)
-    n_significant, k = int(found.significant.sum()), workspace.bank.k
-    say(f"classify   {n_significant} of {k} concepts have a class better than chance")
-    return {"concepts": k, "significant": n_significant}
+        foreground = fit_objects(workspace).coarse
+        found = _classify(replace(sample, tick=shown.update), foreground, shown.set_postfix_str)
+        write_classification(workspace.classes_path, found)
+    k, n_classes, n_groups = workspace.bank.k, *_n_claimed(found)
+    say(
+        f"classify   of {k} concepts the network takes {n_classes} for a class, {n_groups} for a"
+        " group of classes"
+    )
+    return {
+        "concepts": k,
+        "significant": int(found.significant.sum()),
+        "classes": n_classes,
+        "groups": n_groups,
+    }
+
+
+def _n_claimed(found: Classification) -> tuple[int, int]:
+    """Return how many concepts are taken for one class, and how many for a group of several."""
+    assert found.single is not None
+    assert found.group is not None
+    single, group = holds(found.single), holds(found.group)
+    is_several = group & ((found.group.classes >= 0).sum(1) > 1)
+    return int((single & ~is_several).sum()), int(is_several.sum())
 
 
 def _without_classes(sample: RunSamples) -> dict[str, int | float]:
@@ -97,7 +117,9 @@ def _without_classes(sample: RunSamples) -> dict[str, int | float]:
     return {"concepts": k, "significant": 0}
 
 
-def _classify(sample: RunSamples, tell: Callable[[str], object]) -> Classification:
+def _classify(
+    sample: RunSamples, foreground: Foreground, tell: Callable[[str], object]
+) -> Classification:
     """Score, test and ablate every concept."""
     bank, cut = sample.workspace.bank, sample.workspace.cut
     prefix = None if bank.prefix is None else torch.from_numpy(bank.prefix)
@@ -112,6 +134,8 @@ def _classify(sample: RunSamples, tell: Callable[[str], object]) -> Classificati
     present = nmf.encode(real, direction.T) >= torch.from_numpy(bank.thresholds)
     null = Null.of(score, real, sample.owners, cut.link)
     tested = null.test(context, present)
+    tell("what it is taken for")
+    claims = Evidence.of(sample, foreground, lambda V: score_vectors(cut, V, prefix)).claims()
     tell("effects")
     return Classification(
         context=score(context).numpy(),
@@ -121,6 +145,9 @@ def _classify(sample: RunSamples, tell: Callable[[str], object]) -> Classificati
         z_direction=null.test(direction, present).z,
         p=tested.p,
         significant=tested.significant,
+        single=claims.single,
+        group=claims.group,
+        inside=claims.inside,
         **{f"usual_{name}": value for name, value in vars(_usual(sample)).items()},
         **_measure(sample),
     )

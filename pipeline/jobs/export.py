@@ -33,6 +33,7 @@ from ..tables import (
     pair_rows,
     shard_rows,
     tables_with,
+    telling_labels,
     to_arrow,
     with_head,
 )
@@ -74,6 +75,7 @@ def export(workspace: Workspace) -> dict[str, int | float]:
                     n_images=holds.sum(0),
                     coverage=coverage,
                     labels=best,
+                    telling=telling_labels(labels, workspace.bank.k),
                     errors=errors,
                 )
             ),

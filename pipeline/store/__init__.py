@@ -4,6 +4,7 @@ from .bank import BANK, Bank, read_bank, write_bank
 from .chunks import Chunks, compress, concatenate, write_texts
 from .classification import (
     CLASSIFICATION,
+    Claims,
     Classification,
     read_classification,
     write_classification,
@@ -41,6 +42,7 @@ __all__ = [
     "Arrays",
     "Bank",
     "Chunks",
+    "Claims",
     "Classification",
     "Encoding",
     "EncodingError",

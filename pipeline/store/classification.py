@@ -10,6 +10,7 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
+import h5py
 import numpy as np
 from numpy.typing import NDArray
 
@@ -18,7 +19,35 @@ from ..system import files
 from .contents import Sizes
 from .encoding import Encoding, open_hdf5
 
-CLASSIFICATION = Encoding("concordance.classification", "1.2")
+CLASSIFICATION = Encoding("concordance.classification", "1.3", oldest="1.2")
+
+
+@dataclass(frozen=True)
+class Claims:
+    """What each concept is taken for: see `pipeline.classify.verdict`.
+
+    Parameters
+    ----------
+    classes : ndarray
+        int32 (k, m), the classes of the group, the most probable first, -1 behind the last.
+    mass, moved : ndarray
+        float64 (k,), mean mass of the group where the concept is, and where its maps were moved to;
+        NaN where there is no group.
+    p : ndarray
+        float64 (k,), of the mass.
+    agreed, agreed_p : ndarray
+        float64 (k,), share of the tested images that are of these classes, and the p of so many.
+    q : ndarray
+        float64 (k,), of both at once, after Benjamini-Hochberg.
+    """
+
+    classes: NDArray[np.int32]
+    mass: NDArray[np.float64]
+    moved: NDArray[np.float64]
+    p: NDArray[np.float64]
+    agreed: NDArray[np.float64]
+    agreed_p: NDArray[np.float64]
+    q: NDArray[np.float64]
 
 
 @dataclass(frozen=True)
@@ -45,6 +74,11 @@ class Classification:
         float32 (m, 101): quantiles of what is left unexplained, see `pipeline.classify.Quantiles`.
     fidelity : list of dict
         Rows of the table ``fidelity``.
+    single, group : Claims or None
+        The class, and the group of classes, that each concept is taken for; None: not asked.
+    inside : ndarray or None
+        float64 (k,), share of its strength that stands on co-localized objects in its strongest
+        images; NaN without any.
     """
 
     context: NDArray[np.float32]
@@ -63,18 +97,27 @@ class Classification:
     usual_peak: NDArray[np.float32]
     usual_n: NDArray[np.int64]
     fidelity: list[dict[str, Any]]
+    single: Claims | None = None
+    group: Claims | None = None
+    inside: NDArray[np.float64] | None = None
+
+
+CLAIMS = ("single", "group")
 
 
 def write_classification(path: Path, found: Classification) -> None:
     """Write the outcome to its file."""
     with files.write_hdf5(path) as file:
         file.attrs.update(CLASSIFICATION.stamp())
-        for field in fields(found):
-            value = getattr(found, field.name)
-            if field.name == "fidelity":
+        for name, value in vars(found).items():
+            if name == "fidelity":
                 file.attrs["fidelity"] = json.dumps(value)
-            else:
-                file[field.name] = value
+            elif isinstance(value, Claims):
+                for part, array in vars(value).items():
+                    # By create_dataset: groups made by assignment keep the time.
+                    file.create_dataset(f"{name}/{part}", data=array)
+            elif value is not None:
+                file[name] = value
 
 
 def read_classification(path: Path, sizes: Sizes | None = None) -> Classification:
@@ -93,9 +136,17 @@ def read_classification(path: Path, sizes: Sizes | None = None) -> Classificatio
     """
     mend = f"{command('discover', run=path.parents[1])} makes it"
     with open_hdf5(path, CLASSIFICATION, mend, sizes or {}) as file:
-        values = {
-            field.name: file[field.name][()]
-            for field in fields(Classification)
-            if field.name != "fidelity"
-        }
-        return Classification(**values, fidelity=json.loads(file.attrs["fidelity"]))
+        values: dict[str, Any] = {"fidelity": json.loads(file.attrs["fidelity"])}
+        for name in (field.name for field in fields(Classification)):
+            if name in CLAIMS and name in file:
+                values[name] = _claims(file[name], len(file["nothing"]))
+            elif name in file:
+                values[name] = file[name][()]
+        return Classification(**values)
+
+
+def _claims(group: h5py.Group, n_classes: int) -> Claims:
+    claims = Claims(**{field.name: group[field.name][()] for field in fields(Claims)})
+    if claims.classes.size and claims.classes.max() >= n_classes:
+        raise ValueError(f"a claim is of class {claims.classes.max()} of {n_classes}")
+    return claims

@@ -96,6 +96,12 @@ def _are_hashes(texts: NDArray[Any]) -> bool:
     return all(not each or _HASH.fullmatch(each) for each in texts.tolist())
 
 
+def _claims(name: str) -> dict[str, Array]:
+    share = Array("float64", "k", least=0, most=1, may_be_nan=True, optional=True)
+    shares = {f"{name}/{part}": share for part in ("mass", "moved", "p", "agreed", "agreed_p", "q")}
+    return shares | {f"{name}/classes": Array("int32", "k _", least=-1, optional=True)}
+
+
 _OF_IMAGES = {
     "image_id": Array("int64", "n"),
     "logits": Array("float32", "n classes", may_be_nan=True),
@@ -180,6 +186,9 @@ CONTENTS: Mapping[str, Contents] = {
             "usual_n": Array("int64", "usual", least=0),
             "usual_residual": _QUANTILES,
             "usual_peak": _QUANTILES,
+            "inside": Array("float64", "k", least=0, most=1, may_be_nan=True, optional=True),
+            **_claims("single"),
+            **_claims("group"),
         },
         {"fidelity": "U"},
     ),

@@ -2,7 +2,7 @@
 
 from .column import Column, Facts, Table
 from .concept_classes import class_rows, with_head
-from .concept_labels import best_labels, error_rows, label_rows
+from .concept_labels import best_labels, error_rows, label_rows, telling_labels
 from .concept_pairs import pair_rows
 from .concepts import ConceptFacts, concept_rows
 from .database import open_database
@@ -32,6 +32,7 @@ __all__ = [
     "pair_rows",
     "shard_rows",
     "tables_with",
+    "telling_labels",
     "to_arrow",
     "view_statements",
     "with_head",

@@ -20,6 +20,9 @@ from .column import CONCEPT_ID, FLOAT, INT, INT32, TEXT, Column, Table
 LEVEL = 0.05
 """False discovery rate at which a label is said to go with a concept."""
 
+LEAST_PHI = 0.1
+"""Correlation from which on a label is counted: among many images any is better than chance."""
+
 CONCEPT_LABELS = Table(
     "concept_labels",
     "a concept and a label of the dataset",
@@ -136,6 +139,23 @@ def best_labels(rows: pd.DataFrame, k: int) -> pd.DataFrame:
     best = best.drop_duplicates("concept_id").set_index("concept_id")
     names = {"label": "dataset_label", "precision": "dataset_precision", "lift": "dataset_lift"}
     return best[list(names)].rename(columns=names).reindex(range(k))
+
+
+def telling_labels(rows: pd.DataFrame, k: int) -> list[list[str]]:
+    """Return by concept the labels that go with it, better than chance and not by a trace.
+
+    Parameters
+    ----------
+    rows : DataFrame
+        As `label_rows` gives them.
+    k : int
+        Number of concepts.
+    """
+    telling = rows[(rows["association_q"] <= LEVEL) & (rows["phi"] >= LEAST_PHI)]
+    found: list[list[str]] = [[] for _ in range(k)]
+    for concept, label in zip(telling["concept_id"], telling["label"], strict=True):
+        found[concept].append(label)
+    return found
 
 
 def error_rows(holds: NDArray[np.bool_], labels: Labels, wrong: Floats) -> pd.DataFrame:

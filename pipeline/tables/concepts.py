@@ -11,8 +11,12 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from ..classify import NO_CLASS, top_classes
-from .column import FLAG, FLOAT, INT, INT32, TEXT, VECTOR, Column, Facts, Table
+from ..classify.kinds import Kind, kinds
+from .column import FLAG, FLOAT, INT, INT32, INTS, TEXT, VECTOR, Column, Facts, Table
 from .concept_classes import probabilities
+
+N_NAMED = 4
+"""Classes of a group that are named."""
 
 
 @dataclass(frozen=True)
@@ -25,18 +29,47 @@ class ConceptFacts(Facts):
         int64 and float64 (k,).
     labels, errors : DataFrame
         k rows each: see `pipeline.tables.concept_labels`.
+    telling : list of list of str
+        Labels that go with each.
     """
 
     n_images: NDArray[np.int64]
     coverage: NDArray[np.float64]
     labels: pd.DataFrame
+    telling: list[list[str]]
     errors: pd.DataFrame
+
+    @property
+    def kinds(self) -> list[Kind]:
+        """What kind each concept is of."""
+        unknown = np.full(self.bank.k, np.nan)
+        inside = unknown if self.head.inside is None else self.head.inside
+        is_place = np.zeros(self.bank.k, dtype=np.bool_)
+        labels = [[self.class_of_label.get(each, -1) for each in row] for row in self.telling]
+        return kinds(self.head.single, self.head.group, inside, labels, is_place)
+
+    @property
+    def groups(self) -> list[list[int] | None]:
+        """The classes each concept is taken for, the most probable first; None: for none."""
+        claims = self.head.group
+        if claims is None:
+            return [None] * self.bank.k
+        return [[int(each) for each in row if each >= 0] or None for row in claims.classes]
 
     @cached_property
     def top(self) -> list[int | None]:
         """The class the head gives each context vector; None where the network has no classes."""
         found = top_classes(self.head.context).tolist()
         return [None if each == NO_CLASS else each for each in found]
+
+
+def _named(of: ConceptFacts, classes: list[int] | None) -> str | None:
+    """Write a group: its most probable classes, and how many more there are."""
+    if classes is None:
+        return None
+    names = [of.class_names[each] for each in classes]
+    more = f" +{len(names) - N_NAMED}" if len(names) > N_NAMED else ""
+    return " · ".join(names[:N_NAMED]) + more
 
 
 def _labels_agree(of: ConceptFacts) -> pd.Series[Any]:
@@ -163,6 +196,78 @@ CONCEPTS = Table(
             "better than chance after Benjamini-Hochberg at 0.05",
             "",
             lambda of: of.head.significant if of.class_names else None,
+        ),
+        Column(
+            "kind",
+            TEXT,
+            "class, group, shared, background, place or none: see docs/METHODS.md",
+            "",
+            lambda of: of.kinds,
+            is_later=True,
+        ),
+        Column(
+            "class_q",
+            FLOAT,
+            "q of its being taken for its best class, by the network and by its images",
+            "probability",
+            lambda of: np.nan if of.head.single is None else of.head.single.q,
+            is_later=True,
+        ),
+        Column(
+            "group",
+            TEXT,
+            "the class or related classes it is taken for, the most probable first; null: none",
+            "",
+            lambda of: [_named(of, row) for row in of.groups],
+            is_later=True,
+        ),
+        Column(
+            "group_classes",
+            INTS,
+            "those classes",
+            "",
+            lambda of: of.groups,
+            is_later=True,
+        ),
+        Column(
+            "group_q",
+            FLOAT,
+            "q of its being taken for them, by the network and by its images",
+            "probability",
+            lambda of: np.nan if of.head.group is None else of.head.group.q,
+            is_later=True,
+        ),
+        Column(
+            "group_mass",
+            FLOAT,
+            "probability of these classes where it stands, mean of the tested images",
+            "probability",
+            lambda of: np.nan if of.head.group is None else of.head.group.mass,
+            is_later=True,
+        ),
+        Column(
+            "group_moved",
+            FLOAT,
+            "the same where its kind of maps were moved to other images",
+            "probability",
+            lambda of: np.nan if of.head.group is None else of.head.group.moved,
+            is_later=True,
+        ),
+        Column(
+            "group_share",
+            FLOAT,
+            "share of the tested images that are of these classes",
+            "share",
+            lambda of: np.nan if of.head.group is None else of.head.group.agreed,
+            is_later=True,
+        ),
+        Column(
+            "inside",
+            FLOAT,
+            "share of its strength on co-localized objects, in its strongest images",
+            "share",
+            lambda of: np.nan if of.head.inside is None else of.head.inside,
+            is_later=True,
         ),
         Column(
             "dataset_label",

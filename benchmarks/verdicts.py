@@ -1,0 +1,284 @@
+"""Do verdicts of what concepts are taken for mean what they say? What is nothing must not pass.
+
+Notation: as in `pipeline.classify.verdict`. Null concepts are of five kinds:
+
+moved       strong maps of one concept, each moved to another image in which it is not
+places      single real positions of like norm
+directions  random directions, non-negative as W, put in the place of concepts
+means       means of real positions, as concepts
+shuffled    concepts of the same activations, each channel's values shuffled over positions
+"""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+from typing import Any, ClassVar
+
+import numpy as np
+import pandas as pd
+import torch
+from numpy.typing import NDArray
+from scipy.stats import kstest
+
+from benchmarks.harness import Report, Target, assets, show
+from pipeline import nmf
+from pipeline.analysis.claims import Evidence, Found
+from pipeline.analysis.objects import read_objects
+from pipeline.analysis.samples import RunSamples
+from pipeline.analysis.strongest import N_ELSEWHERE, Places
+from pipeline.classify import benjamini_hochberg, score_vectors
+from pipeline.classify.kinds import LEVEL, holds
+from pipeline.classify.verdict import permuted
+from pipeline.jobs.discover import discover
+from pipeline.runs.workspace import Workspace
+from pipeline.store import Claims
+
+KS = Target("concepts.null.ks", "at-least", 18)
+PASS_RATE = Target("concepts.null.pass_rate", "at-most", 0.02)
+FDR = Target("concepts.null.fdr", "at-most", 0.10)
+POWER = Target("concepts.null.power", "at-least", 0.9)
+TARGETS = (KS, PASS_RATE, FDR, POWER)
+
+K, N_DRAWS, N_SETS, N_PLANTED = 32, 20, 8, 400
+PLANTED = (0.5, 1.0, 2.0)
+"""Deviations of the noise by which planted masses are larger."""
+
+N_OWN = 30
+SHARE_PRESENT = 0.02
+"""Share of positions where a null direction counts as present."""
+
+
+Null = tuple[Places, NDArray[np.bool_]]
+"""Places of K null concepts, and which moved maps lie in images that hold them, (n, K)."""
+
+
+@dataclass(frozen=True)
+class Case:
+    """A network on a dataset."""
+
+    network: str
+    dataset: str
+
+
+CASES = tuple(
+    Case(network, dataset)
+    for network in ("mobilenet_v2", "squeezenet1_1")
+    for dataset in ("imagenet600", "imagenette224")
+)
+
+
+def measure(report: Report, *, quick: bool) -> None:
+    """Measure the targets of the verdicts; `quick`: one network on one dataset."""
+    rows: list[dict[str, object]] = []
+    with tempfile.TemporaryDirectory() as name:
+        try:
+            for case in CASES[:1] if quick else CASES:
+                measured = Bench.of(RunSamples(_run(case, Path(name)))).measure()
+                rows.append({"case": f"{case.network}, {case.dataset}"} | measured)
+        except FileNotFoundError as error:
+            for target in TARGETS:
+                report.skipped(target.name, str(error))
+            return
+    found = pd.DataFrame(rows).set_index("case")
+    table = found.T.reset_index()
+    show("verdicts: what passes", ["", *found.index], table.to_numpy().tolist())
+    report.measured(KS.name, float(found["draws calibrated of 20"].min()))
+    report.measured(PASS_RATE.name, float(found[list(Bench.NULLS)].to_numpy().max()))
+    report.measured(FDR.name, float(found["fdr"].max()))
+    report.measured(POWER.name, float(found["power 1"].min()))
+
+
+def _run(case: Case, folder: Path) -> Workspace:
+    """Discover K concepts of a dataset by a network."""
+    weights = str(assets("weights", f"{case.network}.safetensors"))
+    given: dict[str, Any] = {"model": case.network, "weights": weights, "k": str(K), "keep": "all"}
+    if case.dataset == "imagenette224":
+        given["classes"] = str(assets("images", "imagenette224_classes.csv"))
+        given["dataset"] = str(assets("images", case.dataset))
+    else:
+        given["dataset"] = str(_photographs(folder))
+    return discover(**given, run=str(folder / f"{case.network}-{case.dataset}")).workspace
+
+
+def _photographs(folder: Path) -> Path:
+    """Write a list of 600 photographs of as many classes."""
+    names = ("imagenet_samples", "imagenet_more")
+    tables = [pd.read_csv(assets("images", f"{name}.csv")) for name in names]
+    for table in tables:
+        table["path"] = [str(assets("images") / each) for each in table["path"]]
+    path = folder / "photographs.csv"
+    pd.concat(tables)[["path", "label"]].to_csv(path, index=False)
+    return path
+
+
+@dataclass(frozen=True)
+class Bench:
+    """A run whose null concepts are judged as its own are.
+
+    Attributes
+    ----------
+    sample : RunSamples
+    score : callable
+        The head on vectors, tiled.
+    evidence : Evidence
+        Of the run's own concepts.
+    """
+
+    NULLS: ClassVar = ("moved", "places", "directions", "means", "shuffled")
+
+    sample: RunSamples
+    score: Callable[[torch.Tensor], torch.Tensor]
+    evidence: Evidence
+
+    @staticmethod
+    def of(sample: RunSamples) -> Bench:
+        """Gather the evidence of a run."""
+        workspace = sample.workspace
+        score = partial(score_vectors, workspace.cut)
+        foreground = read_objects(workspace).coarse
+        return Bench(sample, score, Evidence.of(sample, foreground, score))
+
+    def measure(self) -> dict[str, object]:
+        """Return what passes by kind of null, false discoveries, calibration and power."""
+        own = self.evidence.claims()
+        found: dict[str, object] = {"concepts": _passed([own])}
+        moved = [self._judged(self._moved(seed)) for seed in range(N_DRAWS)]
+        claims = [each.claims() for each in moved]
+        found["moved"] = _passed(claims)
+        for name in self.NULLS[1:]:
+            make = getattr(self, f"_{name}")
+            found[name] = _passed([self._judged(make(seed)).claims() for seed in range(N_SETS)])
+        found["draws calibrated of 20"] = sum(
+            kstest(_ps(each), "uniform", alternative="greater").pvalue > 0.05 for each in moved
+        )
+        found["fdr"] = float(np.mean([_false(own.group, each.group) for each in claims]))
+        return found | {f"power {size:g}": self._power(size) for size in PLANTED}
+
+    def _judged(self, null: Null) -> Evidence:
+        """Put null concepts in the place of the run's, before maps moved to other images."""
+        places, holds = null
+        own = self.score(places.vectors).softmax(1)
+        elsewhere = replace(self.evidence.elsewhere, holds=torch.tensor(holds))
+        return replace(self.evidence, places=places, own=own, elsewhere=elsewhere)
+
+    def _moved(self, seed: int) -> Null:
+        """Draw from the moved maps of every second image; the others are left to compare with."""
+        elsewhere, random = self.evidence.elsewhere, np.random.default_rng(seed)
+        images = np.unique(elsewhere.image)
+        is_drawn_from = np.isin(elsewhere.image, random.permutation(images)[: len(images) // 2])
+        rows = [
+            random.permutation(np.flatnonzero(is_drawn_from & ~elsewhere.holds[:, j].numpy()))
+            for j in range(K)
+        ]
+        rows = [_one_per_image(each, elsewhere.image)[:N_OWN] for each in rows]
+        holds = elsewhere.holds.numpy() | is_drawn_from[:, None]
+        return _places(
+            [elsewhere.image[r] for r in rows], [elsewhere.vectors[r] for r in rows]
+        ), holds
+
+    def _places(self, seed: int) -> Null:
+        """Draw single positions, of norms as the run's concepts have them."""
+        sample, random = self.sample, np.random.default_rng(seed)
+        norms = self.evidence.places.vectors.norm(dim=1).numpy()
+        positions = sample.positions.norm(dim=1).numpy()
+        images, vectors = [], []
+        for _ in range(K):
+            wanted = random.choice(norms, N_OWN)
+            near = np.abs(positions - wanted[:, None]).argsort(axis=1)[:, :N_OWN]
+            rows = near[np.arange(N_OWN), random.integers(0, N_OWN, N_OWN)]
+            images.append(sample.owners.numpy()[rows])
+            vectors.append(sample.positions[rows])
+        return _places(images, vectors), np.zeros((len(self.evidence.elsewhere.image), K), np.bool_)
+
+    def _directions(self, seed: int) -> Null:
+        """Draw directions that are not negative."""
+        generator = torch.Generator().manual_seed(seed)
+        return self._along(
+            torch.randn(self.sample.positions.shape[1], K, generator=generator).abs()
+        )
+
+    def _means(self, seed: int) -> Null:
+        """Take means of 30 positions each."""
+        random = np.random.default_rng(seed)
+        rows = random.integers(0, len(self.sample.positions), (K, N_OWN))
+        return self._along(self.sample.positions[rows].mean(1).T.contiguous())
+
+    def _shuffled(self, seed: int) -> Null:
+        """Fit concepts to positions whose channels are shuffled, each by itself."""
+        random = np.random.default_rng(seed)
+        V = self.sample.positions[: 10 * K * N_OWN].numpy()
+        shuffled = torch.from_numpy(random.permuted(V, axis=0))
+        return self._along(nmf.fit_sample(shuffled, K, seed=seed).W)
+
+    def _along(self, W: torch.Tensor) -> Null:
+        """Take directions, (channels, K), for concepts: their strongest images among the sample."""
+        W = W / W.norm(dim=0)
+        images, maps, V = [], [], []
+        for batch in self.sample.read(self.sample.image_ids(N_ELSEWHERE)):
+            flat = batch.V.flatten(1, 2)
+            images.append(batch.image_id)
+            maps.append(flat @ W)
+            V.append(flat.half())
+        image, H, activations = np.concatenate(images), torch.cat(maps), torch.cat(V)
+        least = torch.quantile(H.flatten(0, 1)[:: max(1, len(H) // 256)], 1 - SHARE_PRESENT, dim=0)
+        best = H.amax(1).argsort(0, descending=True)[:N_OWN]
+        kept = torch.where(least <= H, H, 0)
+        owners, vectors = [], []
+        for j in range(K):
+            h, rows = kept[best[:, j], :, j], best[:, j]
+            rows, h = rows[h.sum(1) > 0], h[h.sum(1) > 0]
+            owners.append(image[rows.numpy()])
+            shares = h / h.sum(1, keepdim=True)
+            vectors.append(torch.einsum("np,npc->nc", shares, activations[rows].float()))
+        present = pd.DataFrame((kept.amax(1) > 0).numpy(), index=image)
+        return _places(owners, vectors), present.loc[self.evidence.elsewhere.image].to_numpy()
+
+    def _power(self, size: float, n: int = 15) -> float:
+        """Return how often masses that are larger by so many deviations of the noise are found."""
+        masses, random = self.evidence.moved.masses.double().numpy(), np.random.default_rng(0)
+        found = []
+        for group in random.permutation(masses.shape[1])[:N_PLANTED]:
+            rows = random.integers(0, len(masses), (n, 65))
+            others, own = masses[rows[:, 1:], group], masses[rows[:, 0], group]
+            found.append(permuted(own + size * masses[:, group].std(), others) <= LEVEL)
+        return float(np.mean(found))
+
+
+def _places(images: list[NDArray[np.int64]], vectors: list[torch.Tensor]) -> Places:
+    n = [len(each) for each in images]
+    return Places(
+        concept=np.repeat(np.arange(len(n)), n),
+        rank=np.concatenate([np.arange(each) for each in n]),
+        image=np.concatenate(images),
+        maps=torch.zeros(sum(n), 0),
+        vectors=torch.cat(vectors),
+        inside=torch.full((sum(n),), torch.nan),
+    )
+
+
+def _one_per_image(rows: NDArray[np.int64], image: NDArray[np.int64]) -> NDArray[np.int64]:
+    first = np.unique(image[rows], return_index=True)[1]
+    return rows[np.sort(first)]
+
+
+def _passed(found: list[Found]) -> float:
+    return float(np.mean([holds(each.group) | holds(each.single) for each in found]))
+
+
+def _ps(evidence: Evidence) -> NDArray[np.float64]:
+    """Return p of whatever group each concept's first half says most of, however little."""
+    n_groups = len(evidence.tree.groups)
+    taken = [evidence.take(concept, n_groups, least=0.0) for concept in range(K)]
+    return np.array([each.p for each in taken if each.group >= 0])
+
+
+def _false(own: Claims, null: Claims) -> float:
+    """Return the share of null claims among those found at 0.10, the run's own beside them."""
+    p = [np.maximum(each.p, each.agreed_p) for each in (own, null)]
+    found = benjamini_hochberg(np.concatenate(p)) <= FDR.bound
+    n_false = int(found[len(p[0]) :].sum())
+    return n_false / max(1, int(found.sum()))

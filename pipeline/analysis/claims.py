@@ -1,0 +1,212 @@
+"""What each concept of a run is taken for: claims of a class and of a group, and their evidence.
+
+Two tests must hold at once: of the network (`pipeline.classify.verdict`), and of the dataset: more
+of the tested images are of the claimed classes than chance would have it (hypergeometric), by their
+labels, or where no label is a class by the network's own answer to the whole image. The larger p
+counts, and Benjamini-Hochberg over concepts makes it q.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TypeAlias
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from ..classify import benjamini_hochberg, top_classes
+from ..classify.class_tree import MOST_CLASSES, MOST_ROWS, ClassTree, class_tree
+from ..classify.verdict import CHOSEN_MASS, Moved, Strongest, Taken, take
+from ..localize import Foreground
+from ..models.architecture import head_rows
+from ..models.link import probabilities
+from ..store import Claims
+from .samples import RunSamples, true_classes
+from .strongest import Elsewhere, Places, find_places, move
+
+N_STRONGEST, FEWER = 30, 12
+"""Images of a concept that are looked at, the strongest; and at least, where the head is slow."""
+
+N_PASSES = 1_500
+"""Places that a slow head is asked about in all, about."""
+
+N_LOGITS = 1_024
+"""Images whose logits say which classes are alike, where no weights do."""
+
+Score: TypeAlias = Callable[[torch.Tensor], torch.Tensor]
+"""From vectors, float32 (n, channels), decoded, to logits, float32 (n, classes)."""
+
+
+@dataclass(frozen=True)
+class Found:
+    """What the concepts are taken for.
+
+    Attributes
+    ----------
+    single, group : Claims
+    inside : ndarray
+        float64 (k,), share of a concept's strength on objects.
+    """
+
+    single: Claims
+    group: Claims
+    inside: NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """What the claims are judged by.
+
+    Attributes
+    ----------
+    k, n_classes : int
+    places : Places
+        Where each concept is strongest.
+    own : Tensor
+        float32 (places, classes), the head's probabilities there.
+    elsewhere : Elsewhere
+        Maps moved to other images.
+    moved : Moved
+        The same with the head's answers.
+    tree : ClassTree
+    known : KnownClasses
+    seed : int
+    """
+
+    k: int
+    n_classes: int
+    places: Places
+    own: torch.Tensor
+    elsewhere: Elsewhere
+    moved: Moved
+    tree: ClassTree
+    known: KnownClasses
+    seed: int
+
+    @staticmethod
+    def of(sample: RunSamples, foreground: Foreground, score: Score) -> Evidence:
+        """Gather what the claims of a run's concepts are judged by.
+
+        Parameters
+        ----------
+        sample : RunSamples
+            Of a run whose heatmaps are there.
+        foreground : Foreground
+            What is object in its images.
+        score : callable
+            The head on vectors, tiled.
+        """
+        workspace = sample.workspace
+        k, cut, seed = workspace.bank.k, workspace.cut, workspace.config.seed
+        n = N_STRONGEST if cut.linear is not None else min(N_STRONGEST, max(FEWER, N_PASSES // k))
+        places = find_places(sample, foreground, n)
+        elsewhere = move(sample, places, seed)
+        own, other = (probabilities(score(V.vectors), cut.link) for V in (places, elsewhere))
+        tree = _tree(sample, own)
+        moved = Moved(elsewhere.vectors.norm(dim=1), tree.masses(other))
+        known = KnownClasses.of(sample)
+        return Evidence(k, cut.n_classes, places, own, elsewhere, moved, tree, known, seed)
+
+    def claims(self) -> Found:
+        """Judge them: one class, and a group of any size, of each concept."""
+        inside = [self.places.inside[self.places.concept == each] for each in range(self.k)]
+        return Found(
+            self._claims(sum(len(each) == 1 for each in self.tree.groups)),
+            self._claims(len(self.tree.groups)),
+            np.array([float(each.mean()) if len(each) else np.nan for each in inside]),
+        )
+
+    def take(self, concept: int, n_groups: int, least: float = CHOSEN_MASS) -> Taken:
+        """Ask what one concept is taken for, of the first so many groups of the tree."""
+        rows = torch.from_numpy(self.places.concept == concept)
+        vectors, masses = self.places.vectors[rows], self.tree.masses(self.own[rows])
+        is_elsewhere = ~self.elsewhere.holds[:, concept]
+        strongest = Strongest(vectors.norm(dim=1), masses)
+        return take(strongest, self.moved, is_elsewhere, n_groups, self.seed, least)
+
+    def _claims(self, n_groups: int) -> Claims:
+        """Put the outcomes of all concepts side by side."""
+        taken = [self.take(concept, n_groups) for concept in range(self.k)]
+        classes = np.full((self.k, MOST_CLASSES), -1, dtype=np.int32)
+        agreed, agreed_p = np.full(self.k, np.nan), np.ones(self.k)
+        for concept, each in enumerate(taken):
+            if each.group < 0:
+                continue
+            members, rows = self.tree.groups[each.group], self.places.concept == concept
+            said = self.own[torch.from_numpy(rows)][:, torch.from_numpy(members)].mean(0).numpy()
+            classes[concept, : len(members)] = members[np.argsort(-said, kind="stable")]
+            tested = self.places.image[rows & (self.places.rank % 2 == 1)]
+            agreed[concept], agreed_p[concept] = self.known.agree(tested, members)
+        most = max(1, int((classes >= 0).sum(1).max(initial=1)))
+        p = np.array([each.p for each in taken])
+        return Claims(
+            classes=classes[:, :most],
+            mass=np.array([each.mass for each in taken]),
+            moved=np.array([each.moved for each in taken]),
+            p=p,
+            agreed=agreed,
+            agreed_p=agreed_p,
+            q=benjamini_hochberg(np.maximum(p, agreed_p)),
+        )
+
+
+def _tree(sample: RunSamples, own: torch.Tensor) -> ClassTree:
+    """Join the classes by the last layer's weights, or where it is another by what logits do.
+
+    Of more classes than a tree holds those count that the head says most of at strong places.
+    """
+    workspace = sample.workspace
+    n_classes = workspace.cut.n_classes
+    kept = own.sum(0).argsort(descending=True, stable=True)[:MOST_ROWS].tolist()
+    if workspace.cut.linear is not None:
+        rows = workspace.cut.linear[0]
+    elif (weights := head_rows(workspace.network.module, n_classes)) is not None:
+        rows = weights
+    else:
+        logits = [each.logits for each in sample.read(sample.image_ids(N_LOGITS))]
+        rows = torch.cat(logits).T
+    return class_tree(rows.detach().float().cpu().numpy(), kept)
+
+
+@dataclass(frozen=True)
+class KnownClasses:
+    """Which images are known to be of which classes.
+
+    Attributes
+    ----------
+    image : ndarray
+        int64 (n,), image ids, rising.
+    classes : ndarray
+        int64 (n, most), -1 where there is no more.
+    """
+
+    image: NDArray[np.int64]
+    classes: NDArray[np.int64]
+
+    @staticmethod
+    def of(sample: RunSamples) -> KnownClasses:
+        """Take the labels that are classes, or what the network says of the images."""
+        workspace = sample.workspace
+        distinct = np.sort(np.fromiter(workspace.distinct_ids, np.int64))
+        classes = true_classes(workspace, distinct)
+        is_known = (classes >= 0).any(1)
+        if is_known.any():
+            return KnownClasses(distinct[is_known], classes[is_known])
+        parts = workspace.heatmaps.iterate(["image_id", "logits"], workspace.distinct_ids)
+        found = [(each["image_id"], top_classes(each["logits"])) for each in parts]
+        image, top = (np.concatenate(each) for each in zip(*found, strict=True))
+        order = image.argsort()
+        return KnownClasses(image[order], top[order][:, None])
+
+    def agree(self, tested: NDArray[np.int64], classes: NDArray[np.int64]) -> tuple[float, float]:
+        """Return the share of tested images of these classes, and the p of so many or more."""
+        among = np.asarray(np.isin(self.classes, classes).any(1))
+        mine = np.isin(self.image, tested)
+        n, n_mine = int(mine.sum()), int((among & mine).sum())
+        if not n:
+            return np.nan, 1.0
+        from scipy.stats import hypergeom  # takes half a second
+
+        return n_mine / n, float(hypergeom.sf(n_mine - 1, len(among), among.sum(), n))

@@ -1,0 +1,152 @@
+"""The concepts of a run as lines of text: name, kind, and what the labels say of each."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Hashable, Mapping
+from typing import Any
+
+import pandas as pd
+
+from ..escape import fitted
+from ..runs.workspace import Workspace
+from ..tables.concept_labels import LEAST_PHI, LEVEL
+from .run import Run
+
+NAME, KIND, LABELS, GROUP = 28, 10, 24, 28
+
+N_LABELS = 2
+"""Labels that a line names."""
+
+KINDS = {
+    "class": "the network takes it for that class where it stands, and its images are of it",
+    "group": "the same, of a group of related classes",
+    "shared": "of no such group, but several labels of the dataset go with it",
+    "background": "most of it stands beside the objects of its images; no class is claimed",
+    "place": "it stands at a place in the frame, whatever is there",
+    "none": "nothing of that is known",
+}
+"""What each kind says, in the order in which they are listed."""
+
+LATER = ("name", "kind", "group", "group_mass")
+"""Columns that runs of earlier versions are without."""
+
+Row = dict[Hashable, Any]
+
+
+class ConceptLines:
+    """The lines of a run's concepts.
+
+    Parameters
+    ----------
+    run : Run
+    """
+
+    def __init__(self, run: Run) -> None:
+        concepts = run.table("concepts").sort_values("energy", ascending=False, kind="stable")
+        missing = {name: None for name in LATER if name not in concepts}
+        self._rows: list[Row] = concepts.assign(**missing).to_dict("records")
+        self._labels = _labels(run)
+
+    def short(self) -> list[str]:
+        """Write name, kind, labels and how much there is of each, one line a concept."""
+        lines = [
+            f"{'concept':>7}  {'name':<{NAME}} {'kind':<{KIND}} {'its images are':<{LABELS}}"
+            f" {'coverage':>8} {'energy':>6} {'stable':>6} {'images':>6}"
+        ]
+        for row in self._rows:
+            labels = self._labels.get(row["concept_id"], "–")
+            lines.append(f"{_first(row)} {fitted(labels, LABELS):<{LABELS}} {_amounts(row)}")
+        return [*lines, *self._legend()]
+
+    def long(self) -> list[str]:
+        """Write besides what each is taken for, and how the network's answers hang on it."""
+        lines = [
+            f"{'concept':>7}  {'name':<{NAME}} {'kind':<{KIND}} {'taken for':<{GROUP}}"
+            f" {'there':>5}  {'its images are':<{LABELS}} {'drop':>6} {'errors':>7}"
+            f" {'coverage':>8} {'energy':>6} {'stable':>6} {'images':>6}"
+        ]
+        for row in self._rows:
+            group, labels = row["group"], self._labels.get(row["concept_id"], "–")
+            lines.append(
+                f"{_first(row)} {fitted(_or_dash(group), GROUP):<{GROUP}}"
+                f" {_fixed(row['group_mass'], 5)}  {fitted(labels, LABELS):<{LABELS}}"
+                f" {_fixed(row['importance'], 6)} {_excess(row):>7} {_amounts(row)}"
+            )
+        return [
+            *lines,
+            *self._legend(),
+            "taken for, there: the classes that have most of the probability where it stands, and"
+            " how much",
+            "drop: of the predicted class's logit without it; errors: how much more often the"
+            " network errs where it is, within labels (* better than chance)",
+        ]
+
+    def _legend(self) -> list[str]:
+        """Say what the kinds that occur mean, and how many are of each."""
+        found = [row["kind"] for row in self._rows if isinstance(row["kind"], str)]
+        said = [f"{found.count(kind):>7}  {kind}: {KINDS[kind]}" for kind in KINDS if kind in found]
+        return ["", *said] if said else []
+
+
+class Names:
+    """Labels as they are shown: with the name of their class, where that is another."""
+
+    def __init__(self, workspace: Workspace) -> None:
+        self._classes, self._names = workspace.class_of_label, workspace.class_names
+
+    def of(self, label: str) -> str:
+        """Return a label with its name."""
+        name = self._names[self._classes[label]] if label in self._classes else label
+        return label if name == label else f"{label} {name}"
+
+
+def excess_is_telling(row: Row) -> bool:
+    """Say whether the network errs more or less often with the concept, better than chance."""
+    return bool(row["error_q"] <= LEVEL)
+
+
+def _labels(run: Run) -> Mapping[Any, str]:
+    """Return by concept the labels that go with it most, with the share of its images."""
+    found = run.table("concept_labels")
+    found = found[(found["association_q"] <= LEVEL) & (found["phi"] >= LEAST_PHI)]
+    found = found.sort_values(["concept_id", "phi"], ascending=[True, False], kind="stable")
+    names = Names(run.workspace)
+    return {
+        concept: " · ".join(
+            f"{names.of(label)} {precision:.0%}"
+            for label, precision in zip(rows["label"], rows["precision"], strict=True)
+        )
+        for concept, rows in found.groupby("concept_id").head(N_LABELS).groupby("concept_id")
+    }
+
+
+def _first(row: Row) -> str:
+    kind = row["kind"]
+    named = [row["name"], row["group"] if kind in ("class", "group") else None]
+    name = next((each for each in named if isinstance(each, str)), None)
+    return (
+        f"{row['concept_id']:>7}  {fitted(_or_dash(name), NAME):<{NAME}} {_or_dash(kind):<{KIND}}"
+    )
+
+
+def _amounts(row: Row) -> str:
+    return (
+        f"{row['coverage']:8.1%} {row['energy']:6.1%} {_fixed(row['stability'], 6)}"
+        f" {row['n_images']:6}"
+    )
+
+
+def _or_dash(text: object) -> str:
+    return text if isinstance(text, str) else "–"
+
+
+def _fixed(value: float | None, width: int) -> str:
+    known = value is not None and not math.isnan(value)
+    return f"{value:{width}.2f}" if known else f"{'–':>{width}}"
+
+
+def _excess(row: Row) -> str:
+    if pd.isna(row["error_excess"]):
+        return "–"
+    return f"{row['error_excess']:+.0%}{'*' if excess_is_telling(row) else ' '}"

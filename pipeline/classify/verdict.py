@@ -1,0 +1,176 @@
+"""Does the network take what stands where a concept is for a class, or for a group of classes?
+
+Notation: of an image in which concept j is strong, x = Σ_p h_jp V_p / Σ_p h_jp over the positions
+where it is present: its mean activation there; π(x) the head's probabilities on x, tiled; for a
+group G of classes its *mass* π_G(x) = Σ_{c in G} π_c(x).
+
+The strongest images are parted by rank. Those of even rank choose a group, those of odd rank test
+it, so that the choice among hundreds of groups costs nothing. What they are compared with are
+*moved* maps: the same kind of mean, of a strong map laid on another image, in which its concept is
+not. Of these the nearest in norm count, for longer activations are surer of whatever they are.
+
+Under the null an image's own mass is any of its own and its moved ones. The p is of the mean mass
+over the images against means in which each image gives one of these at random.
+
+A verdict wants more than p: a mass of `LEAST_MASS`, and of `LEAST_RATIO` times what moved maps
+have. A group of unrelated classes seldom has either.
+
+References
+----------
+Phipson, B. & Smyth, G. (2010). Permutation p-values should never be zero.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+N_NEAREST = 64
+"""Moved maps that an image of a concept is compared with."""
+
+N_DRAWS = 4_000
+
+CHOSEN_MASS, LEAST_MASS, LEAST_RATIO = 0.25, 0.2, 5.0
+"""Mass that a group must have to be chosen, and to hold; and how often what moved maps have."""
+
+LEAST_MOVED = 1e-3
+"""Mass of moved maps below which all is alike: a group is not the better for being unheard of."""
+
+FEWEST = 4
+"""Images in each half, at least."""
+
+
+@dataclass(frozen=True)
+class Strongest:
+    """Strong places of one concept, the strongest image first.
+
+    Parameters
+    ----------
+    norms : Tensor
+        float32 (m,), of x.
+    masses : Tensor
+        float32 (m, groups).
+    """
+
+    norms: torch.Tensor
+    masses: torch.Tensor
+
+
+@dataclass(frozen=True)
+class Moved:
+    """Maps moved to other images: what chance looks like.
+
+    Parameters
+    ----------
+    norms : Tensor
+        float32 (n,).
+    masses : Tensor
+        float32 (n, groups).
+    """
+
+    norms: torch.Tensor
+    masses: torch.Tensor
+
+
+@dataclass(frozen=True)
+class Taken:
+    """What a concept is taken for.
+
+    Parameters
+    ----------
+    group : int
+        Of the tree; -1 where no group has mass enough to be chosen.
+    mass, moved : float
+        Mean mass on the tested images, and on moved maps.
+    p : float
+        1 where there is no group, or too few images.
+    """
+
+    group: int
+    mass: float
+    moved: float
+    p: float
+
+    @property
+    def is_clear(self) -> bool:
+        """Whether the mass itself is enough for a verdict."""
+        return self.mass >= LEAST_MASS and self.mass >= LEAST_RATIO * self.moved
+
+
+NOTHING = Taken(-1, float("nan"), float("nan"), 1.0)
+
+
+def take(
+    own: Strongest,
+    moved: Moved,
+    is_elsewhere: torch.Tensor,
+    n_groups: int,
+    seed: int = 0,
+    least: float = CHOSEN_MASS,
+) -> Taken:
+    """Choose the group that a concept is taken for, and test it.
+
+    Parameters
+    ----------
+    own : Strongest
+        The concept's strong places.
+    moved : Moved
+        Maps moved to other images.
+    is_elsewhere : Tensor
+        bool (n,), which of these lie in images where the concept is not.
+    n_groups : int
+        The first so many groups may be chosen; single classes are the first of a tree.
+    seed : int
+        Of the draws.
+    least : float
+        Mass that a group must have to be chosen.
+    """
+    rows = is_elsewhere.nonzero()[:, 0]
+    if len(own.norms) < 2 * FEWEST or len(rows) < N_NEAREST:
+        return NOTHING
+    null = rows[_nearest(own.norms, moved.norms[rows])]
+    chosen = _choose(own.masses[0::2, :n_groups], moved.masses[null[0::2], :n_groups], least)
+    if chosen < 0:
+        return NOTHING
+    mass = own.masses[1::2, chosen].double().numpy()
+    others = moved.masses[null[1::2], chosen].double().numpy()
+    return Taken(chosen, float(mass.mean()), float(others.mean()), permuted(mass, others, seed))
+
+
+def permuted(own: NDArray[np.float64], others: NDArray[np.float64], seed: int = 0) -> float:
+    """Return p of the mean of (m,) values, each as likely any of its own (m, n) others.
+
+    The value itself is among those drawn from: where it is like the others, p is uniform.
+    """
+    m, n = others.shape
+    pool = np.concatenate([own[:, None], others], axis=1)
+    drawn = np.random.default_rng(seed).integers(0, n + 1, (N_DRAWS, m))
+    means = pool[np.arange(m), drawn].mean(1)
+    reached = int((means >= own.mean() * (1 - 1e-12)).sum())
+    return (1 + reached) / (1 + N_DRAWS)
+
+
+def _nearest(norms: torch.Tensor, others: torch.Tensor) -> torch.Tensor:
+    """Return the rows of `others` nearest to each norm, int64 (m, `N_NEAREST`)."""
+    apart = (norms[:, None] - others).abs()
+    return apart.topk(N_NEAREST, dim=1, largest=False).indices
+
+
+def _choose(own: torch.Tensor, moved: torch.Tensor, least: float) -> int:
+    """Return the group whose mass says most, by the divergence of a yes or no; -1: none has enough.
+
+    Parameters
+    ----------
+    own, moved : Tensor
+        float32 (m, groups), (m, n, groups).
+    """
+    a = own.double().mean(0)
+    b = moved.double().mean((0, 1)).clamp(LEAST_MOVED, 1 - 1e-6)
+    a, is_enough = a.clamp(1e-12, 1 - 1e-6), a >= least
+    if not is_enough.any():
+        return -1
+    says = a * (a / b).log() + (1 - a) * ((1 - a) / (1 - b)).log()
+    return int(torch.where(is_enough & (a > b), says, -torch.inf).argmax())
