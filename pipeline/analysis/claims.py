@@ -15,6 +15,7 @@ from typing import TypeAlias
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch.nn.functional import threshold
 
 from ..classify import benjamini_hochberg, top_classes
 from ..classify.class_tree import MOST_CLASSES, MOST_ROWS, ClassTree, class_tree
@@ -34,6 +35,10 @@ N_PASSES = 1_500
 
 N_LOGITS = 1_024
 """Images whose logits say which classes are alike, where no weights do."""
+
+UNHEARD = 1e-9
+"""Probability below which a class counts for nothing: what is as small as floating point goes
+differs with the flags of the thread that computes it."""
 
 Score: TypeAlias = Callable[[torch.Tensor], torch.Tensor]
 """From vectors, float32 (n, channels), decoded, to logits, float32 (n, classes)."""
@@ -103,7 +108,10 @@ class Evidence:
         n = N_STRONGEST if cut.linear is not None else min(N_STRONGEST, max(FEWER, N_PASSES // k))
         places = find_places(sample, foreground, n)
         elsewhere = move(sample, places, seed)
-        own, other = (probabilities(score(V.vectors), cut.link) for V in (places, elsewhere))
+        own, other = (
+            threshold(probabilities(score(each.vectors), cut.link), UNHEARD, 0.0)
+            for each in (places, elsewhere)
+        )
         tree = _tree(sample, own)
         moved = Moved(elsewhere.vectors.norm(dim=1), tree.masses(other))
         known = KnownClasses.of(sample)
