@@ -29,7 +29,7 @@ from pipeline import nmf
 from pipeline.analysis.claims import Evidence, Found
 from pipeline.analysis.objects import read_objects
 from pipeline.analysis.samples import RunSamples
-from pipeline.analysis.strongest import N_ELSEWHERE, Places
+from pipeline.analysis.strongest import N_ELSEWHERE, Places, move
 from pipeline.classify import benjamini_hochberg, score_vectors
 from pipeline.classify.kinds import LEVEL, holds
 from pipeline.classify.verdict import permuted
@@ -43,7 +43,7 @@ FDR = Target("concepts.null.fdr", "at-most", 0.10)
 POWER = Target("concepts.null.power", "at-least", 0.9)
 TARGETS = (KS, PASS_RATE, FDR, POWER)
 
-K, N_DRAWS, N_SETS, N_PLANTED = 32, 20, 8, 400
+K, N_DRAWS, N_SETS, N_PLANTED, N_SEEDS = 32, 20, 8, 16, 1_000
 PLANTED = (0.5, 1.0, 2.0)
 """Deviations of the noise by which planted masses are larger."""
 
@@ -53,7 +53,7 @@ SHARE_PRESENT = 0.02
 
 
 Null = tuple[Places, NDArray[np.bool_]]
-"""Places of K null concepts, and which moved maps lie in images that hold them, (n, K)."""
+"""Places of K null concepts, and which images elsewhere hold them, (n, K)."""
 
 
 @dataclass(frozen=True)
@@ -162,23 +162,21 @@ class Bench:
         """Put null concepts in the place of the run's, before maps moved to other images."""
         places, holds = null
         own = self.score(places.vectors).softmax(1)
-        elsewhere = replace(self.evidence.elsewhere, holds=torch.tensor(holds))
+        elsewhere = replace(self.evidence.elsewhere, holds=holds)
         return replace(self.evidence, places=places, own=own, elsewhere=elsewhere)
 
     def _moved(self, seed: int) -> Null:
-        """Draw from the moved maps of every second image; the others are left to compare with."""
+        """Move maps to half of the images; the other half is left to compare with."""
         elsewhere, random = self.evidence.elsewhere, np.random.default_rng(seed)
-        images = np.unique(elsewhere.image)
-        is_drawn_from = np.isin(elsewhere.image, random.permutation(images)[: len(images) // 2])
-        rows = [
-            random.permutation(np.flatnonzero(is_drawn_from & ~elsewhere.holds[:, j].numpy()))
-            for j in range(K)
-        ]
-        rows = [_one_per_image(each, elsewhere.image)[:N_OWN] for each in rows]
-        holds = elsewhere.holds.numpy() | is_drawn_from[:, None]
+        is_taken = random.permutation(len(elsewhere.image)) < len(elsewhere.image) // 2
+        theirs = replace(elsewhere, holds=elsewhere.holds | ~is_taken[:, None])
+        moved = [move(self.evidence.places, theirs, j, N_SEEDS + seed) for j in range(K)]
+        chosen = [random.permutation(len(image))[:N_OWN] for image, _ in moved]
         return _places(
-            [elsewhere.image[r] for r in rows], [elsewhere.vectors[r] for r in rows]
-        ), holds
+            [image[rows] for (image, _), rows in zip(moved, chosen, strict=True)],
+            [vectors[rows] for (_, vectors), rows in zip(moved, chosen, strict=True)],
+            self.evidence.places,
+        ), elsewhere.holds | is_taken[:, None]
 
     def _places(self, seed: int) -> Null:
         """Draw single positions, of norms as the run's concepts have them."""
@@ -192,7 +190,8 @@ class Bench:
             rows = near[np.arange(N_OWN), random.integers(0, N_OWN, N_OWN)]
             images.append(sample.owners.numpy()[rows])
             vectors.append(sample.positions[rows])
-        return _places(images, vectors), np.zeros((len(self.evidence.elsewhere.image), K), np.bool_)
+        nowhere = np.zeros_like(self.evidence.elsewhere.holds)
+        return _places(images, vectors, self.evidence.places), nowhere
 
     def _directions(self, seed: int) -> Null:
         """Draw directions that are not negative."""
@@ -227,42 +226,42 @@ class Bench:
         least = torch.quantile(H.flatten(0, 1)[:: max(1, len(H) // 256)], 1 - SHARE_PRESENT, dim=0)
         best = H.amax(1).argsort(0, descending=True)[:N_OWN]
         kept = torch.where(least <= H, H, 0)
-        owners, vectors = [], []
+        shares = kept / kept.sum(1, keepdim=True).clamp_min(1e-12)
+        owners, vectors, maps = [], [], []
         for j in range(K):
-            h, rows = kept[best[:, j], :, j], best[:, j]
-            rows, h = rows[h.sum(1) > 0], h[h.sum(1) > 0]
+            rows = best[:, j][kept[best[:, j], :, j].sum(1) > 0]
             owners.append(image[rows.numpy()])
-            shares = h / h.sum(1, keepdim=True)
-            vectors.append(torch.einsum("np,npc->nc", shares, activations[rows].float()))
+            maps.append(shares[rows, :, j])
+            vectors.append(torch.einsum("np,npc->nc", maps[-1], activations[rows].float()))
         present = pd.DataFrame((kept.amax(1) > 0).numpy(), index=image)
-        return _places(owners, vectors), present.loc[self.evidence.elsewhere.image].to_numpy()
+        places = replace(_places(owners, vectors, self.evidence.places), maps=torch.cat(maps))
+        return places, present.loc[self.evidence.elsewhere.image].to_numpy()
 
     def _power(self, size: float, n: int = 15) -> float:
         """Return how often masses that are larger by so many deviations of the noise are found."""
-        masses, random = self.evidence.moved.masses.double().numpy(), np.random.default_rng(0)
-        found = []
-        for group in random.permutation(masses.shape[1])[:N_PLANTED]:
-            rows = random.integers(0, len(masses), (n, 65))
-            others, own = masses[rows[:, 1:], group], masses[rows[:, 0], group]
-            found.append(permuted(own + size * masses[:, group].std(), others) <= LEVEL)
+        random, found = np.random.default_rng(0), []
+        for concept in range(K):
+            vectors = move(self.evidence.places, self.evidence.elsewhere, concept, N_SEEDS)[1]
+            masses = self.evidence.tree.masses(self.evidence.score(vectors)).double().numpy()
+            for group in random.permutation(masses.shape[1])[:N_PLANTED]:
+                rows = random.integers(0, len(masses), (n, 65))
+                others, own = masses[rows[:, 1:], group], masses[rows[:, 0], group]
+                found.append(permuted(own + size * masses[:, group].std(), others) <= LEVEL)
         return float(np.mean(found))
 
 
-def _places(images: list[NDArray[np.int64]], vectors: list[torch.Tensor]) -> Places:
+def _places(images: list[NDArray[np.int64]], vectors: list[torch.Tensor], like: Places) -> Places:
+    """Put places of null concepts together; their maps are drawn from those of real ones."""
     n = [len(each) for each in images]
+    drawn = np.random.default_rng(0).integers(0, len(like.maps), sum(n))
     return Places(
         concept=np.repeat(np.arange(len(n)), n),
         rank=np.concatenate([np.arange(each) for each in n]),
         image=np.concatenate(images),
-        maps=torch.zeros(sum(n), 0),
+        maps=like.maps[drawn],
         vectors=torch.cat(vectors),
         inside=torch.full((sum(n),), torch.nan),
     )
-
-
-def _one_per_image(rows: NDArray[np.int64], image: NDArray[np.int64]) -> NDArray[np.int64]:
-    first = np.unique(image[rows], return_index=True)[1]
-    return rows[np.sort(first)]
 
 
 def _passed(found: list[Found]) -> float:
@@ -271,8 +270,8 @@ def _passed(found: list[Found]) -> float:
 
 def _ps(evidence: Evidence) -> NDArray[np.float64]:
     """Return p of whatever group each concept's first half says most of, however little."""
-    n_groups = len(evidence.tree.groups)
-    taken = [evidence.take(concept, n_groups, least=0.0) for concept in range(K)]
+    sizes = (len(evidence.tree.groups),)
+    taken = [evidence.take(concept, sizes, least=0.0)[0] for concept in range(K)]
     return np.array([each.p for each in taken if each.group >= 0])
 
 

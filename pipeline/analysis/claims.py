@@ -8,7 +8,7 @@ counts, and Benjamini-Hochberg over concepts makes it q.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TypeAlias
 
@@ -17,15 +17,15 @@ import torch
 from numpy.typing import NDArray
 from torch.nn.functional import threshold
 
-from ..classify import benjamini_hochberg, top_classes
+from ..classify import benjamini_hochberg, top_classes, verdict
 from ..classify.class_tree import MOST_CLASSES, MOST_ROWS, ClassTree, class_tree
-from ..classify.verdict import CHOSEN_MASS, Moved, Strongest, Taken, take
+from ..classify.verdict import CHOSEN_MASS, FEWEST_MOVED, Taken
 from ..localize import Foreground
 from ..models.architecture import head_rows
 from ..models.link import probabilities
 from ..store import Claims
 from .samples import RunSamples, true_classes
-from .strongest import Elsewhere, Places, find_places, move
+from .strongest import N_ELSEWHERE, Elsewhere, Places, find_places, look_elsewhere, move
 
 N_STRONGEST, FEWER = 30, 12
 """Images of a concept that are looked at, the strongest; and at least, where the head is slow."""
@@ -72,9 +72,11 @@ class Evidence:
     own : Tensor
         float32 (places, classes), the head's probabilities there.
     elsewhere : Elsewhere
-        Maps moved to other images.
-    moved : Moved
-        The same with the head's answers.
+        Images that maps are moved to.
+    score : callable
+        The head on vectors: probabilities, float32 (n, classes).
+    n_moved : int
+        Moved maps of a concept that the head is asked about.
     tree : ClassTree
     known : KnownClasses
     seed : int
@@ -85,7 +87,8 @@ class Evidence:
     places: Places
     own: torch.Tensor
     elsewhere: Elsewhere
-    moved: Moved
+    score: Score
+    n_moved: int
     tree: ClassTree
     known: KnownClasses
     seed: int
@@ -105,38 +108,53 @@ class Evidence:
         """
         workspace = sample.workspace
         k, cut, seed = workspace.bank.k, workspace.cut, workspace.config.seed
-        n = N_STRONGEST if cut.linear is not None else min(N_STRONGEST, max(FEWER, N_PASSES // k))
+        is_slow = cut.linear is None
+        n = min(N_STRONGEST, max(FEWER, N_PASSES // k)) if is_slow else N_STRONGEST
         places = find_places(sample, foreground, n)
-        elsewhere = move(sample, places, seed)
-        own, other = (
-            threshold(probabilities(score(each.vectors), cut.link), UNHEARD, 0.0)
-            for each in (places, elsewhere)
+
+        def ask(vectors: torch.Tensor) -> torch.Tensor:
+            return threshold(probabilities(score(vectors), cut.link), UNHEARD, 0.0)
+
+        own = ask(places.vectors)
+        return Evidence(
+            k,
+            cut.n_classes,
+            places,
+            own,
+            look_elsewhere(sample),
+            ask,
+            FEWEST_MOVED if is_slow else N_ELSEWHERE,
+            _tree(sample, own),
+            KnownClasses.of(sample),
+            seed,
         )
-        tree = _tree(sample, own)
-        moved = Moved(elsewhere.vectors.norm(dim=1), tree.masses(other))
-        known = KnownClasses.of(sample)
-        return Evidence(k, cut.n_classes, places, own, elsewhere, moved, tree, known, seed)
 
     def claims(self) -> Found:
         """Judge them: one class, and a group of any size, of each concept."""
         inside = [self.places.inside[self.places.concept == each] for each in range(self.k)]
-        return Found(
-            self._claims(sum(len(each) == 1 for each in self.tree.groups)),
-            self._claims(len(self.tree.groups)),
-            np.array([float(each.mean()) if len(each) else np.nan for each in inside]),
-        )
+        sizes = (sum(len(each) == 1 for each in self.tree.groups), len(self.tree.groups))
+        taken = [self.take(concept, sizes) for concept in range(self.k)]
+        single, group = (self._claims(each) for each in zip(*taken, strict=True))
+        means = [float(each.mean()) if len(each) else np.nan for each in inside]
+        return Found(single, group, np.array(means))
 
-    def take(self, concept: int, n_groups: int, least: float = CHOSEN_MASS) -> Taken:
+    def take(
+        self, concept: int, sizes: Sequence[int], least: float = CHOSEN_MASS
+    ) -> tuple[Taken, ...]:
         """Ask what one concept is taken for, of the first so many groups of the tree."""
         rows = torch.from_numpy(self.places.concept == concept)
-        vectors, masses = self.places.vectors[rows], self.tree.masses(self.own[rows])
-        is_elsewhere = ~self.elsewhere.holds[:, concept]
-        strongest = Strongest(vectors.norm(dim=1), masses)
-        return take(strongest, self.moved, is_elsewhere, n_groups, self.seed, least)
+        norms = self.places.vectors[rows].norm(dim=1)
+        own = verdict.Places(norms, self.tree.masses(self.own[rows]))
+        vectors = move(self.places, self.elsewhere, concept, self.seed)[1]
+        vectors = vectors[_alike(norms, vectors.norm(dim=1), self.n_moved)]
+        if not len(vectors) or not len(norms):
+            return (verdict.NOTHING,) * len(sizes)
+        masses = self.tree.masses(self.score(vectors))
+        moved = verdict.Places(vectors.norm(dim=1), masses)
+        return tuple(verdict.take(own, moved, n, self.seed, least) for n in sizes)
 
-    def _claims(self, n_groups: int) -> Claims:
+    def _claims(self, taken: Sequence[Taken]) -> Claims:
         """Put the outcomes of all concepts side by side."""
-        taken = [self.take(concept, n_groups) for concept in range(self.k)]
         classes = np.full((self.k, MOST_CLASSES), -1, dtype=np.int32)
         agreed, agreed_p = np.full(self.k, np.nan), np.ones(self.k)
         for concept, each in enumerate(taken):
@@ -158,6 +176,16 @@ class Evidence:
             agreed_p=agreed_p,
             q=benjamini_hochberg(np.maximum(p, agreed_p)),
         )
+
+
+def _alike(norms: torch.Tensor, others: torch.Tensor, n: int) -> torch.Tensor:
+    """Return the n rows of `others` that are nearest to any of some norms, int64."""
+    if not len(norms) or len(others) <= n:
+        return torch.arange(len(others))
+    apart = np.abs(others.numpy()[:, None] - norms.numpy())
+    order = apart.argsort(axis=0, kind="stable").ravel()  # the nearest of each norm first
+    first = np.unique(order, return_index=True)[1]
+    return torch.from_numpy(order[np.sort(first)][:n])
 
 
 def _tree(sample: RunSamples, own: torch.Tensor) -> ClassTree:

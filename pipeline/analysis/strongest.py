@@ -15,13 +15,13 @@ from numpy.typing import NDArray
 from ..classify import top_classes
 from ..localize import Foreground
 from .objects import groups_of
-from .samples import RunSamples
+from .samples import AT_ONCE, RunSamples
 
-N_ELSEWHERE = 1_024
-"""Images, a random sample, that maps are moved to."""
+N_ELSEWHERE, FEWEST_ELSEWHERE = 1_024, 128
+"""Images, a random sample, that maps are moved to: at most and at least."""
 
-PER_IMAGE = {True: 8, False: 1}
-"""Maps moved to each, by whether the head is a linear map, which costs nothing."""
+HELD = 256 << 20
+"""Bytes that their activations may take, in float16."""
 
 
 @dataclass(frozen=True)
@@ -54,21 +54,21 @@ class Places:
 
 @dataclass(frozen=True)
 class Elsewhere:
-    """Maps on images that were not chosen for them.
+    """Images that maps are moved to.
 
     Attributes
     ----------
     image : ndarray
         int64 (n,), image ids.
-    vectors : Tensor
-        float32 (n, channels).
-    holds : Tensor
-        bool (n, k): whether the image holds a concept.
+    V : Tensor
+        float16 (n, positions, channels).
+    holds : ndarray
+        bool (n, k): which of them hold which concept.
     """
 
     image: NDArray[np.int64]
-    vectors: torch.Tensor
-    holds: torch.Tensor
+    V: torch.Tensor
+    holds: NDArray[np.bool_]
 
 
 def find_places(sample: RunSamples, foreground: Foreground, n_strongest: int) -> Places:
@@ -95,26 +95,47 @@ def find_places(sample: RunSamples, foreground: Foreground, n_strongest: int) ->
     return Places(concept, rank, image, maps, vectors, inside)
 
 
-def move(sample: RunSamples, places: Places, seed: int = 0) -> Elsewhere:
-    """Lay strong maps, drawn at random, on a random sample of images that hold not their concept.
-
-    Where all images hold a concept, its maps are moved to none.
-    """
+def look_elsewhere(sample: RunSamples) -> Elsewhere:
+    """Read a random sample of a run's images, to move maps to."""
     workspace = sample.workspace
-    thresholds = torch.from_numpy(workspace.bank.thresholds).float()
-    n_each = PER_IMAGE[workspace.cut.linear is not None]
-    owners, vectors, holds = [], [], []
-    for images in sample.read(sample.image_ids(N_ELSEWHERE)):
-        H = workspace.bank.encode(images.V)[0].flatten(1, 2)
-        present = H.amax(1) >= thresholds
-        for row, image_id in enumerate(images.image_id.tolist()):
-            is_free = ~present[row].numpy()[places.concept] & (places.image != image_id)
-            generator = np.random.default_rng((seed, image_id))
-            drawn = generator.permutation(np.flatnonzero(is_free))[:n_each]
-            vectors.append(places.maps[drawn] @ images.V[row].flatten(0, 1))
-            owners += [image_id] * len(drawn)
-            holds.append(present[row].expand(len(drawn), -1))
-    return Elsewhere(np.array(owners, dtype=np.int64), torch.cat(vectors), torch.cat(holds))
+    cut, thresholds = workspace.cut, torch.from_numpy(workspace.bank.thresholds).float()
+    fitting = HELD // (2 * cut.height * cut.width * cut.channels)
+    n = min(N_ELSEWHERE, max(FEWEST_ELSEWHERE, fitting))
+    image, V, holds = [], [], []
+    for images in sample.read(sample.image_ids(n)):
+        H = workspace.bank.encode(images.V)[0]
+        image.append(images.image_id)
+        V.append(images.V.flatten(1, 2).half())
+        holds.append((H.amax((1, 2)) >= thresholds).numpy())
+    return Elsewhere(np.concatenate(image), torch.cat(V), np.concatenate(holds))
+
+
+def move(
+    places: Places, elsewhere: Elsewhere, concept: int, seed: int
+) -> tuple[NDArray[np.int64], torch.Tensor]:
+    """Lay maps of a concept, drawn at random, on all images that do not hold it.
+
+    Returns
+    -------
+    image : ndarray
+        int64 (n,).
+    vectors : Tensor
+        float32 (n, channels).
+    """
+    rows = np.flatnonzero(~elsewhere.holds[:, concept])
+    maps = places.maps[torch.from_numpy(places.concept == concept)]
+    if not len(maps) or not len(rows):
+        return elsewhere.image[:0], elsewhere.V.new_zeros(0, elsewhere.V.shape[2]).float()
+    drawn = np.random.default_rng((seed, concept)).integers(0, len(maps), len(rows))
+    parts = [
+        torch.einsum("np,npc->nc", maps[which], elsewhere.V[row].float())
+        for row, which in zip(
+            torch.from_numpy(rows).split(AT_ONCE),
+            torch.from_numpy(drawn).split(AT_ONCE),
+            strict=True,
+        )
+    ]
+    return elsewhere.image[rows], torch.cat(parts)
 
 
 def _ranked(sample: RunSamples, n: int) -> tuple[NDArray[np.int64], ...]:

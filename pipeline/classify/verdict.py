@@ -6,8 +6,9 @@ group G of classes its *mass* π_G(x) = Σ_{c in G} π_c(x).
 
 The strongest images are parted by rank. Those of even rank choose a group, those of odd rank test
 it, so that the choice among hundreds of groups costs nothing. What they are compared with are
-*moved* maps: the same kind of mean, of a strong map laid on another image, in which its concept is
-not. Of these the nearest in norm count, for longer activations are surer of whatever they are.
+*moved* maps: the same kind of mean, of the concept's own maps laid on images in which it is not.
+Other concepts' maps would not do: a map along a border finds borders wherever it is laid. The
+nearest in norm count, for longer activations are surer of whatever they are.
 
 Under the null an image's own mass is any of its own and its moved ones. The p is of the mean mass
 over the images against means in which each image gives one of these at random.
@@ -28,8 +29,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-N_NEAREST = 64
-"""Moved maps that an image of a concept is compared with."""
+N_NEAREST, FEWEST_MOVED = 64, 24
+"""Moved maps that an image of a concept is compared with; and how many there must be at least."""
 
 N_DRAWS = 4_000
 
@@ -44,8 +45,8 @@ FEWEST = 4
 
 
 @dataclass(frozen=True)
-class Strongest:
-    """Strong places of one concept, the strongest image first.
+class Places:
+    """Places of one concept, and what the head makes of each.
 
     Parameters
     ----------
@@ -53,22 +54,6 @@ class Strongest:
         float32 (m,), of x.
     masses : Tensor
         float32 (m, groups).
-    """
-
-    norms: torch.Tensor
-    masses: torch.Tensor
-
-
-@dataclass(frozen=True)
-class Moved:
-    """Maps moved to other images: what chance looks like.
-
-    Parameters
-    ----------
-    norms : Tensor
-        float32 (n,).
-    masses : Tensor
-        float32 (n, groups).
     """
 
     norms: torch.Tensor
@@ -104,23 +89,16 @@ NOTHING = Taken(-1, float("nan"), float("nan"), 1.0)
 
 
 def take(
-    own: Strongest,
-    moved: Moved,
-    is_elsewhere: torch.Tensor,
-    n_groups: int,
-    seed: int = 0,
-    least: float = CHOSEN_MASS,
+    own: Places, moved: Places, n_groups: int, seed: int = 0, least: float = CHOSEN_MASS
 ) -> Taken:
     """Choose the group that a concept is taken for, and test it.
 
     Parameters
     ----------
-    own : Strongest
-        The concept's strong places.
-    moved : Moved
-        Maps moved to other images.
-    is_elsewhere : Tensor
-        bool (n,), which of these lie in images where the concept is not.
+    own : Places
+        The concept's strong places, the strongest image first.
+    moved : Places
+        Its maps moved to images in which it is not.
     n_groups : int
         The first so many groups may be chosen; single classes are the first of a tree.
     seed : int
@@ -128,10 +106,9 @@ def take(
     least : float
         Mass that a group must have to be chosen.
     """
-    rows = is_elsewhere.nonzero()[:, 0]
-    if len(own.norms) < 2 * FEWEST or len(rows) < N_NEAREST:
+    if len(own.norms) < 2 * FEWEST or len(moved.norms) < FEWEST_MOVED:
         return NOTHING
-    null = rows[_nearest(own.norms, moved.norms[rows])]
+    null = _nearest(own.norms, moved.norms)
     chosen = _choose(own.masses[0::2, :n_groups], moved.masses[null[0::2], :n_groups], least)
     if chosen < 0:
         return NOTHING
@@ -154,9 +131,9 @@ def permuted(own: NDArray[np.float64], others: NDArray[np.float64], seed: int = 
 
 
 def _nearest(norms: torch.Tensor, others: torch.Tensor) -> torch.Tensor:
-    """Return the rows of `others` nearest to each norm, int64 (m, `N_NEAREST`)."""
+    """Return the rows of `others` nearest to each norm, int64 (m, n): half of them at most."""
     apart = (norms[:, None] - others).abs()
-    return apart.topk(N_NEAREST, dim=1, largest=False).indices
+    return apart.topk(min(N_NEAREST, len(others) // 2), dim=1, largest=False).indices
 
 
 def _choose(own: torch.Tensor, moved: torch.Tensor, least: float) -> int:

@@ -13,7 +13,7 @@ from scipy.stats import kstest
 from pipeline.classify import verdict
 from pipeline.classify.class_tree import MOST_CLASSES, ClassTree, class_tree
 from pipeline.classify.kinds import holds, kinds
-from pipeline.classify.verdict import N_NEAREST, NOTHING, Moved, Strongest, permuted, take
+from pipeline.classify.verdict import FEWEST_MOVED, NOTHING, Places, permuted, take
 from pipeline.store import Claims, Classification, read_classification, write_classification
 
 RANDOM = np.random.default_rng(0)
@@ -78,15 +78,10 @@ def noise(n: int, n_classes: int, seed: int) -> torch.Tensor:
     return (2 * torch.randn(n, n_classes, generator=generator)).softmax(1)
 
 
-def judge(own: torch.Tensor, tree: ClassTree, seed: int = 0) -> verdict.Taken:
+def judge(own: torch.Tensor, tree: ClassTree, n_groups: int, seed: int = 0) -> verdict.Taken:
     moved = noise(2_000, tree.n_classes, seed + 1)
-    return take(
-        Strongest(torch.ones(len(own)), tree.masses(own)),
-        Moved(torch.ones(len(moved)), tree.masses(moved)),
-        torch.ones(len(moved), dtype=torch.bool),
-        len(tree.groups),
-        seed,
-    )
+    own_places = Places(torch.ones(len(own)), tree.masses(own))
+    return take(own_places, Places(torch.ones(len(moved)), tree.masses(moved)), n_groups, seed)
 
 
 def test_what_is_taken_for_a_family_is_found_though_no_class_of_it_wins() -> None:
@@ -96,16 +91,11 @@ def test_what_is_taken_for_a_family_is_found_though_no_class_of_it_wins() -> Non
     logits[torch.arange(30), 12 + torch.arange(30) // 2 % 6] += (
         9  # each image another of the family
     )
-    found = judge(logits.softmax(1), tree)
+    found = judge(logits.softmax(1), tree, len(tree.groups))
     assert tree.groups[found.group].tolist() == [12, 13, 14, 15, 16, 17]
     assert found.is_clear
     assert found.p < 0.01
-    alone = take(
-        Strongest(torch.ones(30), tree.masses(logits.softmax(1))),
-        Moved(torch.ones(2_000), tree.masses(noise(2_000, 60, 5))),
-        torch.ones(2_000, dtype=torch.bool),
-        60,
-    )
+    alone = judge(logits.softmax(1), tree, 60)
     assert not alone.is_clear
 
 
@@ -113,13 +103,13 @@ def test_one_class_is_the_group_where_one_class_it_is() -> None:
     tree = class_tree(families(10, 6))
     logits = 2 * torch.randn(30, 60, generator=torch.Generator().manual_seed(3))
     logits[:, 44] += 12
-    assert tree.groups[judge(logits.softmax(1), tree).group].tolist() == [44]
+    assert tree.groups[judge(logits.softmax(1), tree, len(tree.groups)).group].tolist() == [44]
 
 
 def test_chance_is_rarely_clear_and_its_p_is_not_too_small(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(verdict, "N_DRAWS", 1_000)
     tree = class_tree(families(10, 6))
-    found = [judge(noise(30, 60, 1_000 + seed), tree, seed) for seed in range(60)]
+    found = [judge(noise(30, 60, 1_000 + seed), tree, len(tree.groups), seed) for seed in range(60)]
     assert sum(each.is_clear and each.p <= 0.05 for each in found) <= 3
     chosen = [each.p for each in found if each.group >= 0]
     assert not chosen or kstest(chosen, "uniform", alternative="greater").pvalue > 0.01
@@ -127,14 +117,12 @@ def test_chance_is_rarely_clear_and_its_p_is_not_too_small(monkeypatch: pytest.M
 
 def test_too_few_images_or_too_little_to_compare_with_tell_nothing() -> None:
     tree = class_tree(families(2, 3))
-    masses = tree.masses(noise(30, 6, 0))
-    moved = Moved(torch.ones(200), tree.masses(noise(200, 6, 1)))
-    everywhere = torch.zeros(200, dtype=torch.bool)
-    few = Strongest(torch.ones(7), masses[:7])
-    assert take(few, moved, ~everywhere, len(tree.groups)) == NOTHING
-    here = everywhere.clone()
-    here[: N_NEAREST - 1] = True
-    assert take(Strongest(torch.ones(30), masses), moved, here, len(tree.groups)) == NOTHING
+    masses, others = tree.masses(noise(30, 6, 0)), tree.masses(noise(200, 6, 1))
+    many, moved = Places(torch.ones(30), masses), Places(torch.ones(200), others)
+    assert take(many, moved, len(tree.groups), least=0.0) != NOTHING
+    assert take(Places(torch.ones(7), masses[:7]), moved, len(tree.groups), least=0.0) == NOTHING
+    few = Places(torch.ones(FEWEST_MOVED - 1), others[: FEWEST_MOVED - 1])
+    assert take(many, few, len(tree.groups), least=0.0) == NOTHING
 
 
 def claims(k: int, **given: object) -> Claims:
