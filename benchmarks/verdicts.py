@@ -172,11 +172,12 @@ class Bench:
         theirs = replace(elsewhere, holds=elsewhere.holds | ~is_taken[:, None])
         moved = [move(self.evidence.places, theirs, j, N_SEEDS + seed) for j in range(K)]
         chosen = [random.permutation(len(image))[:N_OWN] for image, _ in moved]
-        return _places(
+        null = _places(
             [image[rows] for (image, _), rows in zip(moved, chosen, strict=True)],
             [vectors[rows] for (_, vectors), rows in zip(moved, chosen, strict=True)],
-            self.evidence.places,
-        ), elsewhere.holds | is_taken[:, None]
+            [self.evidence.places.maps[self.evidence.places.concept == j] for j in range(K)],
+        )
+        return null, elsewhere.holds | is_taken[:, None]
 
     def _places(self, seed: int) -> Null:
         """Draw single positions, of norms as the run's concepts have them."""
@@ -191,7 +192,7 @@ class Bench:
             images.append(sample.owners.numpy()[rows])
             vectors.append(sample.positions[rows])
         nowhere = np.zeros_like(self.evidence.elsewhere.holds)
-        return _places(images, vectors, self.evidence.places), nowhere
+        return _places(images, vectors, [self.evidence.places.maps] * K), nowhere
 
     def _directions(self, seed: int) -> Null:
         """Draw directions that are not negative."""
@@ -234,8 +235,7 @@ class Bench:
             maps.append(shares[rows, :, j])
             vectors.append(torch.einsum("np,npc->nc", maps[-1], activations[rows].float()))
         present = pd.DataFrame((kept.amax(1) > 0).numpy(), index=image)
-        places = replace(_places(owners, vectors, self.evidence.places), maps=torch.cat(maps))
-        return places, present.loc[self.evidence.elsewhere.image].to_numpy()
+        return _places(owners, vectors, maps), present.loc[self.evidence.elsewhere.image].to_numpy()
 
     def _power(self, size: float, n: int = 15) -> float:
         """Return how often masses that are larger by so many deviations of the noise are found."""
@@ -250,15 +250,21 @@ class Bench:
         return float(np.mean(found))
 
 
-def _places(images: list[NDArray[np.int64]], vectors: list[torch.Tensor], like: Places) -> Places:
-    """Put places of null concepts together; their maps are drawn from those of real ones."""
+def _places(
+    images: list[NDArray[np.int64]], vectors: list[torch.Tensor], maps: list[torch.Tensor]
+) -> Places:
+    """Put places of null concepts together, by concept; their maps are drawn from those given."""
     n = [len(each) for each in images]
-    drawn = np.random.default_rng(0).integers(0, len(like.maps), sum(n))
+    random = np.random.default_rng(0)
+    drawn = [
+        each[random.integers(0, len(each), m)] if m else each[:0]
+        for each, m in zip(maps, n, strict=True)
+    ]
     return Places(
         concept=np.repeat(np.arange(len(n)), n),
         rank=np.concatenate([np.arange(each) for each in n]),
         image=np.concatenate(images),
-        maps=like.maps[drawn],
+        maps=torch.cat(drawn),
         vectors=torch.cat(vectors),
         inside=torch.full((sum(n),), torch.nan),
     )
