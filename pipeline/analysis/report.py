@@ -14,6 +14,7 @@ from ..escape import fitted, shell_word, visible
 from ..runs.growth import describe as describe_growth
 from ..runs.probe import describe
 from ..runs.workspace import Workspace
+from . import sureness
 from .run import Run
 
 LEVEL = 0.05
@@ -65,12 +66,14 @@ def summary(run: Run) -> str:
     called = ("the head calls it", "prob") if has_classes else ("most of its images are", "share")
     header = f"{'concept':>7}  {called[0]:<28} {called[1]:>5} {'coverage':>9}"
     lines += ["", f"{header} {'energy':>7} {'stable':>7} {'images':>7}"]
-    lines += [_summary_line(row) for row in concepts.to_dict("records")]
+    known = run.table("concepts").set_index("concept_id", drop=False)
+    marks = {each: sureness.mark(row) for each, row in known.to_dict("index").items()}
+    lines += [_summary_line(row, marks[row["concept_id"]]) for row in concepts.to_dict("records")]
     if not has_classes:
         lines.append("(the network has no classes)")
     elif not concepts["top_significant"].all():
         lines.append(NOT_TELLING)
-    lines.append("")
+    lines += [*sureness.footnote(known), ""]
     if config.head == "probe":
         lines.append(f"the head is a probe: {describe(run.workspace.probe)}")
     for row in fidelity.itertuples():
@@ -162,7 +165,7 @@ def _query(run: Run) -> str:
     return f"{python} -c {shell_word(code)}"
 
 
-def _summary_line(row: Row) -> str:
+def _summary_line(row: Row, mark: str) -> str:
     if isinstance(row["top_label"], str):
         label, share = fitted(row["top_label"], 28), row["top_prob"]
         label = label if row["top_significant"] else f"({label[:26]})"
@@ -173,7 +176,7 @@ def _summary_line(row: Row) -> str:
     part: str = "    –" if pd.isna(share) else f"{share:5.2f}"
     return (
         f"{row['concept_id']:>7}  {label:<28} {part} {row['coverage']:9.1%}"
-        f" {row['energy']:7.1%} {stability:>7} {row['n_images']:>7}"
+        f" {row['energy']:7.1%} {stability:>7}{mark}{row['n_images']:>7}"
     )
 
 
@@ -207,7 +210,7 @@ def _table(run: Run, concepts: pd.DataFrame) -> str:
         lines.append(NOT_TELLING)
     if any(_differs(row) for row in concepts.to_dict("records")):
         lines.append("≠: head and labels disagree")
-    return "\n".join(lines)
+    return "\n".join([*lines, *sureness.footnote(concepts)])
 
 
 class _Names:
@@ -236,7 +239,7 @@ def _line(row: Row, names: _Names) -> str:
         f" {'≠' if _differs(row) else ' '}{names.of(row['dataset_label']):<{WIDTH + 2}}"
         f" {share:>6} {drop} {_excess(row):>7}"
         f" {row['coverage']:8.1%} {row['energy']:6.1%} {_number(row['stability'])}"
-        f" {row['n_images']:6}"
+        f"{sureness.mark(row)}{row['n_images']:6}"
     )
 
 

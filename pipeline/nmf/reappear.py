@@ -40,7 +40,8 @@ from .sampling import Start, fit_samples
 from .splits import Images, halves
 
 ALIKE = 0.9  # cosine from which on a concept counts as found again
-SPLITS = 3  # of the images into halves, hence six fits
+SPLITS = 3  # of the images into halves
+N_REPLICATES = 2 * SPLITS
 LEVEL = 0.9  # of the interval
 MOST_TOGETHER = 3  # concepts whose span is looked for
 CANDIDATES = 16  # for it, those most like a concept's partners
