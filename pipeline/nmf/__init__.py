@@ -15,7 +15,7 @@ from .engine import fit, fit_many, refine, sample_size
 from .evaluate import gram, match, svd_error, svd_errors
 from .initialise import initialise
 from .passes import ENCODE_TOL, block_stats, sweep
-from .reappear import N_REPLICATES, Reappearance, reappearance, replicates
+from .reappear import ALIKE, N_REPLICATES, Reappearance, reappearance, replicates
 from .sampling import Start, fit_sample, fit_samples
 from .solve import H_TOL, Encoder, encode
 from .splits import bi_cv_error, channel_folds, halves, shuffle_channels
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from .estimator import NMF
 
 __all__ = [
+    "ALIKE",
     "ENCODE_TOL",
     "H_TOL",
     "NMF",

@@ -3,19 +3,20 @@
 Notation: V (positions × channels) activations, W (channels × k) concepts of n images, all rows in
 memory; d = 1 − cosine of a concept and its partner, fits being matched one to one (`match`).
 
-A concept w of the fit A will be looked for in a fit B on as many other images, which nobody has. What
+A concept of the fit A is looked for in a fit B on as many other images, which nobody has. What
 there is are fits on halves a, b of the images, which share no image and no start. To first order
 fits of m images lie about what they estimate with a variance of σ²/m, beside a part c that starts
 alone decide. Then, with ρ = m/n,
 
     d(A, a) = σ²/m (1 − ρ) + 2c     d(a, b) = 2 σ²/m + 2c     d(A, B) = 2ρ σ²/m + 2c,
 
-for a is part of A. So log d(A, B) is taken as a mean of the logarithms of the other two, of a weight
-that is right for σ² = 0 and for c = 0 alike: half and half for ρ = ½. (Of d / (1 − d), in truth,
-which is d where it is small, and has no upper end.) How far one match lies from that mean the
-matches seen say: their variance for one concept, badly known from so few, is drawn to that of
-concepts that are as stable (Smyth, Statistical Applications in Genetics and Molecular Biology 3,
-2004), and the match to come follows Student's t.
+for a is part of A. So log d(A, B) is expected at a mean of the logarithms of the other two, of a
+weight that is right for σ² = 0 and for c = 0 alike: half and half for ρ = ½. (In truth it is the
+odds d / (1 − d), which are d where it is small, and have no upper end.) One match of disjoint images
+varies about that as those seen do. Of one concept that variance is badly known from so few, so it
+is drawn to that of concepts that are as stable (Smyth, Statistical Applications in Genetics and
+Molecular Biology 3, 2004); the means are drawn together by what is left of their error (James and
+Stein), for what looks surest is so by luck in part; the match to come follows Student's t.
 
 What does not come back alone may do so with others: their span does where even the largest
 principal angle to the span of their partners has a small d (Björck and Golub, Mathematics of
@@ -134,14 +135,16 @@ def reappearance(W: Tensor, halved: Tensor, share: float = 0.5) -> Reappearance:
         return Reappearance(*np.full((3, k), np.nan), partners)
     fits = _Fits.of(W, halved)
     centre, variance = _expected(*fits.odds(torch.arange(k)[:, None]), share)
-    ahead = np.sqrt((variance + _of_like_ones(centre, variance)) / 2 * (1 + 1 / len(halved)))
-    freedom = 4 * (len(halved) - 1) or 1  # half of it the concept's own
-    probability = stdtr(freedom, (_odds(1 - ALIKE) - centre) / ahead)
+    variance = (variance + _of_like_ones(centre, variance)) / 2
+    shrunk, error = _shrunk(centre, variance / len(halved))
+    ahead = np.sqrt(variance + error)
+    freedom = 2 * (len(halved) - 1) or 1  # half of it the concept's own
+    probability = stdtr(freedom, (_odds(1 - ALIKE) - shrunk) / ahead)
     reach = stdtrit(freedom, (1 + LEVEL) / 2) * ahead
     for j in np.flatnonzero(centre > _odds(1 - ALIKE)):
         others = _together(fits, int(j), share)
         partners[j, : len(others)] = others
-    low, high = (1 - _share(centre + side * reach) for side in (1, -1))
+    low, high = (1 - _share(shrunk + side * reach) for side in (1, -1))
     return Reappearance(probability, low, high, partners)
 
 
@@ -218,19 +221,33 @@ def _share(odds: Array) -> Array:
 
 
 def _expected(whole: Array, apart: Array, share: float) -> tuple[Array, Array]:
-    """Give mean and variance of the odds of a match to come, from those seen; see `_Fits.odds`."""
+    """Give mean and variance of the odds of a match to come, from those seen; see `_Fits.odds`.
+
+    The variance is that of matches of disjoint images: of what a concept stands in, one half may
+    hold much and the other little, and then it is like the one's as much as it is unlike the
+    other's.
+    """
     weight = math.log(share) / (math.log1p(-share) - math.log(2))
     centre = weight * whole.mean((1, 2)) + (1 - weight) * apart.mean(1)
-    squares = np.square(whole - whole.mean((1, 2), keepdims=True)).sum((1, 2))
-    # Halves of a split err together, and alike where starts do not matter.
-    return centre, squares / max(1, whole[0].size - 2)
+    squares = np.square(apart - apart.mean(1, keepdims=True)).sum(1)
+    return centre, squares / max(1, apart.shape[1] - 1)
 
 
 def _of_like_ones(centre: Array, variance: Array) -> Array:
-    """Give for each concept the mean variance of those whose odds are like its own."""
+    """Give for each concept the mean variance of those whose odds are like its own.
+
+    The mean of all counts as one more of them: it is what is known of a concept unlike the others.
+    """
     near = np.exp(-np.square((centre[:, None] - centre) / WIDTH) / 2)
-    found: Array = near @ variance / near.sum(1) + LEAST
+    found: Array = (near @ variance + variance.mean()) / (near.sum(1) + 1) + LEAST
     return found
+
+
+def _shrunk(centre: Array, error: Array) -> tuple[Array, Array]:
+    """Draw means of a known error to that of all, and give what error is left."""
+    among = max(0.0, float(centre.var() - error.mean()))
+    kept = among / (among + error)
+    return centre.mean() + kept * (centre - centre.mean()), kept * error
 
 
 def _together(fits: _Fits, j: int, share: float) -> list[int]:

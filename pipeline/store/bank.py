@@ -170,6 +170,8 @@ def _parse(file: h5py.File) -> Bank:
     values: dict[str, Any] = {"transform": Transform(kind, offset)}
     if "reappears" in file:
         found = {name: file[f"reappears/{name}"][()] for name in SURENESS}
+        if (most := found["partners"].max(initial=-1)) >= len(found["low"]):
+            raise ValueError(f"a concept comes back with concept {most} of {len(found['low'])}")
         values["reappearance"] = Reappearance(**found)
     for field in fields(Bank):
         if field.name in values:

@@ -148,7 +148,7 @@ CONTENTS: Mapping[str, Contents] = {
             "reappears/probability": _SURE,
             "reappears/low": _SURE,
             "reappears/high": _SURE,
-            "reappears/partners": Array("int64", "k _", least=-1, optional=True),
+            "reappears/partners": Array("int64", "k 2", least=-1, optional=True),
             "transform_offset": Array("float32", "channels", optional=True),
             "prefix": Array("float32", "tokens channels", optional=True),
         },
