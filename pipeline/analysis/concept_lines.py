@@ -11,6 +11,7 @@ import pandas as pd
 from ..escape import fitted
 from ..runs.workspace import Workspace
 from ..tables.concept_labels import LEAST_PHI, LEVEL
+from . import sureness
 from .run import Run
 
 NAME, KIND, LABELS, GROUP = 28, 10, 24, 28
@@ -46,7 +47,7 @@ class ConceptLines:
         concepts = run.table("concepts").sort_values("energy", ascending=False, kind="stable")
         missing = {name: None for name in LATER if name not in concepts}
         self._rows: list[Row] = concepts.assign(**missing).to_dict("records")
-        self._labels = _labels(run)
+        self._labels, self._sure = _labels(run), sureness.footnote(concepts)
 
     def short(self) -> list[str]:
         """Write name, kind, labels and how much there is of each, one line a concept."""
@@ -57,7 +58,7 @@ class ConceptLines:
         for row in self._rows:
             labels = self._labels.get(row["concept_id"], "–")
             lines.append(f"{_first(row)} {fitted(labels, LABELS):<{LABELS}} {_amounts(row)}")
-        return [*lines, *self._legend()]
+        return [*lines, *self._legend(), *self._sure]
 
     def long(self) -> list[str]:
         """Write besides what each is taken for, and how the network's answers hang on it."""
@@ -76,6 +77,7 @@ class ConceptLines:
         return [
             *lines,
             *self._legend(),
+            *self._sure,
             "taken for, there: the classes that have most of the probability where it stands, and"
             " how much",
             "drop: of the predicted class's logit without it; errors: how much more often the"
@@ -133,7 +135,7 @@ def _first(row: Row) -> str:
 def _amounts(row: Row) -> str:
     return (
         f"{row['coverage']:8.1%} {row['energy']:6.1%} {_fixed(row['stability'], 6)}"
-        f" {row['n_images']:6}"
+        f"{sureness.mark(row)}{row['n_images']:6}"
     )
 
 

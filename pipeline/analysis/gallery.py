@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from ..errors import UserError
 from ..pictures.composites import concept_colours, overlay
 from ..runs.workspace import Workspace
+from . import sureness
 from .display import TILE, ImageTable, Shown, shrink, strip
 from .explain import picture_of
 from .image_data import ImageData
@@ -116,6 +117,7 @@ def _concept_facts(row: pd.Series[Any]) -> dict[str, str]:
         "energy": f"{row['energy']:.1%}",
         "importance": _or_dash(row["importance"], " logits"),
         "stability": _or_dash(row["stability"]),
+        "comes back": f"{sureness.times(row.to_dict())} fits on other images",
     }
 
 

@@ -23,6 +23,7 @@ import torch
 from markupsafe import Markup, escape
 
 from .. import plugins
+from ..analysis import sureness
 from ..errors import UserError
 from ..escape import visible, visible_lines
 from ..pictures.colours import as_hex, concept_colours
@@ -215,6 +216,8 @@ def _entry(book: Catalogue, concept_id: int, colour: Any, cells: list[bytes]) ->
     ]
     if verdict(concept) == "chance":
         notes.insert(1, "label not better than chance")
+    if sureness.is_unsure(concept):
+        notes.append(f"comes back in {sureness.times(concept)} fits on other images")
     red, green, blue = (int(each) for each in colour)
     return sheets.Entry(book.name(concept_id), notes, (red, green, blue), cells)
 

@@ -15,6 +15,7 @@ from .engine import fit, fit_many, refine, sample_size
 from .evaluate import gram, match, svd_error, svd_errors
 from .initialise import initialise
 from .passes import ENCODE_TOL, block_stats, sweep
+from .reappear import ALIKE, N_REPLICATES, Reappearance, reappearance, replicates
 from .sampling import Start, fit_sample, fit_samples
 from .solve import H_TOL, Encoder, encode
 from .splits import bi_cv_error, channel_folds, halves, shuffle_channels
@@ -26,9 +27,11 @@ if TYPE_CHECKING:
     from .estimator import NMF
 
 __all__ = [
+    "ALIKE",
     "ENCODE_TOL",
     "H_TOL",
     "NMF",
+    "N_REPLICATES",
     "ArrayBlocks",
     "Blocks",
     "Checkpoint",
@@ -36,6 +39,7 @@ __all__ = [
     "Fit",
     "KChoice",
     "Penalty",
+    "Reappearance",
     "Start",
     "Stats",
     "Transform",
@@ -61,8 +65,10 @@ __all__ = [
     "halves",
     "initialise",
     "match",
+    "reappearance",
     "refine",
     "relative_error",
+    "replicates",
     "rows_at_once",
     "sample_size",
     "shuffle_channels",

@@ -14,7 +14,7 @@ independently.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 
 import numpy as np
@@ -281,8 +281,14 @@ def _fit_halves(
 def _halves_of(
     splits: Sequence[Split | None], starts: Sequence[Start]
 ) -> list[tuple[Tensor, Start]]:
+    """Give the halves of each split, each with a start of its own: a common one might agree alone."""
     pairs = zip(splits, starts, strict=True)
-    return [(half, start) for split, start in pairs if split is not None for half in split]
+    return [
+        (half, replace(start, seed=start.seed + at * len(splits)))
+        for split, start in pairs
+        if split is not None
+        for at, half in enumerate(split)
+    ]
 
 
 def _fit_counted(V: Tensor, starts: Sequence[Start], work: Tally, share: float = 1.0) -> list[Fit]:

@@ -96,6 +96,8 @@ class Concepts:
     transform : Transform
     sample : Tensor
         float32 (≤ `N_SAMPLE`, channels), transformed: what thresholds are measured on.
+    owner : ndarray
+        int64 (≤ `N_SAMPLE`,): the image each of these positions is of.
     choice : KChoice
         The number of concepts and its evidence.
     error : float
@@ -109,6 +111,7 @@ class Concepts:
     energies: torch.Tensor
     transform: nmf.Transform
     sample: torch.Tensor
+    owner: NDArray[np.int64]
     choice: nmf.KChoice
     error: float
     n_passes: int
@@ -156,7 +159,17 @@ def fit_run(
         partial(workspace.sample, "fit") if len(workspace.listing.starts) > 1 else None,
     )
     found = fit_concepts(data, ks or (None if config.k == "auto" else config.k), unfinished)
-    return RunFit(_make_bank(workspace, found), found)
+    bank = replace(_make_bank(workspace, found), reappearance=measure_reappearance(data, found))
+    return RunFit(bank, found)
+
+
+def measure_reappearance(data: FitData, found: Concepts) -> nmf.Reappearance:
+    """Say how sure concepts are, by fits on disjoint halves of the images of their sample."""
+    say(f"factorize  {nmf.N_REPLICATES} fits on halves of the images, to see what comes back")
+    V = _weighted(data, found.sample, found.owner).to(data.device)
+    halved = nmf.replicates(V, found.owner, found.choice.k, data.seed)
+    share = len(np.unique(found.owner)) / (2 * len(data.fit_ids))
+    return nmf.reappearance(found.W, halved, share)
 
 
 def fit_concepts(
@@ -203,6 +216,7 @@ def fit_concepts(
         energies=energies[order].double(),
         transform=transform,
         sample=V,
+        owner=owner,
         choice=choice,
         error=math.sqrt(max(0.0, 1 - float(energies.sum()))),
         n_passes=fitted.n_passes,
@@ -273,9 +287,7 @@ def _minimum(data: FitData, sample: torch.Tensor) -> torch.Tensor:
 def _choose_k(
     data: FitData, V: torch.Tensor, owner: NDArray[np.int64], ks: Sequence[int]
 ) -> nmf.KChoice:
-    if data.weights is not None:
-        factors = [data.weights[image_id] for image_id in owner.tolist()]
-        V = V * torch.tensor(factors)[:, None]
+    V = _weighted(data, V, owner)
     with bar("choose k", 1.0, "concepts") as shown:
 
         def progress(work: nmf.Work) -> None:
@@ -284,6 +296,14 @@ def _choose_k(
             shown.update(work.done - shown.n)
 
         return nmf.choose_k(V.to(data.device), owner, ks, seed=data.seed, progress=progress)
+
+
+def _weighted(data: FitData, V: torch.Tensor, owner: NDArray[np.int64]) -> torch.Tensor:
+    """Multiply each row by the factor of its image, where there are any."""
+    if data.weights is None:
+        return V
+    factors = [data.weights[image_id] for image_id in owner.tolist()]
+    return V * torch.tensor(factors)[:, None]
 
 
 def _fit(

@@ -16,14 +16,15 @@ import torch
 from numpy.typing import NDArray
 
 from ..errors import command
-from ..nmf import Transform, encode, rows_at_once
+from ..nmf import Reappearance, Transform, encode, rows_at_once
 from ..nmf.transforms import KINDS
 from ..system import files
 from .chunks import write_texts
 from .contents import Sizes
 from .encoding import Encoding, open_hdf5
 
-BANK = Encoding("concordance.bank", "1.2", oldest="1.1")
+BANK = Encoding("concordance.bank", "1.3", oldest="1.1")
+SURENESS = tuple(field.name for field in fields(Reappearance))
 
 
 @dataclass(frozen=True)
@@ -55,6 +56,8 @@ class Bank:
         float32 (prefix tokens, channels), their mean, for heads that need them.
     exponent : int
         Activations are meant divided by two to this power; see `models.Cut.rescale`.
+    reappearance : Reappearance or None
+        How sure each concept is; None in files of earlier versions.
     """
 
     layer: str
@@ -72,6 +75,7 @@ class Bank:
     k_is_stable: bool
     prefix: NDArray[np.float32] | None = None
     exponent: int = 0
+    reappearance: Reappearance | None = None
 
     @property
     def k(self) -> int:
@@ -127,6 +131,9 @@ def write_bank(path: Path, bank: Bank) -> None:
                 write_texts(file, name, value)
             else:
                 file.attrs[name] = value
+        if bank.reappearance is not None:
+            for name in SURENESS:
+                file[f"reappears/{name}"] = getattr(bank.reappearance, name)
 
 
 def read_bank(path: Path, sizes: Sizes | None = None) -> Bank:
@@ -151,9 +158,8 @@ def read_bank(path: Path, sizes: Sizes | None = None) -> Bank:
 
 def _stored(bank: Bank) -> dict[str, Any]:
     values = {field.name: getattr(bank, field.name) for field in fields(bank)}
-    return {
-        name: value for name, value in values.items() if name != "transform" and value is not None
-    }
+    own = ("transform", "reappearance")
+    return {name: value for name, value in values.items() if name not in own and value is not None}
 
 
 def _parse(file: h5py.File) -> Bank:
@@ -162,6 +168,11 @@ def _parse(file: h5py.File) -> Bank:
     if kind not in KINDS:
         raise ValueError(f"its transform is {kind[:40]!r}")
     values: dict[str, Any] = {"transform": Transform(kind, offset)}
+    if "reappears" in file:
+        found = {name: file[f"reappears/{name}"][()] for name in SURENESS}
+        if (most := found["partners"].max(initial=-1)) >= len(found["low"]):
+            raise ValueError(f"a concept comes back with concept {most} of {len(found['low'])}")
+        values["reappearance"] = Reappearance(**found)
     for field in fields(Bank):
         if field.name in values:
             continue

@@ -118,6 +118,7 @@ _OF_IMAGES = {
 }
 
 _BY_CONCEPT = Array("float64", "k", may_be_nan=True)
+_SURE = Array("float64", "k", least=0, most=1, may_be_nan=True, optional=True)
 _SCORES = Array("float32", "k classes", may_be_nan=True)
 _QUANTILES = Array("float32", "usual 101", least=0, may_be_nan=True)
 
@@ -150,6 +151,10 @@ CONTENTS: Mapping[str, Contents] = {
             "threshold_reasons": Array("text", "k"),
             "energies": Array("float64", "k"),
             "stability": Array("float64", "k", may_be_nan=True),
+            "reappears/probability": _SURE,
+            "reappears/low": _SURE,
+            "reappears/high": _SURE,
+            "reappears/partners": Array("int64", "k 2", least=-1, optional=True),
             "transform_offset": Array("float32", "channels", optional=True),
             "prefix": Array("float32", "tokens channels", optional=True),
         },

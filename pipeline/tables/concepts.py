@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -83,6 +84,24 @@ def _labels_agree(of: ConceptFacts) -> pd.Series[Any]:
     return pd.Series(agree, dtype=object)
 
 
+def _sure(name: str) -> Callable[[ConceptFacts], Any]:
+    """Give a column of what the bank knows of reappearance; null where it was not measured."""
+
+    def values(of: ConceptFacts) -> Any:
+        found = of.bank.reappearance
+        return np.nan if found is None else getattr(found, name)
+
+    return values
+
+
+def _reappears_with(of: ConceptFacts) -> pd.Series[Any]:
+    """List the partners of each concept that comes back with others alone; null: none."""
+    found = of.bank.reappearance
+    rows = [[]] * of.bank.k if found is None else found.partners.tolist()
+    lists = [[other for other in each if other >= 0] or None for each in rows]
+    return pd.Series(lists, dtype=object)
+
+
 CONCEPTS = Table(
     "concepts",
     "a concept",
@@ -122,6 +141,33 @@ CONCEPTS = Table(
             "matched cosine between fits on disjoint halves of the images",
             "cosine",
             lambda of: of.bank.stability,
+        ),
+        Column(
+            "reappears",
+            FLOAT,
+            "probability that in a fit on as many other images, from another start, its partner of"
+            " a one-to-one matching has a cosine of at least 0.9 with it; null: not measured",
+            "probability",
+            _sure("probability"),
+            is_later=True,
+        ),
+        Column(
+            "reappears_low",
+            FLOAT,
+            "lower end of the 90 % interval of that cosine",
+            "cosine",
+            _sure("low"),
+            is_later=True,
+        ),
+        Column("reappears_high", FLOAT, "upper end", "cosine", _sure("high"), is_later=True),
+        Column(
+            "reappears_with",
+            INTS,
+            "concepts with which it spans what rather comes back; null: it comes back alone, or no"
+            " one or two others make it so",
+            "",
+            _reappears_with,
+            is_later=True,
         ),
         Column(
             "presence_threshold",

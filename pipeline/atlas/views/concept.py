@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from functools import partial
 from typing import Any
 
+from ...analysis import sureness
 from ..catalogue import Catalogue
 from ..charts import Chart, Series, bars, histogram, line_chart
 from ..formats import NOTHING, Row, count, fixed, p_value, percent, points, signed
@@ -40,6 +41,7 @@ def concept_view(book: Catalogue, concept_id: int) -> dict[str, Any]:
         "id": concept_id,
         "name": book.name(concept_id),
         "verdict": verdict(concept),
+        "unsure": sureness.in_words(concept) if sureness.is_unsure(concept) else "",
         "concept": concept,
         "threshold": concept["presence_threshold"],
         "slider": _slider(concept["presence_threshold"]),
@@ -100,9 +102,16 @@ def _facts(concept: Row) -> list[tuple[str, str, str]]:
         ("Coverage", percent(concept["coverage"]), "of all positions hold it"),
         ("Energy", percent(concept["energy"]), "of the activations’ squared norm"),
         ("Stability", fixed(concept["stability"]), "cosine with its match on other images"),
+        *(_sureness(concept) if concept.get("reappears") is not None else ()),
         *(_of_the_head(concept) if concept["top_label"] is not None else ()),
         ("Threshold", fixed(concept["presence_threshold"]), _threshold(concept)),
     ]
+
+
+def _sureness(concept: Row) -> list[tuple[str, str, str]]:
+    low, high = fixed(concept["reappears_low"]), fixed(concept["reappears_high"])
+    hint = f"fits on other images; cosine with its match {low} to {high} in 9 of 10"
+    return [("Comes back", f"{sureness.times(concept)}", hint)]
 
 
 def _of_the_head(concept: Row) -> list[tuple[str, str, str]]:

@@ -9,6 +9,7 @@ from urllib.parse import quote
 
 import numpy as np
 
+from ...analysis import sureness
 from ...escape import fitted
 from ..catalogue import Catalogue
 from ..class_facts import ClassFacts
@@ -72,6 +73,7 @@ def _cards(book: Catalogue) -> list[dict[str, Any]]:
                 "label": concept["top_label"],
                 "class": concept["top_class"],
                 "verdict": verdict(concept),
+                "unsure": sureness.times(concept) if sureness.is_unsure(concept) else "",
                 "concept": concept,
                 "also": book.also(concept_id, 2),
                 "words": " ".join(words).lower(),
