@@ -25,12 +25,15 @@ class ConceptFacts(Facts):
         int64 and float64 (k,).
     labels, errors : DataFrame
         k rows each: see `pipeline.tables.concept_labels`.
+    names : DataFrame
+        k rows: name, name_evidence.
     """
 
     n_images: NDArray[np.int64]
     coverage: NDArray[np.float64]
     labels: pd.DataFrame
     errors: pd.DataFrame
+    names: pd.DataFrame
 
     @cached_property
     def top(self) -> list[int | None]:
@@ -233,6 +236,22 @@ CONCEPTS = Table(
             "context vector c_j, in transformed activation space",
             "activation",
             lambda of: list(of.bank.context.T),
+        ),
+        Column(
+            "name",
+            TEXT,
+            "what it is called, by people or else by the namer; null: no name",
+            "",
+            lambda of: of.names["name"],
+            is_later=True,
+        ),
+        Column(
+            "name_evidence",
+            TEXT,
+            "what the name rests on, with its numbers",
+            "",
+            lambda of: of.names["name_evidence"],
+            is_later=True,
         ),
     ),
     order=("concept_id",),
