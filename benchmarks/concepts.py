@@ -6,11 +6,11 @@ import argparse
 import sys
 from collections.abc import Sequence
 
-from benchmarks import localization, meaning
+from benchmarks import localization, meaning, names
 from benchmarks.harness import Report, introduce
 
-TARGETS = (*localization.TARGETS, *meaning.TARGETS)
-PARTS = ("localization", "meaning", "cue")
+TARGETS = (*localization.TARGETS, *meaning.TARGETS, *names.TARGETS)
+PARTS = ("localization", "meaning", "names", "cue")
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -20,12 +20,14 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--only", action="append", choices=PARTS, help="a part; repeatable")
     given = parser.parse_args(argv)
     introduce(given.quick)
-    asked = given.only or (PARTS[:2] if given.quick else PARTS)
+    asked = given.only or (PARTS[:3] if given.quick else PARTS)
     report = Report(TARGETS)
     if "localization" in asked:
         localization.measure(report, quick=given.quick)
     if "meaning" in asked:
         meaning.measure(report, quick=given.quick)
+    if "names" in asked:
+        names.measure(report, quick=given.quick)
     if "cue" in asked:
         meaning.show_cue()
     report.skip_rest("not asked for")

@@ -69,8 +69,11 @@ class Catalogue:
     curves: Mapping[int, list[Row]]
 
     def name(self, concept_id: int) -> str:
-        """What the network calls a concept, else the dataset's label of it, else "concept 7"."""
+        """A concept's name, else what the network calls it, else the dataset's label of it, else
+        "concept 7"."""
         concept = self.concepts[concept_id]
+        if concept.get("name"):
+            return str(concept["name"])
         if concept["top_label"]:
             return str(concept["top_label"])
         label = concept.get("dataset_label")

@@ -13,7 +13,7 @@ have several labels, |S| and n count an image once for each: φ is then an estim
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from .known import MOST_NAMES, Described, Label, Name, Named
@@ -21,7 +21,7 @@ from .known import MOST_NAMES, Described, Label, Name, Named
 LEVEL = 0.05
 """False discovery rate at which a label goes with a concept."""
 
-LEAST_PHI, LEAST_PRECISION = 0.25, 0.5
+LEAST_PHI, LEAST_PRECISION = 0.4, 1 / 3
 """φ of the labels that are named, at least, and how many of a concept's images have one of them:
 what goes with labels more weakly, or is in other images more often, is not named after them."""
 
@@ -50,8 +50,12 @@ def compose(concepts: Sequence[Described]) -> list[Named | None]:
     None is for those of which nothing is known that would tell them from others: neither labels nor
     a class or group that they go with, nor a place in the object, nor a look of two words.
     """
-    sets = {each.concept_id: label_sets(each.labels) for each in concepts}
-    return [_named(each, sets) for each in concepts]
+    groups = {
+        each.concept_id: each.group
+        for each in concepts
+        if each.group and each.kind in ("class", "group") and not _is_background(each)
+    }
+    return [_named(each, groups) for each in concepts]
 
 
 def label_sets(labels: Sequence[Label]) -> list[LabelSet]:
@@ -72,29 +76,26 @@ def label_sets(labels: Sequence[Label]) -> list[LabelSet]:
     return sorted(kept, key=lambda each: (-each.phi, len(each.labels)))
 
 
-def _named(concept: Described, sets: dict[int, list[LabelSet]]) -> Named | None:
-    whose = [
-        (_joined(each.labels, _room(concept)), each.labels) for each in sets[concept.concept_id]
-    ]
-    if concept.group and concept.kind in ("class", "group"):
-        whose.insert(0, (_short(concept.group, LENGTH - 24), ()))
-    if not whose and (beside := _beside(concept, sets)):
-        whose = [(_joined(beside, _room(concept)), beside)]
-    texts = [Name(_text(concept, who, labels), labels) for who, labels in whose]
-    if not whose and (text := _unlabelled(concept)):
-        texts = [Name(text)]
-    ranked = tuple({each.text: each for each in texts}.values())[:MOST_NAMES]
-    return Named(ranked, _evidence(concept, sets)) if ranked else None
+def _named(concept: Described, groups: Mapping[int, str]) -> Named | None:
+    room = LENGTH - len(_adjectives(concept)) - len(_where(concept)) - 9
+    sets = label_sets(concept.labels)
+    whose = [(_joined(each.labels, room), each.labels) for each in sets]
+    if group := _group_of(concept, groups):
+        whose.insert(0, (_short(group, max(LABEL_LENGTH, room)), ()))
+    ranked = [Name(_text(concept, who, labels), labels) for who, labels in whose]
+    if not ranked and (text := _unlabelled(concept)):
+        ranked = [Name(text)]
+    different = tuple({each.text: each for each in ranked}.values())[:MOST_NAMES]
+    return Named(different, _evidence(concept, sets)) if different else None
 
 
-def _beside(concept: Described, sets: dict[int, list[LabelSet]]) -> tuple[str, ...]:
-    """Return the labels of the concept that background stands together with most."""
+def _group_of(concept: Described, groups: Mapping[int, str]) -> str | None:
+    """Return the class or group a concept is taken for; of background, that of what it is behind:
+    of the object that it shares the most images with."""
     if not _is_background(concept):
-        return ()
-    for each in concept.companions:
-        if each.jaccard >= TOGETHER and sets.get(each.concept_id):
-            return sets[each.concept_id][0].labels
-    return ()
+        return groups.get(concept.concept_id)
+    near = [each for each in concept.companions if each.jaccard >= TOGETHER]
+    return next((groups[each.concept_id] for each in near if each.concept_id in groups), None)
 
 
 def _is_background(concept: Described) -> bool:
@@ -109,11 +110,6 @@ def _where(concept: Described) -> str:
     """Say where in the object it is; what is all of it needs no saying."""
     words = () if concept.place.words == ("all of it",) else concept.place.words
     return " ".join(words)
-
-
-def _room(concept: Described) -> int:
-    """Return how many characters of a name are left for its labels."""
-    return LENGTH - len(_adjectives(concept)) - len(_where(concept)) - 9
 
 
 def _text(concept: Described, who: str, labels: tuple[str, ...]) -> str:
@@ -135,7 +131,7 @@ def _unlabelled(concept: Described) -> str:
     if concept.kind == "place":
         return _listed(_in_picture(concept), look)
     if _is_background(concept):
-        return _listed("background", _in_picture(concept), look)
+        return _listed(f"{look} background".strip(), _in_picture(concept))
     if concept.place.words == ("all of it",):
         return _listed("all of the object", look)
     if where := _where(concept):
@@ -167,10 +163,10 @@ def _short(text: str, width: int) -> str:
     return line if len(line) <= width else line[: width - 1].rstrip() + "…"
 
 
-def _evidence(concept: Described, sets: dict[int, list[LabelSet]]) -> str:
+def _evidence(concept: Described, sets: Sequence[LabelSet]) -> str:
     """Write what a name rests on, with its numbers, in one sentence."""
     parts = [f"the class or group is the network's: {concept.group}"] if concept.group else []
-    parts += [_of_labels(sets[concept.concept_id][0])] if sets[concept.concept_id] else []
+    parts += [_of_labels(sets[0])] if sets else []
     place = concept.place
     if place.words:
         held = ", ".join(

@@ -27,7 +27,7 @@ from .known import Look
 
 Floats = NDArray[np.float64]
 
-SIDE = 128
+SIDE = 96
 """Longer side at which pixels are looked at: a texture that is fine there is fine at a glance."""
 
 COLOURS = (
@@ -59,7 +59,7 @@ ALONG, ACROSS = 0.65, 0.45
 ALTERNATING = 0.8
 """Alternation of a texture, at least: an edge alone is none."""
 
-WINDOW = 11
+WINDOW = 9
 """Side of a pixel's surroundings, pixels at `SIDE`."""
 
 LEAST_PIXELS = 24
@@ -95,7 +95,7 @@ def worded(pixels: NDArray[np.uint8]) -> Worded:
     pixels : ndarray
         uint8 (Y, X, 3), RGB; about `SIDE` pixels a side.
     """
-    lab = rgb2lab(pixels).astype(np.float32)
+    lab = rgb2lab(pixels.astype(np.float32) / 255)
     return Worded(colour_words(lab), texture_words(lab[..., 0]))
 
 

@@ -37,8 +37,9 @@ MOST = 2 / 3
 LEAST_IMAGES = 6
 """Images that words need, at least."""
 
-OUTSIDE = 0.35
-"""Background is what has no more of its strength inside the object, in most of the images."""
+INSIDE = 0.5
+"""Background has less of its strength inside the object in most of the images; where in the object
+it is can be said of what has more of it inside in most of them."""
 
 OFF = 1 / 6
 """A middle so far from the object's own is off it: what fills the upper two thirds is not yet
@@ -164,8 +165,10 @@ def place_in_object(measures: Floats) -> Place:
     n, by_name = _with_object(measures)
     if n < LEAST_IMAGES:
         return Place((), n, (), *([np.nan] * 6))
-    outside = int((by_name["inside"] <= OUTSIDE).sum())
-    told = [("background", outside)] if outside >= MOST * n else _words(by_name, n)
+    outside = int((by_name["inside"] < INSIDE).sum())
+    told = [("background", outside)] if outside >= MOST * n else []
+    if n - outside >= MOST * n:
+        told = _words(by_name, n)
     return Place(
         tuple(word for word, _ in told),
         n,
