@@ -132,7 +132,7 @@ def name_concepts(workspace: Workspace, described: Sequence[Described]) -> list[
         given = namer(described)
         _check(workspace.config.namer, given, len(described))
         by_namer = {concept: each for concept, each in enumerate(given) if each is not None}
-    return resolve({"namer": by_namer}, len(described))
+    return resolve({"namer": by_namer}, workspace.bank.k)
 
 
 def _check(name: str, given: object, k: int) -> None:

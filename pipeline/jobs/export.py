@@ -10,7 +10,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from .. import plugins
-from ..analysis.naming import Strongest, describe, name_concepts
+from ..analysis.naming import NO_NAMER, Strongest, describe, name_concepts
 from ..analysis.objects import groups_of, read_objects
 from ..classify import top_classes
 from ..errors import UserError
@@ -154,7 +154,8 @@ def _names(
     workspace: Workspace, strongest: Strongest, labels: pd.DataFrame, pairs: pd.DataFrame
 ) -> pd.DataFrame:
     """Return what each concept is called, and what that rests on."""
-    described = describe(workspace, strongest.by_image(), labels, pairs)
+    is_wanted = workspace.config.namer != NO_NAMER
+    described = describe(workspace, strongest.by_image(), labels, pairs) if is_wanted else []
     named = [
         (None, None) if each is None else (each.ranked[0].text, each.evidence)
         for each in name_concepts(workspace, described)

@@ -109,7 +109,7 @@ def _adjectives(concept: Described) -> str:
 def _where(concept: Described) -> str:
     """Say where in the object it is; what is all of it needs no saying."""
     words = () if concept.place.words == ("all of it",) else concept.place.words
-    return " ".join(words)
+    return ", ".join(words)
 
 
 def _text(concept: Described, who: str, labels: tuple[str, ...]) -> str:
@@ -135,7 +135,7 @@ def _unlabelled(concept: Described) -> str:
     if concept.place.words == ("all of it",):
         return _listed("all of the object", look)
     if where := _where(concept):
-        return _listed(f"{where} of the object", look)
+        return _listed(f"{where} {'in' if where == 'low' else 'of'} the object", look)
     return look if len(concept.looks) > 1 else ""
 
 

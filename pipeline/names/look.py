@@ -5,7 +5,7 @@ Notation: L, C, h lightness (0 to 100), chroma and hue (degrees) of a pixel in C
 
     contrast      √(λ₁ + λ₂), lightness a pixel
     coherence     (λ₁ − λ₂) / (λ₁ + λ₂): 1 where all edges run one way
-    alternation   1 − ‖g‖² / (λ₁ + λ₂): 0 at a single edge, 1 where L rises as often as it falls
+    alternation   1 − ‖g‖² / m²: 0 at an edge, ½ at a corner, 1 where L rises as often as it falls
 
 References
 ----------
@@ -121,12 +121,14 @@ def colour_words(lab: NDArray[np.float32]) -> NDArray[np.int8]:
 def texture_words(L: NDArray[np.float32]) -> NDArray[np.int8]:
     """Name the texture around each pixel of lightness (Y, X); int8, places in `TEXTURES`, or −1."""
     y, x = np.gradient(L) if min(L.shape) > 1 else (np.zeros_like(L), np.zeros_like(L))
-    yy, xx, xy, gy, gx = (
-        ndimage.uniform_filter(each, WINDOW, mode="nearest") for each in (y * y, x * x, x * y, y, x)
+    yy, xx, xy, gy, gx, m = (
+        ndimage.uniform_filter(each, WINDOW, mode="nearest")
+        for each in (y * y, x * x, x * y, y, x, np.hypot(y, x))
     )
     energy = np.maximum(yy + xx, 1e-6)
     coherence = np.hypot(xx - yy, 2 * xy) / energy
-    is_texture = (np.sqrt(energy) >= ROUGH) & (1 - (gy * gy + gx * gx) / energy >= ALTERNATING)
+    alternation = 1 - (gy * gy + gx * gx) / np.maximum(m * m, 1e-6)
+    is_texture = (np.sqrt(energy) >= ROUGH) & (alternation >= ALTERNATING)
     found = np.full(L.shape, -1, dtype=np.int8)
     found[np.sqrt(energy) <= SMOOTH] = TEXTURES.index("smooth")
     found[is_texture & (coherence >= ALONG)] = TEXTURES.index("striped")
@@ -191,12 +193,13 @@ def looks(measured: Floats) -> tuple[Look, ...]:
     if n < LEAST_IMAGES:
         return ()
     here, elsewhere = measured[:, 0], measured[:, 1]
-    holds, more = (here >= 0.5).sum(0), (here > elsewhere).sum(0)
+    holds, more, less = (here >= 0.5).sum(0), (here > elsewhere).sum(0), (here < elsewhere).sum(0)
     excess = (here - elsewhere).mean(0)
-    said = (holds >= MOST * n) & (excess >= MORE)
+    sure = np.array([_p(*each) for each in zip(more.tolist(), less.tolist(), strict=True)]) <= LEVEL
+    said = (holds >= MOST * n) & (excess >= MORE) & sure
     found = []
     for kind in (COLOURS, TEXTURES):
-        told = [at for at in map(WORDS.index, kind) if said[at] and _p(int(more[at]), n) <= LEVEL]
+        told = [at for at in map(WORDS.index, kind) if said[at]]
         if told:
             at = max(told, key=lambda each: (holds[each], excess[each]))
             means = float(here[:, at].mean()), float(elsewhere[:, at].mean())
@@ -204,5 +207,6 @@ def looks(measured: Floats) -> tuple[Look, ...]:
     return tuple(found)
 
 
-def _p(more: int, n: int) -> float:
-    return float(bdtrc(more - 1, n, 0.5)) if more else 1.0  # chance of as many or more
+def _p(more: int, less: int) -> float:
+    """Return the p of the sign test: the chance of as many or more by the toss of a coin."""
+    return float(bdtrc(more - 1, more + less, 0.5)) if more else 1.0

@@ -45,8 +45,9 @@ OFF = 1 / 6
 """A middle so far from the object's own is off it: what fills the upper two thirds is not yet
 its top, what fills the upper half is (a quarter off)."""
 
-BOTH = 0.3
-"""Share of the strength in each outer third of what is on both sides; even strength has a third."""
+BOTH, BETWEEN = 0.3, 1 / 6
+"""Shares of the strength of what is on both sides, in each outer third at least and in the one
+between them at most; even strength has a third in each, and a ring on the rim a fifth between."""
 
 WHOLE = 0.6
 """Share of the object that is covered by what is all of it."""
@@ -128,6 +129,11 @@ def _rank(counts: NDArray[np.int64], at: float) -> float:
     return float(np.interp(at + 0.5, np.arange(len(edges)), edges) / edges[-1])
 
 
+def _is_on_both(left: Floats, right: Floats) -> NDArray[np.bool_]:
+    found: NDArray[np.bool_] = (np.minimum(left, right) >= BOTH) & (1 - left - right <= BETWEEN)
+    return found
+
+
 Test = Callable[[dict[str, Floats]], NDArray[np.bool_]]
 
 _WORDS: tuple[tuple[tuple[str, Test], ...], ...] = (
@@ -139,7 +145,7 @@ _WORDS: tuple[tuple[tuple[str, Test], ...], ...] = (
     (
         ("left side", lambda m: m["right"] <= 0.5 - OFF),
         ("right side", lambda m: m["right"] >= 0.5 + OFF),
-        ("both sides", lambda m: np.minimum(m["left_third"], m["right_third"]) >= BOTH),
+        ("both sides", lambda m: _is_on_both(m["left_third"], m["right_third"])),
     ),
     (
         ("rim", lambda m: m["depth"] <= RIM),
