@@ -6,11 +6,17 @@ import argparse
 import sys
 from collections.abc import Sequence
 
-from benchmarks import localization, meaning, reappear
+from benchmarks import localization, meaning, names, reappear, verdicts
 from benchmarks.harness import Report, introduce
 
-TARGETS = (*localization.TARGETS, *meaning.TARGETS, *reappear.TARGETS)
-PARTS = ("localization", "meaning", "reappear", "cue")
+TARGETS = (
+    *localization.TARGETS,
+    *meaning.TARGETS,
+    *verdicts.TARGETS,
+    *names.TARGETS,
+    *reappear.TARGETS,
+)
+PARTS = ("localization", "meaning", "verdicts", "names", "reappear", "cue")
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -26,6 +32,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         localization.measure(report, quick=given.quick)
     if "meaning" in asked:
         meaning.measure(report, quick=given.quick)
+    if "verdicts" in asked:
+        verdicts.measure(report, quick=given.quick)
+    if "names" in asked:
+        names.measure(report, quick=given.quick)
     if "reappear" in asked:
         reappear.measure(report, quick=given.quick)
     if "cue" in asked:

@@ -125,6 +125,10 @@ class Config(pydantic.BaseModel):
     plugins: tuple[str, ...] = pydantic.Field(
         (), description="installed plug-ins that add table columns and atlas pages; comma-separated"
     )
+    namer: str = pydantic.Field(
+        "words",
+        description="what names concepts: words (of labels, place and look), a plug-in, none",
+    )
     workers: int = pydantic.Field(
         0, ge=0, description="processes of this machine that share the work; 0: this one alone"
     )
@@ -282,7 +286,7 @@ def _bytes(size: str | None) -> float:
 
 CARRIED_OUT = (
     "workers", "scheduler", "shard", "machine", "max_rejects", "keep", "max_disk", "max_memory",
-    "device", "atlas_images", "refit",
+    "device", "atlas_images", "refit", "namer",
 )  # fmt: skip
 """Options that say how the work is done; the outcome does not depend on them."""
 

@@ -88,7 +88,10 @@ PAGES = Kind(
 )
 """`pipeline.atlas.page.MakePages`: pages of the atlas."""
 
-KINDS = (NETWORKS, DATASETS, REFINERS, COLUMNS, PAGES)
+NAMERS = Kind("concordance.namers", "namer", {"words": "names.compose:compose"})
+"""`pipeline.names.Namer`: what names concepts."""
+
+KINDS = (NETWORKS, DATASETS, REFINERS, COLUMNS, PAGES, NAMERS)
 
 
 def names(kind: Kind) -> list[str]:

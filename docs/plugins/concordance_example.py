@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 
 import numpy as np
 import pyarrow as pa
@@ -13,6 +13,7 @@ from concordance.images import ImageRecord, make_record
 from concordance.models.network import Network
 from concordance.models.source import RANDOM, Wanted
 from concordance.models.weights import digest
+from concordance.names import Described, Name, Named
 from concordance.tables import Column, Facts
 from numpy.typing import NDArray
 from PIL import Image
@@ -95,6 +96,18 @@ def refine(image: NDArray[np.uint8], evidence: NDArray[np.float32]) -> NDArray[n
     height, width = image.shape[:2]
     odds = Image.fromarray(np.nan_to_num(evidence, nan=-np.inf).clip(-9, 9))
     return np.asarray(odds.resize((width, height))) > 0
+
+
+# A namer: NAMER=labels
+
+
+def name_by_labels(concepts: Sequence[Described]) -> list[Named | None]:
+    """Call each concept after the label it goes with most; those without one have no name."""
+    names: list[Named | None] = []
+    for concept in concepts:
+        ranked = tuple(Name(each.label, (each.label,)) for each in concept.labels[:3])
+        names.append(Named(ranked, f"φ {concept.labels[0].phi:.2f}") if ranked else None)
+    return names
 
 
 # A table column: PLUGINS=log_energy

@@ -8,6 +8,7 @@ from functools import cached_property
 
 import pandas as pd
 
+from ..analysis import kind_words
 from .data import AtlasData
 from .formats import Row, rows
 from .media import Box, ImageJob
@@ -69,11 +70,16 @@ class Catalogue:
     curves: Mapping[int, list[Row]]
 
     def name(self, concept_id: int) -> str:
-        """What the network calls a concept, else the dataset's label of it, else "concept 7"."""
+        """A concept's name, else what it is taken for, else the label that goes with it, else its
+        number; in tables of earlier versions the class that the head gives it."""
         concept = self.concepts[concept_id]
-        if concept["top_label"]:
+        kind, label = kind_words.kind_of(concept), concept.get("dataset_label")
+        if concept.get("name"):
+            return str(concept["name"])
+        if not kind and concept["top_label"]:
             return str(concept["top_label"])
-        label = concept.get("dataset_label")
+        if kind in ("class", "group") and concept.get("group"):
+            return str(concept["group"])
         return self.label_name(str(label)) if label else f"concept {concept_id}"
 
     def label_name(self, label: str) -> str:
@@ -120,8 +126,8 @@ class Catalogue:
         return {of[label] for label in self.labels_of(image) if label in of}
 
     def also(self, concept_id: int, n: int) -> list[str]:
-        """The `n` next best classes of a concept, by the activations where it stands."""
-        first = self.concepts[concept_id]["top_label"]
+        """The `n` best classes of a concept that it is not called, where it stands."""
+        first = self.name(concept_id)
         said = [
             str(each["label"])
             for each in self.classes.get(concept_id, [])

@@ -23,7 +23,7 @@ import torch
 from markupsafe import Markup, escape
 
 from .. import plugins
-from ..analysis import sureness
+from ..analysis import kind_words, sureness
 from ..errors import UserError
 from ..escape import visible, visible_lines
 from ..pictures.colours import as_hex, concept_colours
@@ -36,7 +36,6 @@ from .catalogue import Catalogue, catalogue
 from .data import AtlasData
 from .media import ImageFiles, image_files, mosaic, write_image
 from .page import MakePages, Material, Page, check_pages
-from .views.concept import verdict
 from .views.index import MAP_TILE
 
 RECORD, BEGUN = "atlas.json", "atlas.begun.json"
@@ -214,8 +213,8 @@ def _entry(book: Catalogue, concept_id: int, colour: Any, cells: list[bytes]) ->
         f"stability {formats.fixed(concept['stability'])}, "
         f"importance {formats.number(concept['importance'], 2)}",
     ]
-    if verdict(concept) == "chance":
-        notes.insert(1, "label not better than chance")
+    if kind := kind_words.kind_of(concept):
+        notes[0] += f", {kind}"
     if sureness.is_unsure(concept):
         notes.append(f"comes back in {sureness.times(concept)} fits on other images")
     red, green, blue = (int(each) for each in colour)

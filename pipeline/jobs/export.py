@@ -10,6 +10,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from .. import plugins
+from ..analysis.naming import NO_NAMER, Strongest, describe, name_concepts
 from ..analysis.objects import groups_of, read_objects
 from ..classify import top_classes
 from ..errors import UserError
@@ -35,6 +36,7 @@ from ..tables import (
     tables_with,
     telling_labels,
     to_arrow,
+    verdict_rows,
     with_head,
 )
 from .extract import list_rejected
@@ -58,7 +60,8 @@ def export(workspace: Workspace) -> dict[str, int | float]:
         facts = Facts(workspace.bank, found, names, classes, pd.DataFrame(), link=link)
         tables = tables_with(workspace.config.plugins_of(plugins.COLUMNS))
         writer = TableWriter(folder, scratch, tables, facts)
-        images, holds, coverage = _write_shards(workspace, writer)
+        strongest = Strongest(workspace.distinct_ids)
+        images, holds, coverage = _write_shards(workspace, writer, strongest)
         wrong = _errors(workspace, images)
         is_copy = images["split"] == "copy"
         counted = [
@@ -67,6 +70,8 @@ def export(workspace: Workspace) -> dict[str, int | float]:
         labels = label_rows(holds, counted, wrong)
         best = best_labels(labels, workspace.bank.k)
         errors = error_rows(holds, counted, wrong)
+        pairs = pair_rows(workspace.bank, holds[~is_copy])
+        verdicts = verdict_rows(facts, telling_labels(labels, workspace.bank.k))
         frames = {
             "images": images,
             "concepts": concept_rows(
@@ -75,13 +80,14 @@ def export(workspace: Workspace) -> dict[str, int | float]:
                     n_images=holds.sum(0),
                     coverage=coverage,
                     labels=best,
-                    telling=telling_labels(labels, workspace.bank.k),
+                    verdicts=verdicts,
                     errors=errors,
+                    names=_names(workspace, strongest, labels, pairs, verdicts),
                 )
             ),
             "concept_classes": class_rows(found, names, link),
             "concept_labels": with_head(labels, found, classes, link),
-            "concept_pairs": pair_rows(workspace.bank, holds[~is_copy]),
+            "concept_pairs": pairs,
             "k_metrics": _frame("k_metrics", _k_metrics(evidence), evidence),
             "fidelity": _frame("fidelity", found.fidelity, workspace.classes_path),
             "rejected": pd.DataFrame(
@@ -95,7 +101,7 @@ def export(workspace: Workspace) -> dict[str, int | float]:
 
 
 def _write_shards(
-    workspace: Workspace, writer: TableWriter
+    workspace: Workspace, writer: TableWriter, strongest: Strongest
 ) -> tuple[pd.DataFrame, NDArray[np.bool_], NDArray[np.float64]]:
     """Write the rows of all shards, and return what the other tables need of them.
 
@@ -119,6 +125,7 @@ def _write_shards(
         for rows in in_order(pool, rows_of, range(store.n_shards)):
             for name in ("image_concepts", "regions", "objects"):
                 writer.add(name, getattr(rows, name))
+            strongest.add(rows.image_concepts)
             images.append(rows.images)
             holds.append(_holds(rows, bank.k))
             present += rows.present_positions
@@ -145,6 +152,25 @@ def _images(workspace: Workspace, parts: list[pd.DataFrame]) -> pd.DataFrame:
         None if pd.isna(index) else names[int(index)] for index in joined["pred_class"]
     ]
     return joined
+
+
+def _names(
+    workspace: Workspace,
+    strongest: Strongest,
+    labels: pd.DataFrame,
+    pairs: pd.DataFrame,
+    verdicts: pd.DataFrame,
+) -> pd.DataFrame:
+    """Return what each concept is called, and what that rests on."""
+    is_wanted = workspace.config.namer != NO_NAMER
+    described = []
+    if is_wanted:
+        described = describe(workspace, strongest.by_image(), labels, pairs, verdicts)
+    named = [
+        (None, None) if each is None else (each.ranked[0].text, each.evidence)
+        for each in name_concepts(workspace, described)
+    ]
+    return pd.DataFrame(named, columns=["name", "name_evidence"], dtype=object)
 
 
 def _duplicates(workspace: Workspace) -> pd.DataFrame:

@@ -53,7 +53,7 @@ def check_refit(config: Config, folder: Path) -> None:
 
 
 def check_plugins(config: Config) -> None:
-    """Refuse plug-ins that are not there, or whose columns do not fit the tables."""
+    """Refuse plug-ins and namers that are not there, or columns that do not fit the tables."""
     known = {*plugins.names(plugins.COLUMNS), *plugins.names(plugins.PAGES)}
     known -= {*plugins.PAGES.built_in}
     for name in config.plugins:
@@ -61,6 +61,8 @@ def check_plugins(config: Config) -> None:
             there = suggest(name, known) or f"installed are: {', '.join(sorted(known)) or 'none'}"
             raise UserError(f"there is no plug-in {name!r} with table columns or pages; {there}")
     tables_with(config.plugins_of(plugins.COLUMNS))
+    if config.namer != "none":
+        plugins.load(plugins.NAMERS, config.namer)
 
 
 def check_shareable(config: Config) -> None:

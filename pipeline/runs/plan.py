@@ -17,8 +17,8 @@ from ..system import files
 from .stages import BY_NAME, MAKER, STAGES, Stage
 from .workspace import Workspace
 
-PICTURES = "atlas_images"
-"""What the atlas is made from beside products: the option of that name."""
+OPTIONS = {"atlas": ("atlas_images", "copy"), "tables": ("namer", "words")}
+"""What products are made from beside others: an option, and what it was when records had none."""
 
 
 class Snapshot:
@@ -41,8 +41,10 @@ class Snapshot:
         if record is None or self._lacks(MAKER[name]):
             return False
         now = self.inputs(name, part)
-        if name == "atlas" and record.made_from.get(PICTURES, "copy") != now[PICTURES]:
-            return False
+        if name in OPTIONS:
+            option, was = OPTIONS[name]
+            if record.made_from.get(option, was) != now[option]:
+                return False
         return all(now.get(key) in (None, digest) for key, digest in record.made_from.items())
 
     def _lacks(self, stage: Stage) -> bool:
@@ -62,8 +64,9 @@ class Snapshot:
         if name == "activations":
             return {"inputs": self.workspace.inputs_digest(part)}
         found: dict[str, str | None] = {}
-        if name == "atlas":
-            found[PICTURES] = self.workspace.config.atlas_images
+        if name in OPTIONS:
+            option, _ = OPTIONS[name]
+            found[option] = getattr(self.workspace.config, option)
         for need in MAKER[name].needs:
             if MAKER[name].is_sharded and MAKER[need].is_sharded:
                 record = self.record(need, part)

@@ -4,7 +4,7 @@ from .column import Column, Facts, Table
 from .concept_classes import class_rows, with_head
 from .concept_labels import best_labels, error_rows, label_rows, telling_labels
 from .concept_pairs import pair_rows
-from .concepts import ConceptFacts, concept_rows
+from .concepts import ConceptFacts, concept_rows, verdict_rows
 from .database import open_database
 from .duplicates import duplicate_rows
 from .images import ShardRows, shard_rows
@@ -34,6 +34,7 @@ __all__ = [
     "tables_with",
     "telling_labels",
     "to_arrow",
+    "verdict_rows",
     "view_statements",
     "with_head",
 ]

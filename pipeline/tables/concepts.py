@@ -12,7 +12,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from ..classify import NO_CLASS, top_classes
-from ..classify.kinds import Kind, kinds
+from ..classify.kinds import kinds
 from .column import FLAG, FLOAT, INT, INT32, INTS, TEXT, VECTOR, Column, Facts, Table
 from .concept_classes import probabilities
 
@@ -30,32 +30,16 @@ class ConceptFacts(Facts):
         int64 and float64 (k,).
     labels, errors : DataFrame
         k rows each: see `pipeline.tables.concept_labels`.
-    telling : list of list of str
-        Labels that go with each.
+    verdicts, names : DataFrame
+        k rows: see `verdict_rows`; name, name_evidence.
     """
 
     n_images: NDArray[np.int64]
     coverage: NDArray[np.float64]
     labels: pd.DataFrame
-    telling: list[list[str]]
     errors: pd.DataFrame
-
-    @property
-    def kinds(self) -> list[Kind]:
-        """What kind each concept is of."""
-        unknown = np.full(self.bank.k, np.nan)
-        inside = unknown if self.head.inside is None else self.head.inside
-        is_place = np.zeros(self.bank.k, dtype=np.bool_)
-        labels = [[self.class_of_label.get(each, -1) for each in row] for row in self.telling]
-        return kinds(self.head.single, self.head.group, inside, labels, is_place)
-
-    @property
-    def groups(self) -> list[list[int] | None]:
-        """The classes each concept is taken for, the most probable first; None: for none."""
-        claims = self.head.group
-        if claims is None:
-            return [None] * self.bank.k
-        return [[int(each) for each in row if each >= 0] or None for row in claims.classes]
+    verdicts: pd.DataFrame
+    names: pd.DataFrame
 
     @cached_property
     def top(self) -> list[int | None]:
@@ -64,11 +48,40 @@ class ConceptFacts(Facts):
         return [None if each == NO_CLASS else each for each in found]
 
 
-def _named(of: ConceptFacts, classes: list[int] | None) -> str | None:
+def verdict_rows(facts: Facts, telling: list[list[str]]) -> pd.DataFrame:
+    """Return what kind each concept is of, and what it is taken for.
+
+    Parameters
+    ----------
+    facts : Facts
+    telling : list of list of str
+        By concept the labels that go with it: see `pipeline.tables.concept_labels`.
+
+    Returns
+    -------
+    DataFrame
+        k rows: kind; group, its name, and group_classes, the most probable first, null: none.
+    """
+    head, k = facts.head, facts.bank.k
+    inside = np.full(k, np.nan) if head.inside is None else head.inside
+    is_place = np.zeros(k, dtype=np.bool_)
+    labels = [[facts.class_of_label.get(each, -1) for each in row] for row in telling]
+    groups: list[list[int]] = [[] for _ in range(k)]
+    if head.group is not None:
+        groups = [[int(each) for each in row if each >= 0] for row in head.group.classes]
+    return pd.DataFrame(
+        {
+            "kind": kinds(head.single, head.group, inside, labels, is_place),
+            "group": [_named(each, facts.class_names) if each else None for each in groups],
+            "group_classes": [each or None for each in groups],
+        },
+        dtype=object,
+    )
+
+
+def _named(classes: list[int], class_names: tuple[str, ...]) -> str:
     """Write a group: its most probable classes, and how many more there are."""
-    if classes is None:
-        return None
-    names = [of.class_names[each] for each in classes]
+    names = [class_names[each] for each in classes]
     more = f" +{len(names) - N_NAMED}" if len(names) > N_NAMED else ""
     return " · ".join(names[:N_NAMED]) + more
 
@@ -248,7 +261,7 @@ CONCEPTS = Table(
             TEXT,
             "class, group, shared, background, place or none: see docs/METHODS.md",
             "",
-            lambda of: of.kinds,
+            lambda of: of.verdicts["kind"],
             is_later=True,
         ),
         Column(
@@ -264,7 +277,7 @@ CONCEPTS = Table(
             TEXT,
             "the class or related classes it is taken for, the most probable first; null: none",
             "",
-            lambda of: [_named(of, row) for row in of.groups],
+            lambda of: of.verdicts["group"],
             is_later=True,
         ),
         Column(
@@ -272,7 +285,7 @@ CONCEPTS = Table(
             INTS,
             "those classes",
             "",
-            lambda of: of.groups,
+            lambda of: of.verdicts["group_classes"],
             is_later=True,
         ),
         Column(
@@ -384,6 +397,22 @@ CONCEPTS = Table(
             "context vector c_j, in transformed activation space",
             "activation",
             lambda of: list(of.bank.context.T),
+        ),
+        Column(
+            "name",
+            TEXT,
+            "what it is called, by people or else by the namer; null: no name",
+            "",
+            lambda of: of.names["name"],
+            is_later=True,
+        ),
+        Column(
+            "name_evidence",
+            TEXT,
+            "what the name rests on, with its numbers",
+            "",
+            lambda of: of.names["name_evidence"],
+            is_later=True,
         ),
     ),
     order=("concept_id",),

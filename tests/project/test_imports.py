@@ -17,7 +17,7 @@ ORDER = (
     "nmf",  # pure: knows nothing of files, models or images
     "images", "pictures", "sample",
     "models", "store",
-    "localize", "truth", "classify", "tables",
+    "localize", "truth", "classify", "tables", "names",
     "runs", "analysis", "atlas", "jobs", "cli",
 )  # fmt: skip
 """Parts of the library, lowest first. A part imports from those before it; there is no circle."""

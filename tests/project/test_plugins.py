@@ -51,7 +51,7 @@ def run(installed: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder: Path = tmp_path_factory.mktemp("plugged") / "run"
     given = {
         "DATASET": "shapes:40", "MODEL": "example:stripes", "K": "3", "RUN": str(folder),
-        "PLUGINS": "log_energy,confusions",
+        "PLUGINS": "log_energy,confusions", "NAMER": "labels",
     }  # fmt: skip
     done = python(installed, "-m", "stages", "discover", CONCORDANCE_GIVEN=" ".join(given), **given)
     assert done.returncode == 0, done.stderr
@@ -75,6 +75,18 @@ def test_a_column_is_in_its_table_with_meaning_and_unit(run: Path) -> None:
     }  # fmt: skip
     expected = np.log10(table["energy"].to_numpy())
     assert np.allclose(table["log_energy"].to_numpy(), expected)
+
+
+def test_names_are_the_namers_and_in_the_atlas(run: Path) -> None:
+    table = pq.read_table(run / "tables" / "concepts.parquet")
+    names = table["name"].to_pylist()
+    labels = pq.read_table(run / "tables" / "concept_labels.parquet").to_pandas()
+    best = labels.sort_values("phi", ascending=False).drop_duplicates("concept_id")
+    expected = best.set_index("concept_id")["label"].to_dict()
+    assert names == [expected.get(each) for each in table["concept_id"].to_pylist()]
+    assert all(each.startswith("φ ") for each in table["name_evidence"].to_pylist() if each)
+    page = (run / "atlas" / "concepts" / "0.html").read_text(encoding="utf-8")
+    assert f"</span>{names[0]}</h1>" in page
 
 
 def test_a_page_is_in_the_atlas_and_in_its_navigation(run: Path) -> None:
@@ -169,6 +181,7 @@ def test_a_column_may_be_called_as_one_of_another_table(installed: Path, tmp_pat
         ),
         ({"model": "exmaple:stripes"}, "there is no network source 'exmaple'; did you mean"),
         ({"plugins": "log_enrgy"}, "there is no plug-in 'log_enrgy'"),
+        ({"namer": "lables"}, "there is no namer 'lables'; did you mean 'labels'"),
     ],
 )
 def test_what_is_wrong_is_one_sentence(

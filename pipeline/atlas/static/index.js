@@ -4,7 +4,7 @@
 (() => {
   const by = (id) => document.getElementById(id);
   const [list, form, q, shown, nothing] = ["cards", "filters", "q", "shown", "nothing"].map(by);
-  const [classBox, sortBox, strictBox] = ["class", "sort", "significant"].map(by);
+  const [classBox, kindBox, sortBox] = ["class", "kind", "sort"].map(by);
   const cards = [...list.children];
   const noun = shown.textContent.trim().split(" ").pop();
   const onMap = (kind) =>
@@ -21,7 +21,7 @@
     const text = `${card.dataset.words} ${card.dataset.id ?? ""}`;
     return words.every((word) => text.includes(word))
       && (!classBox?.value || card.dataset.class === classBox.value)
-      && (!strictBox?.checked || card.dataset.verdict === "good");
+      && (!kindBox?.value || card.dataset.kind === kindBox.value);
   }
 
   function filter() {
@@ -49,20 +49,21 @@
     if (q.value) state.set("q", q.value);
     if (classBox?.value) state.set("class", classBox.value);
     if (sortBox && sortBox.value !== "energy") state.set("sort", sortBox.value);
-    if (strictBox?.checked) state.set("significant", "1");
+    if (kindBox?.value) state.set("kind", kindBox.value);
     const text = state.toString();
     history.replaceState(null, "", text ? `#${text}` : location.pathname);
   }
 
   function recall() {
     const state = new URLSearchParams(location.hash.slice(1));
-    if (!["q", "class", "sort", "significant"].some((key) => state.has(key))) return;
+    if (!["q", "class", "sort", "kind"].some((key) => state.has(key))) return;
     q.value = state.get("q") ?? "";
     if (classBox) classBox.value = state.get("class") ?? "";
     if (sortBox && state.has("sort")) sortBox.value = state.get("sort");
     if (sortBox && !sortBox.value) sortBox.value = "energy";
     if (classBox && classBox.selectedIndex < 0) classBox.value = "";
-    if (strictBox) strictBox.checked = state.has("significant");
+    if (kindBox) kindBox.value = state.get("kind") ?? "";
+    if (kindBox && kindBox.selectedIndex < 0) kindBox.value = "";
   }
 
   function update() { filter(); sort(); remember(); }

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from functools import partial
 from typing import Any
 
-from ...analysis import sureness
+from ...analysis import kind_words, sureness
 from ..catalogue import Catalogue
 from ..charts import Chart, Series, bars, histogram, line_chart
 from ..formats import NOTHING, Row, count, fixed, p_value, percent, points, signed
@@ -40,7 +40,8 @@ def concept_view(book: Catalogue, concept_id: int) -> dict[str, Any]:
     return {
         "id": concept_id,
         "name": book.name(concept_id),
-        "verdict": verdict(concept),
+        "kind": kind_words.kind_of(concept),
+        "meaning": kind_words.in_words(concept),
         "unsure": sureness.in_words(concept) if sureness.is_unsure(concept) else "",
         "concept": concept,
         "threshold": concept["presence_threshold"],
@@ -69,13 +70,6 @@ def concept_view(book: Catalogue, concept_id: int) -> dict[str, Any]:
         "previous": ids[at - 1],
         "next": ids[(at + 1) % len(ids)],
     }
-
-
-def verdict(concept: Row) -> str:
-    """Whether the concept's label is better than chance: ``good``, ``chance`` or ``untested``."""
-    if concept["top_significant"] is None:
-        return "untested"
-    return "good" if concept["top_significant"] else "chance"
 
 
 def query(concept_id: int) -> str:

@@ -9,13 +9,12 @@ from urllib.parse import quote
 
 import numpy as np
 
-from ...analysis import sureness
+from ...analysis import kind_words, sureness
 from ...escape import fitted
 from ..catalogue import Catalogue
 from ..class_facts import ClassFacts
 from ..layout import concept_map, label_places
 from ..page import Material, Page
-from .concept import verdict
 from .overview import overview
 
 MAP_HEIGHT, MAP_ASPECT, MAP_TILE = 460, 1.9, 72
@@ -45,6 +44,7 @@ def index_view(book: Catalogue, facts: ClassFacts) -> dict[str, Any]:
             for layer, name in book.data.siblings.items()
         ],
         "cards": cards,
+        "kinds": sorted({each["kind"] for each in cards if each["kind"]}),
         "classes_of_cards": sorted(
             {(each["class"], each["label"]) for each in cards if each["label"]},
             key=lambda each: each[::-1],
@@ -72,7 +72,7 @@ def _cards(book: Catalogue) -> list[dict[str, Any]]:
                 "name": book.name(concept_id),
                 "label": concept["top_label"],
                 "class": concept["top_class"],
-                "verdict": verdict(concept),
+                "kind": kind_words.kind_of(concept),
                 "unsure": sureness.times(concept) if sureness.is_unsure(concept) else "",
                 "concept": concept,
                 "also": book.also(concept_id, 2),

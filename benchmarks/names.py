@@ -1,0 +1,214 @@
+"""Names of concepts against true parts: the classes they name, and where in the object they say.
+
+Of the rendered sample, the right classes are those that have the part a concept stands on; of cars,
+the right place is that of the part's mask in the box around all parts. A concept stands on the part
+that its strength ranks best on one half of the images, and is scored where its average precision on
+the other half is `LEAST_AP` or more.
+"""
+
+from __future__ import annotations
+
+import json
+import tempfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from benchmarks.harness import Report, Target, assets, seconds, show
+from pipeline.analysis.naming import Strongest, describe, name_concepts
+from pipeline.analysis.run import Run, open_run
+from pipeline.config import make_config
+from pipeline.images import Affine, unit_hash
+from pipeline.jobs.execute import execute
+from pipeline.localize.alignment import LEAST_AP, average_precision
+from pipeline.names import Described, Named
+from pipeline.runs.prepare import prepare
+from pipeline.sample import CLASS_PARTS, PARTS
+
+TOP3 = Target("concepts.names.top3", "at-least", 0.7)
+PLACE = Target("concepts.names.place", "at-least", 0.7)
+TARGETS = (TOP3, PLACE)
+
+STAGES = ("extract", "factorize", "localize", "classify", "export")
+NETWORKS = ("mobilenet_v2", "squeezenet1_1")
+K_CARS = "16"
+N_CARS = (200, 60)
+"""Cars, and those of the quick case."""
+
+THIRD = 1 / 3
+"""A part whose middle is in the upper third of the box around the object is its top."""
+
+Parts = NDArray[np.int64]
+Read = Callable[[str], Parts]
+
+
+def measure(report: Report, *, quick: bool) -> None:
+    """Measure the targets of names.
+
+    Parameters
+    ----------
+    report : Report
+        Where the outcomes go.
+    quick : bool
+        Fewer images.
+    """
+    with tempfile.TemporaryDirectory() as name:
+        sample = _run({"limit": "240"} if quick else {}, Path(name) / "sample")
+        report.measured(TOP3.name, score_classes(sample))
+        try:
+            cars = assets("images", "car_parts")
+            weights = {each: assets("weights", f"{each}.safetensors") for each in NETWORKS}
+        except FileNotFoundError as error:
+            report.skipped(PLACE.name, str(error))
+            return
+        right: list[bool] = []
+        for network, path in weights.items():
+            options = {"model": network, "weights": str(path), "image_size": "448", "k": K_CARS}
+            options |= {"dataset": str(cars / "images"), "limit": str(N_CARS[quick])}
+            right += score_places(_run(options, Path(name) / network), cars, network)
+        report.measured(PLACE.name, float(np.mean(right)) if right else float("nan"))
+
+
+def score_classes(run: Run) -> float:
+    """Return how many of the concepts that stand on a part of the sample name its classes."""
+    root = Path(run.workspace.record.dataset.root).parent / "parts"
+
+    def read(path: str) -> Parts:
+        return _read(root / Path(path).with_suffix(".png"))
+
+    described, named = _names(run)
+    rows, right = [], []
+    for concept, (part, ap) in _best_parts(run, read).items():
+        classes = frozenset(each for each in CLASS_PARTS if PARTS[part - 1] in CLASS_PARTS[each])
+        answer = named[concept]
+        ranked = () if answer is None else answer.ranked
+        at = [place for place, each in enumerate(ranked, 1) if frozenset(each.labels) == classes]
+        right.append(bool(at))
+        said = ranked[0].text if ranked else None
+        rows.append([concept, PARTS[part - 1], ap, said, at[0] if at else None, len(classes)])
+    header = ["concept", "part", "AP", "name", "classes right at", "of classes"]
+    show(f"rendered sample, {len(described)} concepts, those on a part", header, rows)
+    return float(np.mean(right)) if right else float("nan")
+
+
+def score_places(run: Run, source: Path, network: str) -> list[bool]:
+    """Say of each concept that stands on a part of cars whether its name says the right place."""
+    names = {
+        int(key): text for key, text in json.loads((source / "parts.json").read_text()).items()
+    }
+    plain = sorted({_plain(text) for text in names.values()} - {"_background_"})
+    lut = np.zeros(256, dtype=np.int64)
+    for value, text in names.items():
+        lut[value] = 1 + plain.index(_plain(text)) if _plain(text) in plain else 0
+
+    def read(path: str) -> Parts:
+        return lut[_read(source / "parts" / f"{Path(path).stem}.png")]
+
+    described, _ = _names(run)
+    heights = _true_heights(run, read)
+    rows, right = [], []
+    for concept, (part, ap) in _best_parts(run, read).items():
+        true, said = _third(heights[part]), _said(described[concept])
+        right.append(said == true)
+        words = " ".join(described[concept].place.words) or None
+        rows.append([concept, plain[part - 1], ap, words, said, true, heights[part]])
+    header = ["concept", "part", "AP", "words", "so it is", "true", "of height"]
+    show(f"cars, {network}, {len(described)} concepts, those on a part", header, rows)
+    return right
+
+
+def _run(options: dict[str, str], folder: Path) -> Run:
+    """Carry out a run up to its tables."""
+    workspace = prepare(make_config(options), folder)
+    execute(workspace, STAGES)
+    return open_run(folder)
+
+
+def _names(run: Run) -> tuple[list[Described], list[Named | None]]:
+    """Describe and name a run's concepts again, for the names that came second and third."""
+    workspace = run.workspace
+    strongest = Strongest(workspace.distinct_ids)
+    strongest.add(run.sql("select * from image_concepts"))
+    tables = run.table("concept_labels"), run.table("concept_pairs")
+    described: list[Described] = []
+    by_image = strongest.by_image()
+    took = seconds(lambda: described.extend(describe(workspace, by_image, *tables)))
+    print(f"  {len(by_image)} images looked at in {took:.1f} s", flush=True)
+    return described, name_concepts(workspace, described)
+
+
+def _best_parts(run: Run, read: Read) -> dict[int, tuple[int, float]]:
+    """Return the part and its average precision of each concept that stands on one."""
+    strength, parts, chosen = (
+        np.concatenate(each) for each in zip(*_cells(run, read), strict=True)
+    )
+    ids = [int(each) for each in np.unique(parts) if each]
+    members = [parts == each for each in ids]
+    known = [at for at, each in enumerate(members) if each[chosen].any() and each[~chosen].any()]
+    scores = np.array([average_precision(strength[chosen], members[at][chosen]) for at in known])
+    found = {}
+    for concept, best in enumerate(scores.argmax(0)):
+        member = members[known[best]]
+        ap = float(average_precision(strength[~chosen, concept, None], member[~chosen])[0])
+        if ap >= LEAST_AP:
+            found[concept] = (ids[known[best]], ap)
+    return found
+
+
+def _cells(run: Run, read: Read) -> Iterator[tuple[NDArray[np.float32], Parts, NDArray[np.bool_]]]:
+    """Yield of each image the concepts' strength at each cell, its part, and which half it is."""
+    data, grid = run.image_data, run.workspace.grid
+    for image_id, path in _images(run):
+        parts = read(path)
+        affine = Affine(*data.entry(image_id)["affine"].tolist())
+        centres = np.stack(np.meshgrid(grid.centres_x, grid.centres_y), -1) + 0.5
+        x, y = np.moveaxis(affine.to_image(centres), -1, 0)
+        height, width = parts.shape
+        seen = (x >= 0) & (x < width) & (y >= 0) & (y < height)
+        H = data.grid_heatmap(image_id)[:, seen].T
+        half = unit_hash(image_id, 0, "evaluate") < 0.5
+        yield H, parts[y[seen].astype(int), x[seen].astype(int)], np.full(len(H), half)
+
+
+def _images(run: Run) -> list[tuple[int, str]]:
+    frame = run.table("images")
+    return list(zip(frame["image_id"].tolist(), frame["path"].tolist(), strict=True))
+
+
+def _read(path: Path) -> Parts:
+    with Image.open(path) as picture:
+        return np.asarray(picture).astype(np.int64)
+
+
+def _plain(part: str) -> str:
+    return part.replace("left_", "").replace("right_", "")
+
+
+def _true_heights(run: Run, read: Read) -> dict[int, float]:
+    """Return where the middle of each part is in the box around all: 0 its top, 1 its bottom."""
+    heights: dict[int, list[float]] = {}
+    for _, path in _images(run):
+        parts = read(path)
+        rows = np.flatnonzero((parts > 0).any(1))
+        for part in np.unique(parts[parts > 0]).tolist():
+            middle = np.nonzero(parts == part)[0].mean() + 0.5
+            height = (middle - rows[0]) / (rows[-1] + 1 - rows[0])
+            heights.setdefault(part, []).append(float(height))
+    return {part: float(np.median(each)) for part, each in heights.items()}
+
+
+def _third(height: float) -> str:
+    return "top" if height <= THIRD else "low" if height >= 1 - THIRD else "between"
+
+
+def _said(concept: Described) -> str | None:
+    """Return what a name says of the height; None where it says nothing of the object."""
+    words: tuple[Any, ...] = concept.place.words
+    for word in ("top", "low"):
+        if word in words:
+            return word
+    return "between" if words and "background" not in words else None
