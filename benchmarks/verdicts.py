@@ -26,7 +26,7 @@ from scipy.stats import kstest
 
 from benchmarks.harness import Report, Target, assets, show
 from pipeline import nmf
-from pipeline.analysis.claims import Evidence, Found
+from pipeline.analysis.claims import N_STRONGEST, Evidence, Found
 from pipeline.analysis.objects import read_objects
 from pipeline.analysis.samples import RunSamples
 from pipeline.analysis.strongest import N_ELSEWHERE, Places, move
@@ -47,7 +47,7 @@ K, N_DRAWS, N_SETS, N_PLANTED, N_SEEDS = 32, 20, 8, 16, 1_000
 PLANTED = (0.5, 1.0, 2.0)
 """Deviations of the noise by which planted masses are larger."""
 
-N_OWN = 30
+N_OWN = N_STRONGEST
 SHARE_PRESENT = 0.02
 """Share of positions where a null direction counts as present."""
 
@@ -237,7 +237,7 @@ class Bench:
         present = pd.DataFrame((kept.amax(1) > 0).numpy(), index=image)
         return _places(owners, vectors, maps), present.loc[self.evidence.elsewhere.image].to_numpy()
 
-    def _power(self, size: float, n: int = 15) -> float:
+    def _power(self, size: float, n: int = N_STRONGEST // 2) -> float:
         """Return how often masses that are larger by so many deviations of the noise are found."""
         random, found = np.random.default_rng(0), []
         for concept in range(K):

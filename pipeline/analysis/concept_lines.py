@@ -11,7 +11,7 @@ import pandas as pd
 from ..escape import fitted
 from ..runs.workspace import Workspace
 from ..tables.concept_labels import LEAST_PHI, LEVEL
-from . import sureness
+from . import kind_words, sureness
 from .run import Run
 
 NAME, KIND, LABELS, GROUP = 28, 10, 24, 28
@@ -124,12 +124,8 @@ def _labels(run: Run) -> Mapping[Any, str]:
 
 
 def _first(row: Row) -> str:
-    kind = row["kind"]
-    named = [row["name"], row["group"] if kind in ("class", "group") else None]
-    name = next((each for each in named if isinstance(each, str)), None)
-    return (
-        f"{row['concept_id']:>7}  {fitted(_or_dash(name), NAME):<{NAME}} {_or_dash(kind):<{KIND}}"
-    )
+    name = fitted(_or_dash(kind_words.called(row)), NAME)
+    return f"{row['concept_id']:>7}  {name:<{NAME}} {_or_dash(row['kind']):<{KIND}}"
 
 
 def _amounts(row: Row) -> str:

@@ -56,11 +56,12 @@ N_CLASSES = 5
 
 @dataclass(frozen=True)
 class Labels:
-    """What the head calls each concept: names (k lists), probabilities (k lists), significance."""
+    """What each concept is called, if anything (k); what the head says of it: names (k lists),
+    probabilities (k lists)."""
 
+    called: list[str | None]
     names: list[list[str]]
     probabilities: list[list[float]]
-    significant: list[bool]
 
 
 def explain_by(
@@ -198,7 +199,7 @@ def label_vectors(
     logits = score_vectors(cut, bank.transform.decode(torch.from_numpy(bank.context.T)), prefix)
     best, likely = top_of(logits, cut.link, min(top, len(class_names)))
     names = [[class_names[index] for index in row] for row in best.tolist()]
-    return Labels(names, likely.tolist(), [True] * bank.k)
+    return Labels([None] * bank.k, names, likely.tolist())
 
 
 def picture_of(
@@ -255,12 +256,10 @@ def _legend(
 
 
 def _text(labels: Labels, concept: int) -> str:
+    if (name := labels.called[concept]) is not None:
+        return "\n".join([visible(name), f"concept {concept}"])
     lines = [
         f"{visible(name)}  {value:.2f}"  # one line, whatever is in it
         for name, value in zip(labels.names[concept], labels.probabilities[concept], strict=True)
     ]
-    if not lines:
-        return f"concept {concept}"
-    if not labels.significant[concept]:
-        lines = [f"concept {concept}", f"({lines[0]})", "not better than chance"]
-    return "\n".join(lines)
+    return "\n".join(lines or [f"concept {concept}"])

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from ..errors import UserError
 from ..pictures.composites import concept_colours, overlay
 from ..runs.workspace import Workspace
-from . import sureness
+from . import kind_words, sureness
 from .display import TILE, ImageTable, Shown, shrink, strip
 from .explain import picture_of
 from .image_data import ImageData
@@ -101,12 +101,11 @@ class Gallery:
 
 
 def _title(concept_id: int, row: pd.Series[Any]) -> str:
-    """Name a concept as the head does; where there is none, as the dataset's labels do."""
-    if isinstance(row["top_label"], str):
-        chance = "" if row["top_significant"] else " (not better than chance)"
-        return f"Concept {concept_id}: {row['top_label']}{chance}"
-    label = row["dataset_label"]
-    return f"Concept {concept_id}" + (f": {label}" if isinstance(label, str) else "")
+    """Name a concept, and say what kind it is of."""
+    fields = row.to_dict()
+    name, kind = kind_words.called(fields), kind_words.kind_of(fields)
+    title = f"Concept {concept_id}" + (f": {name}" if name else "")
+    return f"{title} ({kind})" if kind else title
 
 
 def _concept_facts(row: pd.Series[Any]) -> dict[str, str]:

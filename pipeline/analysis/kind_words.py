@@ -21,6 +21,25 @@ def kind_of(row: Row) -> str:
     return found if isinstance(found, str) else ""
 
 
+def called(row: Row) -> str | None:
+    """Return what a concept is called: its name, else what it is taken for, else the label that
+    goes with it; of tables of earlier versions the class the head gives it; None: nothing.
+
+    Parameters
+    ----------
+    row : mapping
+        A row of the table ``concepts``.
+    """
+    kind = kind_of(row)
+    candidates = [
+        row.get("name"),
+        None if kind else row.get("top_label"),
+        row.get("group") if kind in ("class", "group") else None,
+        row.get("dataset_label"),
+    ]
+    return next((each for each in candidates if isinstance(each, str) and each), None)
+
+
 def in_words(row: Row) -> str:
     """Say what kind a concept is of, and what that rests on.
 

@@ -17,6 +17,7 @@ from ..runs.workspace import Workspace
 from ..store import read_record
 from ..tables import TABLES, check_columns, open_database, view_statements
 from ..tables.views import IMAGES_WITH
+from . import kind_words
 from .arguments import concept_id_of
 from .explain import Labels
 
@@ -105,20 +106,20 @@ class RunTables:
 
     @cached_property
     def labels(self) -> Labels:
-        """What the head calls each concept, and whether that is better than chance."""
+        """What each concept is called, and what the head says of it."""
+        rows = self.table("concepts").sort_values("concept_id").to_dict("records")
+        called = [kind_words.called(row) for row in rows]
         frame = self.sql(
-            "select concept_id, said.label, said.prob, concepts.top_significant"
-            " from concept_classes said join concepts using (concept_id)"
-            " where said.source = 'context' and said.rank <= 2 order by concept_id, said.rank"
+            "select concept_id, label, prob from concept_classes"
+            " where source = 'context' and rank <= 2 order by concept_id, rank"
         )
         if frame.empty:  # the network has no classes
-            k = len(self.table("concepts"))
-            return Labels([[] for _ in range(k)], [[] for _ in range(k)], [False] * k)
+            return Labels(called, [[] for _ in called], [[] for _ in called])
         groups = [group for _, group in frame.groupby("concept_id", sort=True)]
         return Labels(
+            called,
             [group["label"].tolist() for group in groups],
             [group["prob"].tolist() for group in groups],
-            [bool(group["top_significant"].iloc[0]) for group in groups],
         )
 
     @cached_property

@@ -72,15 +72,8 @@ class Catalogue:
     def name(self, concept_id: int) -> str:
         """A concept's name, else what it is taken for, else the label that goes with it, else its
         number; in tables of earlier versions the class that the head gives it."""
-        concept = self.concepts[concept_id]
-        kind, label = kind_words.kind_of(concept), concept.get("dataset_label")
-        if concept.get("name"):
-            return str(concept["name"])
-        if not kind and concept["top_label"]:
-            return str(concept["top_label"])
-        if kind in ("class", "group") and concept.get("group"):
-            return str(concept["group"])
-        return self.label_name(str(label)) if label else f"concept {concept_id}"
+        found = kind_words.called(self.concepts[concept_id])
+        return f"concept {concept_id}" if found is None else self.label_name(found)
 
     def label_name(self, label: str) -> str:
         """What a dataset label is called: the name of its class where it has one."""

@@ -5,8 +5,8 @@ where it is present: its mean activation there; π(x) the head's probabilities o
 group G of classes its *mass* π_G(x) = Σ_{c in G} π_c(x).
 
 The strongest images are parted by rank. Those of even rank choose a group, those of odd rank test
-it, so that the choice among hundreds of groups costs nothing. What they are compared with are
-*moved* maps: the same kind of mean, of the concept's own maps laid on images in which it is not.
+it, so that the choice among hundreds of groups costs nothing; so is what they are compared with, or
+a group would be chosen that happens to be rare there. That are *moved* maps: the same kind of mean, of the concept's own maps laid on images in which it is not.
 Other concepts' maps would not do: a map along a border finds borders wherever it is laid. The
 nearest in norm count, for longer activations are surer of whatever they are.
 
@@ -29,7 +29,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-N_NEAREST, FEWEST_MOVED = 64, 24
+N_NEAREST, FEWEST_MOVED = 64, 48
 """Moved maps that an image of a concept is compared with; and how many there must be at least."""
 
 N_DRAWS = 4_000
@@ -58,6 +58,11 @@ class Places:
 
     norms: torch.Tensor
     masses: torch.Tensor
+
+    def halves(self) -> tuple[Places, Places]:
+        """Return those of even and of odd place."""
+        even, odd = (Places(self.norms[at::2], self.masses[at::2]) for at in (0, 1))
+        return even, odd
 
 
 @dataclass(frozen=True)
@@ -108,12 +113,15 @@ def take(
     """
     if len(own.norms) < 2 * FEWEST or len(moved.norms) < FEWEST_MOVED:
         return NOTHING
-    null = _nearest(own.norms, moved.norms)
-    chosen = _choose(own.masses[0::2, :n_groups], moved.masses[null[0::2], :n_groups], least)
+    halves = [
+        (each.masses, others.masses[_nearest(each.norms, others.norms)])
+        for each, others in zip(own.halves(), moved.halves(), strict=True)
+    ]
+    (first, first_moved), (second, second_moved) = halves
+    chosen = _choose(first[:, :n_groups], first_moved[..., :n_groups], least)
     if chosen < 0:
         return NOTHING
-    mass = own.masses[1::2, chosen].double().numpy()
-    others = moved.masses[null[1::2], chosen].double().numpy()
+    mass, others = (each[..., chosen].double().numpy() for each in (second, second_moved))
     return Taken(chosen, float(mass.mean()), float(others.mean()), permuted(mass, others, seed))
 
 

@@ -97,7 +97,7 @@ def to_arrow(table: Table, frame: pd.DataFrame) -> pa.Table:
     for field in wanted:
         values = frame[field.name]
         if pa.types.is_list(field.type):
-            lists = [None if isinstance(each, float) else each for each in values]
+            lists = [each if pd.api.types.is_list_like(each) else None for each in values]
             columns.append(pa.array(lists, type=field.type))
         else:
             columns.append(pa.Array.from_pandas(values, type=field.type, safe=False))

@@ -245,6 +245,13 @@ def _concepts(parts: Parts, threshold: Floats, bare: bool) -> pd.DataFrame:
             "top_prob": prob.max(1),
             "top_p": maybe(p),
             "top_significant": maybe(p < 0.05),
+            "kind": maybe(np.where(np.arange(k) % 4 == 3, "none", "group")),
+            "group": [None if bare or j % 4 == 3 else f"things {j} · others" for j in range(k)],
+            "group_classes": [None if bare or j % 4 == 3 else [0, 1] for j in range(k)],
+            "group_q": maybe(p),
+            "group_mass": maybe(np.full(k, 0.62)),
+            "group_moved": maybe(np.full(k, 0.01)),
+            "group_share": maybe(np.full(k, 0.47)),
             "vector": [each.astype(np.float32) for each in vectors],
             "context_vector": [each.astype(np.float32) * 2 for each in vectors],
         }

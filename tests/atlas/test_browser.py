@@ -267,11 +267,11 @@ def test_cards_are_sorted(browser: Browser, site: Path, key: str) -> None:
         assert values == sorted(values, reverse=key != "id")
 
 
-def test_cards_are_filtered_by_class_and_by_chance(browser: Browser, site: Path) -> None:
-    browser.open(site / "index.html", hash="#significant=1")
+def test_cards_are_filtered_by_class_and_by_kind(browser: Browser, site: Path) -> None:
+    browser.open(site / "index.html", hash="#kind=group")
     left = "[...document.querySelectorAll('.card')].filter((c) => !c.hidden)"
-    verdicts = browser.js(f"{left}.map((c) => c.dataset.verdict)")
-    assert set(verdicts) == {"good"}
+    kinds = browser.js(f"{left}.map((c) => c.dataset.kind)")
+    assert set(kinds) == {"group"}
     first = browser.js("document.querySelectorAll('#class option')[1].value")
     browser.open(site / "index.html", hash=f"#class={first}")
     assert set(browser.js(f"{left}.map((c) => c.dataset.class)")) == {first}
@@ -356,7 +356,7 @@ def test_the_keyboard_reaches_everything(browser: Browser, site: Path) -> None:
         browser.press("Tab")
         at = browser.js("(({id, className}) => id || className.baseVal)(document.activeElement)")
         seen.append(at or "")
-    assert {"theme", "q", "class", "sort", "significant"} <= set(seen)
+    assert {"theme", "q", "class", "kind", "sort"} <= set(seen)
     assert any(each.startswith("disc") for each in seen)
     browser.js("document.activeElement.blur()")
     browser.press("/", "/")

@@ -240,22 +240,20 @@ def test_one_image_at_a_time_is_never_mixed_with_another(site: Path, data: Atlas
         assert found.max() == pytest.approx(peak, rel=0.3)
 
 
-def test_labels_that_are_no_better_than_chance_are_said_to_be_so(
-    pages: dict[str, Page], data: AtlasData
-) -> None:
+def test_kinds_are_said_with_what_they_rest_on(pages: dict[str, Page], data: AtlasData) -> None:
     concepts = data.tables["concepts"]
-    assert concepts.top_significant.sum() not in (0, len(concepts))
+    assert set(concepts.kind) == {"group", "none"}
     for row in concepts.itertuples():
-        said = "not better than chance" in pages[f"concepts/{row.concept_id}.html"].text
-        assert said == (not row.top_significant)
-    cards = pages["index.html"].text.count("not better than chance")
-    assert cards == (~concepts.top_significant.astype(bool)).sum()
+        text = pages[f"concepts/{row.concept_id}.html"].text
+        claimed = f"{row.group} (together 62%, 1% where its maps are moved to other images; 47%"
+        assert (claimed in text) == (row.kind == "group")
+        assert ("It goes with no class, no group and no labels" in text) == (row.kind == "none")
 
 
 def test_a_concept_page_says_what_the_tables_say(pages: dict[str, Page], data: AtlasData) -> None:
     concept = data.tables["concepts"].iloc[0]
     text = pages["concepts/0.html"].text
-    assert concept.top_label in text
+    assert concept.group in text
     assert f"{concept.n_images:,}" in text
     assert f"{concept.stability:.2f}" in text
     assert "where concept_id = 0 order by max desc" in text

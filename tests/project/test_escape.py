@@ -209,7 +209,11 @@ def test_a_name_never_makes_a_line_of_a_legend() -> None:
     image, heat = np.full((200, 300, 3), 99, np.uint8), np.ones((1, 200, 300), np.float32)
 
     def legend(name: str) -> np.ndarray[tuple[int, ...], np.dtype[np.uint8]]:
-        return picture_of(image, heat, [0], Labels([[name, "b"]], [[0.5, 0.2]], [True]))
+        return picture_of(image, heat, [0], Labels([None], [[name, "b"]], [[0.5, 0.2]]))
 
-    assert np.array_equal(legend("two\nlines"), legend(r"two\nlines"))
-    assert not np.array_equal(legend("two\nlines"), legend("two lines"))
+    def named(name: str) -> np.ndarray[tuple[int, ...], np.dtype[np.uint8]]:
+        return picture_of(image, heat, [0], Labels([name], [["a", "b"]], [[0.5, 0.2]]))
+
+    for write in (legend, named):
+        assert np.array_equal(write("two\nlines"), write(r"two\nlines"))
+        assert not np.array_equal(write("two\nlines"), write("two lines"))
