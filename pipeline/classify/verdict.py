@@ -6,9 +6,10 @@ group G of classes its *mass* π_G(x) = Σ_{c in G} π_c(x).
 
 The strongest images are parted by rank. Those of even rank choose a group, those of odd rank test
 it, so that the choice among hundreds of groups costs nothing; so is what they are compared with, or
-a group would be chosen that happens to be rare there. That are *moved* maps: the same kind of mean, of the concept's own maps laid on images in which it is not.
-Other concepts' maps would not do: a map along a border finds borders wherever it is laid. The
-nearest in norm count, for longer activations are surer of whatever they are.
+a group would be chosen that happens to be rare there. They are compared with *moved* maps: the same
+kind of mean, of the concept's own maps laid on images in which it is not. Other concepts' maps
+would not do: a map along a border finds borders wherever it is laid. The nearest in norm count, for
+longer activations are surer of whatever they are.
 
 Under the null an image's own mass is any of its own and its moved ones. The p is of the mean mass
 over the images against means in which each image gives one of these at random.
