@@ -30,6 +30,7 @@ from ..classify import (
 from ..runs.workspace import Workspace
 from ..store import Classification, write_classification
 from ..system.progress import bar, say
+from .places import find_places
 
 N_IMAGES = {"pool_linear": 256, "linear_relu_pool": 128, "general": 64}
 """Images on which fidelity and effects are measured, by kind of head, held-out ones where there
@@ -89,6 +90,7 @@ def _without_classes(sample: RunSamples) -> dict[str, int | float]:
             insertion_effect=unknown,
             **{f"usual_{name}": value for name, value in vars(usual).items()},
             fidelity=[],
+            **_places(sample, shown.set_postfix_str),
         )
         write_classification(workspace.classes_path, found)
         shown.set_postfix_str("objects")
@@ -112,6 +114,7 @@ def _classify(sample: RunSamples, tell: Callable[[str], object]) -> Classificati
     present = nmf.encode(real, direction.T) >= torch.from_numpy(bank.thresholds)
     null = Null.of(score, real, sample.owners, cut.link)
     tested = null.test(context, present)
+    found_places = _places(sample, tell)
     tell("effects")
     return Classification(
         context=score(context).numpy(),
@@ -123,7 +126,21 @@ def _classify(sample: RunSamples, tell: Callable[[str], object]) -> Classificati
         significant=tested.significant,
         **{f"usual_{name}": value for name, value in vars(_usual(sample)).items()},
         **_measure(sample),
+        **found_places,
     )
+
+
+def _places(sample: RunSamples, tell: Callable[[str], object]) -> dict[str, Any]:
+    """Tell which concepts are places in the frame, for the classification."""
+    tell("places")
+    found = find_places(replace(sample, tick=lambda n: None))
+    if found is None:
+        k = sample.workspace.bank.k
+        return {"place_share": np.full(k, np.nan), "place": ("",) * k}
+    return {
+        "place_share": np.array([each.share for each in found]),
+        "place": tuple(each.words if each.is_place else "" for each in found),
+    }
 
 
 @contextmanager

@@ -15,10 +15,11 @@ from numpy.typing import NDArray
 
 from ..errors import command
 from ..system import files
+from .chunks import write_texts
 from .contents import Sizes
 from .encoding import Encoding, open_hdf5
 
-CLASSIFICATION = Encoding("concordance.classification", "1.2")
+CLASSIFICATION = Encoding("concordance.classification", "1.3", oldest="1.2")
 
 
 @dataclass(frozen=True)
@@ -45,6 +46,10 @@ class Classification:
         float32 (m, 101): quantiles of what is left unexplained, see `pipeline.classify.Quantiles`.
     fidelity : list of dict
         Rows of the table ``fidelity``.
+    place_share : ndarray
+        float64 (k,), see `pipeline.classify.Place`; NaN where not known.
+    place : tuple of str
+        The place in the frame that a concept is, by concept; empty where it is none, or not known.
     """
 
     context: NDArray[np.float32]
@@ -63,6 +68,8 @@ class Classification:
     usual_peak: NDArray[np.float32]
     usual_n: NDArray[np.int64]
     fidelity: list[dict[str, Any]]
+    place_share: NDArray[np.float64]
+    place: tuple[str, ...]
 
 
 def write_classification(path: Path, found: Classification) -> None:
@@ -73,6 +80,8 @@ def write_classification(path: Path, found: Classification) -> None:
             value = getattr(found, field.name)
             if field.name == "fidelity":
                 file.attrs["fidelity"] = json.dumps(value)
+            elif field.name == "place":
+                write_texts(file, "place", value)
             else:
                 file[field.name] = value
 
@@ -96,6 +105,9 @@ def read_classification(path: Path, sizes: Sizes | None = None) -> Classificatio
         values = {
             field.name: file[field.name][()]
             for field in fields(Classification)
-            if field.name != "fidelity"
+            if field.name != "fidelity" and field.name in file
         }
+        k = len(values["p"])
+        values.setdefault("place_share", np.full(k, np.nan))
+        values["place"] = tuple(map(bytes.decode, values.get("place", [b""] * k)))
         return Classification(**values, fidelity=json.loads(file.attrs["fidelity"]))

@@ -180,6 +180,8 @@ CONTENTS: Mapping[str, Contents] = {
             "usual_n": Array("int64", "usual", least=0),
             "usual_residual": _QUANTILES,
             "usual_peak": _QUANTILES,
+            "place_share": Array("float64", "k", least=0, most=1, may_be_nan=True, optional=True),
+            "place": Array("text", "k", optional=True),
         },
         {"fidelity": "U"},
     ),

@@ -221,6 +221,23 @@ CONCEPTS = Table(
             lambda of: of.errors["error_q"],
         ),
         Column(
+            "place",
+            TEXT,
+            "the place in the frame that it is, as top edge; null: it is none, or not known",
+            "",
+            lambda of: [each or None for each in of.head.place],
+            is_later=True,
+        ),
+        Column(
+            "place_share",
+            FLOAT,
+            "how much of it stays in the frame where images are moved: 0 goes with what they show,"
+            " 1 stays; null: not known",
+            "share",
+            lambda of: of.head.place_share,
+            is_later=True,
+        ),
+        Column(
             "vector",
             VECTOR,
             "direction w_j, in transformed activation space",
