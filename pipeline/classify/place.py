@@ -18,7 +18,7 @@ they move, and whose maps are like f, beyond what c says of them, in more than c
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -29,12 +29,16 @@ from .statistics import N_DRAWS, benjamini_hochberg
 Maps = NDArray[np.float32]
 Floats = NDArray[np.float64]
 Flags = NDArray[np.bool_]
+Shift = tuple[int, int]
 
 DIRECTIONS = ((1, 1), (-1, -1), (1, -1), (-1, 1))
 """Ways to move a picture: along both axes at once, for edges and corners alike."""
 
 HALF = 0.5
 """Share above which a concept stays more than it moves."""
+
+FEWEST = 6
+"""Moved pictures below which no concept can be told from chance: 1 of 64 draws is theirs."""
 
 RATE = 0.05
 """False discovery rate of what is called a place."""
@@ -59,30 +63,31 @@ class Place:
     words: str
 
 
-def places(still: Maps, moved: Maps, shifts: NDArray[np.int64], seed: int = 0) -> list[Place]:
+def places(pictures: Iterable[tuple[Maps, Maps, Shift]], seed: int = 0) -> list[Place]:
     """Find the concepts that stay in the frame when what is in it moves.
 
     Parameters
     ----------
-    still : ndarray
-        float32 (n, h, w, k), heatmaps of pictures.
-    moved : ndarray
-        The same of the pictures moved.
-    shifts : ndarray
-        int64 (n, 2), by how many cells each was moved: down, and to the right.
+    pictures : iterable of (ndarray, ndarray, (int, int))
+        Heatmaps of a picture, float32 (h, w, k), those of the picture moved, and by how many cells
+        it was: down, and to the right.
     seed : int
         Of the draws.
 
     Returns
     -------
     list of Place
-        k of them.
+        k of them; none of fewer than `FEWEST` pictures.
     """
-    moves = zip(still, moved, shifts.tolist(), strict=True)
-    products = np.stack([_products(h, g, shift) for h, g, shift in moves])
+    found, mean = [], np.zeros(())
+    for h, g, shift in pictures:
+        found.append(_products(h, g, shift))
+        mean = mean + h
+    if len(found) < FEWEST:
+        return []
+    products = np.stack(found)
     shares = _shares(products.sum(axis=0))
     q = benjamini_hochberg(_chance(products, seed))
-    mean = still.mean(axis=0, dtype=np.float64)
     return [
         Place(
             bool(share > HALF and q[concept] <= RATE), float(share), place_words(mean[..., concept])
@@ -132,7 +137,7 @@ def place_masks(height: int, width: int) -> Iterator[tuple[str, Flags]]:
     yield from (("left half", left < 0), ("right half", left > 0))
 
 
-def _products(h: Maps, g: Maps, shift: Sequence[int]) -> Floats:
+def _products(h: Maps, g: Maps, shift: Shift) -> Floats:
     """Return ``⟨c,c⟩, ⟨c,f⟩, ⟨f,f⟩, ⟨c,g⟩, ⟨f,g⟩`` of a moved picture, float64 (5, k)."""
     slices = [
         (slice(max(0, -by), n - max(0, by)), slice(max(0, by), n - max(0, -by)))

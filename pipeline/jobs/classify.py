@@ -134,9 +134,11 @@ def _places(sample: RunSamples, tell: Callable[[str], object]) -> dict[str, Any]
     """Tell which concepts are places in the frame, for the classification."""
     tell("places")
     found = find_places(replace(sample, tick=lambda n: None))
-    if found is None:
+    if not found:
         k = sample.workspace.bank.k
         return {"place_share": np.full(k, np.nan), "place": ("",) * k}
+    if n_places := sum(each.is_place for each in found):
+        say(f"classify   {n_places} of {len(found)} concepts are places in the frame, not contents")
     return {
         "place_share": np.array([each.share for each in found]),
         "place": tuple(each.words if each.is_place else "" for each in found),

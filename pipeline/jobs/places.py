@@ -10,39 +10,29 @@ import torch
 from numpy.typing import NDArray
 
 from ..analysis.samples import RunSamples
-from ..classify.place import DIRECTIONS, Place, places
+from ..classify import Place, places
+from ..classify.place import DIRECTIONS, Maps, Shift
+from ..errors import UserError
+from ..images import reading_ahead
 from ..images.geometry import mirrored
 from ..runs.workspace import Workspace
 from .batch import decode_image
 
-Maps = NDArray[np.float32]
-Shift = tuple[int, int]
-
 N_PICTURES = 192
 """Pictures that are moved: as many passes through the network."""
 
-FEWEST = 6
-"""Moved pictures below which no concept can be told from chance."""
 
-
-def find_places(sample: RunSamples) -> list[Place] | None:
+def find_places(sample: RunSamples) -> list[Place]:
     """Tell which of a run's concepts are places in the frame.
 
     Returns
     -------
-    list of Place or None
-        None where too few of the images can be read now, or the layer has one cell.
+    list of Place
+        One per concept; none where too few images can be read now, or the layer has one cell.
     """
     cut = sample.workspace.cut
     step = _quarter(cut.height), _quarter(cut.width)
-    if not any(step):
-        return None
-    seed, found = sample.workspace.config.seed, [*_moved(sample, step)]
-    if len(found) < FEWEST:
-        return None
-    still, moved, shifts = zip(*found, strict=True)
-
-    return places(np.stack(still), np.stack(moved), np.array(shifts, dtype=np.int64), seed)
+    return places(_moved(sample, step), sample.workspace.config.seed) if any(step) else []
 
 
 def _quarter(n: int) -> int:
@@ -58,14 +48,22 @@ def _moved(sample: RunSamples, step: Shift) -> Iterator[tuple[Maps, Maps, Shift]
     ways = itertools.cycle([(step[0] * down, step[1] * right) for down, right in DIRECTIONS])
     for images in sample.read(image_ids):
         H, _ = workspace.bank.encode(images.V)
-        records = workspace.listing.records(workspace.listing.places(images.image_id))
-        for h, record in zip(H.numpy(), records, strict=True):
-            pixels = decode_image(workspace, record).pixels
+        for h, pixels in zip(H.numpy(), _pixels(workspace, images.image_id), strict=True):
             if pixels is None:
                 continue
             shifts = [*itertools.islice(ways, n_each)]
             for g, shift in zip(_maps(workspace, pixels, shifts), shifts, strict=True):
                 yield h, g, shift
+
+
+def _pixels(workspace: Workspace, image_ids: NDArray[np.int64]) -> list[torch.Tensor | None]:
+    """Return the network's inputs of images; None of those that cannot be read now."""
+    records = workspace.listing.records(workspace.listing.places(image_ids))
+    try:
+        with reading_ahead(workspace.source, records):
+            return [decode_image(workspace, record).pixels for record in records]
+    except UserError:  # a finished extraction needs its images no more: they may be anywhere
+        return [None] * len(records)
 
 
 def _maps(workspace: Workspace, pixels: torch.Tensor, shifts: Sequence[Shift]) -> Maps:
