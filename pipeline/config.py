@@ -83,6 +83,12 @@ class Config(pydantic.BaseModel):
     resize: Literal["squash", "crop", "pad"] = pydantic.Field(
         "squash", description="how an image gets the input's size: squash, crop or pad"
     )
+    margin: pydantic.NonNegativeInt | Literal["auto"] = pydantic.Field(
+        0,
+        description="pixels that images are mirrored beyond their borders, so that concepts do not"
+        " see the network's padding: 0, a multiple of the distance between the layer's cells, or"
+        " auto",
+    )
     interpolation: Literal["bilinear", "bicubic"] | None = pydantic.Field(
         None, description="how images are scaled: bilinear or bicubic; default: the model's own"
     )
@@ -292,7 +298,7 @@ CARRIED_OUT = (
 
 LATER = (
     "interpolation", "mean", "std", "class_names", "weights_key", "head", "levels", "on_damage",
-    "labels", "split",
+    "labels", "split", "margin",
 )  # fmt: skip
 """Options that came later: where they are not given, runs have the names they had."""
 
@@ -303,7 +309,7 @@ OF_A_NETWORK = (
 
 OF_AN_IMAGE = (
     "model", "weights", "layer", "k", "seed", "image_size", "resize", "interpolation", "mean",
-    "std", "class_names", "weights_key", "levels", "on_damage",
+    "std", "class_names", "weights_key", "levels", "on_damage", "margin",
 )  # fmt: skip
 """Options of an image that is explained by itself."""
 

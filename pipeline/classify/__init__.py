@@ -7,6 +7,7 @@ from .fidelity import Effects, compare, effects, fidelity
 from .importance import rank_agreement, sobol_total
 from .novelty import Novelty, Quantiles, novelty, quantiles, unexplained
 from .null import Null, NullTest
+from .place import Place, places
 from .scores import NO_CLASS, score_vectors, top_classes, unit_logits
 from .splits import Split, contributions, split
 from .statistics import benjamini_hochberg, interval
@@ -20,6 +21,7 @@ __all__ = [
     "Novelty",
     "Null",
     "NullTest",
+    "Place",
     "Quantiles",
     "Split",
     "benjamini_hochberg",
@@ -32,6 +34,7 @@ __all__ = [
     "interval",
     "moved_region",
     "novelty",
+    "places",
     "quantiles",
     "rank_agreement",
     "score_vectors",

@@ -132,6 +132,34 @@ def fit_to_input(
     return fitted, Affine(new_width / width, new_height / height, left, top)
 
 
+def mirrored(image: torch.Tensor, rows: range, columns: range) -> torch.Tensor:
+    """Return a window of an image that goes on beyond its borders as in mirrors there.
+
+    Parameters
+    ----------
+    image : Tensor
+        (…, height, width).
+    rows, columns : range
+        Of the window, in the image's pixels, of any sign.
+
+    Returns
+    -------
+    Tensor
+        (…, len(rows), len(columns)); the pixels of the border stand once.
+    """
+    y, x = (
+        torch.from_numpy(_mirror(np.arange(each.start, each.stop), n))
+        for each, n in zip((rows, columns), image.shape[-2:], strict=True)
+    )
+    return image[..., y[:, None], x]
+
+
+def _mirror(index: NDArray[np.int64], n: int) -> NDArray[np.int64]:
+    period = max(1, 2 * (n - 1))
+    folded: NDArray[np.int64] = n - 1 - np.abs(n - 1 - index % period)
+    return folded
+
+
 def _scale(image: torch.Tensor, height: int, width: int, way: Interpolation) -> torch.Tensor:
     if image.shape[-2:] == (height, width):
         return image

@@ -33,6 +33,7 @@ from ..localize import Foreground
 from ..runs.workspace import Workspace
 from ..store import Classification, write_classification
 from ..system.progress import bar, say
+from .places import find_places
 
 N_IMAGES = {"pool_linear": 256, "linear_relu_pool": 128, "general": 64}
 """Images on which fidelity and effects are measured, by kind of head, held-out ones where there
@@ -109,6 +110,7 @@ def _without_classes(sample: RunSamples) -> dict[str, int | float]:
             insertion_effect=unknown,
             **{f"usual_{name}": value for name, value in vars(usual).items()},
             fidelity=[],
+            **_places(sample, shown.set_postfix_str),
         )
         write_classification(workspace.classes_path, found)
         shown.set_postfix_str("objects")
@@ -136,6 +138,7 @@ def _classify(
     tested = null.test(context, present)
     tell("what it is taken for")
     claims = Evidence.of(sample, foreground, lambda V: score_vectors(cut, V, prefix)).claims()
+    found_places = _places(sample, tell)
     tell("effects")
     return Classification(
         context=score(context).numpy(),
@@ -150,7 +153,23 @@ def _classify(
         inside=claims.inside,
         **{f"usual_{name}": value for name, value in vars(_usual(sample)).items()},
         **_measure(sample),
+        **found_places,
     )
+
+
+def _places(sample: RunSamples, tell: Callable[[str], object]) -> dict[str, Any]:
+    """Tell which concepts are places in the frame, for the classification."""
+    tell("places")
+    found = find_places(replace(sample, tick=lambda n: None))
+    if not found:
+        k = sample.workspace.bank.k
+        return {"place_share": np.full(k, np.nan), "place": ("",) * k}
+    if n_places := sum(each.is_place for each in found):
+        say(f"classify   {n_places} of {len(found)} concepts are places in the frame, not contents")
+    return {
+        "place_share": np.array([each.share for each in found]),
+        "place": tuple(each.words if each.is_place else "" for each in found),
+    }
 
 
 @contextmanager

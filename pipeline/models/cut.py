@@ -10,12 +10,14 @@ from typing import Any
 
 import numpy as np
 import torch
+from torch import fx
 
 from ..errors import UserError, option
 from .graph import full_graph, head_graph
 from .head import HeadKind, Linear, pool_linear, recognise
 from .layers import choose_layer, find_layer
 from .link import Link
+from .margin import Window, widened, window
 from .network import Network, Normalize
 from .position_grid import PositionGrid
 from .tracing import as_rows
@@ -92,9 +94,13 @@ class Cut:
         found = list({each.names[0]: each for each in asked}.values())
         self._grids: list[PositionGrid] = [each.grid for each in found]
         self.aux_layers = tuple(each.names[0] for each in found[1:])
+        self._windows: list[Window] = []
+        if network.margin:
+            self._windows = [window(network, each) for each in found]
+        seen = [widened(network, each) for each in found] if network.margin else found
+        self.nodes = tuple(each.node for each in seen)
+        self.body = body_of(network, self.nodes)
         graph = network.traced.graph
-        self.nodes = tuple(each.node for each in found)
-        self.body = full_graph(graph, self.nodes, Normalize(network)).eval()
         self._head = head_graph(graph, found[0].node).eval() if network.classes else None
         grid = found[0].grid
         self.channels, self.height, self.width = grid.channels, grid.y.n, grid.x.n
@@ -157,15 +163,24 @@ class Cut:
 
     def arrange(self, outputs: Sequence[torch.Tensor]) -> Forward:
         """Turn what `body` returns into maps with channels last and a row for every position."""
-        *values, logits = outputs
+        values, logits = outputs[: len(self.nodes)], outputs[len(self.nodes) :]
+        if self._windows:
+            values = [
+                _within(*each) for each in zip(values, self._grids, self._windows, strict=True)
+            ]
         names = (self.layer, *self.aux_layers)
         scaled = [self._times(each, name, -1) for each, name in zip(values, names, strict=True)]
         maps = [_split(*each) for each in zip(scaled, self._grids, strict=True)]
         V, prefix = maps[0]
         aux = {name: each[0] for name, each in zip(self.aux_layers, maps[1:], strict=True)}
-        own = self._head is not None
-        answer = logits.float() if own else self.head(V.float(), prefix)
+        is_given = self._head is not None and len(logits) > 0
+        answer = logits[0].float() if is_given else self._answer(V.float(), prefix)
         return Forward(V, prefix, answer, aux)
+
+    def _answer(self, V: torch.Tensor, prefix: torch.Tensor | None) -> torch.Tensor:
+        """Run `head` where its weights are."""
+        weights = () if self._head is None else self._head.parameters()
+        return self.head(V.to(next((each.device for each in weights), V.device)), prefix)
 
     def head(self, V: torch.Tensor, prefix: torch.Tensor | None = None) -> torch.Tensor:
         """Run the part of the network after the layer; nothing before it runs. Differentiable.
@@ -298,6 +313,21 @@ def cut(network: Network, layer: str, *, aux_layers: Sequence[str] = ()) -> Cut:
         There is no such layer, or the network cannot be cut there.
     """
     return Cut(network, layer, aux_layers)
+
+
+def body_of(network: Network, nodes: Sequence[fx.Node]) -> fx.GraphModule:
+    """Return the network as a module from uint8 images to the values of `nodes`, then the logits.
+
+    With a margin there are no logits: they are the head's answer to the cells that are kept.
+    """
+    graph, preprocess = network.traced_wide.graph, Normalize(network)
+    return full_graph(graph, nodes, preprocess, with_logits=not network.margin).eval()
+
+
+def _within(value: torch.Tensor, grid: PositionGrid, kept: Window) -> torch.Tensor:
+    """Return the cells of a map that are kept of it."""
+    rows, columns = kept
+    return value[:, rows, columns] if grid.layout == "NHWC" else value[:, :, rows, columns]
 
 
 def _shape(grid: PositionGrid) -> tuple[int, int, int]:

@@ -38,13 +38,17 @@ def head_graph(graph: fx.GraphModule, node: fx.Node) -> fx.GraphModule:
 
 
 def full_graph(
-    graph: fx.GraphModule, nodes: Sequence[fx.Node], preprocess: nn.Module
+    graph: fx.GraphModule,
+    nodes: Sequence[fx.Node],
+    preprocess: nn.Module,
+    *,
+    with_logits: bool = True,
 ) -> fx.GraphModule:
     """Return the network as a module that gives the values of `nodes`, then the logits.
 
     `preprocess` comes first, as its submodule ``preprocess``; the other weights are shared.
     """
-    results = [*nodes, _result(graph)]
+    results = [*nodes, *([_result(graph)] if with_logits else [])]
     whole = fx.Graph()
     copied: dict[fx.Node, fx.Node] = {}
     for each in _needed(graph, results):

@@ -7,8 +7,9 @@ from dataclasses import dataclass, field
 
 import torch
 from torch import nn
+from torch.nn import functional
 
-from ..images import InputSize, Scaling
+from ..images import InputSize, Scaling, sides, size_of
 from .link import Link
 from .tracing import TracedNetwork, trace_network
 
@@ -42,6 +43,9 @@ class Network:
         Whether one of the classes holds, or each of them is a yes or no by itself.
     has_spare_head : bool
         Whether it answers with logits that are left aside; it is a backbone then.
+    margin : int
+        Pixels that images are mirrored beyond their borders before it sees them; see
+        `pipeline.models.margin`.
     """
 
     name: str
@@ -56,14 +60,29 @@ class Network:
     notes: tuple[str, ...] = ()
     link: Link = "softmax"
     has_spare_head: bool = False
+    margin: int = 0
+
+    @property
+    def wide_size(self) -> InputSize:
+        """The size of its images with their margin."""
+        height, width = sides(self.image_size)
+        return size_of(height + 2 * self.margin, width + 2 * self.margin)
 
     @functools.cached_property
     def traced(self) -> TracedNetwork:
         """The network's graph with every layer found in it; worked out once, on first use."""
+        return self._trace(self.image_size)
+
+    @functools.cached_property
+    def traced_wide(self) -> TracedNetwork:
+        """The same for images with their margin."""
+        return self._trace(self.wide_size) if self.margin else self.traced
+
+    def _trace(self, size: InputSize) -> TracedNetwork:
         return trace_network(
             self.module,
             self.name,
-            self.image_size,
+            size,
             has_classes=bool(self.classes),
             has_spare_head=self.has_spare_head,
         )
@@ -72,7 +91,8 @@ class Network:
 class Normalize(nn.Module):
     """Turns uint8 RGB images (batch, 3, size, size) into what a network takes.
 
-    Computed in float32 as torchvision does, (image / 255 − mean) / std, then cast to `dtype`.
+    Computed in float32 as torchvision does, (image / 255 − mean) / std, then cast to `dtype`; with
+    the network's margin around them.
     """
 
     mean: torch.Tensor
@@ -83,7 +103,11 @@ class Normalize(nn.Module):
         self.register_buffer("mean", torch.tensor(network.mean).view(3, 1, 1))
         self.register_buffer("std", torch.tensor(network.std).view(3, 1, 1))
         self.dtype = dtype
+        self.margin = network.margin
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
-        """Return the normalised images, (batch, 3, size, size)."""
-        return ((images.to(torch.float32) / 255 - self.mean) / self.std).to(self.dtype)
+        """Return the normalised images, (batch, 3, size, size), larger by the margin."""
+        normal = ((images.to(torch.float32) / 255 - self.mean) / self.std).to(self.dtype)
+        if not self.margin:
+            return normal
+        return functional.pad(normal, (self.margin,) * 4, mode="reflect")

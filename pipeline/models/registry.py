@@ -12,6 +12,7 @@ from ..images import InputSize, Interpolation, sides
 from . import program_source
 from .class_names import ABOUT, read
 from .code_source import CODE, absolute, is_code
+from .margin import with_margin
 from .network import Network
 from .one_logit import two_sided
 from .source import NORMALISATION, NetworkSource, Wanted
@@ -114,7 +115,8 @@ def configured(config: Config, model: str | None = None) -> Network:
     given = {name: getattr(config, name) for name in OF_A_NETWORK} | {
         "image_size": config.input_size
     }
-    return load_network(model or config.model, config.weights, **given)
+    network = load_network(model or config.model, config.weights, **given)
+    return with_margin(network, config.layer, config.margin)
 
 
 def _as_given(

@@ -7,9 +7,7 @@ from collections.abc import Sequence
 import torch
 from torch import fx
 
-from .cut import Cut, Forward
-from .graph import full_graph
-from .network import Normalize
+from .cut import Cut, Forward, body_of
 
 
 class Together:
@@ -29,8 +27,7 @@ class Together:
         self._nodes = list(dict.fromkeys(node for cut in self.cuts for node in cut.nodes))
         self.body: fx.GraphModule = first.body
         if len(self.cuts) > 1:
-            graph = first.network.traced.graph
-            self.body = full_graph(graph, self._nodes, Normalize(first.network)).eval()
+            self.body = body_of(first.network, self._nodes)
 
     @property
     def first(self) -> Cut:
@@ -39,6 +36,8 @@ class Together:
 
     def arrange(self, outputs: Sequence[torch.Tensor]) -> tuple[Forward, ...]:
         """Turn what `body` returns into what a forward pass of each cut gives."""
-        *values, logits = outputs
-        found = dict(zip(self._nodes, values, strict=True))
-        return tuple(cut.arrange([*map(found.__getitem__, cut.nodes), logits]) for cut in self.cuts)
+        n = len(self._nodes)
+        found, logits = dict(zip(self._nodes, outputs[:n], strict=True)), outputs[n:]
+        return tuple(
+            cut.arrange([*map(found.__getitem__, cut.nodes), *logits]) for cut in self.cuts
+        )

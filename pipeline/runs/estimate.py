@@ -189,7 +189,7 @@ def _held(layers: Sequence[Cut], config: Config) -> dict[str, int]:
     """Return the bytes of memory that one process of the extraction takes beside decoding."""
     network = layers[0].network
     weights = sum(each.numel() for each in network.module.parameters()) * 4
-    pixels = 3 * math.prod(sides(network.image_size))
+    pixels = 3 * math.prod(sides(network.wide_size))
     in_lanes = BATCHES[-1] * max(1, torch.get_num_threads() // max(1, config.workers))
     item = 4 if config.precision == "fp32" else 2
     image = sum(math.prod(shape) for layer in layers for shape in layer.shapes.values()) * item

@@ -96,6 +96,7 @@ def resolve(config: Config, inputs: Inputs) -> Config:
             "model": network.name,
             "layer": choose_layer(network, config.layer),
             "image_size": size_option(network.image_size),
+            "margin": network.margin,
             "weights": _absolute(config.weights, Path("random")),
             "classes": _absolute(config.classes),
             "class_names": _absolute(config.class_names),

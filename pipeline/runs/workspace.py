@@ -138,6 +138,8 @@ class Workspace(RunFolder):
             if (name, value) not in OF_EARLIER
         }
         parts = [options, record["weights"]["sha256"], images.model_dump(), preprocessing]
+        if margin := record["config"].get("margin"):
+            parts.append({"margin": margin})
         if exponents := record["layer"]["exponents"]:
             parts.append(exponents)
         if self.config.head != "auto":  # the network's own answers are not kept then

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from ..errors import command
 from ..system import files
+from .chunks import write_texts
 from .contents import Sizes
 from .encoding import Encoding, open_hdf5
 
@@ -79,6 +80,11 @@ class Classification:
     inside : ndarray or None
         float64 (k,), share of its strength that stands on co-localized objects in its strongest
         images; NaN without any.
+    place_share : ndarray or None
+        float64 (k,), see `pipeline.classify.Place`; NaN where not known.
+    place : tuple of str
+        The place in the frame that a concept is, by concept; a text is empty where it is none, or
+        not known, and there are none where it was not asked.
     """
 
     context: NDArray[np.float32]
@@ -100,6 +106,8 @@ class Classification:
     single: Claims | None = None
     group: Claims | None = None
     inside: NDArray[np.float64] | None = None
+    place_share: NDArray[np.float64] | None = None
+    place: tuple[str, ...] = ()
 
 
 CLAIMS = ("single", "group")
@@ -112,6 +120,9 @@ def write_classification(path: Path, found: Classification) -> None:
         for name, value in vars(found).items():
             if name == "fidelity":
                 file.attrs["fidelity"] = json.dumps(value)
+            elif isinstance(value, tuple):
+                if value:
+                    write_texts(file, name, value)
             elif isinstance(value, Claims):
                 for part, array in vars(value).items():
                     # By create_dataset: groups made by assignment keep the time.
@@ -140,6 +151,8 @@ def read_classification(path: Path, sizes: Sizes | None = None) -> Classificatio
         for name in (field.name for field in fields(Classification)):
             if name in CLAIMS and name in file:
                 values[name] = _claims(file[name], len(file["nothing"]))
+            elif name == "place":
+                values[name] = tuple(map(bytes.decode, file.get(name, ())))
             elif name in file:
                 values[name] = file[name][()]
         return Classification(**values)

@@ -194,6 +194,8 @@ CONTENTS: Mapping[str, Contents] = {
             "inside": Array("float64", "k", least=0, most=1, may_be_nan=True, optional=True),
             **_claims("single"),
             **_claims("group"),
+            "place_share": Array("float64", "k", least=0, most=1, may_be_nan=True, optional=True),
+            "place": Array("text", "k", optional=True),
         },
         {"fidelity": "U"},
     ),

@@ -143,7 +143,7 @@ class Listing:
         """Return the image at a place of the order."""
         return self.records(slice(place, place + 1))[0]
 
-    def records(self, places: slice) -> list[ImageRecord]:
+    def records(self, places: slice | NDArray[np.int64]) -> list[ImageRecord]:
         """Return the images at some places of the order."""
         part = self.frame.iloc[places]
         columns = (part[name] for name in ("path", "image_id", "labels", "size", "modified"))

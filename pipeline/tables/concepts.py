@@ -64,7 +64,7 @@ def verdict_rows(facts: Facts, telling: list[list[str]]) -> pd.DataFrame:
     """
     head, k = facts.head, facts.bank.k
     inside = np.full(k, np.nan) if head.inside is None else head.inside
-    is_place = np.zeros(k, dtype=np.bool_)
+    is_place = np.array([bool(each) for each in head.place] or [False] * k)
     labels = [[facts.class_of_label.get(each, -1) for each in row] for row in telling]
     groups: list[list[int]] = [[] for _ in range(k)]
     if head.group is not None:
@@ -383,6 +383,23 @@ CONCEPTS = Table(
             "p of the Cochran-Mantel-Haenszel test of that, after Benjamini-Hochberg",
             "probability",
             lambda of: of.errors["error_q"],
+        ),
+        Column(
+            "place",
+            TEXT,
+            "the place in the frame that it is, as top edge; null: it is none, or not known",
+            "",
+            lambda of: [each or None for each in of.head.place or [None] * of.bank.k],
+            is_later=True,
+        ),
+        Column(
+            "place_share",
+            FLOAT,
+            "how much of it stays in the frame where images are moved: 0 goes with what they show,"
+            " 1 stays; null: not known",
+            "share",
+            lambda of: np.nan if of.head.place_share is None else of.head.place_share,
+            is_later=True,
         ),
         Column(
             "vector",
