@@ -67,26 +67,11 @@ def classify(workspace: Workspace) -> dict[str, int | float]:
         foreground = fit_objects(workspace).coarse
         found = _classify(replace(sample, tick=shown.update), foreground, shown.set_postfix_str)
         write_classification(workspace.classes_path, found)
-    k, n_classes, n_groups = workspace.bank.k, *_n_claimed(found)
-    say(
-        f"classify   of {k} concepts the network takes {n_classes} for a class, {n_groups} for a"
-        " group of classes"
-    )
-    return {
-        "concepts": k,
-        "significant": int(found.significant.sum()),
-        "classes": n_classes,
-        "groups": n_groups,
-    }
-
-
-def _n_claimed(found: Classification) -> tuple[int, int]:
-    """Return how many concepts are taken for one class, and how many for a group of several."""
     assert found.single is not None
     assert found.group is not None
-    single, group = holds(found.single), holds(found.group)
-    is_several = group & ((found.group.classes >= 0).sum(1) > 1)
-    return int((single & ~is_several).sum()), int(is_several.sum())
+    k, n_claimed = workspace.bank.k, int((holds(found.single) | holds(found.group)).sum())
+    say(f"classify   {n_claimed} of {k} concepts are taken for a class or for related classes")
+    return {"concepts": k, "significant": int(found.significant.sum()), "claimed": n_claimed}
 
 
 def _without_classes(sample: RunSamples) -> dict[str, int | float]:
