@@ -265,5 +265,8 @@ def _companions(pairs: pd.DataFrame) -> dict[int, list[Companion]]:
 
 
 def _verdict(verdicts: pd.DataFrame, concept: int) -> tuple[str | None, str | None]:
+    """Return kind and group; a group where the claim holds."""
     kind, group = verdicts[["kind", "group"]].iloc[concept]
-    return (None if pd.isna(kind) else str(kind)), (None if pd.isna(group) else str(group))
+    return (None if pd.isna(kind) else str(kind)), (
+        str(group) if kind in ("class", "group") and isinstance(group, str) else None
+    )
