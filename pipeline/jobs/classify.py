@@ -14,6 +14,7 @@ import torch
 from .. import nmf
 from ..analysis.objects import fit_objects
 from ..analysis.samples import RunSamples, Seen, true_classes
+from ..analysis.suspects import find_suspects
 from ..classify import (
     Answers,
     Null,
@@ -28,7 +29,7 @@ from ..classify import (
     unexplained,
 )
 from ..runs.workspace import Workspace
-from ..store import Classification, write_classification
+from ..store import Classification, write_classification, write_suspects
 from ..system.progress import bar, say
 
 N_IMAGES = {"pool_linear": 256, "linear_relu_pool": 128, "general": 64}
@@ -62,7 +63,9 @@ def classify(workspace: Workspace) -> dict[str, int | float]:
         found = _classify(replace(sample, tick=shown.update), shown.set_postfix_str)
         write_classification(workspace.classes_path, found)
         shown.set_postfix_str("objects")
-        fit_objects(workspace)
+        foreground = fit_objects(workspace).coarse
+        shown.set_postfix_str("suspects")
+        write_suspects(workspace.suspects_path, find_suspects(sample, foreground))
     n_significant, k = int(found.significant.sum()), workspace.bank.k
     say(f"classify   {n_significant} of {k} concepts have a class better than chance")
     return {"concepts": k, "significant": n_significant}
@@ -92,7 +95,8 @@ def _without_classes(sample: RunSamples) -> dict[str, int | float]:
         )
         write_classification(workspace.classes_path, found)
         shown.set_postfix_str("objects")
-        fit_objects(workspace)
+        foreground = fit_objects(workspace).coarse
+        write_suspects(workspace.suspects_path, find_suspects(sample, foreground))
     say("classify   the network has no classes: what its concepts are called, labels tell")
     return {"concepts": k, "significant": 0}
 
