@@ -6,11 +6,11 @@ import argparse
 import sys
 from collections.abc import Sequence
 
-from benchmarks import localization, meaning
+from benchmarks import localization, meaning, shortcut
 from benchmarks.harness import Report, introduce
 
-TARGETS = (*localization.TARGETS, *meaning.TARGETS)
-PARTS = ("localization", "meaning", "cue")
+TARGETS = (*localization.TARGETS, *meaning.TARGETS, *shortcut.TARGETS)
+PARTS = ("localization", "meaning", "shortcut", "cue")
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -26,6 +26,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         localization.measure(report, quick=given.quick)
     if "meaning" in asked:
         meaning.measure(report, quick=given.quick)
+    if "shortcut" in asked:
+        shortcut.measure(report, quick=given.quick)
     if "cue" in asked:
         meaning.show_cue()
     report.skip_rest("not asked for")
