@@ -1,4 +1,4 @@
-"""Is a shortcut found that nobody told of? A fifth of a dataset stamped with ImageNet-W's watermark.
+"""Is a shortcut found that nobody told of? A fifth of a dataset with ImageNet-W's watermark.
 
 Networks trained on ImageNet take the watermark of the package imagenet-w (Li et al., *A Whac-A-Mole
 Dilemma*, CVPR 2023) for a carton and its neighbours. The run is not told which images have it.
@@ -40,7 +40,7 @@ NETWORKS = {
 DATASETS = ("imagenette224", "imagenet_samples")
 STAGES = ("extract", "factorize", "localize", "classify", "export")
 SIDE, SHORTER = 224, 256
-"""The networks' input, and to what images are scaled before its middle is cut out, as ImageNet-W."""
+"""The networks' input, and what the shorter side is scaled to before the middle is cut out."""
 
 SHARE = 5
 """One image of so many is stamped."""
