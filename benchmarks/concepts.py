@@ -6,7 +6,7 @@ import argparse
 import sys
 from collections.abc import Sequence
 
-from benchmarks import localization, meaning, names, reappear, verdicts
+from benchmarks import localization, meaning, names, reappear, shortcut, verdicts
 from benchmarks.harness import Report, introduce
 
 TARGETS = (
@@ -14,9 +14,10 @@ TARGETS = (
     *meaning.TARGETS,
     *verdicts.TARGETS,
     *names.TARGETS,
+    *shortcut.TARGETS,
     *reappear.TARGETS,
 )
-PARTS = ("localization", "meaning", "verdicts", "names", "reappear", "cue")
+PARTS = ("localization", "meaning", "verdicts", "names", "shortcut", "reappear", "cue")
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -38,6 +39,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         names.measure(report, quick=given.quick)
     if "reappear" in asked:
         reappear.measure(report, quick=given.quick)
+    if "shortcut" in asked:
+        shortcut.measure(report, quick=given.quick)
     if "cue" in asked:
         meaning.show_cue()
     report.skip_rest("not asked for")

@@ -84,6 +84,7 @@ PAGES = Kind(
         "concepts": "atlas.views.concept:pages",
         "image": "atlas.views.image:pages",
         "classes": "atlas.views.classes:pages",
+        "suspects": "atlas.views.suspects:pages",
     },
 )
 """`pipeline.atlas.page.MakePages`: pages of the atlas."""

@@ -33,6 +33,7 @@ _ROWS = {
     " and count(*) filter (source = 'context' and rank = 1)"
     " in ($k, (select if(count(top_class) + count(top_label) = 0, 0, $k) from concepts))",
     "concept_labels": _OF_CONCEPTS,
+    "suspects": _OF_CONCEPTS,
     "image_concepts": _OF_CONCEPTS,
     "regions": _OF_CONCEPTS,
     "k_metrics": "count(*) = count(k) and coalesce(min(k), 1) > 0",

@@ -26,6 +26,7 @@ from .gallery import Gallery
 from .image_data import ImageData
 from .meaning import Meaning
 from .query import RunTables
+from .suspects import suspects_of
 
 
 class Run:
@@ -123,6 +124,18 @@ class Run:
             No such concept, or `min_area` is no share.
         """
         return self._gallery.images_with(concept_id, min_area, limit)
+
+    def suspects(self) -> pd.DataFrame:
+        """List the concepts that move the network's answers away from the labels, the worst first.
+
+        Returns
+        -------
+        DataFrame
+            The table ``suspects``; where it is empty, ``attrs["reason"]`` says why.
+        """
+        found = self.table("suspects")
+        found.attrs["reason"] = suspects_of(self.workspace).reason
+        return found
 
     def concept(self, concept_id: OneConcept) -> Shown:
         """Show a concept: its strongest images, what the head calls it, what the labels say.

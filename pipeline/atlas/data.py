@@ -62,6 +62,8 @@ class AtlasData:
         What a reader is told of the pictures, on every page.
     pages : sequence of str
         Plug-ins of the group ``concordance.pages`` that add theirs.
+    no_suspects : str
+        Why the table ``suspects`` is empty, where it is.
     siblings : mapping of str to str
         Folders' names of runs at other layers that lie beside this one's, by layer.
     """
@@ -83,4 +85,5 @@ class AtlasData:
     is_multi_label: bool = False
     notice: str = ""
     pages: Sequence[str] = ()
+    no_suspects: str = "none was looked for"
     siblings: Mapping[str, str] = field(default_factory=dict)

@@ -109,6 +109,14 @@ def concepts(options: Options) -> None:
     text.show(list_concepts(open_run(_run_folder(options))))
 
 
+def suspects(options: Options) -> None:
+    """Print the concepts that mislead a run's network."""
+    from ..analysis.run import open_run
+    from ..analysis.suspects_report import list_suspects
+
+    text.show(list_suspects(open_run(_run_folder(options))))
+
+
 def status(options: Options) -> None:
     """Print how far a run is."""
     from ..runs.status import status as look

@@ -97,6 +97,13 @@ _LIST = (
         "concepts",
     ),
     Command(
+        "suspects",
+        "Print what nobody told the network to learn: concepts that move it away from the labels",
+        RUN,
+        {"run": "runs/pets"},
+        "suspects",
+    ),
+    Command(
         "status",
         "Say which stages of a run are done and which files are missing",
         RUN,

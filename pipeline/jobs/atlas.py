@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from .. import plugins
 from ..analysis.image_data import GoneError, ImageData
 from ..analysis.run import Run, open_run
+from ..analysis.suspects import suspects_of
 from ..atlas import LONG, AtlasData, build_atlas
 from ..config import OF_ONE_CALL, AtlasImages
 from ..pictures.scale import size_within
@@ -85,6 +86,7 @@ def make_atlas(workspace: Workspace) -> dict[str, int | float]:
             speaker="probe" if workspace.config.head == "probe" else "network",
             is_multi_label=workspace.record.link == "sigmoid",
             pages=workspace.config.plugins_of(plugins.PAGES),
+            no_suspects=suspects_of(workspace).reason,
             siblings={layer: each.name for layer, each in workspace.siblings.items()},
         ),
         folder,

@@ -15,6 +15,7 @@ from .. import nmf
 from ..analysis.claims import Evidence
 from ..analysis.objects import fit_objects
 from ..analysis.samples import RunSamples, Seen, true_classes
+from ..analysis.suspects import find_suspects
 from ..classify import (
     Answers,
     Null,
@@ -31,7 +32,7 @@ from ..classify import (
 from ..classify.kinds import holds
 from ..localize import Foreground
 from ..runs.workspace import Workspace
-from ..store import Classification, write_classification
+from ..store import Classification, write_classification, write_suspects
 from ..system.progress import bar, say
 from .places import find_places
 
@@ -67,6 +68,8 @@ def classify(workspace: Workspace) -> dict[str, int | float]:
         foreground = fit_objects(workspace).coarse
         found = _classify(replace(sample, tick=shown.update), foreground, shown.set_postfix_str)
         write_classification(workspace.classes_path, found)
+        shown.set_postfix_str("suspects")
+        write_suspects(workspace.suspects_path, find_suspects(sample, foreground))
     assert found.single is not None
     assert found.group is not None
     k, n_claimed = workspace.bank.k, int((holds(found.single) | holds(found.group)).sum())
@@ -99,7 +102,8 @@ def _without_classes(sample: RunSamples) -> dict[str, int | float]:
         )
         write_classification(workspace.classes_path, found)
         shown.set_postfix_str("objects")
-        fit_objects(workspace)
+        foreground = fit_objects(workspace).coarse
+        write_suspects(workspace.suspects_path, find_suspects(sample, foreground))
     say("classify   the network has no classes: what its concepts are called, labels tell")
     return {"concepts": k, "significant": 0}
 

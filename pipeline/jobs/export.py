@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from .. import plugins
 from ..analysis.naming import NO_NAMER, Strongest, describe, name_concepts
 from ..analysis.objects import groups_of, read_objects
+from ..analysis.suspects import suspects_of
 from ..classify import top_classes
 from ..errors import UserError
 from ..runs.workspace import Workspace
@@ -33,6 +34,7 @@ from ..tables import (
     label_rows,
     pair_rows,
     shard_rows,
+    suspect_rows,
     tables_with,
     telling_labels,
     to_arrow,
@@ -94,6 +96,11 @@ def export(workspace: Workspace) -> dict[str, int | float]:
                 [vars(entry) for entry in list_rejected(workspace)], columns=["path", "reason"]
             ).astype(object),
             "duplicates": _duplicates(workspace),
+            "suspects": suspect_rows(
+                suspects_of(workspace),
+                names,
+                {each: names[index] for each, index in classes.items()},
+            ),
         }
         for name, frame in frames.items():
             writer.add(name, frame)

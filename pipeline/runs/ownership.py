@@ -14,7 +14,7 @@ from pathlib import Path
 
 from ..config_file import ENCODING
 from ..errors import UserError
-from ..store import BANK, CLASSIFICATION, LISTING, OBJECTS, PROBE, read_record, says_type
+from ..store import BANK, CLASSIFICATION, LISTING, OBJECTS, PROBE, SUSPECTS, read_record, says_type
 from ..store.encoding import is_garbled
 from ..store.records import BEGUN, RECORD, read_begun
 from ..store.unfinished import FIT
@@ -34,6 +34,7 @@ TYPES = {
     "bank/probe.h5": PROBE.type,
     "bank/unfinished.h5": FIT.type,
     "bank/k_metrics.json": "concordance.k_metrics",
+    "bank/suspects.json": SUSPECTS.type,
     **{f"tables/{name}.parquet": f"concordance.{name}" for name in TABLES},
 }
 """Where files lie that say what they are, and what they say."""

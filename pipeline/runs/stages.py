@@ -101,7 +101,7 @@ STAGES = (
     ),
     Stage(
         "classify", "jobs.classify:classify", "classes", ("activations", "bank", "heatmaps"),
-        "bank", ("classes.h5", "objects.h5"), of_fitted=True,
+        "bank", ("classes.h5", "objects.h5", "suspects.json"), of_fitted=True,
     ),
     Stage(
         "export", "jobs.export:export", "tables", ("bank", "heatmaps", "classes"), "tables",

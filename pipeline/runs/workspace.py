@@ -330,6 +330,11 @@ class Workspace(RunFolder):
         """What is object in the run's images."""
         return self.folder / "bank" / "objects.h5"
 
+    @property
+    def suspects_path(self) -> Path:
+        """Which concepts mislead the network."""
+        return self.folder / "bank" / "suspects.json"
+
     def table_path(self, name: str) -> Path:
         """Return the file of a table."""
         return self.folder / "tables" / f"{name}.parquet"

@@ -16,6 +16,7 @@ from .positions import PositionBlocks, n_sampled, sample_by_energy, sample_posit
 from .probe import PROBE, Probe, read_probe, write_probe
 from .records import Record, begin, check_whole, combine, read_begun, read_record, write_record
 from .shards import ACTIVATIONS, HEATMAPS, Arrays, ShardStore, stored_size
+from .suspects import SUSPECTS, Suspects, read_suspects, write_suspects
 from .unfinished import UnfinishedFit
 
 FORMATS = {
@@ -39,6 +40,7 @@ __all__ = [
     "OBJECTS",
     "PROBE",
     "SHARD_BYTES",
+    "SUSPECTS",
     "Arrays",
     "Bank",
     "Chunks",
@@ -51,6 +53,7 @@ __all__ = [
     "Probe",
     "Record",
     "ShardStore",
+    "Suspects",
     "UnfinishedFit",
     "begin",
     "check_whole",
@@ -65,6 +68,7 @@ __all__ = [
     "read_objects",
     "read_probe",
     "read_record",
+    "read_suspects",
     "sample_by_energy",
     "sample_positions",
     "says_type",
@@ -74,5 +78,6 @@ __all__ = [
     "write_objects",
     "write_probe",
     "write_record",
+    "write_suspects",
     "write_texts",
 ]

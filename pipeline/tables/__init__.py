@@ -9,6 +9,7 @@ from .database import open_database
 from .duplicates import duplicate_rows
 from .images import ShardRows, shard_rows
 from .schemas import TABLES, check_columns, describe, tables_with, to_arrow
+from .suspects import suspect_rows
 from .views import view_statements
 from .writer import TableWriter
 
@@ -31,6 +32,7 @@ __all__ = [
     "open_database",
     "pair_rows",
     "shard_rows",
+    "suspect_rows",
     "tables_with",
     "telling_labels",
     "to_arrow",

@@ -22,6 +22,7 @@ from .concepts import CONCEPTS
 from .duplicates import DUPLICATES
 from .images import IMAGE_CONCEPTS, IMAGES, OBJECTS, REGIONS
 from .measures import FIDELITY, K_METRICS, REJECTED
+from .suspects import SUSPECTS
 
 ROW_GROUP = 65_536
 """Rows of a Parquet row group. A reader that wants a few rows reads the footer, which grows with
@@ -31,7 +32,7 @@ TABLES: dict[str, Table] = {
     table.name: table
     for table in (
         IMAGES, CONCEPTS, CONCEPT_CLASSES, CONCEPT_LABELS, IMAGE_CONCEPTS, REGIONS, OBJECTS,
-        CONCEPT_PAIRS, K_METRICS, FIDELITY, REJECTED, DUPLICATES,
+        CONCEPT_PAIRS, K_METRICS, FIDELITY, REJECTED, DUPLICATES, SUSPECTS,
     )
 }  # fmt: skip
 

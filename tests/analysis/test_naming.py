@@ -82,10 +82,12 @@ def test_the_namer_is_told_the_labels_and_companions_of_the_tables(run: Run) -> 
 
 
 def test_verdicts_reach_the_namer(run: Run) -> None:
-    verdicts = pd.DataFrame({"kind": ["group"] + [None] * 2, "group": ["boats"] + [None] * 2})
+    kinds, group = ["group", "shared", None], ["boats", "boats", None]
+    verdicts = pd.DataFrame({"kind": kinds + [None] * 3, "group": group + [None] * 3})
     tables = run.table("concept_labels"), run.table("concept_pairs")
     found = describe(run.workspace, {}, *tables, verdicts)
-    assert [(each.kind, each.group) for each in found] == [("group", "boats")] + [(None, None)] * 5
+    told = [("group", "boats"), ("shared", None)] + [(None, None)] * 4  # which is not claimed
+    assert [(each.kind, each.group) for each in found] == told
     assert all(each.place.n == 0 and not each.looks for each in found)
 
 

@@ -449,3 +449,18 @@ def test_print_shows_what_pages_show() -> None:
     title = re.search(rb"/Title <([0-9a-f]+)>", document)
     assert title is not None
     assert bytes.fromhex(title[1].decode()).decode("utf-16") == visible(LABELS[0])
+
+
+def test_the_page_of_suspects_tells_the_evidence_or_why_there_is_none(tmp_path: Path) -> None:
+    build_atlas(synthetic(), tmp_path / "some", n_examples=4)
+    page = Page()
+    page.feed((tmp_path / "some" / "suspects.html").read_text(encoding="utf-8"))
+    text = " ".join(page.text.split())
+    assert "In 398 of 2,000 images, of all 2 labels, at the top left of the frame" in text
+    assert "Taken out with it" in text
+    assert {"concepts/0.html", "concepts/1.html"} <= set(page.links)
+    index = (tmp_path / "some" / "index.html").read_text(encoding="utf-8")
+    assert '<a href="suspects.html">Suspects</a>' in index
+    build_atlas(replace(synthetic(bare=True), no_suspects="<no> labels"), tmp_path / "none")
+    none = (tmp_path / "none" / "suspects.html").read_text(encoding="utf-8")
+    assert "No suspects: &lt;no&gt; labels." in none

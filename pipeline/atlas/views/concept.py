@@ -45,7 +45,7 @@ def concept_view(book: Catalogue, concept_id: int) -> dict[str, Any]:
         "unsure": sureness.in_words(concept) if sureness.is_unsure(concept) else "",
         "concept": concept,
         "threshold": concept["presence_threshold"],
-        "slider": _slider(concept["presence_threshold"]),
+        "slider": slider(concept["presence_threshold"]),
         "facts": _facts(concept),
         "histogram": histogram(
             strengths.counts, strengths.top, concept["presence_threshold"] or 0.0
@@ -83,7 +83,7 @@ def query(concept_id: int) -> str:
     )
 
 
-def _slider(threshold: float | None) -> dict[str, str]:
+def slider(threshold: float | None) -> dict[str, str]:
     """Range and step of the threshold slider, in gauge units; it starts at the run's threshold."""
     value = min(threshold or 0.0, SLIDER_TOP)
     return {"max": f"{SLIDER_TOP:g}", "step": "0.01", "value": f"{value:.2f}"}

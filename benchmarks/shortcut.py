@@ -1,0 +1,287 @@
+"""Is a shortcut found that nobody told of? A fifth of a dataset with ImageNet-W's watermark.
+
+Networks trained on ImageNet take the watermark of the package imagenet-w (Li et al., *A Whac-A-Mole
+Dilemma*, CVPR 2023) for a carton and its neighbours. The run is not told which images have it.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import tempfile
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+from PIL import Image
+from sklearn.metrics import roc_auc_score
+
+from benchmarks.harness import Report, Target, assets, introduce, show
+from pipeline.analysis.run import Run, open_run
+from pipeline.config import make_config
+from pipeline.jobs.execute import execute
+from pipeline.runs.prepare import prepare
+from pipeline.system import files
+
+AUC = Target("concepts.shortcut.auc", "at-least", 0.95)
+RANK = Target("concepts.shortcut.rank", "at-most", 5)
+RESTORED = Target("concepts.shortcut.restored", "at-least", 0.5)
+TARGETS = (AUC, RANK, RESTORED)
+
+NETWORKS = {
+    "mobilenet_v2": "mobilenet_v2",
+    "squeezenet1_1": "squeezenet1_1",
+    "timm:tf_efficientnet_lite0": "tf_efficientnet_lite0",
+}
+DATASETS = ("imagenette224", "imagenet_samples")
+STAGES = ("extract", "factorize", "localize", "classify", "export")
+SIDE, SHORTER = 224, 256
+"""The networks' input, and what the shorter side is scaled to before the middle is cut out."""
+
+SHARE = 5
+"""One image of so many is stamped."""
+
+UNRANKED = 10_000
+"""Rank of a concept that is no suspect."""
+
+
+@dataclass(frozen=True)
+class Case:
+    """A network on a dataset, at a seed of both the run and the stamps."""
+
+    network: str
+    dataset: str
+    seed: int
+    k: str = "auto"
+    limit: int | None = None
+
+
+QUICK = (Case("mobilenet_v2", "imagenet_samples", 0, k="32"),)
+FULL = tuple(
+    Case(network, dataset, seed)
+    for network in NETWORKS
+    for dataset in DATASETS
+    for seed in range(5)
+)
+
+
+@dataclass(frozen=True)
+class Found:
+    """What a run knows of the watermark.
+
+    Attributes
+    ----------
+    concept_id, auc : int, float
+        The concept whose largest or mean strength separates stamped images from others best.
+    rank, score : int, float
+        Of it among the suspects; `UNRANKED` and 0 where it is none.
+    pushes_to : str
+        Classes that it is said to push to.
+    accuracy, clean, ablated : float
+        Share right of the stamped images, of the same ones without the stamp, and with the concept
+        and those that go with it taken out.
+    score_of_clean : float
+        Score of the first suspect of the same run without stamps; 0 without any.
+    """
+
+    concept_id: int
+    auc: float
+    rank: int
+    score: float
+    pushes_to: str
+    accuracy: float
+    clean: float
+    ablated: float
+    score_of_clean: float
+
+    @property
+    def restored(self) -> float:
+        """Share of the lost accuracy that is returned; NaN where none was lost."""
+        lost = self.clean - self.accuracy
+        return (self.ablated - self.accuracy) / lost if lost > 0 else float("nan")
+
+
+def measure(report: Report, *, quick: bool) -> None:
+    """Stamp, discover, and look whether the stamp is among the suspects; print what was found.
+
+    Parameters
+    ----------
+    report : Report
+        Where the outcomes go: the worst over networks of the median over seeds and datasets.
+    quick : bool
+        One network, one dataset, one seed.
+    """
+    try:
+        import imagenet_w
+
+        mark = imagenet_w.AddWatermark(SIDE)
+    except ImportError:
+        for target in TARGETS:
+            report.skipped(target.name, "the package imagenet-w is not installed")
+        return
+    try:
+        with tempfile.TemporaryDirectory() as name:
+            found = {case: _measure(case, mark, Path(name)) for case in (QUICK if quick else FULL)}
+    except FileNotFoundError as error:
+        for target in TARGETS:
+            report.skipped(target.name, str(error))
+        return
+    _show(found)
+    table = pd.DataFrame(
+        [
+            {"network": case.network, "auc": each.auc, "rank": each.rank, "restored": each.restored}
+            for case, each in found.items()
+        ]
+    )
+    medians = table.groupby("network").median()
+    report.measured(AUC.name, float(medians["auc"].min()))
+    report.measured(RANK.name, float(medians["rank"].max()))
+    report.measured(RESTORED.name, float(medians["restored"].min()))
+
+
+def _measure(case: Case, mark: Callable[[Any], Any], folder: Path) -> Found:
+    place = folder / f"{NETWORKS[case.network]}-{case.dataset}-{case.seed}"
+    listed = list(_listed(case))
+    drawn = np.random.default_rng(case.seed).permutation(len(listed))[: len(listed) // SHARE]
+    stamped = {listed[index].name for index in drawn}
+    runs = []
+    for kind, chosen in (("stamped", stamped), ("clean", set())):
+        _write(listed, chosen, mark, place / kind, case)
+        runs.append(_discover(case, place / kind, place / f"run-{kind}"))
+    return _judge(*runs, stamped)
+
+
+def _listed(case: Case) -> Iterator[Path]:
+    folder = assets("images", case.dataset)
+    every = sorted(path for path in folder.rglob("*") if path.suffix.lower() in (".jpg", ".jpeg"))
+    yield from every[:: max(1, len(every) // case.limit) if case.limit else 1]
+
+
+def _write(
+    listed: Sequence[Path], stamped: set[str], mark: Callable[[Any], Any], to: Path, case: Case
+) -> None:
+    """Write all images alike, as JPEG of the network's size, those of some names with the mark."""
+    label_of = _labels(case)
+    for path in listed:
+        with Image.open(path) as image:
+            shown = _middle(image.convert("RGB"))
+        target = to / label_of(path) / f"{path.stem}.jpg"
+        target.parent.mkdir(parents=True, exist_ok=True)
+        (mark(shown) if path.name in stamped else shown).save(target, quality=95)
+
+
+def _middle(image: Image.Image) -> Image.Image:
+    """Scale the shorter side to `SHORTER` and cut the middle out; what fits stays as it is."""
+    if image.size == (SIDE, SIDE):
+        return image
+    scale = SHORTER / min(image.size)
+    width, height = (round(side * scale) for side in image.size)
+    left, top = (width - SIDE) // 2, (height - SIDE) // 2
+    scaled = image.resize((width, height), Image.Resampling.BILINEAR)
+    return scaled.crop((left, top, left + SIDE, top + SIDE))
+
+
+def _labels(case: Case) -> Callable[[Path], str]:
+    if case.dataset == "imagenette224":
+        return lambda path: path.parent.name
+    rows = pd.read_csv(assets("images", f"{case.dataset}.csv"))
+    label = {
+        Path(path).name: str(name) for path, name in zip(rows["path"], rows["label"], strict=True)
+    }
+    return lambda path: label[path.name]
+
+
+def _discover(case: Case, images: Path, folder: Path) -> Run:
+    classes = images.parent / "classes.csv"
+    table = (
+        "imagenette224_classes.csv" if case.dataset == "imagenette224" else f"{case.dataset}.csv"
+    )
+    rows = pd.read_csv(assets("images", table))[["label", "class_id"]]
+    files.write_text(classes, rows.to_csv(index=False))
+    options = {
+        "dataset": str(images),
+        "model": case.network,
+        "weights": str(assets("weights", f"{NETWORKS[case.network]}.safetensors")),
+        "classes": str(classes),
+        "labels": "top",
+        "k": case.k,
+        "seed": str(case.seed),
+    }
+    execute(prepare(make_config(options), folder), STAGES)
+    return open_run(folder)
+
+
+def _judge(run: Run, clean: Run, stamped: set[str]) -> Found:
+    images = run.table("images")
+    stems = {Path(name).stem for name in stamped}
+    is_stamped = images["path"].map(lambda path: Path(path).stem in stems).to_numpy()
+    concept, auc = _separating(run, images["image_id"], is_stamped)
+    suspects = run.suspects().set_index("concept_id")
+    known = concept in suspects.index
+    row = suspects.loc[concept] if known else None
+    others = [] if row is None else list(row["with_concepts"])
+    marked = images[is_stamped]
+    after = run.meaning.ablate([concept, *others], marked["image_id"].tolist())
+    own = marked["label"].map(run.workspace.class_of_label).to_numpy()
+    before = clean.table("images").set_index("path").loc[marked["path"], "pred_class"]
+    best = clean.suspects()["score"]
+    return Found(
+        concept_id=concept,
+        auc=auc,
+        rank=UNRANKED if row is None else int(row["rank"]),
+        score=0.0 if row is None else float(row["score"]),
+        pushes_to="-" if row is None else ", ".join(row["pushes_to"]),
+        accuracy=float((marked["pred_class"].to_numpy() == own).mean()),
+        clean=float((before.to_numpy() == own).mean()),
+        ablated=float((after["class_after"].to_numpy() == own).mean()),
+        score_of_clean=float(best.max()) if len(best) else 0.0,
+    )
+
+
+def _separating(run: Run, image_ids: pd.Series, is_stamped: NDArray[np.bool_]) -> tuple[int, float]:
+    """Return the concept that separates stamped images best, by its mean or largest strength."""
+    rows = run.table("image_concepts")
+    best = (0, 0.0)
+    for value in ("mean", "max"):
+        table = rows.pivot(index="image_id", columns="concept_id", values=value)
+        table = table.reindex(image_ids).fillna(0.0)
+        for concept in table.columns:
+            auc = float(roc_auc_score(is_stamped, table[concept]))
+            best = max(best, (int(concept), auc), key=lambda each: each[1])
+    return best
+
+
+def _show(found: dict[Case, Found]) -> None:
+    header = [
+        "network", "dataset", "seed", "concept", "AUC", "rank", "score", "first without stamps",
+        "right", "unstamped", "taken out", "restored", "pushes to",
+    ]  # fmt: skip
+    rows = [
+        [
+            case.network, case.dataset, case.seed, each.concept_id, each.auc, each.rank, each.score,
+            each.score_of_clean, each.accuracy, each.clean, each.ablated, each.restored,
+            each.pushes_to,
+        ]
+        for case, each in found.items()
+    ]  # fmt: skip
+    show("a fifth of the images with ImageNet-W's watermark", header, rows)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the benchmark by itself; return 1 where a target was missed."""
+    parser = argparse.ArgumentParser(description=__doc__, allow_abbrev=False)
+    parser.add_argument("--quick", action="store_true", help="one network, one dataset, one seed")
+    quick = bool(parser.parse_args(argv).quick)
+    introduce(quick)
+    report = Report(TARGETS)
+    measure(report, quick=quick)
+    report.skip_rest("not asked for")
+    return report.finish()
+
+
+if __name__ == "__main__":
+    sys.exit(main())

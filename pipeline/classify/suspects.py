@@ -1,0 +1,278 @@
+"""Which concepts move the network's answers away from the labels: what taking each out gives back.
+
+Notation: V (n, h, w, channels) activations, H (n, h, w, k) strengths, w_j directions, L the linear
+part of the bank's decoder. Taking concept j out of an image that holds it, with the concepts T_j
+that go with it (j among them), leaves all else of the real activations:
+
+    v − Σ_{i in T_j} h_i L w_i
+
+Of an image that holds j, the gain g is by how much the probability of its own class is then higher;
+its mean is the accuracy that is given back, were answers drawn by their probabilities. p is that of
+the paired one-sided t-test of mean g ≤ 0, and at least 2⁻ⁿ, the least that n signs can give; q
+follows by Benjamini-Hochberg over concepts. b images are wrong as they are and right without j, c
+the other way round: McNemar's counts, told beside it. Their own test has less power: a mark in 40
+of 200 images, of which 11 are lost by it, had 5 and 0 (p = 0.03, no q below 0.9 among 32 concepts),
+its gain t = 3.8; the next concept's was 1.6.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from scipy.special import stdtr
+
+from ..models.link import probabilities
+from .answers import Answers
+from .scores import unit_logits
+
+ROWS = {"pool_linear": 4_096, "linear_relu_pool": 32, "general": 32}
+"""Pairs of image and concept answered at once, by kind of head."""
+
+Z_LOW = 1.645
+"""Normal quantile of the lower bound of what is given back: 95 %, one-sided."""
+
+
+@dataclass(frozen=True)
+class Removals:
+    """What became of images without concepts; a row per image and concept that it holds.
+
+    Attributes
+    ----------
+    image, concept : ndarray
+        int64 (m,): which image, by its place among those asked about, and which concept.
+    right : ndarray
+        bool (m,): whether the top class is then one of the image's own.
+    gain : ndarray
+        float64 (m,): by how much the probability of the image's own class is then higher.
+    drops : ndarray
+        float64 (k, classes): sum over rows of what each class's probability loses, leaving out
+        the images' own classes.
+    """
+
+    image: NDArray[np.int64]
+    concept: NDArray[np.int64]
+    right: NDArray[np.bool_]
+    gain: NDArray[np.float64]
+    drops: NDArray[np.float64]
+
+    @staticmethod
+    def join(parts: list[Removals], n_images: list[int]) -> Removals:
+        """Put batches of so many images each together."""
+        starts = np.cumsum([0, *n_images[:-1]])
+        return Removals(
+            np.concatenate([part.image + at for part, at in zip(parts, starts, strict=True)]),
+            np.concatenate([part.concept for part in parts]),
+            np.concatenate([part.right for part in parts]),
+            np.concatenate([part.gain for part in parts]),
+            np.sum([part.drops for part in parts], axis=0),
+        )
+
+
+@dataclass(frozen=True)
+class Harm:
+    """What each of k concepts does to the answers; see the module.
+
+    Attributes
+    ----------
+    n : ndarray
+        int64 (k,): images that hold it.
+    repaired, broken : ndarray
+        int64 (k,): b and c.
+    p, q : ndarray
+        float64 (k,): p is 1 where fewer than two images hold it.
+    gain : ndarray
+        float64 (k,): mean g over the images that hold it; NaN where none does.
+    at_least : ndarray
+        float64 (k,): Σ g over *all* images, the lower end of its interval (95 %, one-sided): the
+        share of them that taking it out gives back; 0 where that is negative.
+    accuracy_with, accuracy_without, accuracy_ablated : ndarray
+        float64 (k,): share right of the images that hold it, as they are and with it taken out; and
+        of images without it, the labels in the same proportions: see `expected`.
+    """
+
+    n: NDArray[np.int64]
+    repaired: NDArray[np.int64]
+    broken: NDArray[np.int64]
+    p: NDArray[np.float64]
+    q: NDArray[np.float64]
+    gain: NDArray[np.float64]
+    at_least: NDArray[np.float64]
+    accuracy_with: NDArray[np.float64]
+    accuracy_without: NDArray[np.float64]
+    accuracy_ablated: NDArray[np.float64]
+
+
+@torch.inference_mode()
+def remove_each(
+    answers: Answers,
+    V: torch.Tensor,
+    H: torch.Tensor,
+    held: NDArray[np.bool_],
+    classes: NDArray[np.int64],
+    together: NDArray[np.bool_],
+) -> Removals:
+    """Take every concept out of every image that holds it, and ask the network again.
+
+    Parameters
+    ----------
+    answers : Answers
+        Of the network cut at the layer.
+    V : Tensor
+        float32 (n, h, w, channels).
+    H : Tensor
+        float32 (n, h, w, k), their concepts.
+    held : ndarray
+        bool (n, k), which image holds which concept.
+    classes : ndarray
+        int64 (n, most), the images' own classes, -1 where there are no more. Images without any are
+        not asked about.
+    together : ndarray
+        bool (k, k), row j marks T_j: what is taken out with concept j, itself among it.
+    """
+    images, concepts = np.nonzero(held & (classes >= 0).any(1)[:, None])
+    own = _members(classes, answers.cut.n_classes)
+    before = answers.head(V)
+    then = probabilities(before, answers.link)
+    right, gain = np.zeros(len(images), np.bool_), np.zeros(len(images))
+    drops = torch.zeros(held.shape[1], before.shape[1], dtype=torch.float64)
+    member = torch.from_numpy(together).float()
+    rows = ROWS[answers.cut.head_kind]
+    for start in range(0, len(images), rows):
+        part = slice(start, start + rows)
+        at, which = torch.from_numpy(images[part]), torch.from_numpy(concepts[part])
+        logits = torch.cat([*_without(answers, V, H, at, member[which], before)])
+        after, mine = probabilities(logits, answers.link), own[at]
+        right[part] = mine.gather(1, logits.argmax(1, keepdim=True))[:, 0].numpy()
+        fall = then[at] - after
+        gain[part] = -_largest(then[at], mine).sub(_largest(after, mine)).double().numpy()
+        drops.index_add_(0, which, fall.masked_fill(mine, 0.0).double())
+    return Removals(images, concepts, right, gain, drops.numpy())
+
+
+def harm(
+    found: Removals, held: NDArray[np.bool_], right: NDArray[np.bool_], label: NDArray[np.int64]
+) -> Harm:
+    """Judge what the removals did, concept by concept.
+
+    Parameters
+    ----------
+    found : Removals
+    held : ndarray
+        bool (n, k), of the images asked about.
+    right : ndarray
+        bool (n,), whether the network is right about them as they are.
+    label : ndarray
+        int64 (n,), a number for each label, or combination of labels.
+
+    References
+    ----------
+    McNemar, Q. (1947). Note on the sampling error of the difference between correlated proportions.
+    """
+    from .statistics import benjamini_hochberg
+
+    n_images, k = held.shape
+    was = right[found.image]
+    repaired, broken, after = (
+        np.bincount(found.concept[chosen], minlength=k)
+        for chosen in (found.right & ~was, was & ~found.right, found.right)
+    )
+    n = held.sum(0)
+    total, squares = (
+        np.bincount(found.concept, weights=each, minlength=k)
+        for each in (found.gain, found.gain**2)
+    )
+    with np.errstate(invalid="ignore", divide="ignore"):
+        with_it, ablated, gain = right.astype(np.float64) @ held / n, after / n, total / n
+        error = np.sqrt(np.maximum(squares / n - gain**2, 0) / (n - 1))
+        p = _p_of_gain(n, gain, error)
+        low = n * np.nan_to_num(gain - Z_LOW * error, nan=0.0, posinf=0.0, neginf=0.0)
+    return Harm(
+        n=n,
+        repaired=repaired,
+        broken=broken,
+        p=p,
+        q=benjamini_hochberg(np.where(n > 0, p, np.nan)),
+        gain=gain,
+        at_least=np.maximum(low / max(1, n_images), 0.0),
+        accuracy_with=with_it,
+        accuracy_without=expected(held, right, label),
+        accuracy_ablated=ablated,
+    )
+
+
+def expected(
+    held: NDArray[np.bool_], right: NDArray[np.bool_], label: NDArray[np.int64]
+) -> NDArray[np.float64]:
+    """Return how many of the holders would be right, were they as images without the concept.
+
+    Of each label the share right of its images without the concept, weighted by its images with
+    it; a label that has none without it counts as all images without the concept do.
+
+    Returns
+    -------
+    ndarray
+        float64 (k,); NaN where all images hold the concept, or none does.
+    """
+    n_labels = int(label.max(initial=-1)) + 1
+    found = np.full(held.shape[1], np.nan)
+    for concept, mine in enumerate(held.T):
+        if mine.any() and not mine.all():
+            n_with, n_without, n_right = (
+                np.bincount(label[chosen], minlength=n_labels)
+                for chosen in (mine, ~mine, ~mine & right)
+            )
+            share = np.where(n_without > 0, n_right / np.maximum(n_without, 1), right[~mine].mean())
+            found[concept] = (n_with * share).sum() / n_with.sum()
+    return found
+
+
+def _p_of_gain(
+    n: NDArray[np.int64], gain: NDArray[np.float64], error: NDArray[np.float64]
+) -> NDArray[np.float64]:
+    t = np.where(error > 0, gain / error, np.copysign(np.inf, gain))
+    upper = stdtr(np.maximum(n - 1, 1), -t)
+    p: NDArray[np.float64] = np.where((n > 1) & (gain != 0), np.maximum(upper, 0.5**n), 1.0)
+    return p
+
+
+def _without(
+    answers: Answers,
+    V: torch.Tensor,
+    H: torch.Tensor,
+    at: torch.Tensor,
+    taken: torch.Tensor,
+    before: torch.Tensor,
+) -> Iterator[torch.Tensor]:
+    """Give the logits of images `at` (m,) without the concepts `taken`, float32 (m, k), 1 or 0."""
+    cut, bank = answers.cut, answers.bank
+    W = torch.from_numpy(bank.W)
+    if cut.linear is None:
+        parts = H[at] * taken[:, None, None, :]
+        yield answers.of(at).head(V[at] - bank.transform.linear(parts @ W.T))
+        return
+    weight, bias = cut.linear
+    unit = unit_logits(weight, bank.transform, W)
+    if cut.head_kind == "pool_linear":
+        yield before[at] - (H.mean((1, 2))[at] * taken) @ unit.T
+        return
+    maps, place = at.unique(return_inverse=True)
+    raw = V[maps].flatten(1, 2) @ weight.T + bias
+    for row, image, own in zip(place, at, taken, strict=True):
+        chosen = own > 0
+        less = H[image].flatten(0, 1)[:, chosen] @ unit[:, chosen].T
+        yield (raw[row] - less).relu_().mean(0, keepdim=True)
+
+
+def _members(classes: NDArray[np.int64], n_classes: int) -> torch.Tensor:
+    """Mark the images' own classes, bool (n, classes)."""
+    own = torch.zeros(len(classes), n_classes + 1, dtype=torch.bool)
+    own.scatter_(1, torch.from_numpy(np.where(classes < 0, n_classes, classes)), True)
+    return own[:, :n_classes]
+
+
+def _largest(values: torch.Tensor, mine: torch.Tensor) -> torch.Tensor:
+    return values.masked_fill(~mine, 0.0).amax(1)
