@@ -281,7 +281,7 @@ def _fit_halves(
 def _halves_of(
     splits: Sequence[Split | None], starts: Sequence[Start]
 ) -> list[tuple[Tensor, Start]]:
-    """Give the halves of each split, each with a start of its own: a common one might agree alone."""
+    """Give the halves of each split, each with a start of its own: a common one might agree."""
     pairs = zip(splits, starts, strict=True)
     return [
         (half, replace(start, seed=start.seed + at * len(splits)))

@@ -12,7 +12,7 @@ alone decide. Then, with ρ = m/n,
 
 for a is part of A. So log d(A, B) is expected at a mean of the logarithms of the other two, of a
 weight that is right for σ² = 0 and for c = 0 alike: half and half for ρ = ½. (In truth it is the
-odds d / (1 − d), which are d where it is small, and have no upper end.) One match of disjoint images
+odds d / (1 − d), which are d where it is small, and have no upper end.) A match of disjoint images
 varies about that as those seen do. Of one concept that variance is badly known from so few, so it
 is drawn to that of concepts that are as stable (Smyth, Statistical Applications in Genetics and
 Molecular Biology 3, 2004); the means are drawn together by what is left of their error (James and

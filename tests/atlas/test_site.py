@@ -250,6 +250,20 @@ def test_kinds_are_said_with_what_they_rest_on(pages: dict[str, Page], data: Atl
         assert ("It goes with no class, no group and no labels" in text) == (row.kind == "none")
 
 
+def test_concepts_that_rather_do_not_come_back_are_marked(
+    pages: dict[str, Page], data: AtlasData
+) -> None:
+    said = "comes back in 3 of 10 fits"
+    unsure = data.tables["concepts"].query("reappears < 0.5")
+    assert 1 < len(unsure) < len(data.tables["concepts"])
+    for row in data.tables["concepts"].itertuples():
+        text = pages[f"concepts/{row.concept_id}.html"].text
+        assert (said in text) == (row.reappears < 0.5)
+        assert ("with 0 and 3 as one subspace" in text) == (row.concept_id % 6 == 1)
+        assert "0.25 to 0.75 in 9 of 10" in text
+    assert pages["index.html"].text.count(said) == len(unsure)
+
+
 def test_a_concept_page_says_what_the_tables_say(pages: dict[str, Page], data: AtlasData) -> None:
     concept = data.tables["concepts"].iloc[0]
     text = pages["concepts/0.html"].text
