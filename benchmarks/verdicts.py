@@ -32,7 +32,7 @@ from pipeline.analysis.samples import RunSamples
 from pipeline.analysis.strongest import N_ELSEWHERE, Places, move
 from pipeline.classify import benjamini_hochberg, score_vectors
 from pipeline.classify.kinds import LEVEL, holds
-from pipeline.classify.verdict import permuted
+from pipeline.classify.verdict import N_NEAREST, permuted
 from pipeline.jobs.discover import discover
 from pipeline.runs.workspace import Workspace
 from pipeline.store import Claims
@@ -166,10 +166,12 @@ class Bench:
         return replace(self.evidence, places=places, own=own, elsewhere=elsewhere)
 
     def _moved(self, seed: int) -> Null:
-        """Move maps to half of the images; the other half is left to compare with."""
+        """Move maps to half of the images; the other half, another one for each concept, is left to
+        compare with."""
         elsewhere, random = self.evidence.elsewhere, np.random.default_rng(seed)
-        is_taken = random.permutation(len(elsewhere.image)) < len(elsewhere.image) // 2
-        theirs = replace(elsewhere, holds=elsewhere.holds | ~is_taken[:, None])
+        n = len(elsewhere.image)
+        is_taken = np.stack([random.permutation(n) < n // 2 for _ in range(K)], axis=1)
+        theirs = replace(elsewhere, holds=elsewhere.holds | ~is_taken)
         moved = [move(self.evidence.places, theirs, j, N_SEEDS + seed) for j in range(K)]
         chosen = [random.permutation(len(image))[:N_OWN] for image, _ in moved]
         null = _places(
@@ -177,7 +179,7 @@ class Bench:
             [vectors[rows] for (_, vectors), rows in zip(moved, chosen, strict=True)],
             [self.evidence.places.maps[self.evidence.places.concept == j] for j in range(K)],
         )
-        return null, elsewhere.holds | is_taken[:, None]
+        return null, elsewhere.holds | is_taken
 
     def _places(self, seed: int) -> Null:
         """Draw single positions, of norms as the run's concepts have them."""
@@ -244,7 +246,7 @@ class Bench:
             vectors = move(self.evidence.places, self.evidence.elsewhere, concept, N_SEEDS)[1]
             masses = self.evidence.tree.masses(self.evidence.score(vectors)).double().numpy()
             for group in random.permutation(masses.shape[1])[:N_PLANTED]:
-                rows = random.integers(0, len(masses), (n, 65))
+                rows = random.integers(0, len(masses), (n, 1 + N_NEAREST))
                 others, own = masses[rows[:, 1:], group], masses[rows[:, 0], group]
                 found.append(permuted(own + size * masses[:, group].std(), others) <= LEVEL)
         return float(np.mean(found))

@@ -27,7 +27,7 @@ from ..store import Claims
 from .samples import RunSamples, true_classes
 from .strongest import N_ELSEWHERE, Elsewhere, Places, find_places, look_elsewhere, move
 
-N_STRONGEST, FEWER = 40, 12
+N_STRONGEST, FEWER = 48, 12
 """Images of a concept that are looked at, the strongest; and at least, where the head is slow."""
 
 N_PASSES = 1_500

@@ -30,8 +30,13 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-N_NEAREST, FEWEST_MOVED = 64, 48
-"""Moved maps that an image of a concept is compared with; and how many there must be at least."""
+N_NEAREST, FEWEST_NEAREST, FEWEST_MOVED = 32, 4, 48
+"""Moved maps that an image of a concept is compared with, and how many there must be at least."""
+
+SHARE_NEAREST = 16
+"""They are a sixteenth of those there are: among half of them an image of large norm would have all
+of its neighbours below, and p of what is nothing would be too small (in 17 instead of 10 of 100
+cases at 0.1)."""
 
 N_DRAWS = 4_000
 
@@ -140,9 +145,9 @@ def permuted(own: NDArray[np.float64], others: NDArray[np.float64], seed: int = 
 
 
 def _nearest(norms: torch.Tensor, others: torch.Tensor) -> torch.Tensor:
-    """Return the rows of `others` nearest to each norm, int64 (m, n): half of them at most."""
-    apart = (norms[:, None] - others).abs()
-    return apart.topk(min(N_NEAREST, len(others) // 2), dim=1, largest=False).indices
+    """Return the rows of `others` that are nearest to each norm, int64 (m, n)."""
+    n = min(N_NEAREST, max(FEWEST_NEAREST, len(others) // SHARE_NEAREST))
+    return (norms[:, None] - others).abs().topk(n, dim=1, largest=False).indices
 
 
 def _choose(own: torch.Tensor, moved: torch.Tensor, least: float) -> int:
