@@ -158,10 +158,10 @@ def _choose(own: torch.Tensor, moved: torch.Tensor, least: float) -> int:
     own, moved : Tensor
         float32 (m, groups), (m, n, groups).
     """
-    a = own.double().mean(0)
+    a = own.double().mean(0).clamp(1e-12, 1 - 1e-6)
     b = moved.double().mean((0, 1)).clamp(LEAST_MOVED, 1 - 1e-6)
-    a, is_enough = a.clamp(1e-12, 1 - 1e-6), a >= least
-    if not is_enough.any():
+    may_be = (a >= least) & (a > b)
+    if not may_be.any():
         return -1
     says = a * (a / b).log() + (1 - a) * ((1 - a) / (1 - b)).log()
-    return int(torch.where(is_enough & (a > b), says, -torch.inf).argmax())
+    return int(torch.where(may_be, says, -torch.inf).argmax())
