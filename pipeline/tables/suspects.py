@@ -98,9 +98,10 @@ def sentence(row: dict[str, Any], n_images: int, n_labels: int) -> str:
     joined = f" (with {_and([f'concept {each}' for each in together])})" if together else ""
     labels = _labels(row["n_labels"], n_labels)
     repaired, broken = row["repaired"], row["broken"]
+    with_it, without = _percent(row["accuracy_with"]), _without(row["accuracy_without"])
     said = (
         f"In {row['n_images']:,} of {n_images:,} images, of {labels}{where}: with it"
-        f" {row['accuracy_with']:.0%} are right,{_without(row['accuracy_without'])}; taking it"
+        f" {with_it} are right,{without}; taking it"
         f" out{joined} makes {repaired:,} right and {broken:,} wrong{_returned(row)}."
     )
     if not row["pushes_to"] or not row["pushes_from"]:
@@ -125,7 +126,9 @@ def _object(background: float) -> str:
 
 
 def _without(accuracy: float | None) -> str:
-    return " and no image is without it" if accuracy is None else f" without it {accuracy:.0%}"
+    return (
+        " and no image is without it" if accuracy is None else f" without it {_percent(accuracy)}"
+    )
 
 
 def _returned(row: dict[str, Any]) -> str:
@@ -136,9 +139,13 @@ def _returned(row: dict[str, Any]) -> str:
     back = row["accuracy_ablated"] - row["accuracy_with"]
     if lost <= 0 or back <= 0:
         return ""
-    return f", which returns {min(1.0, back / lost):.0%} of the lost accuracy"
+    return f", which returns {_percent(min(1.0, back / lost))} of the lost accuracy"
 
 
 def _and(names: Sequence[str]) -> str:
     """Join names: a, b and c."""
     return " and ".join(each for each in (", ".join(names[:-1]), *names[-1:]) if each)
+
+
+def _percent(share: float) -> str:
+    return f"{100 * share:.0f} %"

@@ -144,8 +144,8 @@ def test_the_evidence_is_a_sentence() -> None:
     assert row["pushes_from"] == ["tench", "b"]
     assert row["sentence"] == (
         "In 398 of 2,000 images, of all 10 labels, at the centre of the frame, mostly on the"
-        " objects: with it 54% are right, without it 79%; taking it out (with concept 3) makes 61"
-        " right and 2 wrong, which returns 60% of the lost accuracy. It pushes to carton and crate"
+        " objects: with it 54 % are right, without it 79 %; taking it out (with concept 3) makes 61"
+        " right and 2 wrong, which returns 60 % of the lost accuracy. It pushes to carton and crate"
         " from tench and b."
     )
 
@@ -158,7 +158,7 @@ def test_nothing_is_said_of_what_is_not_known() -> None:
     assert np.isnan(row["accuracy_without"])
     assert row["place"] is None
     assert row["sentence"] == (
-        "In 398 of 398 images, of the one label: with it 54% are right, and no image is without it;"
-        " taking it out makes 61 right and 2 wrong."
+        "In 398 of 398 images, of the one label: with it 54 % are right, and no image is without"
+        " it; taking it out makes 61 right and 2 wrong."
     )
     assert suspect_rows(Suspects([], 0, 0, "why"), [], {}).empty
