@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import pandas as pd
@@ -16,7 +16,7 @@ MARK = "~"
 SOME = 8
 """Concepts that a footnote names, those that come back least."""
 
-Row = Mapping[Hashable, Any]
+Row = Mapping[Any, Any]
 
 
 def is_unsure(row: Row) -> bool:
