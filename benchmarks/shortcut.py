@@ -116,7 +116,7 @@ def measure(report: Report, *, quick: bool) -> None:
         One network, one dataset, one seed.
     """
     try:
-        import imagenet_w
+        import imagenet_w  # type: ignore[import-not-found]
 
         mark = imagenet_w.AddWatermark(SIDE)
     except ImportError:
@@ -152,7 +152,8 @@ def _measure(case: Case, mark: Callable[[Any], Any], folder: Path) -> Found:
     for kind, chosen in (("stamped", stamped), ("clean", set())):
         _write(listed, chosen, mark, place / kind, case)
         runs.append(_discover(case, place / kind, place / f"run-{kind}"))
-    return _judge(*runs, stamped)
+    run, clean = runs
+    return _judge(run, clean, stamped)
 
 
 def _listed(case: Case) -> Iterator[Path]:
@@ -222,7 +223,7 @@ def _judge(run: Run, clean: Run, stamped: set[str]) -> Found:
     concept, auc = _separating(run, images["image_id"], is_stamped)
     suspects = run.suspects().set_index("concept_id")
     known = concept in suspects.index
-    row = suspects.loc[concept] if known else None
+    row: Any = suspects.loc[concept] if known else None
     others = [] if row is None else list(row["with_concepts"])
     marked = images[is_stamped]
     after = run.meaning.ablate([concept, *others], marked["image_id"].tolist())

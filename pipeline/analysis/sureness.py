@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 import pandas as pd
@@ -43,8 +43,8 @@ def times(row: Row) -> str:
 
 def partners(row: Row) -> list[int]:
     """Return the concepts with which one that does not come back alone does, as a subspace."""
-    found = row.get("reappears_with")
-    return [] if not isinstance(found, Sequence) and not hasattr(found, "tolist") else list(found)
+    found: Any = row.get("reappears_with")
+    return [int(each) for each in found] if pd.api.types.is_list_like(found) else []
 
 
 def in_words(row: Row) -> str:

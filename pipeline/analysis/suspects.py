@@ -220,7 +220,7 @@ def _rows(
                 ],
                 "score": float(score[concept]),
                 "to": _most(seen.removals.drops[concept]),
-                "labels": [seen.names[each] for each in _most(from_labels)],
+                "labels": [seen.names[each] for each in _most(from_labels.astype(np.float64))],
                 "n_images": int(found.n[concept]),
                 "n_labels": len(set(labels.tolist())),
                 "accuracy_with": float(found.accuracy_with[concept]),

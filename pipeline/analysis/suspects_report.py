@@ -18,11 +18,12 @@ def list_suspects(run: Run) -> str:
         return f"no suspects: {found.attrs['reason']}"
     counted = "1 concept moves" if n == 1 else f"{n} concepts move"
     lines = [f"{counted} the network's answers away from the labels, the worst first", ""]
-    for row in found.itertuples():
+    for row in found.to_dict("records"):
         head = (
-            f"{row.rank:>3}  concept {row.concept_id}, score {row.score:.4f}, q {_q(row.q_value)}"
+            f"{row['rank']:>3}  concept {row['concept_id']}, score {row['score']:.4f},"
+            f" q {_q(row['q_value'])}"
         )
-        said = textwrap.wrap(visible(row.sentence), WIDTH)
+        said = textwrap.wrap(visible(row["sentence"]), WIDTH)
         lines += [head, *(f"     {line}" for line in said)]
     lines += [
         "",

@@ -133,7 +133,7 @@ def remove_each(
     together : ndarray
         bool (k, k), row j marks T_j: what is taken out with concept j, itself among it.
     """
-    images, concepts = np.nonzero(held & (classes >= 0).any(1)[:, None])
+    images, concepts = np.nonzero(held & np.asarray((classes >= 0).any(1))[:, None])
     own = _members(classes, answers.cut.n_classes)
     before = answers.head(V)
     then = probabilities(before, answers.link)

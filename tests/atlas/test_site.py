@@ -256,10 +256,10 @@ def test_concepts_that_rather_do_not_come_back_are_marked(
     said = "comes back in 3 of 10 fits"
     unsure = data.tables["concepts"].query("reappears < 0.5")
     assert 1 < len(unsure) < len(data.tables["concepts"])
-    for row in data.tables["concepts"].itertuples():
-        text = pages[f"concepts/{row.concept_id}.html"].text
-        assert (said in text) == (row.reappears < 0.5)
-        assert ("with 0 and 3 as one subspace" in text) == (row.concept_id % 6 == 1)
+    for row in data.tables["concepts"].to_dict("records"):
+        text = pages[f"concepts/{row['concept_id']}.html"].text
+        assert (said in text) == (row["reappears"] < 0.5)
+        assert ("with 0 and 3 as one subspace" in text) == (row["concept_id"] % 6 == 1)
         assert "0.25 to 0.75 in 9 of 10" in text
     assert pages["index.html"].text.count(said) == len(unsure)
 

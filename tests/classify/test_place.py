@@ -29,7 +29,10 @@ def world(seed: int) -> NDArray[np.float32]:
     """Contents of N images, far larger than the frame: what a moved frame shows is there."""
     random = np.random.default_rng(seed)
     noise = random.standard_normal((N, 3 * SIDE, 3 * SIDE))
-    return np.maximum(gaussian_filter(noise, (0, 1, 1)), 0).astype(np.float32)
+    smooth: NDArray[np.float32] = np.maximum(gaussian_filter(noise, (0, 1, 1)), 0).astype(
+        np.float32
+    )
+    return smooth
 
 
 def framed(contents: NDArray[np.float32], shifts: NDArray[np.int64]) -> NDArray[np.float32]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 from itertools import combinations
+from operator import itemgetter
 
 import numpy as np
 import pandas as pd
@@ -72,12 +73,12 @@ def test_the_set_of_labels_is_the_one_of_the_largest_phi_of_all_sets() -> None:
     labels = [label for label in VEHICLES for _ in range(30)]
     holds = rng.random(len(labels)) < np.array([VEHICLES[each] for each in labels])
     best = label_sets(labels_of(holds, labels))[0]
-    phis = {
+    phis: dict[tuple[str, ...], float] = {
         names: pd.Series(holds).corr(pd.Series([each in names for each in labels]).astype(float))
         for n in range(1, 6)
         for names in combinations(VEHICLES, n)
     }
-    assert set(best.labels) == set(max(phis, key=lambda each: phis[each]))
+    assert set(best.labels) == set(max(phis.items(), key=itemgetter(1))[0])
     assert best.phi == pytest.approx(max(phis.values()))
     member = np.array([each in best.labels for each in labels])
     assert best.precision == pytest.approx(member[holds].mean())

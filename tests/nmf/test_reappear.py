@@ -15,7 +15,10 @@ from tests.nmf.test_choose import planted
 
 def fits(*columns: tuple[Tensor, ...]) -> Tensor:
     """Give (splits, 2, channels, k) of one tuple of columns per fit, all fits in turn."""
-    return torch.stack([torch.stack(each, dim=1) for each in columns]).unflatten(0, (-1, 2))
+    found: Tensor = torch.stack([torch.stack(each, dim=1) for each in columns]).unflatten(
+        0, (-1, 2)
+    )
+    return found
 
 
 def turned(a: Tensor, b: Tensor, degrees: float) -> tuple[Tensor, Tensor]:
@@ -51,7 +54,8 @@ def test_more_images_than_those_seen_make_concepts_surer(share: float) -> None:
 
     def off(variance: float) -> Tensor:
         noise = torch.randn(n, k, generator=generator, dtype=torch.float64)
-        return small * noise * (variance / n) ** 0.5
+        found: Tensor = small * noise * (variance / n) ** 0.5
+        return found
 
     A = W + off(share)  # of 1/share times as many images
     # Fits a, b of disjoint parts of A's images: off A by 1 − ρ, off each other by 2.
