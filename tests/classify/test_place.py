@@ -29,10 +29,8 @@ def world(seed: int) -> NDArray[np.float32]:
     """Contents of N images, far larger than the frame: what a moved frame shows is there."""
     random = np.random.default_rng(seed)
     noise = random.standard_normal((N, 3 * SIDE, 3 * SIDE))
-    smooth: NDArray[np.float32] = np.maximum(gaussian_filter(noise, (0, 1, 1)), 0).astype(
-        np.float32
-    )
-    return smooth
+    smooth: NDArray[np.float64] = gaussian_filter(noise, (0, 1, 1))
+    return np.maximum(smooth, 0).astype(np.float32)
 
 
 def framed(contents: NDArray[np.float32], shifts: NDArray[np.int64]) -> NDArray[np.float32]:
@@ -179,9 +177,9 @@ class Padded(nn.Module):
         self.last = nn.Conv2d(2, 2, 1)
         with torch.no_grad():
             convolution.weight[0] = -1 / 9
-            convolution.bias[0] = 2.0
+            convolution.bias[0] = 4.2
             convolution.weight[1] = 1.0
-            convolution.bias[1] = -40.0
+            convolution.bias[1] = -60.0
             self.last.weight.copy_(torch.eye(2)[:, :, None, None])
             self.last.bias.zero_()
     def forward(self, images):
