@@ -26,6 +26,7 @@ from pipeline.images import Affine, unit_hash
 from pipeline.jobs.execute import execute
 from pipeline.localize.alignment import LEAST_AP, average_precision
 from pipeline.names import Described, Named
+from pipeline.names.place import OFF
 from pipeline.runs.prepare import prepare
 from pipeline.sample import CLASS_PARTS, PARTS
 
@@ -38,9 +39,6 @@ NETWORKS = ("mobilenet_v2", "squeezenet1_1")
 K_CARS = "16"
 N_CARS = (200, 60)
 """Cars, and those of the quick case."""
-
-THIRD = 1 / 3
-"""A part whose middle is in the upper third of the box around the object is its top."""
 
 Parts = NDArray[np.int64]
 Read = Callable[[str], Parts]
@@ -112,7 +110,7 @@ def score_places(run: Run, source: Path, network: str) -> list[bool]:
     heights = _true_heights(run, read)
     rows, right = [], []
     for concept, (part, ap) in _best_parts(run, read).items():
-        true, said = _third(heights[part]), _said(described[concept])
+        true, said = _true(heights[part]), _said(described[concept])
         right.append(said == true)
         words = " ".join(described[concept].place.words) or None
         rows.append([concept, plain[part - 1], ap, words, said, true, heights[part]])
@@ -201,8 +199,8 @@ def _true_heights(run: Run, read: Read) -> dict[int, float]:
     return {part: float(np.median(each)) for part, each in heights.items()}
 
 
-def _third(height: float) -> str:
-    return "top" if height <= THIRD else "low" if height >= 1 - THIRD else "between"
+def _true(height: float) -> str:
+    return "top" if height <= 0.5 - OFF else "low" if height >= 0.5 + OFF else "between"
 
 
 def _said(concept: Described) -> str | None:

@@ -41,9 +41,9 @@ INSIDE = 0.5
 """Background has less of its strength inside the object in most of the images; where in the object
 it is can be said of what has more of it inside in most of them."""
 
-OFF = 1 / 6
-"""A middle so far from the object's own is off it: what fills the upper two thirds is not yet
-its top, what fills the upper half is (a quarter off)."""
+OFF = 1 / 8
+"""A middle so far from the object's own is off it: nearer to that of what fills a half of the
+object, a quarter off, than to that of what fills all of it."""
 
 BOTH, BETWEEN = 0.3, 1 / 6
 """Shares of the strength of what is on both sides, in each outer third at least and in the one
