@@ -83,10 +83,10 @@ def test_the_namer_is_told_the_labels_and_companions_of_the_tables(run: Run) -> 
 
 def test_verdicts_reach_the_namer(run: Run) -> None:
     kinds, group = ["group", "shared", None], ["boats", "boats", None]
-    verdicts = pd.DataFrame({"kind": kinds + [None] * 3, "group": group + [None] * 3})
+    verdicts = pd.DataFrame({"kind": kinds, "group": group})
     tables = run.table("concept_labels"), run.table("concept_pairs")
     found = describe(run.workspace, {}, *tables, verdicts)
-    told = [("group", "boats"), ("shared", None)] + [(None, None)] * 4  # which is not claimed
+    told = [("group", "boats"), ("shared", None), (None, None)]  # what is not claimed is not told
     assert [(each.kind, each.group) for each in found] == told
     assert all(each.place.n == 0 and not each.looks for each in found)
 
@@ -133,6 +133,7 @@ def test_a_namer_that_gives_no_names_is_refused(
     run: Run, monkeypatch: pytest.MonkeyPatch, answer: object
 ) -> None:
     tables = run.table("concept_labels"), run.table("concept_pairs")
+    told = describe(run.workspace, {}, *tables)
     monkeypatch.setattr(plugins, "load", lambda *_: lambda _: answer)
     with pytest.raises(UserError, match=r"the namer 'words' gave .* for 3 concepts"):
-        name_concepts(run.workspace, describe(run.workspace, {}, *tables))
+        name_concepts(run.workspace, told)

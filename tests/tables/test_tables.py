@@ -177,7 +177,10 @@ def test_a_concept_shown_says_what_the_tables_say(run: Run) -> None:
     (classes, labels) = shown.more.values()
     top = run.sql("select top_label from concepts where concept_id = 3").top_label[0]
     assert classes.label[0] == top
-    assert top in shown.title
+    kind, name = run.sql("select kind, name from concepts where concept_id = 3").iloc[0]
+    assert shown.title.startswith("Concept 3")
+    assert shown.title.endswith(f"({kind})")
+    assert name is None or name in shown.title
     assert set(labels.label) <= set(run.table("concept_labels").label)
 
 
