@@ -77,7 +77,7 @@ def test_the_set_of_labels_is_the_one_of_the_largest_phi_of_all_sets() -> None:
         for n in range(1, 6)
         for names in combinations(VEHICLES, n)
     }
-    assert set(best.labels) == set(max(phis, key=lambda each: phis[each]))
+    assert set(best.labels) == set(max(phis.items(), key=lambda each: each[1])[0])
     assert best.phi == pytest.approx(max(phis.values()))
     member = np.array([each in best.labels for each in labels])
     assert best.precision == pytest.approx(member[holds].mean())
