@@ -24,7 +24,13 @@ from .contents import Sizes
 from .encoding import Encoding, open_hdf5
 
 BANK = Encoding("concordance.bank", "1.3", oldest="1.1")
-SURENESS = tuple(field.name for field in fields(Reappearance))
+SURENESS = {
+    "probability": "reappears",
+    "low": "reappears_low",
+    "high": "reappears_high",
+    "partners": "reappears_with",
+}
+"""What the arrays of a reappearance are called in the file, all there or none."""
 
 
 @dataclass(frozen=True)
@@ -132,8 +138,8 @@ def write_bank(path: Path, bank: Bank) -> None:
             else:
                 file.attrs[name] = value
         if bank.reappearance is not None:
-            for name in SURENESS:
-                file[f"reappears/{name}"] = getattr(bank.reappearance, name)
+            for name, stored in SURENESS.items():
+                file[stored] = getattr(bank.reappearance, name)
 
 
 def read_bank(path: Path, sizes: Sizes | None = None) -> Bank:
@@ -168,8 +174,8 @@ def _parse(file: h5py.File) -> Bank:
     if kind not in KINDS:
         raise ValueError(f"its transform is {kind[:40]!r}")
     values: dict[str, Any] = {"transform": Transform(kind, offset)}
-    if "reappears" in file:
-        found = {name: file[f"reappears/{name}"][()] for name in SURENESS}
+    if any(stored in file for stored in SURENESS.values()):
+        found = {name: file[stored][()] for name, stored in SURENESS.items()}
         if (most := found["partners"].max(initial=-1)) >= len(found["low"]):
             raise ValueError(f"a concept comes back with concept {most} of {len(found['low'])}")
         values["reappearance"] = Reappearance(**found)
