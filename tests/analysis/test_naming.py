@@ -103,6 +103,7 @@ def test_images_that_are_gone_tell_no_looks_and_all_else(run: Run, tmp_path: Pat
         assert (each.place.words, each.place.n) == (before.place.words, before.place.n)
 
 
+@pytest.mark.slow
 def test_another_namer_names_a_finished_run_anew(
     run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
