@@ -18,8 +18,9 @@ from ..images.geometry import mirrored
 from ..runs.workspace import Workspace
 from .batch import decode_image
 
-N_PICTURES = 192
-"""Pictures that are moved: as many passes through the network."""
+N_PICTURES, FEWEST = 192, 48
+"""Pictures that are moved, as many passes through the network: at most; and at least, each in
+several ways, where there are fewer images."""
 
 
 def find_places(sample: RunSamples) -> list[Place]:
@@ -44,7 +45,7 @@ def _moved(sample: RunSamples, step: Shift) -> Iterator[tuple[Maps, Maps, Shift]
     """Give heatmaps (h, w, k) of pictures, of the same moved, and by how many cells they were."""
     workspace = sample.workspace
     image_ids = sample.image_ids(N_PICTURES)
-    n_each = min(len(DIRECTIONS), max(1, N_PICTURES // max(1, len(image_ids))))
+    n_each = min(len(DIRECTIONS), max(1, FEWEST // max(1, len(image_ids))))
     ways = itertools.cycle([(step[0] * down, step[1] * right) for down, right in DIRECTIONS])
     for images in sample.read(image_ids):
         H, _ = workspace.bank.encode(images.V)
