@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
 OF = 10
@@ -44,7 +45,7 @@ def times(row: Row) -> str:
 def partners(row: Row) -> list[int]:
     """Return the concepts with which one that does not come back alone does, as a subspace."""
     found = row.get("reappears_with")
-    return [] if not isinstance(found, Sequence) and not hasattr(found, "tolist") else list(found)
+    return list(found) if isinstance(found, (list, tuple, np.ndarray)) else []
 
 
 def in_words(row: Row) -> str:

@@ -132,7 +132,8 @@ def reappearance(W: Tensor, halved: Tensor, share: float = 0.5) -> Reappearance:
     k = W.shape[1]
     partners = np.full((k, MOST_TOGETHER - 1), -1, dtype=np.int64)
     if len(halved) == 0:
-        return Reappearance(*np.full((3, k), np.nan), partners)
+        unknown = np.full(k, np.nan)
+        return Reappearance(unknown, unknown, unknown, partners)
     fits = _Fits.of(W, halved)
     centre, variance = _expected(*fits.odds(torch.arange(k)[:, None]), share)
     variance = (variance + _of_like_ones(centre, variance)) / 2

@@ -15,7 +15,8 @@ from tests.nmf.test_choose import planted
 
 def fits(*columns: tuple[Tensor, ...]) -> Tensor:
     """Give (splits, 2, channels, k) of one tuple of columns per fit, all fits in turn."""
-    return torch.stack([torch.stack(each, dim=1) for each in columns]).unflatten(0, (-1, 2))
+    stacked = torch.stack([torch.stack(each, dim=1) for each in columns])
+    return stacked.reshape(-1, 2, *stacked.shape[1:])
 
 
 def turned(a: Tensor, b: Tensor, degrees: float) -> tuple[Tensor, Tensor]:
@@ -51,7 +52,8 @@ def test_more_images_than_those_seen_make_concepts_surer(share: float) -> None:
 
     def off(variance: float) -> Tensor:
         noise = torch.randn(n, k, generator=generator, dtype=torch.float64)
-        return small * noise * (variance / n) ** 0.5
+        scaled: Tensor = small * noise * (variance / n) ** 0.5
+        return scaled
 
     A = W + off(share)  # of 1/share times as many images
     # Fits a, b of disjoint parts of A's images: off A by 1 − ρ, off each other by 2.
