@@ -18,6 +18,7 @@ import torch
 
 pytest.register_assert_rewrite("tests.faults.jobs")
 
+from pipeline.jobs import places  # noqa: E402
 from tests.faults.jobs import Case, make_case  # noqa: E402
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -45,6 +46,15 @@ def words(monkeypatch: pytest.MonkeyPatch) -> None:
 def proxies(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let every test have the proxies of its environment: urllib keeps those it saw first."""
     monkeypatch.setattr(urllib.request, "_opener", None)
+
+
+@pytest.fixture(autouse=True, scope="session")
+def pictures() -> Iterator[None]:
+    """Move few pictures in jobs that are about something else: they are passes of the network."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(places, "N_PICTURES", 16)
+        patch.setattr(places, "FEWEST", 16)
+        yield
 
 
 @pytest.fixture(scope="session")

@@ -16,6 +16,7 @@ from pipeline.analysis.samples import RunSamples
 from pipeline.classify.place import DIRECTIONS, Place, place_words, places
 from pipeline.config import make_config
 from pipeline.images.geometry import mirrored
+from pipeline.jobs import places as jobs_places
 from pipeline.jobs.extract import extract
 from pipeline.jobs.factorize import factorize
 from pipeline.jobs.localize import localize
@@ -210,6 +211,8 @@ def test_concepts_of_padding_are_found_by_moving_images(
     workspace = prepare(make_config(options), tmp_path / "run")
     for job in (extract, factorize, localize):
         job(workspace)
+    monkeypatch.setattr(jobs_places, "N_PICTURES", 192)  # as anywhere but in tests
+    monkeypatch.setattr(jobs_places, "FEWEST", 48)
     found = find_places(RunSamples(workspace))
     by_kind = sorted(found, key=lambda each: each.share)
     assert [each.is_place for each in by_kind] == [False, True]
