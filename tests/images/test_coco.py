@@ -108,6 +108,7 @@ def objects_of(folder: Path, images: list[Path]) -> list[dict[str, Any]]:
     return found
 
 
+@pytest.mark.slow
 def test_a_file_of_coco_goes_to_the_atlas_and_is_its_own_truth(tmp_path: Path) -> None:
     write_sample(tmp_path, n_images=24, size=64)
     images = sorted((tmp_path / "images").rglob("*.jpg"))

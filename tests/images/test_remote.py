@@ -531,6 +531,7 @@ def columns(run: Any, *leave_out: str) -> pd.DataFrame:
     return frame.drop(columns=list(leave_out))
 
 
+@pytest.mark.slow
 def test_jobs_elsewhere_come_to_what_the_job_here_comes_to(tmp_path: Path, memory: Any) -> None:
     files = pictures(40)
     here = discover(write(tmp_path / "photos", files), run=tmp_path / "here", **OPTIONS)

@@ -80,6 +80,7 @@ def test_parquet_is_listed_and_read_losslessly(
     assert again.images == found.images and tars(spool) == before
 
 
+@pytest.mark.slow
 def test_a_job_on_parquet_goes_to_the_atlas_and_is_as_of_a_folder(
     tmp_path: Path, spool: Path
 ) -> None:

@@ -245,6 +245,7 @@ def test_what_the_hub_has_not_is_said(server: Server) -> None:
     assert "cannot be read as Parquet" in error and "fetch it again" in error
 
 
+@pytest.mark.slow
 def test_a_job_on_the_hub_is_found_again(
     server: Server, shards: dict[str, bytes], tmp_path: Path
 ) -> None:

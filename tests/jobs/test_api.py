@@ -54,6 +54,7 @@ def test_its_options_are_those_of_the_configuration() -> None:
     assert parameters["resize"].default == "squash"
 
 
+@pytest.mark.slow
 def test_another_dataset_does_not_go_on_with_a_run(run: Run, sample: Path) -> None:
     with pytest.raises(UserError, match=r"was begun with other images: .*; pass another run"):
         pipeline.discover("sample", run=run.folder)

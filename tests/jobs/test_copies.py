@@ -56,6 +56,7 @@ def copies_after(image: Path, folder: Path, n: int) -> None:
         shutil.copyfile(image, path)
 
 
+@pytest.mark.slow
 def test_what_is_concluded_does_not_hang_on_copies(tmp_path: Path) -> None:
     """An image that is there sixty times: all but counts of images is as without its copies."""
     write_sample(tmp_path / "sample", n_images=40, size=64)

@@ -380,6 +380,7 @@ def test_a_run_is_not_mixed_with_another(
     assert sentence in str(caught.value)
 
 
+@pytest.mark.slow
 def test_workers_change_nothing(sample: Path, tmp_path: Path) -> None:
     options = {"dataset": str(sample / "images"), "model": "sample", "k": "6", "limit": "150"}
     folders = [tmp_path / "alone", tmp_path / "workers"]

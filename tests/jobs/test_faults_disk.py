@@ -196,6 +196,7 @@ def test_two_jobs_in_one_folder(case: Case) -> None:
     assert_equal(run, case.expected)
 
 
+@pytest.mark.slow
 def test_an_interrupted_job_says_how_to_go_on(case: Case) -> None:
     options = case.run("interrupted")
     run = Path(str(options["run"]))

@@ -168,6 +168,7 @@ def test_too_little_memory_refuses_nothing(tmp_path: Path, kind: str) -> None:
     assert shape == "(3, 4000, 4000)"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("keep", ["all", "none"])
 def test_what_could_not_be_opened_is_tried_again(tmp_path: Path, keep: str) -> None:
     base = write(tmp_path / "images")

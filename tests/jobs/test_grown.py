@@ -211,6 +211,7 @@ def test_fitted_anew_it_is_a_run_of_all(
     assert len(run.workspace.record.history) == 1 + in_two
 
 
+@pytest.mark.slow
 def test_it_grows_several_times(base: Path, sample: list[Path], decoded: list[str]) -> None:
     for n in (40, 41, N_IMAGES):
         decoded.clear()
@@ -419,6 +420,7 @@ def test_the_range_of_16_bit_values_stays(sample: list[Path], tmp_path: Path) ->
     check_encoded(run, paths, photos)
 
 
+@pytest.mark.slow
 def test_a_limit_holds_until_it_is_raised(
     base: Path, sample: list[Path], tmp_path: Path, decoded: list[str], capsys: CaptureFixture[str]
 ) -> None:
@@ -521,6 +523,7 @@ def test_touched_images_of_a_run_that_grew_are_compared(
         discover(photos, run=base / "run")
 
 
+@pytest.mark.slow
 def test_what_was_killed_before_the_record_knew_goes_on(
     base: Path, sample: list[Path], tmp_path: Path, monkeypatch: MonkeyPatch
 ) -> None:

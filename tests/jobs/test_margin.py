@@ -15,7 +15,7 @@ from pipeline.config import make_config
 from pipeline.errors import UserError
 from pipeline.runs.prepare import prepare
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.long]
 
 OPTIONS: dict[str, Any] = {
     "model": "sample", "k": 3, "precision": "fp32", "layer": "edges", "image_size": 64,

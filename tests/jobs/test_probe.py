@@ -188,6 +188,7 @@ def test_a_backbone_has_classes_by_it_and_workers_agree(
     assert re.search(r"probe +\d+ labels, fitted on \d+ images, right on", said)
 
 
+@pytest.mark.slow
 def test_a_killed_job_goes_on_to_the_same_run(
     images: Path, run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -230,6 +231,7 @@ def test_a_lost_or_damaged_probe_is_made_again(images: Path, run: Run, tmp_path:
     assert (tmp_path / "run" / "heatmaps" / "shard-00000.h5").stat().st_mtime_ns == heatmaps
 
 
+@pytest.mark.slow
 def test_a_run_that_keeps_no_activations_has_its_probe(
     images: Path, run: Run, tmp_path: Path
 ) -> None:

@@ -49,6 +49,7 @@ def plain(images: Path, tmp_path_factory: pytest.TempPathFactory) -> Run:
     return found(images, tmp_path_factory.mktemp("plain") / "run", 1.0)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("precision", ["auto", "fp32"])
 @pytest.mark.parametrize("size", FACTORS)
 def test_the_same_concepts_are_found_whatever_the_size_of_activations(

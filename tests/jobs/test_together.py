@@ -79,6 +79,7 @@ def check_matches(a: Run, b: Run) -> None:
     np.testing.assert_allclose(found.pairs["cosine"], cosines[range(3), best], atol=0.03)
 
 
+@pytest.mark.slow
 def test_each_run_is_what_it_is_alone(
     images: Path, alone: dict[str, Path], tmp_path: Path, monkeypatch: MonkeyPatch
 ) -> None:

@@ -36,6 +36,7 @@ def test_every_network_is_offered() -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.parametrize("name", [each for each in CLASSIFIERS if each not in TOO_LARGE])
 def test_the_head_of_every_classifier_is_exact(name: str) -> None:
     size = SIZES.get(name, 128)
@@ -49,6 +50,7 @@ def test_the_head_of_every_classifier_is_exact(name: str) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.parametrize("name", OTHERS)
 def test_every_trunk_has_layers(name: str) -> None:
     size = SIZES.get(name, 256)

@@ -437,6 +437,7 @@ def test_other_files_are_told_from_networks(tmp_path: Path) -> None:
         load_network("resnet18", weights=tmp_path / "network.pt")
 
 
+@pytest.mark.slow
 def test_a_program_goes_to_the_atlas(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     model = made("resnet18")
     exported(model, tmp_path / "network.pt2")

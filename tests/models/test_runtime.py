@@ -247,6 +247,7 @@ def test_prefix_tokens_are_kept_in_bf16() -> None:
     assert (rough.prefix.float() - exact.prefix).norm() / exact.prefix.norm() < 0.05
 
 
+@pytest.mark.slow
 @REAL
 @pytest.mark.parametrize(("name", "error"), [("squeezenet1_1", 0.04), ("mobilenet_v2", 0.12)])
 def test_bf16_finds_the_same_class_on_real_images(name: str, error: float) -> None:

@@ -109,6 +109,7 @@ def test_random_weights_follow_the_seed() -> None:
     assert sums[0] == sums[1] != sums[2]
 
 
+@pytest.mark.slow
 def test_it_goes_to_the_atlas(tmp_path: Path) -> None:
     write_sample(tmp_path / "sample", n_images=32)
     run = discover(tmp_path / "sample" / "images", model="sample-vit", k=6, run=tmp_path / "run")
