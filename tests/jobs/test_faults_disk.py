@@ -108,7 +108,7 @@ MORE_DAMAGE: dict[str, tuple[Callable[[Path], object], str]] = {
     "activations/shard-00002.json": (cut_off(0.5), "activations/shard-00002"),
     "heatmaps/shard-00002.h5": (flip(0.01), "heatmaps/shard-00002"),
     "bank/k_metrics.json": (Path.unlink, "bank/b|bank/k"),
-    "bank/classes.h5": (cut_off(0), "bank/classes|bank/objects"),
+    "bank/classes.h5": (cut_off(0), "bank/classes|bank/objects|bank/suspects"),
     "atlas/index.html": (flip(0.9), "atlas/"),
     "activations/images.parquet": (flip(0.5), "activations/images|config.toml"),
     "config.toml": (Path.unlink, "activations/images|config.toml"),
