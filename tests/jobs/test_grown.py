@@ -189,6 +189,7 @@ def check_like(run: Run, other: Run) -> None:
         assert run.workspace.sample(split, 200) == other.workspace.sample(split, 200)
 
 
+@pytest.mark.long
 @pytest.mark.slow
 @pytest.mark.parametrize("in_two", [False, True])
 def test_fitted_anew_it_is_a_run_of_all(
@@ -251,6 +252,7 @@ def test_a_bank_that_is_made_again_is_the_same(
     assert [name for name in before if after[name][1] != before[name][1]] == []
 
 
+@pytest.mark.long
 @pytest.mark.slow
 @pytest.mark.parametrize("keep", ["heatmaps", "none"])
 def test_what_is_not_kept(
@@ -283,6 +285,7 @@ def test_what_is_not_kept(
         assert (kept / name).read_bytes() == (base / "run" / name).read_bytes()
 
 
+@pytest.mark.long
 @pytest.mark.slow
 def test_before_there_are_concepts_all_are_fitted_to(
     base: Path, sample: list[Path], tmp_path: Path, decoded: list[str]
@@ -303,6 +306,7 @@ def test_before_there_are_concepts_all_are_fitted_to(
     check_like(run, discover(**options(dataset=tmp_path / "photos", run=tmp_path / "anew")))
 
 
+@pytest.mark.long
 @pytest.mark.slow
 @pytest.mark.parametrize("keep", ["all", "heatmaps", "none"])
 def test_an_added_image_that_could_not_be_opened_is_tried_again(
@@ -354,6 +358,7 @@ def test_new_labels_copies_and_damaged_images(base: Path, sample: list[Path]) ->
         discover(photos, run=base / "run", max_rejects=1)
 
 
+@pytest.mark.long
 @pytest.mark.slow
 def test_labels_of_a_class_may_be_new_and_old_ones_keep_theirs(
     sample: list[Path], tmp_path: Path
@@ -376,6 +381,7 @@ def test_labels_of_a_class_may_be_new_and_old_ones_keep_theirs(
         discover(photos, run=tmp_path / "by-table", classes=table, **options())
 
 
+@pytest.mark.long
 @pytest.mark.slow
 def test_a_probe_stays_and_fits_new_labels_when_told(sample: list[Path], tmp_path: Path) -> None:
     photos = tmp_path / "photos"
@@ -420,6 +426,7 @@ def test_the_range_of_16_bit_values_stays(sample: list[Path], tmp_path: Path) ->
     check_encoded(run, paths, photos)
 
 
+@pytest.mark.long
 @pytest.mark.slow
 def test_a_limit_holds_until_it_is_raised(
     base: Path, sample: list[Path], tmp_path: Path, decoded: list[str], capsys: CaptureFixture[str]
@@ -454,6 +461,7 @@ def test_a_limit_holds_until_it_is_raised(
         discover(run=base / "run", limit=500)
 
 
+@pytest.mark.long
 @pytest.mark.slow
 def test_parts_grow_a_run_once(base: Path, sample: list[Path], tmp_path: Path) -> None:
     put(sample, base / "photos")
@@ -472,6 +480,7 @@ def test_parts_grow_a_run_once(base: Path, sample: list[Path], tmp_path: Path) -
     assert len(open_run(base / "run").workspace.record.history) == 1
 
 
+@pytest.mark.long
 @pytest.mark.slow
 @pytest.mark.parametrize("keep", ["all", "heatmaps"])
 def test_runs_made_together_grow_together(
@@ -490,6 +499,7 @@ def test_runs_made_together_grow_together(
     assert compare(first, first.siblings["parts"]).by == "maps"
 
 
+@pytest.mark.long
 @pytest.mark.slow
 def test_workers_change_nothing(base: Path, sample: list[Path], tmp_path: Path) -> None:
     put(sample, base / "photos")
@@ -700,6 +710,7 @@ def other_times(run: Path) -> None:
         replace(listing, frame=frame).save(path)
 
 
+@pytest.mark.long
 @pytest.mark.slow
 @pytest.mark.parametrize("damage", [damaged_file, damaged_addition, lost_record, other_times])
 def test_a_damaged_listing_is_mended(
