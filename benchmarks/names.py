@@ -15,11 +15,14 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 from numpy.typing import NDArray
 from PIL import Image
 
 from benchmarks.harness import Report, Target, assets, seconds, show
-from pipeline.analysis.naming import Strongest, describe, name_concepts
+from pipeline.analysis.image_data import ImageData
+from pipeline.analysis.naming import describe, name_concepts, strongest_by_image
+from pipeline.analysis.objects import fit_objects
 from pipeline.analysis.run import Run, open_run
 from pipeline.config import make_config
 from pipeline.images import Affine, unit_hash
@@ -28,7 +31,9 @@ from pipeline.localize.alignment import LEAST_AP, average_precision
 from pipeline.names import Described, Named
 from pipeline.names.place import OFF
 from pipeline.runs.prepare import prepare
+from pipeline.runs.workspace import Workspace
 from pipeline.sample import CLASS_PARTS, PARTS
+from pipeline.tables import TABLES
 
 TOP3 = Target("concepts.names.top3", "at-least", 0.7)
 PLACE = Target("concepts.names.place", "at-least", 0.7)
@@ -39,6 +44,11 @@ NETWORKS = ("mobilenet_v2", "squeezenet1_1")
 K_CARS = "16"
 N_CARS = (200, 60)
 """Cars, and those of the quick case."""
+
+_NO_LABELS, _NO_PAIRS = (
+    TABLES[name].schema().empty_table().to_pandas() for name in ("concept_labels", "concept_pairs")
+)
+"""Of cars nothing but masks is known."""
 
 Parts = NDArray[np.int64]
 Read = Callable[[str], Parts]
@@ -55,8 +65,9 @@ def measure(report: Report, *, quick: bool) -> None:
         Fewer images.
     """
     with tempfile.TemporaryDirectory() as name:
-        sample = _run({"limit": "240"} if quick else {}, Path(name) / "sample")
-        report.measured(TOP3.name, score_classes(sample))
+        folder = Path(name) / "sample"
+        execute(prepare(make_config({"limit": "240"} if quick else {}), folder), STAGES)
+        report.measured(TOP3.name, score_classes(open_run(folder)))
         try:
             cars = assets("images", "car_parts")
             weights = {each: assets("weights", f"{each}.safetensors") for each in NETWORKS}
@@ -67,7 +78,7 @@ def measure(report: Report, *, quick: bool) -> None:
         for network, path in weights.items():
             options = {"model": network, "weights": str(path), "image_size": "448", "k": K_CARS}
             options |= {"dataset": str(cars / "images"), "limit": str(N_CARS[quick])}
-            right += score_places(_run(options, Path(name) / network), cars, network)
+            right += score_places(_localized(options, Path(name) / network), cars, network)
         report.measured(PLACE.name, float(np.mean(right)) if right else float("nan"))
 
 
@@ -80,7 +91,7 @@ def score_classes(run: Run) -> float:
 
     described, named = _names(run)
     rows, right = [], []
-    for concept, (part, ap) in _best_parts(run, read).items():
+    for concept, (part, ap) in _best_parts(run.workspace, read).items():
         classes = frozenset(each for each in CLASS_PARTS if PARTS[part - 1] in CLASS_PARTS[each])
         answer = named[concept]
         ranked = () if answer is None else answer.ranked
@@ -93,7 +104,7 @@ def score_classes(run: Run) -> float:
     return float(np.mean(right)) if right else float("nan")
 
 
-def score_places(run: Run, source: Path, network: str) -> list[bool]:
+def score_places(workspace: Workspace, source: Path, network: str) -> list[bool]:
     """Say of each concept that stands on a part of cars whether its name says the right place."""
     names = {
         int(key): text for key, text in json.loads((source / "parts.json").read_text()).items()
@@ -106,10 +117,10 @@ def score_places(run: Run, source: Path, network: str) -> list[bool]:
     def read(path: str) -> Parts:
         return lut[_read(source / "parts" / f"{Path(path).stem}.png")]
 
-    described, _ = _names(run)
-    heights = _true_heights(run, read)
+    described = _described(workspace, _NO_LABELS, _NO_PAIRS)
+    heights = _true_heights(workspace, read)
     rows, right = [], []
-    for concept, (part, ap) in _best_parts(run, read).items():
+    for concept, (part, ap) in _best_parts(workspace, read).items():
         true, said = _true(heights[part]), _said(described[concept])
         right.append(said == true)
         words = " ".join(described[concept].place.words) or None
@@ -119,30 +130,34 @@ def score_places(run: Run, source: Path, network: str) -> list[bool]:
     return right
 
 
-def _run(options: dict[str, str], folder: Path) -> Run:
-    """Carry out a run up to its tables."""
+def _localized(options: dict[str, str], folder: Path) -> Workspace:
+    """Carry out a run up to where its concepts and objects are."""
     workspace = prepare(make_config(options), folder)
-    execute(workspace, STAGES)
-    return open_run(folder)
+    execute(workspace, STAGES[:3])
+    fit_objects(workspace)
+    return workspace
 
 
 def _names(run: Run) -> tuple[list[Described], list[Named | None]]:
     """Describe and name a run's concepts again, for the names that came second and third."""
-    workspace = run.workspace
-    strongest = Strongest(workspace.distinct_ids)
-    strongest.add(run.sql("select * from image_concepts"))
     tables = run.table("concept_labels"), run.table("concept_pairs")
-    described: list[Described] = []
-    by_image = strongest.by_image()
-    took = seconds(lambda: described.extend(describe(workspace, by_image, *tables)))
+    described = _described(run.workspace, *tables)
+    return described, name_concepts(run.workspace, described)
+
+
+def _described(workspace: Workspace, labels: pd.DataFrame, pairs: pd.DataFrame) -> list[Described]:
+    """Describe concepts, and print how long that took."""
+    found: list[Described] = []
+    by_image = strongest_by_image(workspace)
+    took = seconds(lambda: found.extend(describe(workspace, by_image, labels, pairs)))
     print(f"  {len(by_image)} images looked at in {took:.1f} s", flush=True)
-    return described, name_concepts(workspace, described)
+    return found
 
 
-def _best_parts(run: Run, read: Read) -> dict[int, tuple[int, float]]:
+def _best_parts(workspace: Workspace, read: Read) -> dict[int, tuple[int, float]]:
     """Return the part and its average precision of each concept that stands on one."""
     strength, parts, chosen = (
-        np.concatenate(each) for each in zip(*_cells(run, read), strict=True)
+        np.concatenate(each) for each in zip(*_cells(workspace, read), strict=True)
     )
     ids = [int(each) for each in np.unique(parts) if each]
     members = [parts == each for each in ids]
@@ -157,10 +172,12 @@ def _best_parts(run: Run, read: Read) -> dict[int, tuple[int, float]]:
     return found
 
 
-def _cells(run: Run, read: Read) -> Iterator[tuple[NDArray[np.float32], Parts, NDArray[np.bool_]]]:
+def _cells(
+    workspace: Workspace, read: Read
+) -> Iterator[tuple[NDArray[np.float32], Parts, NDArray[np.bool_]]]:
     """Yield of each image the concepts' strength at each cell, its part, and which half it is."""
-    data, grid = run.image_data, run.workspace.grid
-    for image_id, path in _images(run):
+    data, grid = ImageData(workspace), workspace.grid
+    for image_id, path in _images(workspace):
         parts = read(path)
         affine = Affine(*data.entry(image_id)["affine"].tolist())
         centres = np.stack(np.meshgrid(grid.centres_x, grid.centres_y), -1) + 0.5
@@ -172,8 +189,8 @@ def _cells(run: Run, read: Read) -> Iterator[tuple[NDArray[np.float32], Parts, N
         yield H, parts[y[seen].astype(int), x[seen].astype(int)], np.full(len(H), half)
 
 
-def _images(run: Run) -> list[tuple[int, str]]:
-    frame = run.table("images")
+def _images(workspace: Workspace) -> list[tuple[int, str]]:
+    frame = workspace.images
     return list(zip(frame["image_id"].tolist(), frame["path"].tolist(), strict=True))
 
 
@@ -186,10 +203,10 @@ def _plain(part: str) -> str:
     return part.replace("left_", "").replace("right_", "")
 
 
-def _true_heights(run: Run, read: Read) -> dict[int, float]:
+def _true_heights(workspace: Workspace, read: Read) -> dict[int, float]:
     """Return where the middle of each part is in the box around all: 0 its top, 1 its bottom."""
     heights: dict[int, list[float]] = {}
-    for _, path in _images(run):
+    for _, path in _images(workspace):
         parts = read(path)
         rows = np.flatnonzero((parts > 0).any(1))
         for part in np.unique(parts[parts > 0]).tolist():

@@ -23,6 +23,7 @@ from ..system.lanes import in_order, lanes
 from ..system.progress import bar
 from .image_data import Entry, GoneError, ImageData
 from .objects import groups_of, read_objects
+from .strongest import strongest_images
 
 N_STRONGEST = 24
 """Images of a concept that are looked at: as many as a page shows, and enough for a sign test."""
@@ -40,34 +41,13 @@ Measured = dict[int, tuple[Floats, Floats | None]]
 """Of an image, by concept: place and look, see `names.place.measure` and `names.look.shares`."""
 
 
-class Strongest:
-    """Collects the images in which each of k concepts is strongest, part by part.
-
-    Parameters
-    ----------
-    image_ids : collection of int
-        The images that count: a copy of another would count it twice.
-    """
-
-    def __init__(self, image_ids: frozenset[int]) -> None:
-        self._counts = image_ids
-        self._best = pd.DataFrame({"image_id": [], "concept_id": [], "max": []})
-
-    def add(self, rows: pd.DataFrame) -> None:
-        """Take rows of the table ``image_concepts``."""
-        held = rows.loc[rows["area"] > 0, ["image_id", "concept_id", "max"]]
-        held = held[held["image_id"].isin(self._counts)]
-        every = held if self._best.empty else pd.concat([self._best, held])
-        order = ["concept_id", "max", "image_id"]
-        every = every.sort_values(order, ascending=[True, False, True], kind="stable")
-        self._best = every.groupby("concept_id", sort=False).head(N_STRONGEST)
-
-    def by_image(self) -> dict[int, list[int]]:
-        """Return the concepts of each image that is one of a concept's strongest."""
-        found: dict[int, list[int]] = {}
-        for image_id, concept in self._best[["image_id", "concept_id"]].to_numpy(np.int64).tolist():
-            found.setdefault(image_id, []).append(concept)
-        return found
+def strongest_by_image(workspace: Workspace) -> dict[int, list[int]]:
+    """Return the concepts of each image that is one of their `N_STRONGEST` strongest."""
+    concepts, _, images = strongest_images(workspace, N_STRONGEST)
+    found: dict[int, list[int]] = {}
+    for image_id, concept in zip(images.tolist(), concepts.tolist(), strict=True):
+        found.setdefault(image_id, []).append(concept)
+    return found
 
 
 def describe(
@@ -85,7 +65,7 @@ def describe(
     ----------
     workspace : Workspace
     by_image : mapping of int to sequence of int
-        As `Strongest` gives it.
+        As `strongest_by_image` gives it.
     labels, pairs : DataFrame
         The tables ``concept_labels`` and ``concept_pairs``.
     verdicts : DataFrame, optional

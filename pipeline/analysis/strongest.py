@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from ..classify import top_classes
 from ..localize import Foreground
+from ..runs.workspace import Workspace
 from .objects import groups_of
 from .samples import AT_ONCE, RunSamples
 
@@ -73,7 +74,7 @@ class Elsewhere:
 
 def find_places(sample: RunSamples, foreground: Foreground, n_strongest: int) -> Places:
     """Find the images in which each concept is strongest, none twice, and what stands there."""
-    concept, rank, image = _ranked(sample, n_strongest)
+    concept, rank, image = strongest_images(sample.workspace, n_strongest)
     workspace = sample.workspace
     thresholds = torch.from_numpy(workspace.bank.thresholds).float()
     wanted = sorted(set(image.tolist()))
@@ -138,9 +139,21 @@ def move(
     return elsewhere.image[rows], torch.cat(parts)
 
 
-def _ranked(sample: RunSamples, n: int) -> tuple[NDArray[np.int64], ...]:
-    """Return concept, rank and image of the strongest places, by concept and falling strength."""
-    workspace = sample.workspace
+def strongest_images(workspace: Workspace, n: int) -> tuple[NDArray[np.int64], ...]:
+    """Find the images in which each concept is strongest, of those that hold it; copies left out.
+
+    Parameters
+    ----------
+    workspace : Workspace
+        With its heatmaps.
+    n : int
+        Images of a concept, at most; of equally strong ones those of the smaller ids.
+
+    Returns
+    -------
+    concept, rank, image : ndarray
+        int64 (m,) each, by concept and falling strength; rank 0 is the strongest.
+    """
     thresholds, distinct = workspace.bank.thresholds, workspace.distinct_ids
     best = np.zeros((0, workspace.bank.k), dtype=np.float32)
     ids = np.zeros((0, workspace.bank.k), dtype=np.int64)

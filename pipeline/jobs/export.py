@@ -10,7 +10,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from .. import plugins
-from ..analysis.naming import NO_NAMER, Strongest, describe, name_concepts
+from ..analysis.naming import NO_NAMER, describe, name_concepts, strongest_by_image
 from ..analysis.objects import groups_of, read_objects
 from ..analysis.suspects import suspects_of
 from ..classify import top_classes
@@ -62,8 +62,7 @@ def export(workspace: Workspace) -> dict[str, int | float]:
         facts = Facts(workspace.bank, found, names, classes, pd.DataFrame(), link=link)
         tables = tables_with(workspace.config.plugins_of(plugins.COLUMNS))
         writer = TableWriter(folder, scratch, tables, facts)
-        strongest = Strongest(workspace.distinct_ids)
-        images, holds, coverage = _write_shards(workspace, writer, strongest)
+        images, holds, coverage = _write_shards(workspace, writer)
         wrong = _errors(workspace, images)
         is_copy = images["split"] == "copy"
         counted = [
@@ -84,7 +83,7 @@ def export(workspace: Workspace) -> dict[str, int | float]:
                     labels=best,
                     verdicts=verdicts,
                     errors=errors,
-                    names=_names(workspace, strongest, labels, pairs, verdicts),
+                    names=_names(workspace, labels, pairs, verdicts),
                 )
             ),
             "concept_classes": class_rows(found, names, link),
@@ -108,7 +107,7 @@ def export(workspace: Workspace) -> dict[str, int | float]:
 
 
 def _write_shards(
-    workspace: Workspace, writer: TableWriter, strongest: Strongest
+    workspace: Workspace, writer: TableWriter
 ) -> tuple[pd.DataFrame, NDArray[np.bool_], NDArray[np.float64]]:
     """Write the rows of all shards, and return what the other tables need of them.
 
@@ -132,7 +131,6 @@ def _write_shards(
         for rows in in_order(pool, rows_of, range(store.n_shards)):
             for name in ("image_concepts", "regions", "objects"):
                 writer.add(name, getattr(rows, name))
-            strongest.add(rows.image_concepts)
             images.append(rows.images)
             holds.append(_holds(rows, bank.k))
             present += rows.present_positions
@@ -162,17 +160,12 @@ def _images(workspace: Workspace, parts: list[pd.DataFrame]) -> pd.DataFrame:
 
 
 def _names(
-    workspace: Workspace,
-    strongest: Strongest,
-    labels: pd.DataFrame,
-    pairs: pd.DataFrame,
-    verdicts: pd.DataFrame,
+    workspace: Workspace, labels: pd.DataFrame, pairs: pd.DataFrame, verdicts: pd.DataFrame
 ) -> pd.DataFrame:
     """Return what each concept is called, and what that rests on."""
-    is_wanted = workspace.config.namer != NO_NAMER
     described = []
-    if is_wanted:
-        described = describe(workspace, strongest.by_image(), labels, pairs, verdicts)
+    if workspace.config.namer != NO_NAMER:
+        described = describe(workspace, strongest_by_image(workspace), labels, pairs, verdicts)
     named = [
         (None, None) if each is None else (each.ranked[0].text, each.evidence)
         for each in name_concepts(workspace, described)

@@ -12,8 +12,9 @@ import pytest
 
 import pipeline
 from pipeline import UserError, plugins
-from pipeline.analysis.naming import N_STRONGEST, Strongest, describe, name_concepts
+from pipeline.analysis.naming import N_STRONGEST, describe, name_concepts, strongest_by_image
 from pipeline.analysis.run import Run, open_run
+from pipeline.analysis.strongest import strongest_images
 from pipeline.names import Described, Name, Named
 from pipeline.sample import write_sample
 
@@ -28,36 +29,27 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Run:
     return pipeline.discover(where, model="sample", k=3, image_size=64, run=folder / "run")
 
 
-def strongest(run: Run) -> dict[int, list[int]]:
-    found = Strongest(run.workspace.distinct_ids)
-    found.add(run.sql("select * from image_concepts"))
-    return found.by_image()
-
-
 def described(run: Run) -> list[Described]:
     tables = run.table("concept_labels"), run.table("concept_pairs")
-    return describe(run.workspace, strongest(run), *tables)
+    return describe(run.workspace, strongest_by_image(run.workspace), *tables)
 
 
 def said(texts: pd.Series) -> list[str | None]:
     return [None if pd.isna(each) else str(each) for each in texts]
 
 
-def test_the_strongest_images_are_those_of_a_query_in_whatever_parts_they_come(run: Run) -> None:
+def test_the_strongest_images_are_those_of_a_query(run: Run) -> None:
     rows = run.sql("select * from image_concepts")
     held = rows[rows["area"] > 0].sort_values(["max", "image_id"], ascending=[False, True])
     expected = held.groupby("concept_id").head(N_STRONGEST)
-    found = strongest(run)
+    found = strongest_by_image(run.workspace)
     assert {(i, j) for i, each in found.items() for j in each} == set(
         zip(expected["image_id"], expected["concept_id"], strict=True)
     )
-    parts = Strongest(run.workspace.distinct_ids)
-    for _, part in rows.groupby(rows["image_id"] % 5):
-        parts.add(part)
-    assert {key: sorted(each) for key, each in parts.by_image().items()} == {
-        key: sorted(each) for key, each in found.items()
-    }
-    assert Strongest(frozenset()).by_image() == {}
+    concept, rank, image = strongest_images(run.workspace, 5)
+    for each, own in held.groupby("concept_id"):
+        assert image[concept == each].tolist() == own["image_id"].head(5).tolist()
+        assert rank[concept == each].tolist() == list(range(min(5, len(own))))
 
 
 def test_the_table_holds_the_names_and_what_they_rest_on(run: Run) -> None:
