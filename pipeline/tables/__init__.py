@@ -4,12 +4,13 @@ from .column import Column, Facts, Table
 from .concept_classes import class_rows, with_head
 from .concept_labels import best_labels, error_rows, label_rows, telling_labels
 from .concept_pairs import pair_rows
-from .concepts import ConceptFacts, concept_rows, verdict_rows
+from .concepts import ConceptFacts, concept_rows
 from .database import open_database
 from .duplicates import duplicate_rows
 from .images import ShardRows, shard_rows
 from .schemas import TABLES, check_columns, describe, tables_with, to_arrow
 from .suspects import suspect_rows
+from .verdicts import verdict_rows
 from .views import view_statements
 from .writer import TableWriter
 

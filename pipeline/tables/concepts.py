@@ -12,12 +12,9 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from ..classify import NO_CLASS, top_classes
-from ..classify.kinds import kinds
 from .column import FLAG, FLOAT, INT, INT32, INTS, TEXT, VECTOR, Column, Facts, Table
 from .concept_classes import probabilities
-
-N_NAMED = 4
-"""Classes of a group that are named."""
+from .verdicts import VERDICTS
 
 
 @dataclass(frozen=True)
@@ -31,7 +28,7 @@ class ConceptFacts(Facts):
     labels, errors : DataFrame
         k rows each: see `pipeline.tables.concept_labels`.
     verdicts, names : DataFrame
-        k rows: see `verdict_rows`; name, name_evidence.
+        k rows: see `pipeline.tables.verdicts`; name, name_evidence.
     """
 
     n_images: NDArray[np.int64]
@@ -46,44 +43,6 @@ class ConceptFacts(Facts):
         """The class the head gives each context vector; None where the network has no classes."""
         found = top_classes(self.head.context).tolist()
         return [None if each == NO_CLASS else each for each in found]
-
-
-def verdict_rows(facts: Facts, telling: list[list[str]]) -> pd.DataFrame:
-    """Return what kind each concept is of, and what it is taken for.
-
-    Parameters
-    ----------
-    facts : Facts
-    telling : list of list of str
-        By concept the labels that go with it: see `pipeline.tables.concept_labels`.
-
-    Returns
-    -------
-    DataFrame
-        k rows: kind; group, its name, and group_classes, the most probable first, null: none.
-    """
-    head, k = facts.head, facts.bank.k
-    inside = np.full(k, np.nan) if head.inside is None else head.inside
-    is_place = np.array([bool(each) for each in head.place] or [False] * k)
-    labels = [[facts.class_of_label.get(each, -1) for each in row] for row in telling]
-    groups: list[list[int]] = [[] for _ in range(k)]
-    if head.group is not None:
-        groups = [[int(each) for each in row if each >= 0] for row in head.group.classes]
-    return pd.DataFrame(
-        {
-            "kind": kinds(head.single, head.group, inside, labels, is_place),
-            "group": [_named(each, facts.class_names) if each else None for each in groups],
-            "group_classes": [each or None for each in groups],
-        },
-        dtype=object,
-    )
-
-
-def _named(classes: list[int], class_names: tuple[str, ...]) -> str:
-    """Write a group: its most probable classes, and how many more there are."""
-    names = [class_names[each] for each in classes]
-    more = f" +{len(names) - N_NAMED}" if len(names) > N_NAMED else ""
-    return " · ".join(names[:N_NAMED]) + more
 
 
 def _labels_agree(of: ConceptFacts) -> pd.Series[Any]:
@@ -256,78 +215,7 @@ CONCEPTS = Table(
             "",
             lambda of: of.head.significant if of.class_names else None,
         ),
-        Column(
-            "kind",
-            TEXT,
-            "class, group, shared, background, place or none: see docs/METHODS.md",
-            "",
-            lambda of: of.verdicts["kind"],
-            is_later=True,
-        ),
-        Column(
-            "class_q",
-            FLOAT,
-            "q of its being taken for its best class, by the network and by its images",
-            "probability",
-            lambda of: np.nan if of.head.single is None else of.head.single.q,
-            is_later=True,
-        ),
-        Column(
-            "group",
-            TEXT,
-            "the class or related classes it is taken for, the most probable first; null: none",
-            "",
-            lambda of: of.verdicts["group"],
-            is_later=True,
-        ),
-        Column(
-            "group_classes",
-            INTS,
-            "those classes",
-            "",
-            lambda of: of.verdicts["group_classes"],
-            is_later=True,
-        ),
-        Column(
-            "group_q",
-            FLOAT,
-            "q of its being taken for them, by the network and by its images",
-            "probability",
-            lambda of: np.nan if of.head.group is None else of.head.group.q,
-            is_later=True,
-        ),
-        Column(
-            "group_mass",
-            FLOAT,
-            "probability of these classes where it stands, mean of the tested images",
-            "probability",
-            lambda of: np.nan if of.head.group is None else of.head.group.mass,
-            is_later=True,
-        ),
-        Column(
-            "group_moved",
-            FLOAT,
-            "the same where its kind of maps were moved to other images",
-            "probability",
-            lambda of: np.nan if of.head.group is None else of.head.group.moved,
-            is_later=True,
-        ),
-        Column(
-            "group_share",
-            FLOAT,
-            "share of the tested images that are of these classes",
-            "share",
-            lambda of: np.nan if of.head.group is None else of.head.group.agreed,
-            is_later=True,
-        ),
-        Column(
-            "inside",
-            FLOAT,
-            "share of its strength on co-localized objects, in its strongest images",
-            "share",
-            lambda of: np.nan if of.head.inside is None else of.head.inside,
-            is_later=True,
-        ),
+        *VERDICTS,
         Column(
             "dataset_label",
             TEXT,
