@@ -21,15 +21,15 @@ N_LABELS = 2
 
 KINDS = {
     "class": "the network takes it for that class where it stands, and its images are of it",
-    "group": "the same, of a group of related classes",
-    "shared": "of no such group, but several labels of the dataset go with it",
+    "group": "the network takes it for one of related classes, and its images are of them",
+    "shared": "several labels of the dataset go with it that are not all of such a group",
     "background": "most of it stands beside the objects of its images; no class is claimed",
     "place": "it stands at a place in the frame, whatever is there",
     "none": "nothing of that is known",
 }
 """What each kind says, in the order in which they are listed."""
 
-LATER = ("name", "kind", "group", "group_mass")
+LATER = ("name", "kind", "group", "group_mass", "group_share")
 """Columns that runs of earlier versions are without."""
 
 Row = dict[Hashable, Any]
@@ -56,8 +56,8 @@ class ConceptLines:
             f" {'coverage':>8} {'energy':>6} {'stable':>6} {'images':>6}"
         ]
         for row in self._rows:
-            labels = self._labels.get(row["concept_id"], "–")
-            lines.append(f"{_first(row)} {fitted(labels, LABELS):<{LABELS}} {_amounts(row)}")
+            images = fitted(self._images(row), LABELS)
+            lines.append(f"{_first(row)} {images:<{LABELS}} {_amounts(row)}")
         return [*lines, *self._legend(), *self._sure]
 
     def long(self) -> list[str]:
@@ -68,10 +68,10 @@ class ConceptLines:
             f" {'coverage':>8} {'energy':>6} {'stable':>6} {'images':>6}"
         ]
         for row in self._rows:
-            group, labels = row["group"], self._labels.get(row["concept_id"], "–")
+            images = fitted(self._images(row), LABELS)
             lines.append(
-                f"{_first(row)} {fitted(_or_dash(group), GROUP):<{GROUP}}"
-                f" {_fixed(row['group_mass'], 5)}  {fitted(labels, LABELS):<{LABELS}}"
+                f"{_first(row)} {fitted(_or_dash(row['group']), GROUP):<{GROUP}}"
+                f" {_fixed(row['group_mass'], 5)}  {images:<{LABELS}}"
                 f" {_fixed(row['importance'], 6)} {_excess(row):>7} {_amounts(row)}"
             )
         return [
@@ -83,6 +83,14 @@ class ConceptLines:
             "drop: of the predicted class's logit without it; errors: how much more often the"
             " network errs where it is, within labels (* better than chance)",
         ]
+
+    def _images(self, row: Row) -> str:
+        """Say of what labels its images are; or how many of the tested ones are of its classes."""
+        labels = self._labels.get(row["concept_id"])
+        if labels is not None:
+            return labels
+        is_claimed = row["kind"] in ("class", "group") and not pd.isna(row["group_share"])
+        return f"{row['group_share']:.0%} of these" if is_claimed else "–"
 
     def _legend(self) -> list[str]:
         """Say what the kinds that occur mean, and how many are of each."""

@@ -133,9 +133,7 @@ def _query(run: Run) -> str:
     """Write a first query that can be pasted into a shell, whatever the folder is called."""
     python = ".venv/bin/python" if spoken() == "make" else "python"
     package = "pipeline" if spoken() in ("make", "stages") else "concordance"
-    has_classes = bool(run.table("concepts")["top_label"].notna().any())
-    label = "top_label" if has_classes else "dataset_label"
-    sql = f"select {label}, coverage from concepts order by energy desc"
+    sql = "select name, kind, coverage from concepts order by energy desc"
     # In double quotes; what JSON and `visible` escape is what Python reads.
     where = visible(json.dumps(str(run.folder), ensure_ascii=False))
     code = f'from {package} import open_run; print(open_run({where}).sql("{sql}"))'
