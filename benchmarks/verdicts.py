@@ -12,7 +12,6 @@ shuffled    concepts of the same activations, each channel's values shuffled ove
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -122,8 +121,6 @@ class Bench:
     Attributes
     ----------
     sample : RunSamples
-    score : callable
-        The head on vectors, tiled.
     evidence : Evidence
         Of the run's own concepts.
     """
@@ -131,16 +128,14 @@ class Bench:
     NULLS: ClassVar = ("moved", "places", "directions", "means", "shuffled")
 
     sample: RunSamples
-    score: Callable[[torch.Tensor], torch.Tensor]
     evidence: Evidence
 
     @staticmethod
     def of(sample: RunSamples) -> Bench:
         """Gather the evidence of a run."""
-        workspace = sample.workspace
-        score = partial(score_vectors, workspace.cut)
-        foreground = read_objects(workspace).coarse
-        return Bench(sample, score, Evidence.of(sample, foreground, score))
+        foreground = read_objects(sample.workspace).coarse
+        score = partial(score_vectors, sample.workspace.cut)
+        return Bench(sample, Evidence.of(sample, foreground, score))
 
     def measure(self) -> dict[str, object]:
         """Return what passes by kind of null, false discoveries, calibration and power."""
@@ -161,7 +156,7 @@ class Bench:
     def _judged(self, null: Null) -> Evidence:
         """Put null concepts in the place of the run's, before maps moved to other images."""
         places, holds = null
-        own = self.score(places.vectors).softmax(1)
+        own = self.evidence.score(places.vectors)
         elsewhere = replace(self.evidence.elsewhere, holds=holds)
         return replace(self.evidence, places=places, own=own, elsewhere=elsewhere)
 

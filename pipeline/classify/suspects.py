@@ -28,6 +28,7 @@ from scipy.special import stdtr
 from ..models.link import probabilities
 from .answers import Answers
 from .scores import unit_logits
+from .statistics import benjamini_hochberg
 
 ROWS = {"pool_linear": 4_096, "linear_relu_pool": 32, "general": 32}
 """Pairs of image and concept answered at once, by kind of head."""
@@ -172,8 +173,6 @@ def harm(
     ----------
     McNemar, Q. (1947). Note on the sampling error of the difference between correlated proportions.
     """
-    from .statistics import benjamini_hochberg
-
     n_images, k = held.shape
     was = right[found.image]
     repaired, broken, after = (

@@ -61,12 +61,12 @@ def classify(workspace: Workspace) -> dict[str, int | float]:
     sample = RunSamples(workspace)
     if not workspace.cut.n_classes:
         return _without_classes(sample)
-    measured = sample.image_ids(N_IMAGES[workspace.cut.head_kind], sample.split)
-    total = len(sample.image_ids(N_USUAL)) + len(measured)
+    total = len(sample.image_ids(N_USUAL))
+    total += len(sample.image_ids(N_IMAGES[workspace.cut.head_kind], sample.split))
     with bar("classify", total, "images") as shown:
         shown.set_postfix_str("objects")
         foreground = fit_objects(workspace).coarse
-        found = _classify(replace(sample, tick=shown.update), foreground, shown.set_postfix_str)
+        found = _classify(sample, foreground, shown.update, shown.set_postfix_str)
         write_classification(workspace.classes_path, found)
         shown.set_postfix_str("suspects")
         write_suspects(workspace.suspects_path, find_suspects(sample, foreground))
@@ -109,15 +109,18 @@ def _without_classes(sample: RunSamples) -> dict[str, int | float]:
 
 
 def _classify(
-    sample: RunSamples, foreground: Foreground, tell: Callable[[str], object]
+    sample: RunSamples,
+    foreground: Foreground,
+    tick: Callable[[int], object],
+    tell: Callable[[str], object],
 ) -> Classification:
     """Score, test and ablate every concept."""
     bank, cut = sample.workspace.bank, sample.workspace.cut
     prefix = None if bank.prefix is None else torch.from_numpy(bank.prefix)
 
     def score(vectors: torch.Tensor) -> torch.Tensor:
-        with _shown(len(vectors), cut.linear is None) as tick:
-            return score_vectors(cut, bank.transform.decode(vectors), prefix, tick)
+        with _shown(len(vectors), cut.linear is None) as each:
+            return score_vectors(cut, bank.transform.decode(vectors), prefix, each)
 
     tell("labels against chance")
     real = bank.transform.forward(sample.positions)
@@ -129,6 +132,7 @@ def _classify(
     claims = Evidence.of(sample, foreground, lambda V: score_vectors(cut, V, prefix)).claims()
     found_places = _places(sample, tell)
     tell("effects")
+    counted = replace(sample, tick=tick)
     return Classification(
         context=score(context).numpy(),
         direction=score(direction).numpy(),
@@ -140,8 +144,8 @@ def _classify(
         single=claims.single,
         group=claims.group,
         inside=claims.inside,
-        **{f"usual_{name}": value for name, value in vars(_usual(sample)).items()},
-        **_measure(sample),
+        **{f"usual_{name}": value for name, value in vars(_usual(counted)).items()},
+        **_measure(counted),
         **found_places,
     )
 
@@ -149,8 +153,9 @@ def _classify(
 def _places(sample: RunSamples, tell: Callable[[str], object]) -> dict[str, Any]:
     """Tell which concepts are places in the frame, for the classification."""
     tell("places")
-    found = find_places(replace(sample, tick=lambda n: None))
+    found = find_places(sample)
     if not found:
+        say("classify   too few images could be moved to tell which concepts are places")
         k = sample.workspace.bank.k
         return {"place_share": np.full(k, np.nan), "place": ("",) * k}
     if n_places := sum(each.is_place for each in found):

@@ -63,7 +63,8 @@ def _pixels(workspace: Workspace, image_ids: NDArray[np.int64]) -> list[torch.Te
     try:
         with reading_ahead(workspace.source, records):
             return [decode_image(workspace, record).pixels for record in records]
-    except UserError:  # a finished extraction needs its images no more: they may be anywhere
+    except UserError as error:  # they may be anywhere: a finished extraction needs them no more
+        workspace.log(f"classify: {len(records)} images could not be moved: {error}")
         return [None] * len(records)
 
 

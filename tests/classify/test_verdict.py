@@ -78,10 +78,17 @@ def noise(n: int, n_classes: int, seed: int) -> torch.Tensor:
     return (2 * torch.randn(n, n_classes, generator=generator)).softmax(1)
 
 
-def judge(own: torch.Tensor, tree: ClassTree, n_groups: int, seed: int = 0) -> verdict.Taken:
+def judge(
+    own: torch.Tensor,
+    tree: ClassTree,
+    n_groups: int,
+    seed: int = 0,
+    least: float = verdict.CHOSEN_MASS,
+) -> verdict.Taken:
     moved = noise(2_000, tree.n_classes, seed + 1)
     own_places = Places(torch.ones(len(own)), tree.masses(own))
-    return take(own_places, Places(torch.ones(len(moved)), tree.masses(moved)), n_groups, seed)
+    elsewhere = Places(torch.ones(len(moved)), tree.masses(moved))
+    return take(own_places, elsewhere, n_groups, seed, least)
 
 
 def test_what_is_taken_for_a_family_is_found_though_no_class_of_it_wins() -> None:
@@ -109,10 +116,22 @@ def test_one_class_is_the_group_where_one_class_it_is() -> None:
 def test_chance_is_rarely_clear_and_its_p_is_not_too_small(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(verdict, "N_DRAWS", 1_000)
     tree = class_tree(families(10, 6))
-    found = [judge(noise(30, 60, 1_000 + seed), tree, len(tree.groups), seed) for seed in range(60)]
+    sizes = len(tree.groups)
+    found = [judge(noise(30, 60, 1_000 + seed), tree, sizes, seed) for seed in range(60)]
     assert sum(each.is_clear and each.p <= 0.05 for each in found) <= 3
-    chosen = [each.p for each in found if each.group >= 0]
-    assert not chosen or kstest(chosen, "uniform", alternative="greater").pvalue > 0.01
+    chosen = [judge(noise(30, 60, 1_000 + seed), tree, sizes, seed, 0.0) for seed in range(60)]
+    ps = [each.p for each in chosen if each.group >= 0]
+    assert len(ps) > 50
+    assert kstest(ps, "uniform", alternative="greater").pvalue > 0.01
+    first_half = [permuted(*_both_from_the_choice(seed)) for seed in range(60)]
+    assert kstest(first_half, "uniform", alternative="greater").pvalue < 0.001
+
+
+def _both_from_the_choice(seed: int) -> tuple[np.ndarray, np.ndarray]:
+    """Masses of the group that they themselves say most of: what a test must not be made on."""
+    own, others = noise(15, 60, seed).numpy(), noise(300, 60, seed + 500).numpy()
+    best = int((own.mean(0) - others.mean(0)).argmax())
+    return own[:, best], np.tile(others[:20, best], (15, 1))
 
 
 def test_too_few_images_or_too_little_to_compare_with_tell_nothing() -> None:

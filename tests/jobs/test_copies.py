@@ -40,7 +40,10 @@ def test_twelve_copies_are_one_image(tmp_path: Path, make: object) -> None:
     assert run.table("images")["split"].value_counts().to_dict() == {"copy": 11, "fit": 1}
     concepts = run.table("concepts")
     assert not concepts["top_significant"].any()
+    assert not concepts["kind"].isin(["class", "group", "shared", "place"]).any()
+    assert run.suspects().empty
     assert concepts["stability"].isna().all()
+    assert concepts["reappears"].isna().all()
     assert run.workspace.record.stage("extract").counts["distinct"] == 1
 
 
