@@ -33,7 +33,7 @@ SPLITS = ("split", "subset", "fold")
 
 BOTH = ", or write both in one cell: 'cat;dog'"
 
-_WHOLE = re.compile(r"-?\d+\.0")
+_WHOLE = re.compile(r"-?\d+[.,]0")
 
 Row = tuple[str, tuple[str, ...], str | None]
 """A path, labels, a split."""
@@ -212,7 +212,7 @@ def _plain(text: str | None) -> str | None:
 
 
 def _whole_numbers(labels: list[tuple[str, ...]]) -> list[tuple[str, ...]]:
-    """Undo what a gap does to whole numbers: pandas writes 3 as 3.0 where another is missing."""
+    """Undo what a gap does to whole numbers: 3 is written 3.0 (or 3,0) where another is missing."""
     known = {label for each in labels for label in each}
     if known and all(_WHOLE.fullmatch(label) for label in known):
         return [tuple(label[:-2] for label in each) for each in labels]

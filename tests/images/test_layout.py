@@ -221,6 +221,9 @@ def test_whole_numbers_stay_whole_where_one_is_missing(tmp_path: Path) -> None:
         assert found == {"0.png": "3", "1.png": None, "2.png": "10"}
     (tmp_path / "list.csv").write_text("path,label\n0.png,1.0\n1.png,1.5\n")
     assert labels_of(list_dataset(tmp_path / "list.csv")) == {"0.png": "1.0", "1.png": "1.5"}
+    (tmp_path / "list.csv").write_text("path;label\n0.png;0,0\n1.png;\n2.png;3,0\n")
+    found = labels_of(list_dataset(tmp_path / "list.csv"))
+    assert found == {"0.png": "0", "1.png": None, "2.png": "3"}
 
 
 @pytest.mark.parametrize(
