@@ -273,8 +273,8 @@ def _passed(found: list[Found]) -> float:
 
 def _ps(evidence: Evidence) -> NDArray[np.float64]:
     """Return p of whatever group each concept's first half says most of, however little."""
-    sizes = (len(evidence.tree.groups),)
-    taken = [evidence.take(concept, sizes, least=0.0)[0] for concept in range(K)]
+    sizes = evidence.tree.sizes
+    taken = [evidence.take(concept, (sizes,), least=0.0)[0] for concept in range(K)]
     return np.array([each.p for each in taken if each.group >= 0])
 
 

@@ -132,16 +132,17 @@ class Evidence:
     def claims(self) -> Found:
         """Judge them: one class, and a group of any size, of each concept."""
         inside = [self.places.inside[self.places.concept == each] for each in range(self.k)]
-        sizes = (sum(len(each) == 1 for each in self.tree.groups), len(self.tree.groups))
-        taken = [self.take(concept, sizes) for concept in range(self.k)]
+        sizes = self.tree.sizes
+        either = (sizes[sizes == 1], sizes)
+        taken = [self.take(concept, either) for concept in range(self.k)]
         single, group = (self._claims(each) for each in zip(*taken, strict=True))
         means = [float(each.mean()) if len(each) else np.nan for each in inside]
         return Found(single, group, np.array(means))
 
     def take(
-        self, concept: int, sizes: Sequence[int], least: float = CHOSEN_MASS
+        self, concept: int, sizes: Sequence[NDArray[np.int64]], least: float = CHOSEN_MASS
     ) -> tuple[Taken, ...]:
-        """Ask what one concept is taken for, of the first so many groups of the tree."""
+        """Ask what one concept is taken for, of the first groups of the tree, by their sizes."""
         rows = torch.from_numpy(self.places.concept == concept)
         norms = self.places.vectors[rows].norm(dim=1)
         own = verdict.Places(norms, self.tree.masses(self.own[rows]))
@@ -151,7 +152,7 @@ class Evidence:
             return (verdict.NOTHING,) * len(sizes)
         masses = self.tree.masses(self.score(vectors))
         moved = verdict.Places(vectors.norm(dim=1), masses)
-        return tuple(verdict.take(own, moved, n, self.seed, least) for n in sizes)
+        return tuple(verdict.take(own, moved, each, self.seed, least) for each in sizes)
 
     def _claims(self, taken: Sequence[Taken]) -> Claims:
         """Put the outcomes of all concepts side by side."""

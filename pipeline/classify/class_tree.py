@@ -36,6 +36,11 @@ class ClassTree:
     n_classes: int
     groups: tuple[NDArray[np.int64], ...]
 
+    @property
+    def sizes(self) -> NDArray[np.int64]:
+        """How many classes each group has, int64 (groups,)."""
+        return np.array([len(each) for each in self.groups], dtype=np.int64)
+
     def masses(self, probabilities: torch.Tensor) -> torch.Tensor:
         """Return how probable each group is, the sum over its classes.
 

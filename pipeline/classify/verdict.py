@@ -43,6 +43,10 @@ N_DRAWS = 4_000
 CHOSEN_MASS, LEAST_MASS, LEAST_RATIO = 0.25, 0.2, 5.0
 """Mass that a group must have to be chosen, and to hold; and how often what moved maps have."""
 
+ENOUGH = 0.95
+"""Of the largest divergence: of groups that say so much the smallest is chosen, for classes that
+add next to nothing are none that the concept is taken for."""
+
 LEAST_MOVED = 1e-3
 """Mass of moved maps below which all is alike: a group is not the better for being unheard of."""
 
@@ -100,7 +104,11 @@ NOTHING = Taken(-1, float("nan"), float("nan"), 1.0)
 
 
 def take(
-    own: Places, moved: Places, n_groups: int, seed: int = 0, least: float = CHOSEN_MASS
+    own: Places,
+    moved: Places,
+    sizes: NDArray[np.int64],
+    seed: int = 0,
+    least: float = CHOSEN_MASS,
 ) -> Taken:
     """Choose the group that a concept is taken for, and test it.
 
@@ -110,8 +118,9 @@ def take(
         The concept's strong places, the strongest image first.
     moved : Places
         Its maps moved to images in which it is not.
-    n_groups : int
-        The first so many groups may be chosen; single classes are the first of a tree.
+    sizes : ndarray
+        int64 (n,): the first n groups may be chosen, and have so many classes; single classes are
+        the first of a tree.
     seed : int
         Of the draws.
     least : float
@@ -124,7 +133,8 @@ def take(
         for each, others in zip(own.halves(), moved.halves(), strict=True)
     ]
     (first, first_moved), (second, second_moved) = halves
-    chosen = _choose(first[:, :n_groups], first_moved[..., :n_groups], least)
+    n = len(sizes)
+    chosen = _choose(first[:, :n], first_moved[..., :n], sizes, least)
     if chosen < 0:
         return NOTHING
     mass, others = (each[..., chosen].double().numpy() for each in (second, second_moved))
@@ -150,18 +160,30 @@ def _nearest(norms: torch.Tensor, others: torch.Tensor) -> torch.Tensor:
     return (norms[:, None] - others).abs().topk(n, dim=1, largest=False).indices
 
 
-def _choose(own: torch.Tensor, moved: torch.Tensor, least: float) -> int:
-    """Return the group whose mass says most, by the divergence of a yes or no; -1: none has enough.
+def _choose(own: torch.Tensor, moved: torch.Tensor, sizes: NDArray[np.int64], least: float) -> int:
+    """Return the smallest group that says next to most, by the divergence of a yes or no.
 
     Parameters
     ----------
     own, moved : Tensor
         float32 (m, groups), (m, n, groups).
+    sizes : ndarray
+        int64 (groups,), classes of each.
+    least : float
+        Mass that it must have.
+
+    Returns
+    -------
+    int
+        -1: none has enough.
     """
     a = own.double().mean(0).clamp(1e-12, 1 - 1e-6)
     b = moved.double().mean((0, 1)).clamp(LEAST_MOVED, 1 - 1e-6)
     may_be = (a >= least) & (a > b)
     if not may_be.any():
         return -1
-    says = a * (a / b).log() + (1 - a) * ((1 - a) / (1 - b)).log()
-    return int(torch.where(may_be, says, -torch.inf).argmax())
+    divergence = a * (a / b).log() + (1 - a) * ((1 - a) / (1 - b)).log()
+    says = torch.where(may_be, divergence, -torch.inf).numpy()
+    near = np.flatnonzero(says >= ENOUGH * says.max())
+    smallest = near[sizes[near] == sizes[near].min()]
+    return int(smallest[says[smallest].argmax()])

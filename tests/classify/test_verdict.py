@@ -81,14 +81,14 @@ def noise(n: int, n_classes: int, seed: int) -> torch.Tensor:
 def judge(
     own: torch.Tensor,
     tree: ClassTree,
-    n_groups: int,
+    n_groups: int | None = None,
     seed: int = 0,
     least: float = verdict.CHOSEN_MASS,
 ) -> verdict.Taken:
     moved = noise(2_000, tree.n_classes, seed + 1)
     own_places = Places(torch.ones(len(own)), tree.masses(own))
     elsewhere = Places(torch.ones(len(moved)), tree.masses(moved))
-    return take(own_places, elsewhere, n_groups, seed, least)
+    return take(own_places, elsewhere, tree.sizes[:n_groups], seed, least)
 
 
 def test_what_is_taken_for_a_family_is_found_though_no_class_of_it_wins() -> None:
@@ -98,7 +98,7 @@ def test_what_is_taken_for_a_family_is_found_though_no_class_of_it_wins() -> Non
     logits[torch.arange(30), 12 + torch.arange(30) // 2 % 6] += (
         9  # each image another of the family
     )
-    found = judge(logits.softmax(1), tree, len(tree.groups))
+    found = judge(logits.softmax(1), tree)
     assert tree.groups[found.group].tolist() == [12, 13, 14, 15, 16, 17]
     assert found.is_clear
     assert found.p < 0.01
@@ -110,16 +110,38 @@ def test_one_class_is_the_group_where_one_class_it_is() -> None:
     tree = class_tree(families(10, 6))
     logits = 2 * torch.randn(30, 60, generator=torch.Generator().manual_seed(3))
     logits[:, 44] += 12
-    assert tree.groups[judge(logits.softmax(1), tree, len(tree.groups)).group].tolist() == [44]
+    assert tree.groups[judge(logits.softmax(1), tree).group].tolist() == [44]
+
+
+def test_a_class_that_adds_next_to_nothing_is_none_of_the_group() -> None:
+    """Elsewhere the second class is unheard of, so that a group of both says a little more."""
+    tree = class_tree(families(30, 2))
+    logits = 2 * torch.randn(60, 60, generator=torch.Generator().manual_seed(3))
+    logits[:, 12] += 14
+    logits[14, 13] = logits[14, 12]  # of the thirty images that choose half a one
+    others = noise(2_000, 60, 1)
+    others[:, 13] = 0
+    moved = Places(torch.ones(len(others)), tree.masses(others))
+
+    def taken(sizes: np.ndarray) -> list[int]:
+        own = Places(torch.ones(60), tree.masses(logits.softmax(1)))
+        found: list[int] = tree.groups[take(own, moved, sizes).group].tolist()
+        return found
+
+    pair = next(at for at, each in enumerate(tree.groups) if each.tolist() == [12, 13])
+    alike = np.ones_like(tree.sizes)
+    assert taken(alike[: pair + 1]) == [12, 13]  # were both as small, the one that says most
+    assert taken(tree.sizes) == [12]
+    logits[0:24:2, 13] += 20  # of twelve it is now
+    assert taken(tree.sizes) == [12, 13]
 
 
 def test_chance_is_rarely_clear_and_its_p_is_not_too_small(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(verdict, "N_DRAWS", 1_000)
     tree = class_tree(families(10, 6))
-    sizes = len(tree.groups)
-    found = [judge(noise(30, 60, 1_000 + seed), tree, sizes, seed) for seed in range(60)]
+    found = [judge(noise(30, 60, 1_000 + seed), tree, None, seed) for seed in range(60)]
     assert sum(each.is_clear and each.p <= 0.05 for each in found) <= 3
-    chosen = [judge(noise(30, 60, 1_000 + seed), tree, sizes, seed, 0.0) for seed in range(60)]
+    chosen = [judge(noise(30, 60, 1_000 + seed), tree, None, seed, 0.0) for seed in range(60)]
     ps = [each.p for each in chosen if each.group >= 0]
     assert len(ps) > 50
     assert kstest(ps, "uniform", alternative="greater").pvalue > 0.01
@@ -138,10 +160,10 @@ def test_too_few_images_or_too_little_to_compare_with_tell_nothing() -> None:
     tree = class_tree(families(2, 3))
     masses, others = tree.masses(noise(30, 6, 0)), tree.masses(noise(200, 6, 1))
     many, moved = Places(torch.ones(30), masses), Places(torch.ones(200), others)
-    assert take(many, moved, len(tree.groups), least=0.0) != NOTHING
-    assert take(Places(torch.ones(7), masses[:7]), moved, len(tree.groups), least=0.0) == NOTHING
+    assert take(many, moved, tree.sizes, least=0.0) != NOTHING
+    assert take(Places(torch.ones(7), masses[:7]), moved, tree.sizes, least=0.0) == NOTHING
     few = Places(torch.ones(FEWEST_MOVED - 1), others[: FEWEST_MOVED - 1])
-    assert take(many, few, len(tree.groups), least=0.0) == NOTHING
+    assert take(many, few, tree.sizes, least=0.0) == NOTHING
 
 
 def claims(k: int, **given: object) -> Claims:
