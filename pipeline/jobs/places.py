@@ -22,6 +22,9 @@ N_PICTURES, FEWEST = 192, 48
 """Pictures that are moved, as many passes through the network: at most; and at least, each in
 several ways, where there are fewer images."""
 
+AT_ONCE = 16
+"""Moved pictures that go through the network together."""
+
 
 def find_places(sample: RunSamples) -> list[Place]:
     """Tell which of a run's concepts are places in the frame.
@@ -49,12 +52,16 @@ def _moved(sample: RunSamples, step: Shift) -> Iterator[tuple[Maps, Maps, Shift]
     ways = itertools.cycle([(step[0] * down, step[1] * right) for down, right in DIRECTIONS])
     for images in sample.read(image_ids):
         H, _ = workspace.bank.encode(images.V)
-        for h, pixels in zip(H.numpy(), _pixels(workspace, images.image_id), strict=True):
-            if pixels is None:
-                continue
-            shifts = [*itertools.islice(ways, n_each)]
-            for g, shift in zip(_maps(workspace, pixels, shifts), shifts, strict=True):
-                yield h, g, shift
+        moves = [
+            (h, pixels, shift)
+            for h, pixels in zip(H.numpy(), _pixels(workspace, images.image_id), strict=True)
+            if pixels is not None
+            for shift in itertools.islice(ways, n_each)
+        ]
+        for start in range(0, len(moves), AT_ONCE):
+            part = moves[start : start + AT_ONCE]
+            after = _maps(workspace, [(pixels, shift) for _, pixels, shift in part])
+            yield from ((h, g, shift) for (h, _, shift), g in zip(part, after, strict=True))
 
 
 def _pixels(workspace: Workspace, image_ids: NDArray[np.int64]) -> list[torch.Tensor | None]:
@@ -68,11 +75,11 @@ def _pixels(workspace: Workspace, image_ids: NDArray[np.int64]) -> list[torch.Te
         return [None] * len(records)
 
 
-def _maps(workspace: Workspace, pixels: torch.Tensor, shifts: Sequence[Shift]) -> Maps:
-    """Return heatmaps of the network's input moved by so many cells, float32 (n, h, w, k)."""
-    height, width = pixels.shape[-2:]
+def _maps(workspace: Workspace, moves: Sequence[tuple[torch.Tensor, Shift]]) -> Maps:
+    """Return heatmaps of inputs of the network, each moved by so many cells: (n, h, w, k)."""
     moved = []
-    for shift in shifts:
+    for pixels, shift in moves:
+        height, width = pixels.shape[-2:]
         down, right = (
             round(n * stride) for n, stride in zip(shift, workspace.cut.stride, strict=True)
         )
