@@ -67,8 +67,8 @@ endef
 test: no-options setup-test ## Run the tests, all but the slow ones
 	@OMP_NUM_THREADS=1 $(python) -m pytest -m "not slow" -n auto --maxprocesses=8 --dist=loadfile
 
-slow: no-options setup-test ## Run the slow tests, alone and on all cores
-	@OMP_NUM_THREADS=$$(getconf _NPROCESSORS_ONLN) $(python) -m pytest -m slow
+slow: no-options setup-test ## Run the slow tests, the long ones too
+	@OMP_NUM_THREADS=1 $(python) -m pytest -m slow -n auto --maxprocesses=8 --dist=loadfile
 
 coverage: no-options setup-test ## Run the tests and list the lines of the library none of them runs
 	@OMP_NUM_THREADS=1 $(python) -m pytest -m "not slow" -n auto --maxprocesses=8 --dist=loadfile \

@@ -191,6 +191,7 @@ def test_a_second_classification_is_the_same(run: Run) -> None:
     assert len(np.unique(before.p)) > 3
 
 
+@pytest.mark.slow
 def test_networks_with_tokens_are_asked_the_same(tmp_path: Path) -> None:
     write_sample(tmp_path / "sample", n_images=20, size=64)
     options = {"dataset": str(tmp_path / "sample" / "images"), "model": "vit_b_32", "k": "3"}

@@ -10,6 +10,7 @@ from benchmarks.cue import find_cue
 from pipeline.sample.shortcut import train_shortcut
 
 
+@pytest.mark.long
 @pytest.mark.slow
 def test_a_planted_cue_is_found_and_blamed_and_can_be_taken_out(tmp_path: Path) -> None:
     weights = train_shortcut(tmp_path / "shortcut.safetensors")

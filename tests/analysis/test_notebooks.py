@@ -12,6 +12,7 @@ from nbformat import NotebookNode
 
 ROOT = Path(__file__).resolve().parents[2]
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
+MISLED = "errors"  # of a network that it trains
 
 
 def test_there_are_notebooks() -> None:
@@ -20,11 +21,17 @@ def test_there_are_notebooks() -> None:
 
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::ResourceWarning")
-@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+@pytest.mark.parametrize(
+    "path",
+    [
+        pytest.param(path, marks=[pytest.mark.long] if path.stem == MISLED else [], id=path.stem)
+        for path in NOTEBOOKS
+    ],
+)
 def test_a_notebook_runs(
     path: Path, session_folder: Callable[[str], Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    own = path.stem == "errors"  # its network is a misled one
+    own = path.stem == MISLED
     name = path.stem if own else "run"  # which the first of the others makes
     monkeypatch.setenv("RUN", str(session_folder("notebooks") / name))
     monkeypatch.delenv("MPLBACKEND", raising=False)  # pictures inline, as readers see them

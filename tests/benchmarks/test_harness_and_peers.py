@@ -341,6 +341,7 @@ def test_an_encoding_that_has_not_converged_is_seen(case: contenders.Case) -> No
     assert zero == pytest.approx(1)
 
 
+@pytest.mark.slow
 def test_stores_are_repeated_and_factorized(store: ShardStore, tmp_path: Path) -> None:
     repeated = from_store.repeat_shards(store, tmp_path / "repeated", 3)
     watched = harness.watch(["-m", "benchmarks.from_store", str(repeated.folder), "6", "4"])

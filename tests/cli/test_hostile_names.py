@@ -174,7 +174,7 @@ def test_what_is_printed_to_be_pasted_does_what_it_says(checkout: Path, name: st
     assert query.startswith("try     ")
     answer = ran(checkout, ["bash", "-c", query.removeprefix("try     ")])
     assert answer.returncode == 0, answer.stderr
-    assert "top_label" in answer.stdout
+    assert "coverage" in answer.stdout
     assert len(answer.stdout.splitlines()) == 4
     assert not list(checkout.rglob("PWNED"))
     assert not list(Path.home().glob("PWNED"))

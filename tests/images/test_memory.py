@@ -164,6 +164,7 @@ sys.exit(code)
 """
 
 
+@pytest.mark.long
 @pytest.mark.slow
 def test_a_job_with_huge_images_keeps_to_its_memory(tmp_path: Path) -> None:
     write_large(tmp_path / "images", 6_000)

@@ -475,6 +475,7 @@ def test_memory_stays_flat(group: int, tmp_path: Path) -> None:
     assert n_found == n and taken < 120_000_000, taken / 1e6
 
 
+@pytest.mark.long
 @pytest.mark.slow
 def test_a_row_of_gigabytes_is_refused_and_the_others_are_read(tmp_path: Path) -> None:
     rows = [picture(0), picture(1) + bytes(1_600_000_000), picture(2)]

@@ -181,7 +181,16 @@ def test_every_kind_keeps_its_pixels_labels_and_order(name: str, spool: Path) ->
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", ["array with labels", "dataset of torch", "generator of pairs"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "dataset of torch",
+        *(
+            pytest.param(x, marks=pytest.mark.long)
+            for x in ("array with labels", "generator of pairs")
+        ),
+    ],
+)
 def test_a_job_on_what_is_given_is_as_of_a_folder_and_found_again(
     name: str, tmp_path: Path, spool: Path
 ) -> None:

@@ -443,7 +443,10 @@ def peer(workspace: Workspace, run: Run) -> NDArray[np.bool_]:
 
 
 @pytest.mark.filterwarnings("ignore:Maximum number of iterations:Warning")
-@pytest.mark.parametrize("seed", [pytest.param(seed, marks=pytest.mark.slow) for seed in range(5)])
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "seed", [0, *(pytest.param(seed, marks=pytest.mark.long) for seed in range(1, 5))]
+)
 def test_concepts_are_parts(
     seed: int,
     sample: Path,

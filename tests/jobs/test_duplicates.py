@@ -130,6 +130,7 @@ KNOWN = [
 """Photographs that are there twice; seen by eye."""
 
 
+@pytest.mark.slow
 def test_of_real_photographs_those_that_are_there_twice(tmp_path: Path) -> None:
     folder = ASSETS / "images" / "weizmann_horses" / "images"
     if not folder.is_dir():

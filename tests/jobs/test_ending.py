@@ -78,9 +78,13 @@ def job(images: Path, tmp_path: Path) -> Iterator[Job]:
     started.process.wait()
 
 
+LATE = pytest.param("sample step [3-9]", marks=pytest.mark.long)
+"""After the choice of k, which takes a minute."""
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-@pytest.mark.parametrize("moment", ["run  ", "extract  ", "choose k", "sample step [3-9]"])
+@pytest.mark.parametrize("moment", ["run  ", "extract  ", "choose k", LATE])
 def test_it_ends_at_any_moment(job: Job, moment: str, number: signal.Signals) -> None:
     job.wait_for(moment)
     took = job.end(number)

@@ -75,6 +75,7 @@ def test_every_kind_of_call_fails_on_every_kind_of_file(case: Case) -> None:
     fail_along(case, "errors", listed[::2])
 
 
+@pytest.mark.slow
 def test_a_disk_that_stays_full_is_said_once(case: Case) -> None:
     options = case.run("stays-full")
     fault: dict[str, Any] = {"call": "write", "path": "heatmaps/*", "at": 1, "error": errno.ENOSPC}
@@ -116,9 +117,8 @@ MORE_DAMAGE: dict[str, tuple[Callable[[Path], object], str]] = {
 """A file, what happens to it, and the pattern of what is made again."""
 
 
-@pytest.mark.parametrize(
-    "name", [*DAMAGE, *(pytest.param(name, marks=pytest.mark.slow) for name in MORE_DAMAGE)]
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("name", [*DAMAGE, *MORE_DAMAGE])
 def test_what_is_damaged_is_named_and_made_again_and_nothing_else(case: Case, name: str) -> None:
     run = case.copy(re.sub(r"\W", "-", name))
     change, again = (DAMAGE | MORE_DAMAGE)[name]
@@ -140,7 +140,8 @@ def test_what_is_damaged_is_named_and_made_again_and_nothing_else(case: Case, na
     assert name in written
 
 
-@pytest.mark.parametrize("keep", ["heatmaps", pytest.param("none", marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("keep", ["heatmaps", "none"])
 def test_what_is_not_kept_is_made_only_where_it_is_needed(case: Case, keep: str) -> None:
     run = case.copy(f"keep-{keep}")
     options = case.options | {"run": run, "keep": keep}
@@ -165,6 +166,7 @@ def test_what_is_not_kept_is_made_only_where_it_is_needed(case: Case, keep: str)
     assert_equal(run, case.expected)
 
 
+@pytest.mark.slow
 def test_leftovers_are_removed_and_locks_of_the_dead_do_not_hold(case: Case) -> None:
     run = case.copy("leftovers")
     for name in ("run.json", "activations/shard-00000.h5", "atlas/media/x.jpg"):
@@ -230,6 +232,7 @@ def test_parts_side_by_side_make_what_one_job_makes(case: Case) -> None:
     assert_equal(run, case.expected)
 
 
+@pytest.mark.slow
 def test_status_says_what_is_left(case: Case, capsys: pytest.CaptureFixture[str]) -> None:
     def printed(name: str) -> str:
         call(name, {"run": run})
@@ -249,6 +252,7 @@ def test_status_says_what_is_left(case: Case, capsys: pytest.CaptureFixture[str]
     assert f"bad  {run / 'atlas' / 'atlas.json'}: is missing" in named
 
 
+@pytest.mark.slow
 def test_clean_leaves_what_is_not_the_runs(case: Case) -> None:
     run = case.copy("clean")
     (run / "notes.txt").write_text("mine")

@@ -95,14 +95,16 @@ def steps(calls: list[tuple[str, str]]) -> list[tuple[str, str, int]]:
 
 @pytest.mark.slow
 @pytest.mark.timeout(1800)
-def test_kills_at_every_publishing_step(case: Case) -> None:
+@pytest.mark.parametrize("stride", [pytest.param(1, marks=pytest.mark.long), 5])
+def test_kills_at_publishing_steps(case: Case, stride: int) -> None:
     """One run is killed again and again, each time a step further; then it is let go on."""
-    listed = steps(case.calls)
-    assert {call for call, _, _ in listed} == {"open", "write", "fsync", "rename"}
-    assert len(listed) > 80
+    every = steps(case.calls)
+    assert {call for call, _, _ in every} == {"open", "write", "fsync", "rename"}
+    assert len(every) > 80
+    listed = every[::stride]
 
     def chain(half: int) -> int:
-        options = case.run(f"steps-{half}")
+        options = case.run(f"steps-{stride}-{half}")
         run = Path(str(options["run"]))
         n_killed = 0
         for call, path, at in listed[half::2]:

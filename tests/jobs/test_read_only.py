@@ -87,6 +87,7 @@ print(repr(run))
 """
 
 
+@pytest.mark.slow
 def test_notebooks_read(run: Path, bound: list[str], case: Case) -> None:
     image = next(Path(str(case.options["dataset"])).rglob("*.jp*g"))
     done = call(bound, "-c", READ, str(run), str(image))

@@ -115,7 +115,8 @@ def test_each_run_is_what_it_is_alone(
     assert open_run(moved).siblings == {}
 
 
-@pytest.mark.parametrize("workers", [0, pytest.param(2, marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("workers", [0, pytest.param(2, marks=pytest.mark.long)])
 def test_what_was_killed_between_two_runs_goes_on(
     images: Path,
     alone: dict[str, Path],

@@ -168,7 +168,7 @@ def matched(a: NDArray[Any], b: NDArray[Any]) -> tuple[NDArray[Any], NDArray[Any
     return cosines[rows, columns], columns
 
 
-@pytest.fixture(params=["puppies.jpg", "both.png"])
+@pytest.fixture(params=["puppies.jpg", pytest.param("both.png", marks=pytest.mark.slow)])
 def photograph(request: pytest.FixtureRequest, assets: Path) -> NDArray[np.uint8]:
     """An image of the tutorial, at the network's size: theirs sees it as it is, ours squashes."""
     image = Image.open(assets / "images" / "tutorial" / request.param).convert("RGB")

@@ -71,6 +71,14 @@ NETWORKS = ["resnet18", "mobilenet_v2", "densenet121", "convnext_tiny", "squeeze
 QUICK = [("resnet18", True), ("squeezenet1_1", False)]
 """Networks that are always tried, in core operations or as exported; the rest takes minutes."""
 
+SLOW = ["resnet18", "mobilenet_v2", "vit_b_32"]
+"""Those whose other form is among the slow ones; of the rest both forms are among the long ones."""
+
+
+def marks(name: str) -> list[pytest.MarkDecorator]:
+    """Return how long what a network takes is."""
+    return [pytest.mark.slow] if name in SLOW else [pytest.mark.slow, pytest.mark.long]
+
 
 @pytest.mark.parametrize(
     ("name", "decomposed"),
@@ -78,7 +86,7 @@ QUICK = [("resnet18", True), ("squeezenet1_1", False)]
         pytest.param(
             name,
             decomposed,
-            marks=[] if (name, decomposed) in QUICK else pytest.mark.slow,
+            marks=[] if (name, decomposed) in QUICK else marks(name),
             id=f"{name}-{'core operations' if decomposed else 'as exported'}",
         )
         for name in NETWORKS
@@ -133,7 +141,7 @@ def test_a_program_for_images_that_are_no_squares(tmp_path: Path, batch: int | N
         ("resnet18", 1),
         ("timm:test_vit", 3),
         *(
-            pytest.param(name, batch, marks=pytest.mark.slow)
+            pytest.param(name, batch, marks=marks(name))
             for name in ("convnext_tiny", "swin_t")
             for batch in (1, 3)
         ),

@@ -153,6 +153,7 @@ def test_small_networks_of_timm(name: str) -> None:
     assert twice[0] == twice[1] != network.weights_sha256
 
 
+@pytest.mark.slow
 def test_real_weights_of_timm_see_what_timm_sees(assets: Path) -> None:
     """EfficientNet-Lite0 has mean and std 0.5, and with ImageNet's errs on every fifth image."""
     weights = assets / "weights" / "tf_efficientnet_lite0.safetensors"
@@ -337,7 +338,9 @@ def test_a_head_of_ones_own_makes_classes_of_features(images: Path) -> None:
     assert set(found.classes["label"]) == {"class 0", "class 1", "class 2"}
 
 
-@pytest.mark.parametrize("source", ["timm", "hf", "file"])
+@pytest.mark.parametrize(
+    "source", ["timm", *(pytest.param(each, marks=pytest.mark.slow) for each in ("hf", "file"))]
+)
 def test_each_source_goes_to_the_atlas(
     images: Path, tmp_path: Path, folders: dict[str, Path], own: Path, source: str
 ) -> None:
@@ -399,7 +402,9 @@ def backbones(base: Path) -> dict[str, str]:
     return {"dinov2": f"hf:{base / 'dinov2'}", "clip": f"hf:{base / 'clip'}"}
 
 
-@pytest.mark.parametrize("name", ["dinov2", "clip", "timm"])
+@pytest.mark.parametrize(
+    "name", ["clip", *(pytest.param(each, marks=pytest.mark.slow) for each in ("dinov2", "timm"))]
+)
 def test_a_backbone_has_concepts_without_classes(images: Path, tmp_path: Path, name: str) -> None:
     trunk: Any = timm.create_model("test_vit", num_classes=0, img_size=64)
     model: dict[str, Any] = {"network": trunk, "layer": trunk.blocks}

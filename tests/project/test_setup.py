@@ -94,6 +94,7 @@ def has(folder: Path, module: str) -> bool:
     return subprocess.run(command, cwd="/", capture_output=True, check=False).returncode == 0
 
 
+@pytest.mark.slow
 def test_setup_installs_once_and_again_after_an_interruption(
     small: tuple[Path, dict[str, str]],
 ) -> None:

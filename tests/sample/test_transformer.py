@@ -44,6 +44,7 @@ def test_the_network_can_be_traced() -> None:
     assert "sample-vit" in list_models()
 
 
+@pytest.mark.slow
 def test_fresh_scenes_are_recognised(scenes: list[Scene]) -> None:
     network, right = load(), np.zeros(len(CLASSES))
     with torch.inference_mode():
@@ -55,7 +56,8 @@ def test_fresh_scenes_are_recognised(scenes: list[Scene]) -> None:
     assert right.sum() / len(scenes) >= 0.9
 
 
-@pytest.mark.parametrize("layer", ["blocks.1", pytest.param(PARTS_LAYER, marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("layer", ["blocks.1", PARTS_LAYER])
 def test_factors_of_its_positions_are_parts(scenes: list[Scene], layer: str) -> None:
     """As those of the convolutional network are; positive and negative parts kept apart."""
     made = cut(load_network("sample-vit"), layer)

@@ -93,6 +93,7 @@ def read_so_far() -> int:
     return int(text.split("rchar:")[1].split()[0])
 
 
+@pytest.mark.long
 @pytest.mark.slow
 def test_memory_is_bounded_and_rows_are_in_order(large: tuple[Path, float]) -> None:
     folder, memory = large
@@ -115,6 +116,7 @@ def test_memory_is_bounded_and_rows_are_in_order(large: tuple[Path, float]) -> N
     assert within > 10 * K
 
 
+@pytest.mark.long
 @pytest.mark.slow
 def test_the_strongest_images_of_a_concept_are_read_from_little(
     large: tuple[Path, float],
