@@ -22,7 +22,7 @@ N_LABELS = 2
 KINDS = {
     "class": "the network takes it for that class where it stands, and its images are of it",
     "group": "the network takes it for one of related classes, and its images are of them",
-    "shared": "several labels of the dataset go with it that are not all of such a group",
+    "shared": "several unlike labels of the dataset go with it",
     "background": "most of it stands beside the objects of its images; no class is claimed",
     "place": "it stands at a place in the frame, whatever is there",
     "none": "nothing of that is known",
