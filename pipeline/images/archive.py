@@ -108,6 +108,10 @@ class ArchiveSource(FetchesAhead):
                 if each[2] is not None:
                     splits[each[0]] = each[2]
             n_others += len(index.members) - len(images)
+        if n_said := len({_key(path) for path in (*labels, *splits)}):
+            n_others -= n_said
+            what = "labels" if labels else "splits"
+            yield Remark(f"{what} are those of {n_said:,} members beside images")
         if not found:
             raise UserError(f"{option('dataset', self.where)}: no archive holds an image")
         if n_others:

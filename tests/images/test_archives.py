@@ -109,6 +109,18 @@ def test_archives_are_called_anything_and_captions_are_no_labels(tmp_path: Path)
     assert [found.source.read(each) for each in found.images] == [picture(0), picture(1)]
 
 
+def test_members_that_say_labels_are_not_passed_over(tmp_path: Path) -> None:
+    members = {
+        "a.png": picture(0), "a.cls": b"3", "b.png": picture(1), "b.json": b'{"label": 4}',
+        "c.png": picture(2), "c.txt": b"a photograph of a cat",
+    }  # fmt: skip
+    tar(tmp_path / "x.tar", members)
+    others = "passed over: {} members that are no images"
+    said = ("labels are those of 2 members beside images", others.format(1))
+    assert list_dataset(tmp_path / "x.tar").remarks == said
+    assert list_dataset(tmp_path / "x.tar", labels="none").remarks == (others.format(3),)
+
+
 def test_a_zip_file_is_read_as_a_folder(tmp_path: Path) -> None:
     names = ["photos/cat/1.png", "photos/dog/2.png", "__MACOSX/photos/cat/._1.png"]
     members = {name: picture(seed) for seed, name in enumerate(names)} | {"photos/read.me": b"x"}
