@@ -145,7 +145,9 @@ def _read_parquet(where: TableFile) -> tuple[list[str], list[Sequence[Any]]]:
         for field in taken:
             is_of_labels = field.name == columns.get("label") and _is_of_texts(field.type)
             if pa.types.is_nested(field.type) and not is_of_labels:
-                raise ValueError(f"its column {field.name!r} holds {field.type}, no texts")
+                is_far = not isinstance(where, Path)  # here it would be read as images
+                hint = "; if these are images, fetch it to this machine first" if is_far else ""
+                raise ValueError(f"its column {field.name!r} holds {field.type}, no texts{hint}")
         names = [field.name for field in taken]
         rows: list[Sequence[Any]] = []
         for batch in file.iter_batches(columns=names):

@@ -44,6 +44,9 @@ OF_ENDINGS = (
 )
 """The sources of files and names with wildcards, by their endings; others are tables."""
 
+OF_FILES_HERE = {COCO: "files of COCO", NUMPY: "arrays of NumPy", PARQUET: "files of Arrow"}
+"""What is read from files of this machine alone."""
+
 OF_ARCHIVES = frozenset(("wds", "zip"))
 """Sources that open what lies elsewhere, too."""
 
@@ -298,6 +301,11 @@ def _kind_of(where: str) -> tuple[str, str]:
             return _kind_of(local)
         urls.check_dataset(where)
         kind = OF_ENDINGS.get(urls.ending_of(where))
+        if kind in OF_FILES_HERE and urls.ending_of(where) != ".parquet":  # that may be a table
+            raise UserError(
+                f"{option('dataset', where)}: {OF_FILES_HERE[kind]} elsewhere are not read; fetch"
+                " them to this machine first, or name the images in a table there"
+            )
         return kind if kind in OF_ARCHIVES else REMOTE, where
     if patterns.has_wildcards(where):
         return OF_ENDINGS.get(PurePath(where).suffix.lower(), GLOB), where

@@ -16,6 +16,8 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
@@ -295,6 +297,18 @@ def test_shards_that_are_not_there_are_named(memory: Any) -> None:
     ]
     with pytest.raises(UserError, match=r"cannot be read: none-0\.tar: file unreadable"):
         list_dataset(f"{where}/none-{{0..3}}.tar")
+
+
+def test_what_is_read_from_this_machine_alone_says_so(memory: Any) -> None:
+    for name in ("instances.json", "images.NPY", "pets.npz", "data.arrow"):
+        where = put(memory, "far", {name: b"{}"})
+        with pytest.raises(UserError, match="elsewhere are not read; fetch them to this machine"):
+            list_dataset(f"{where}/{name}")
+    rows = pa.table({"image": [{"bytes": picture(0), "path": "0.png"}]})
+    pq.write_table(rows, written := io.BytesIO())
+    where = put(memory, "far", {"x.parquet": written.getvalue()})
+    with pytest.raises(UserError, match="if these are images, fetch it to this machine first"):
+        list_dataset(f"{where}/x.parquet")
 
 
 def csv(rows: Mapping[str, str]) -> bytes:
