@@ -594,10 +594,11 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
         yield found
 
 
+@pytest.mark.long
 @pytest.mark.slow
 @pytest.mark.timeout(1800)
-@pytest.mark.parametrize("step", [pytest.param(1, marks=pytest.mark.long), 6])
-@pytest.mark.parametrize("refit", [pytest.param("no", marks=pytest.mark.long), "yes"])
+@pytest.mark.parametrize("step", [1, 6])
+@pytest.mark.parametrize("refit", ["no", "yes"])
 def test_kills_while_it_grows(
     base: Path, sample: list[Path], tmp_path: Path, server: Server, refit: str, step: int
 ) -> None:

@@ -71,7 +71,7 @@ NETWORKS = ["resnet18", "mobilenet_v2", "densenet121", "convnext_tiny", "squeeze
 QUICK = [("resnet18", True), ("squeezenet1_1", False)]
 """Networks that are always tried, in core operations or as exported; the rest takes minutes."""
 
-SLOW = ["resnet18", "mobilenet_v2", "vit_b_32"]
+SLOW = ["resnet18", "squeezenet1_1"]
 """Those whose other form is among the slow ones; of the rest both forms are among the long ones."""
 
 

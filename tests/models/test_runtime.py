@@ -264,10 +264,9 @@ def test_bf16_finds_the_same_class_on_real_images(name: str, error: float) -> No
 
 
 @REAL
+@pytest.mark.long
 @pytest.mark.slow
-@pytest.mark.parametrize(
-    "name", ["squeezenet1_1", pytest.param("mobilenet_v2", marks=pytest.mark.long)]
-)
+@pytest.mark.parametrize("name", ["squeezenet1_1", "mobilenet_v2"])
 def test_what_auto_chooses_is_as_accurate_on_real_images(name: str) -> None:
     """On images and labels that the choice was not made on."""
     made = cut(load_network(name, ASSETS / "weights" / f"{name}.safetensors"), "auto")
