@@ -33,6 +33,8 @@ SPLITS = ("split", "subset", "fold")
 
 BOTH = ", or write both in one cell: 'cat;dog'"
 
+IN_ROWS = "; a Parquet file with images in its rows is read on this machine: fetch it first"
+
 _WHOLE = re.compile(r"-?\d+[.,]0")
 
 Row = tuple[str, tuple[str, ...], str | None]
@@ -145,9 +147,7 @@ def _read_parquet(where: TableFile) -> tuple[list[str], list[Sequence[Any]]]:
         for field in taken:
             is_of_labels = field.name == columns.get("label") and _is_of_texts(field.type)
             if pa.types.is_nested(field.type) and not is_of_labels:
-                is_far = not isinstance(where, Path)  # here it would be read as images
-                hint = "; if these are images, fetch it to this machine first" if is_far else ""
-                raise ValueError(f"its column {field.name!r} holds {field.type}, no texts{hint}")
+                raise ValueError(f"its column {field.name!r} holds {field.type}, no texts{IN_ROWS}")
         names = [field.name for field in taken]
         rows: list[Sequence[Any]] = []
         for batch in file.iter_batches(columns=names):
@@ -186,6 +186,10 @@ def _texts(
     for row in rows:
         value = row[place]
         if isinstance(value, bytes):
+            if b"\0" in value:
+                raise ValueError(
+                    f"its column {column!r} holds contents of files, no texts{IN_ROWS}"
+                )
             value = os.fsdecode(value)
         if isinstance(value, list | dict):
             raise ValueError(f"its column {column!r} holds {str(value)[:40]}, no text")

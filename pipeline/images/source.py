@@ -44,8 +44,12 @@ OF_ENDINGS = (
 )
 """The sources of files and names with wildcards, by their endings; others are tables."""
 
-OF_FILES_HERE = {COCO: "files of COCO", NUMPY: "arrays of NumPy", PARQUET: "files of Arrow"}
-"""What is read from files of this machine alone."""
+OF_THIS_MACHINE = {
+    COCO: "files of COCO",
+    NUMPY: "arrays of NumPy",
+    PARQUET: "images in rows of Parquet or Arrow",
+}
+"""What is not opened elsewhere."""
 
 OF_ARCHIVES = frozenset(("wds", "zip"))
 """Sources that open what lies elsewhere, too."""
@@ -230,6 +234,11 @@ def list_dataset(
         There is no such dataset, it holds no image, or the table lacks its column.
     """
     kind, rest = _kind_of(str(where))
+    if kind in OF_THIS_MACHINE and urls.is_url(rest):
+        raise UserError(
+            f"{option('dataset', where)}: {OF_THIS_MACHINE[kind]} are not read elsewhere; fetch"
+            " them to this machine first, or name the images in a table there"
+        )
     source = open_dataset(kind, rest)
     if isinstance(source, Labelled):
         source = source.labelled(labels)
@@ -300,13 +309,9 @@ def _kind_of(where: str) -> tuple[str, str]:
         if (local := urls.local_path(where)) is not None:
             return _kind_of(local)
         urls.check_dataset(where)
-        kind = OF_ENDINGS.get(urls.ending_of(where))
-        if kind in OF_FILES_HERE and urls.ending_of(where) != ".parquet":  # that may be a table
-            raise UserError(
-                f"{option('dataset', where)}: {OF_FILES_HERE[kind]} elsewhere are not read; fetch"
-                " them to this machine first, or name the images in a table there"
-            )
-        return kind if kind in OF_ARCHIVES else REMOTE, where
+        ending = urls.ending_of(where)
+        kind = REMOTE if ending == ".parquet" else OF_ENDINGS.get(ending)  # which is a table there
+        return kind if kind in OF_ARCHIVES or kind in OF_THIS_MACHINE else REMOTE, where
     if patterns.has_wildcards(where):
         return OF_ENDINGS.get(PurePath(where).suffix.lower(), GLOB), where
     beside = [entry.name for entry in path.parent.iterdir()] if path.parent.is_dir() else []

@@ -302,13 +302,17 @@ def test_shards_that_are_not_there_are_named(memory: Any) -> None:
 def test_what_is_read_from_this_machine_alone_says_so(memory: Any) -> None:
     for name in ("instances.json", "images.NPY", "pets.npz", "data.arrow"):
         where = put(memory, "far", {name: b"{}"})
-        with pytest.raises(UserError, match="elsewhere are not read; fetch them to this machine"):
+        with pytest.raises(UserError, match="are not read elsewhere; fetch them to this machine"):
             list_dataset(f"{where}/{name}")
-    rows = pa.table({"image": [{"bytes": picture(0), "path": "0.png"}]})
-    pq.write_table(rows, written := io.BytesIO())
-    where = put(memory, "far", {"x.parquet": written.getvalue()})
-    with pytest.raises(UserError, match="if these are images, fetch it to this machine first"):
-        list_dataset(f"{where}/x.parquet")
+    for values in ([{"bytes": picture(0), "path": "0.png"}], [picture(0)]):
+        pq.write_table(pa.table({"image": values}), written := io.BytesIO())
+        where = put(memory, "far", {"x.parquet": written.getvalue()})
+        with pytest.raises(UserError, match="is read on this machine: fetch it first") as refused:
+            list_dataset(f"{where}/x.parquet")
+        assert len(str(refused.value)) < 300
+    for source in ("coco", "numpy", "parquet"):
+        with pytest.raises(UserError, match="are not read elsewhere; fetch them to this machine"):
+            list_dataset(f"{source}:{where}/x.parquet")
 
 
 def csv(rows: Mapping[str, str]) -> bytes:
