@@ -133,7 +133,9 @@ def _query(run: Run) -> str:
     """Write a first query that can be pasted into a shell, whatever the folder is called."""
     python = ".venv/bin/python" if spoken() == "make" else "python"
     package = "pipeline" if spoken() in ("make", "stages") else "concordance"
-    sql = "select name, kind, coverage from concepts order by energy desc"
+    is_named = "name" in run.table("concepts")  # those of earlier versions' runs are not
+    columns = "name, kind" if is_named else "top_label"
+    sql = f"select {columns}, coverage from concepts order by energy desc"
     # In double quotes; what JSON and `visible` escape is what Python reads.
     where = visible(json.dumps(str(run.folder), ensure_ascii=False))
     code = f'from {package} import open_run; print(open_run({where}).sql("{sql}"))'

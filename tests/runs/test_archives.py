@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 from pathlib import Path
 
@@ -82,6 +83,9 @@ def test_its_atlas_is_made_again_and_nothing_else(
     kept = [path for path in paths if path.relative_to(archive).as_posix() not in moved]
     before = {path: path.read_bytes() for path in kept}
     assert call("discover", {"run": archive, "machine": "any"}) == 0, capsys.readouterr().err
+    query = re.search(r'sql\("(select .+?)"\)', capsys.readouterr().out)
+    assert query is not None
+    assert len(open_run(archive).sql(query[1])) > 0  # what is shown to be tried can be
     assert (archive / "atlas" / "index.html").is_file()
     assert {path: path.read_bytes() for path in before} == before
     assert status(archive).is_finished
