@@ -16,6 +16,7 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from .apart import told_apart
 from .known import MOST_NAMES, Described, Label, Name, Named
 
 LEVEL = 0.05
@@ -48,14 +49,17 @@ def compose(concepts: Sequence[Described]) -> list[Named | None]:
     """Name concepts by what is known of them; `pipeline.names.Namer`.
 
     None is for those of which nothing is known that would tell them from others: neither labels nor
-    a class or group that they go with, nor a place in the object, nor a look of two words.
+    a class or group that they go with, nor a place in the object, nor a look of two words. That
+    something is background is its kind, and no name by itself.
     """
     groups = {
         each.concept_id: each.group
         for each in concepts
         if each.group and each.kind in ("class", "group") and not _is_background(each)
     }
-    return [_named(each, groups) for each in concepts]
+    named = [_named(each, groups) for each in concepts]
+    of_object = [each.kind != "place" and not _is_background(each) for each in concepts]
+    return told_apart(concepts, named, of_object)
 
 
 def label_sets(labels: Sequence[Label]) -> list[LabelSet]:
@@ -131,7 +135,8 @@ def _unlabelled(concept: Described) -> str:
     if concept.kind == "place":
         return _listed(_in_picture(concept), look)
     if _is_background(concept):
-        return _listed(f"{look} background".strip(), _in_picture(concept))
+        known = look or _in_picture(concept)
+        return _listed(f"{look} background".strip(), _in_picture(concept)) if known else ""
     if concept.place.words == ("all of it",):
         return _listed("all of the object", look)
     if where := _where(concept):

@@ -113,6 +113,7 @@ def test_there_is_no_name_where_evidence_is_thin() -> None:
     assert text(concept(looks=("green",))) is None
     assert text(concept(planted({"a": 0.5, "b": 0.5, "c": 0.5}))) is None
     assert text(concept(kind="place")) is None
+    assert text(concept(words=("background",))) is None
 
 
 def test_random_labels_give_no_names() -> None:
@@ -158,6 +159,46 @@ def test_background_is_behind_the_group_it_stands_with() -> None:
 def test_places_of_the_picture_are_called_so() -> None:
     strip = concept(kind="place", frame=Frame("top", 24, 0.5, 0.05), words=("top",))
     assert text(strip) == "top of the picture"
+
+
+def texts(*described: Described) -> list[str | None]:
+    found = compose([replace(each, concept_id=at) for at, each in enumerate(described)])
+    return [None if each is None else each.ranked[0].text for each in found]
+
+
+def at(down: float = 0.5, right: float = 0.5, cover: float = 0.3, **others: object) -> Described:
+    low = concept(words=("low",), looks=("grey",), **others)
+    return replace(low, place=replace(low.place, down=down, right=right, cover=cover))
+
+
+def test_like_names_are_told_apart_by_what_is_different() -> None:
+    name = "low in the object, grey"
+    assert texts(at(0.7), at(0.9)) == [f"{name} (higher)", f"{name} (lower)"]
+    assert texts(at(right=0.7), at(right=0.2)) == [
+        f"{name} (further right)", f"{name} (further left)"
+    ]  # fmt: skip
+    assert texts(at(0.7, cover=0.2), at(0.75, cover=0.5)) == [
+        f"{name} (smaller)", f"{name} (larger)"
+    ]  # fmt: skip
+    assert texts(at(0.6), at(0.9, 0.3), at(0.9, 0.5)) == [
+        f"{name} (higher)", f"{name} (lower, further left)", f"{name} (lower, further right)"
+    ]  # fmt: skip
+
+
+def test_what_is_the_same_keeps_one_name() -> None:
+    name = "low in the object, grey"
+    assert texts(at(0.7), at(0.75)) == [name, name]
+    assert texts(at(np.nan), at(0.75)) == [name, name]
+    assert texts(at(0.5), at(0.95), at(0.97)) == [
+        f"{name} (higher)", f"{name} (lower)", f"{name} (lower)"
+    ]  # fmt: skip
+    assert texts(at(0.6)) == [name]
+
+
+def test_background_is_told_apart_by_the_picture() -> None:
+    behind = concept(words=("background",), looks=("blue",))
+    above, below = (replace(behind, frame=Frame("", 24, 0.5, y)) for y in (0.2, 0.8))
+    assert texts(above, below) == ["blue background (higher)", "blue background (lower)"]
 
 
 def test_alternatives_are_other_sets_of_labels() -> None:
