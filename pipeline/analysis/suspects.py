@@ -19,7 +19,7 @@ import torch
 from numpy.typing import NDArray
 
 from ..classify import Answers, top_classes
-from ..classify.suspects import Harm, Removals, harm, remove_each
+from ..classify.suspects import LEVEL, Harm, Removals, harm, remove_each
 from ..localize import Foreground
 from ..runs.workspace import Workspace
 from ..store import Suspects, read_suspects
@@ -28,9 +28,6 @@ from .samples import Images, RunSamples, true_classes
 
 N_IMAGES = {"pool_linear": 4_096, "linear_relu_pool": 1_024, "general": 128}
 """Images looked at, by kind of head: every pair of image and concept costs an answer."""
-
-LEVEL = 0.05
-"""False discovery rate at which a concept is a suspect."""
 
 ALIKE = 0.5
 """Suspects that share so much of the images of either are parts of one, and are taken out together:

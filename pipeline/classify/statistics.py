@@ -92,11 +92,39 @@ def newcombe(x1: int, n1: int, x2: int, n2: int, level: float = 0.95) -> tuple[f
 
 def fisher(a: int, n1: int, c: int, n0: int) -> float:
     """Fisher's exact two-sided p of a errors of n1 against c of n0; scipy's takes a millisecond."""
-    m, n = a + c, n1 + n0
+    least, pmf = _of_margins(n1, n0, a + c)
+    return float(min(1.0, pmf[pmf <= pmf[a - least] * (1 + 1e-7)].sum()))
+
+
+def zelen(a: Counts, n1: Counts, c: Counts, n0: Counts) -> float:
+    """Exact p, one-sided, of as many errors Σ a with a concept, given the margins of all strata.
+
+    The distribution of a sum of independent hypergeometric counts, by convolution.
+
+    Parameters
+    ----------
+    a, n1, c, n0 : ndarray
+        int64 (strata,).
+
+    References
+    ----------
+    Zelen, M. (1971). The analysis of several 2 × 2 contingency tables. Biometrika 58.
+    """
+    over, total = 0, np.ones(1)
+    for of_stratum in zip(a.tolist(), n1.tolist(), c.tolist(), n0.tolist(), strict=True):
+        wrong, with_it, others_wrong, without = of_stratum
+        least, pmf = _of_margins(with_it, without, wrong + others_wrong)
+        over += wrong - least
+        if len(pmf) > 1:
+            total = np.convolve(total, pmf)
+    return float(min(1.0, total[over:].sum()))
+
+
+def _of_margins(n1: int, n0: int, m: int) -> tuple[int, Floats]:
+    """Return the least possible a, and the probabilities of it and of those above it."""
     each = np.arange(max(0, m - n0), min(m, n1) + 1)
-    log = _choose(n1, each) + _choose(n0, m - each) - _choose(n, np.array([m]))
-    pmf = np.exp(log)
-    return float(min(1.0, pmf[pmf <= pmf[a - each[0]] * (1 + 1e-7)].sum()))
+    log = _choose(n1, each) + _choose(n0, m - each) - _choose(n1 + n0, np.array([m]))
+    return int(each[0]), np.exp(log)
 
 
 def _wilson(x: int, n: int, z: float) -> tuple[float, float]:

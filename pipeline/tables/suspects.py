@@ -40,7 +40,11 @@ SUSPECTS = Table(
         ),
         Column("sentence", TEXT, "the evidence in words"),
         Column(
-            "q_value", FLOAT, "p of giving nothing back, after Benjamini-Hochberg", "probability"
+            "q_value",
+            FLOAT,
+            "false discovery rate at which it gives something back, by itself or together with the"
+            " errors that come with it",
+            "probability",
         ),
         Column("gain", FLOAT, "mean rise of its images' own class's probability", "probability"),
         Column("repaired", INT, "of its images, wrong as they are and right without it", "images"),

@@ -8,12 +8,12 @@ import numpy as np
 import pytest
 import torch
 from numpy.typing import NDArray
-from scipy.stats import ttest_1samp
+from scipy.stats import fisher_exact, ttest_1samp
 
 from pipeline.analysis.suspects import alike, unlabelled
 from pipeline.classify import Answers
 from pipeline.classify.statistics import benjamini_hochberg
-from pipeline.classify.suspects import Removals, expected, harm, remove_each
+from pipeline.classify.suspects import Removals, errors_by_chance, expected, harm, remove_each
 from pipeline.store import Suspects
 from pipeline.tables import suspect_rows
 
@@ -95,6 +95,72 @@ def test_no_harm_passes_as_seldom_as_said() -> None:
     p = [harm(_gains(rng.standard_t(3, 40) / 20), held, right, label).p[0] for _ in range(1_000)]
     assert (np.array(p) <= 0.05).mean() <= 0.07
     assert (benjamini_hochberg(np.array(p)) <= 0.05).sum() <= 1
+
+
+def test_errors_that_come_with_a_concept_help_a_gain_to_be_believed() -> None:
+    # A p of 0.007 is one of 40 by itself, and sure where half of the images are wrong.
+    rng = np.random.default_rng(3)
+    k, n, mine = 40, 200, 40
+    gain = np.concatenate([rng.normal(0, 0.1, mine) for _ in range(k)])
+    gain[:mine] = rng.normal(0, 0.1, mine)
+    gain[:mine] += 0.1 * 3 / np.sqrt(mine) - gain[:mine].mean()
+    image = np.concatenate([np.arange(mine), *(rng.permutation(n)[:mine] for _ in range(k - 1))])
+    concept = np.repeat(np.arange(k), mine)
+    removals = Removals(image, concept, np.zeros(k * mine, np.bool_), gain, np.zeros((k, 2)))
+    held = np.zeros((n, k), np.bool_)
+    held[image, concept] = True
+    label = np.arange(n)
+    even, uneven = np.ones(n, np.bool_), np.ones(n, np.bool_)
+    even[::6] = False
+    uneven[:20] = uneven[40:54] = False  # as many are wrong, half of the first concept's
+    alone, with_errors = (harm(removals, held, right, label) for right in (even, uneven))
+    assert (alone.p == with_errors.p).all()
+    assert alone.p[0] < 0.01 < 0.05 < alone.q[0]
+    assert with_errors.q[0] < 0.02
+    assert (with_errors.q[1:] > 0.05).all()
+
+
+def test_errors_alone_make_no_suspect() -> None:
+    rng = np.random.default_rng(4)
+    held, right = np.zeros((100, 1), np.bool_), np.ones(100, np.bool_)
+    held[:40], right[:40] = True, False
+    found = harm(_gains(rng.normal(-0.01, 0.1, 40)), held, right, np.zeros(100, np.int64))
+    assert found.p_errors[0] < 1e-9
+    assert found.q[0] > 0.2
+
+
+def test_errors_by_chance_are_those_of_permutations_within_labels() -> None:
+    rng = np.random.default_rng(5)
+    label = np.repeat([0, 1, 2, 3, 4], [30, 20, 12, 3, 2])  # the last two count as one
+    held = rng.random((len(label), 3)) < [0.2, 0.5, 0.5]
+    right = rng.random(len(label)) < np.where(held[:, 2], 0.5, 0.8)
+    found = errors_by_chance(held, right, label)
+    stratum, seen = np.minimum(label, 3), np.zeros(3)
+    for _ in range(4_000):
+        order = np.lexsort((rng.random(len(label)), stratum))
+        within = np.empty(len(label), np.int64)
+        within[np.lexsort((np.arange(len(label)), stratum))] = order
+        seen += (held & ~right[within, None]).sum(0) >= (held & ~right[:, None]).sum(0)
+    np.testing.assert_allclose(found, seen / 4_000, atol=0.03)
+    one = errors_by_chance(held, right, np.zeros(len(label), np.int64))
+    for concept, mine in enumerate(held.T):
+        counts = [[(mine & ~right).sum(), (mine & right).sum()]]
+        counts += [[(~mine & ~right).sum(), (~mine & right).sum()]]
+        assert one[concept] == pytest.approx(fisher_exact(counts, alternative="greater").pvalue)
+
+
+def test_no_harm_is_no_suspect_by_either_way() -> None:
+    rng = np.random.default_rng(6)
+    label, k, suspects = np.repeat(np.arange(10), 20), 20, 0
+    for _ in range(100):
+        held = rng.random((200, k)) < 0.2
+        right = rng.random(200) < 0.5 + 0.04 * label
+        image, concept = np.nonzero(held)
+        # Of what is right there is less to gain: gains and errors are not independent.
+        gain = rng.standard_t(3, len(image)) / 20 - np.where(right[image], 0.02, -0.02)
+        removals = Removals(image, concept, right[image], gain, np.zeros((k, 2)))
+        suspects += int((harm(removals, held, right, label).q <= 0.05).any())
+    assert suspects <= 10
 
 
 def test_what_would_be_expected_has_the_labels_in_the_same_proportions() -> None:
