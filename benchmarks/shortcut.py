@@ -87,9 +87,10 @@ class Found:
     accuracy, clean, ablated : float
         Share right of the stamped images, of the same ones without the stamp, and with the concept
         and those that go with it taken out.
-    known : float
+    known, known_auc : float
         Share right of them once what the stamp does on average is taken away, by one who knows
-        which images are stamped and has them without the stamp as well; see `_knowing`.
+        which images are stamped and has them without the stamp as well, and how well the direction
+        of that separates stamped images; see `_knowing`.
     score_of_clean : float
         Score of the first suspect of the same run without stamps; 0 without any.
     """
@@ -103,6 +104,7 @@ class Found:
     clean: float
     ablated: float
     known: float
+    known_auc: float
     score_of_clean: float
 
     @property
@@ -237,14 +239,17 @@ def _judge(run: Run, clean: Run, stamped: set[str]) -> Found:
     is_stamped = images["path"].map(lambda path: Path(path).stem in stems).to_numpy()
     concept, auc = _separating(run, images["image_id"], is_stamped)
     suspects = run.suspects().set_index("concept_id")
-    known = concept in suspects.index
-    row: Any = suspects.loc[concept] if known else None
+    is_suspect = concept in suspects.index
+    row: Any = suspects.loc[concept] if is_suspect else None
     others = [] if row is None else list(row["with_concepts"])
     marked = images[is_stamped]
     after = run.meaning.ablate([concept, *others], marked["image_id"].tolist())
     own = marked["label"].map(run.workspace.class_of_label).to_numpy()
     twins = clean.table("images").set_index("path").loc[marked["path"]]
     best = clean.suspects()["score"]
+    known, direction = _knowing(
+        run, clean, marked["image_id"].tolist(), twins["image_id"].tolist(), own
+    )
     return Found(
         concept_id=concept,
         auc=auc,
@@ -254,26 +259,43 @@ def _judge(run: Run, clean: Run, stamped: set[str]) -> Found:
         accuracy=float((marked["pred_class"].to_numpy() == own).mean()),
         clean=float((twins["pred_class"].to_numpy() == own).mean()),
         ablated=float((after["class_after"].to_numpy() == own).mean()),
-        known=_knowing(run, clean, marked["image_id"].tolist(), twins["image_id"].tolist(), own),
+        known=known,
+        known_auc=_auc_along(run, direction, images["image_id"], is_stamped),
         score_of_clean=float(best.max()) if len(best) else 0.0,
     )
 
 
 def _knowing(
     run: Run, clean: Run, stamped: list[int], unstamped: list[int], own: NDArray[Any]
-) -> float:
+) -> tuple[float, torch.Tensor]:
     """Return the share right of stamped images, less the mean of what the stamp did to others.
 
     The mean is by position, over one half of the images, of stamped less unstamped activations; it
-    is taken from those of the other half. No direction of the layer can do what this cannot, unless
-    by luck or by knowing the image.
+    is taken from those of the other half. Its direction over all of them, (channels,), comes with
+    it.
     """
     V, plain = (_activations(each, ids) for each, ids in ((run, stamped), (clean, unstamped)))
     even = torch.arange(len(V)) % 2 == 0
     did = V - plain
     less = torch.where(even[:, None, None, None], did[~even].mean(0), did[even].mean(0))
     answers = Answers(run.workspace.cut, run.workspace.bank)
-    return float((answers.head(V - less).argmax(1).numpy() == own).mean())
+    is_right = answers.head(V - less).argmax(1).numpy() == own
+    return float(is_right.mean()), did.mean((0, 1, 2))
+
+
+def _auc_along(
+    run: Run, direction: torch.Tensor, image_ids: pd.Series, is_stamped: NDArray[np.bool_]
+) -> float:
+    """Return how well the mean or largest activation along a direction separates stamped images."""
+    found = {
+        image_id: (each.mean(), each.max())
+        for images in RunSamples(run.workspace).read(image_ids.tolist())
+        for image_id, each in zip(
+            images.image_id.tolist(), (images.V @ direction).numpy(), strict=True
+        )
+    }
+    values = np.array([found[each] for each in image_ids])
+    return max(float(roc_auc_score(is_stamped, value)) for value in values.T)
 
 
 def _activations(run: Run, image_ids: list[int]) -> torch.Tensor:
@@ -303,13 +325,14 @@ def _show(found: dict[Case, Found]) -> None:
     header = [
         "network", "dataset", "seed", "concept", "AUC", "rank", "score", "first without stamps",
         "right", "unstamped", "taken out", "restored", "by one who knows",
-        "pushes to",
+        "AUC of one who knows", "pushes to",
     ]  # fmt: skip
     rows = [
         [
             case.network, case.dataset, case.seed, each.concept_id, each.auc, each.rank, each.score,
             each.score_of_clean, each.accuracy, each.clean, each.ablated, each.restored,
-            each.restorable, each.pushes_to,
+            each.restorable,
+            each.known_auc, each.pushes_to,
         ]
         for case, each in found.items()
     ]  # fmt: skip

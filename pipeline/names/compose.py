@@ -58,7 +58,10 @@ def compose(concepts: Sequence[Described]) -> list[Named | None]:
         if each.group and each.kind in ("class", "group") and not _is_background(each)
     }
     named = [_named(each, groups) for each in concepts]
-    of_object = [each.kind != "place" and not _is_background(each) for each in concepts]
+    of_object = [
+        not (each.kind == "place" or _is_background(each) or each.frame.is_fixed)
+        for each in concepts
+    ]
     return told_apart(concepts, named, of_object)
 
 
@@ -111,7 +114,12 @@ def _adjectives(concept: Described) -> str:
 
 
 def _where(concept: Described) -> str:
-    """Say where in the object it is; what is all of it needs no saying."""
+    """Say where in the object it is; what is all of it needs no saying.
+
+    What stands at one place of the picture is there, whatever the object.
+    """
+    if concept.frame.is_fixed:
+        return _in_picture(concept)
     words = () if concept.place.words == ("all of it",) else concept.place.words
     return ", ".join(words)
 
@@ -137,6 +145,8 @@ def _unlabelled(concept: Described) -> str:
     if _is_background(concept):
         known = look or _in_picture(concept)
         return _listed(f"{look} background".strip(), _in_picture(concept)) if known else ""
+    if concept.frame.is_fixed:
+        return _listed(_in_picture(concept), look)
     if concept.place.words == ("all of it",):
         return _listed("all of the object", look)
     if where := _where(concept):
@@ -172,8 +182,11 @@ def _evidence(concept: Described, sets: Sequence[LabelSet]) -> str:
     """Write what a name rests on, with its numbers, in one sentence."""
     parts = [f"the class or group is the network's: {concept.group}"] if concept.group else []
     parts += [_of_labels(sets[0])] if sets else []
-    place = concept.place
-    if place.words:
+    place, frame = concept.place, concept.frame
+    if frame.is_fixed:
+        at = f"{frame.x:.0%} from the left and {frame.y:.0%} from the top"
+        parts.append(f"it stands at one place of the picture in {frame.n} images, {at}")
+    elif place.words:
         held = ", ".join(
             f"{word} in {n} of the {place.n} strongest images with an object"
             for word, n in zip(place.words, place.agreeing, strict=True)

@@ -71,13 +71,15 @@ class Frame:
     """Where in the picture a concept sits: medians of its middle, shares of width and height.
 
     `word` is ``top``, ``bottom``, ``left``, ``right`` or a corner as ``top left``, where most
-    images agree; else empty.
+    images agree; ``middle`` of what stands at one place; else empty. It stands at one place
+    (`is_fixed`) where its middle moves little in the picture, and less than in the object.
     """
 
     word: str
     n: int
     x: float
     y: float
+    is_fixed: bool = False
 
 
 @dataclass(frozen=True)

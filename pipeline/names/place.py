@@ -58,6 +58,10 @@ RIM, DEEP = 0.35, 0.65
 LEAST_AREA, MOST_AREA = 0.01, 0.95
 """Objects that are smaller or larger, in shares of the image, tell no place."""
 
+FIXED = 0.05
+"""How far, in shares of the picture's sides, the middle of what stands at one place may move from
+its median (the median of that): a watermark's moves by 0.02, parts of centred objects by 0.1."""
+
 EDGE = 0.25
 """Middles nearer to an edge of the picture, in shares of its side, are at that edge."""
 
@@ -217,7 +221,20 @@ def place_in_frame(measures: Floats) -> Frame:
         )
         if near.mean() >= MOST
     ]  # fmt: skip
-    return Frame(" ".join(at), len(x), _median(x), _median(y))
+    in_picture, in_object = (_spread(measures, *names) for names in (("x", "y"), ("right", "down")))
+    is_fixed = in_picture <= FIXED and not in_object <= in_picture
+    word = " ".join(at) or ("middle" if is_fixed else "")
+    return Frame(word, len(x), _median(x), _median(y), is_fixed)
+
+
+def _spread(measures: Floats, *names: str) -> float:
+    """Return how far from their medians two measures lie in most images; NaN of too few."""
+    values = measures[:, [MEASURES.index(name) for name in names]]
+    values = values[~np.isnan(values).any(1)]
+    if len(values) < LEAST_IMAGES:
+        return float("nan")
+    off = np.abs(values - np.median(values, axis=0))
+    return float(np.hypot(*np.median(off, axis=0)))
 
 
 def _median(values: Floats) -> float:

@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 import torch
 from numpy.typing import NDArray
-from scipy.stats import fisher_exact, ttest_1samp
+from scipy.special import logit
+from scipy.stats import fisher_exact, ttest_1samp, wilcoxon
 
 from pipeline.analysis.suspects import alike, unlabelled
 from pipeline.classify import Answers
@@ -24,7 +25,7 @@ def _gains(gain: NDArray[np.float64], right: NDArray[np.bool_] | None = None) ->
     """Make the outcome of taking out the one concept there is."""
     n = len(gain)
     after = np.zeros(n, np.bool_) if right is None else right
-    return Removals(np.arange(n), np.zeros(n, np.int64), after, gain, np.zeros((1, 2)))
+    return Removals(np.arange(n), np.zeros(n, np.int64), after, gain, gain, np.zeros((1, 2)))
 
 
 @pytest.mark.parametrize("model", ["resnet18", "squeezenet1_1"])
@@ -56,6 +57,8 @@ def test_removals_are_what_the_head_says_of_the_activations_less_the_concepts(
         mine = classes[image][classes[image] >= 0]
         gain = after[mine].max() - before[image][mine].max()
         assert found.gain[row] == pytest.approx(gain, abs=1e-5)
+        rise = logit(after[mine].max()) - logit(before[image][mine].max())
+        assert found.rise[row] == pytest.approx(rise, abs=1e-4)
         assert found.right[row] == (after.argmax() in mine)
         fall = before[image] - after
         fall[mine] = 0
@@ -71,6 +74,7 @@ def test_gains_are_tested_by_the_paired_t_test() -> None:
     after[10:40] = True
     found = harm(_gains(gain, after), held, right, np.zeros(100, np.int64))
     assert found.p[0] == pytest.approx(ttest_1samp(gain, 0, alternative="greater").pvalue)
+    assert found.p_rise[0] == pytest.approx(wilcoxon(gain, alternative="greater").pvalue)
     assert found.gain[0] == pytest.approx(gain.mean())
     assert (found.repaired[0], found.broken[0], found.n[0]) == (20, 10, 60)
     assert found.accuracy_with[0] == 20 / 60
@@ -106,7 +110,7 @@ def test_errors_that_come_with_a_concept_help_a_gain_to_be_believed() -> None:
     gain[:mine] += 0.1 * 3 / np.sqrt(mine) - gain[:mine].mean()
     image = np.concatenate([np.arange(mine), *(rng.permutation(n)[:mine] for _ in range(k - 1))])
     concept = np.repeat(np.arange(k), mine)
-    removals = Removals(image, concept, np.zeros(k * mine, np.bool_), gain, np.zeros((k, 2)))
+    removals = Removals(image, concept, np.zeros(k * mine, np.bool_), gain, gain, np.zeros((k, 2)))
     held = np.zeros((n, k), np.bool_)
     held[image, concept] = True
     label = np.arange(n)
@@ -118,6 +122,39 @@ def test_errors_that_come_with_a_concept_help_a_gain_to_be_believed() -> None:
     assert alone.p[0] < 0.01 < 0.05 < alone.q[0]
     assert with_errors.q[0] < 0.02
     assert (with_errors.q[1:] > 0.05).all()
+
+
+def test_odds_that_rise_help_a_gain_to_be_believed() -> None:
+    rng = np.random.default_rng(7)
+    k, n = 40, 40
+    gain = rng.normal(0, 0.1, (k, n))
+    gain[0] += 0.1 * 2.5 / np.sqrt(n) - gain[0].mean()
+    rise = gain.copy()
+    rise[0] = np.abs(rise[0]) * np.where(np.arange(n) % 5, 1, -1)  # up in four of five images
+    image, concept = np.tile(np.arange(n), k), np.repeat(np.arange(k), n)
+    held, right, label = np.ones((n, k), np.bool_), np.ones(n, np.bool_), np.arange(n)
+    with_odds, alone = (
+        harm(
+            Removals(image, concept, right[image], gain.ravel(), each.ravel(), np.zeros((k, 2))),
+            held, right, label,
+        )
+        for each in (rise, gain)
+    )  # fmt: skip
+    assert (alone.p == with_odds.p).all()
+    assert alone.p[0] < 0.05 < alone.q[0]
+    assert with_odds.q[0] < 0.05
+    assert (with_odds.q[1:] > 0.05).all()
+
+
+def test_odds_alone_make_no_suspect() -> None:
+    rise = np.abs(np.random.default_rng(8).normal(0.5, 0.1, 60))
+    held, right, label = np.ones((60, 1), np.bool_), np.ones(60, np.bool_), np.arange(60)
+    noise = np.random.default_rng(9).normal(-0.001, 0.01, 60)
+    nothing = np.zeros(60, np.int64)
+    removals = Removals(np.arange(60), nothing, right, noise, rise, np.zeros((1, 2)))
+    found = harm(removals, held, right, label)
+    assert found.p_rise[0] < 1e-6
+    assert found.q[0] > 0.2
 
 
 def test_errors_alone_make_no_suspect() -> None:
@@ -158,7 +195,7 @@ def test_no_harm_is_no_suspect_by_either_way() -> None:
         image, concept = np.nonzero(held)
         # Of what is right there is less to gain: gains and errors are not independent.
         gain = rng.standard_t(3, len(image)) / 20 - np.where(right[image], 0.02, -0.02)
-        removals = Removals(image, concept, right[image], gain, np.zeros((k, 2)))
+        removals = Removals(image, concept, right[image], gain, gain, np.zeros((k, 2)))
         suspects += int((harm(removals, held, right, label).q <= 0.05).any())
     assert suspects <= 10
 

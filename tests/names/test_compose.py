@@ -166,8 +166,8 @@ def texts(*described: Described) -> list[str | None]:
     return [None if each is None else each.ranked[0].text for each in found]
 
 
-def at(down: float = 0.5, right: float = 0.5, cover: float = 0.3, **others: object) -> Described:
-    low = concept(words=("low",), looks=("grey",), **others)
+def at(down: float = 0.5, right: float = 0.5, cover: float = 0.3) -> Described:
+    low = concept(words=("low",), looks=("grey",))
     return replace(low, place=replace(low.place, down=down, right=right, cover=cover))
 
 
@@ -199,6 +199,14 @@ def test_background_is_told_apart_by_the_picture() -> None:
     behind = concept(words=("background",), looks=("blue",))
     above, below = (replace(behind, frame=Frame("", 24, 0.5, y)) for y in (0.2, 0.8))
     assert texts(above, below) == ["blue background (higher)", "blue background (lower)"]
+
+
+def test_what_stands_at_one_place_of_the_picture_is_said_to_stand_there() -> None:
+    stamp = Frame("bottom left", 24, 0.1, 0.9, is_fixed=True)
+    assert text(concept(words=("all of it",), frame=stamp)) == "bottom left of the picture"
+    horse = planted({"horse": 0.95, "dog": 0.02, "car": 0.05})
+    name = text(concept(horse, ("low",), frame=stamp))
+    assert name == "horse: bottom left of the picture"
 
 
 def test_alternatives_are_other_sets_of_labels() -> None:

@@ -120,3 +120,20 @@ def test_places_in_the_picture() -> None:
     assert place_in_frame(right).x == pytest.approx(55 / SIDE)
     assert place_in_frame(many(*[strength(OBJECT)] * 8)).word == ""
     assert place_in_frame(corner[:3]).word == ""
+
+
+def test_what_stays_where_it_is_while_objects_move_is_at_one_place() -> None:
+    rng = np.random.default_rng(3)
+    mark = strength((slice(26, 34), slice(22, 38)))
+    rows, part_rows = [], []
+    for _ in range(24):
+        y, x = rng.integers(0, 20), rng.integers(0, 20)
+        moved = np.roll(mask(), (y - 10, x - 10), axis=(0, 1))
+        rows.append(measure(mark, moved, 0.5))
+        part_rows.append(measure(np.roll(mark, (y - 10, x - 10), axis=(0, 1)), moved, 0.5))
+    assert place_in_frame(np.stack(rows)).is_fixed
+    assert place_in_frame(np.stack(rows)).word == "middle"
+    assert not place_in_frame(np.stack(part_rows)).is_fixed
+    assert place_in_frame(np.stack(part_rows)).word == ""
+    without_object = np.stack([measure(mark, np.zeros_like(mask()), 0.5)] * 8)
+    assert place_in_frame(without_object).is_fixed
