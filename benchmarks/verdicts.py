@@ -166,9 +166,12 @@ class Bench:
         elsewhere, random = self.evidence.elsewhere, np.random.default_rng(seed)
         n = len(elsewhere.image)
         is_taken = np.stack([random.permutation(n) < n // 2 for _ in range(K)], axis=1)
-        theirs = replace(elsewhere, holds=elsewhere.holds | ~is_taken)
+        others = np.ones_like(elsewhere.holds)
+        for j, free in enumerate((~elsewhere.holds & is_taken).T):
+            others[random.permutation(np.flatnonzero(free))[:N_OWN], j] = False
+        theirs = replace(elsewhere, holds=others)
         moved = [move(self.evidence.places, theirs, j, N_SEEDS + seed) for j in range(K)]
-        chosen = [random.permutation(len(image))[:N_OWN] for image, _ in moved]
+        chosen = [random.permutation(len(image)) for image, _ in moved]
         null = _places(
             [image[rows] for (image, _), rows in zip(moved, chosen, strict=True)],
             [vectors[rows] for (_, vectors), rows in zip(moved, chosen, strict=True)],
