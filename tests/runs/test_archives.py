@@ -12,6 +12,7 @@ import pytest
 from PIL import Image
 
 from pipeline import Run, discover, open_run, status, verify
+from pipeline.store.encoding import SEAL, _digest
 from tests.calling import call
 
 ARCHIVES = Path(__file__).resolve().parents[1] / "archives"
@@ -32,6 +33,8 @@ def archive(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFac
     record["config"]["dataset"] = str(base / "images")
     config = copy / "config.toml"
     config.write_text(config.read_text(encoding="utf-8").replace(was, str(base / "images")))
+    if record.pop(SEAL, None):  # the first version's had none
+        record[SEAL] = _digest(record)
     (copy / "run.json").write_text(json.dumps(record), encoding="utf-8")
     return copy
 
@@ -53,6 +56,9 @@ def test_it_is_opened_and_queried(run: Run) -> None:
     assert len(concepts) == run.bank.W.shape[1] == run.workspace.bank.k
     for table in ("regions", "objects", "fidelity", "k_metrics", "rejected", "concept_pairs"):
         run.table(table)
+    has_suspects = (run.workspace.folder / "bank" / "suspects.json").exists()
+    assert run.suspects().attrs["reason"]
+    assert ("earlier version" in run.suspects().attrs["reason"]) == (not has_suspects)
 
 
 def test_its_images_are_shown_explained_and_encoded(run: Run) -> None:
