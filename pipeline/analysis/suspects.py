@@ -1,7 +1,7 @@
 """What nobody told the network to learn: a run's concepts that mislead it, measured and ranked.
 
 The score of a suspect is what taking it out gives back at least, as a share of all images looked at
-(`pipeline.classify.suspects`), times how unlike the object of its images' labels it is,
+(`pipeline.classify.harm`), times how unlike the object of its images' labels it is,
 
     1 − (1 − spread) (1 − background) (1 − fixed)
 
@@ -19,7 +19,8 @@ import torch
 from numpy.typing import NDArray
 
 from ..classify import Answers, top_classes
-from ..classify.suspects import LEVEL, Harm, Removals, harm, remove_each
+from ..classify.harm import LEVEL, Harm, harm
+from ..classify.removals import Removals, remove_each
 from ..localize import Foreground
 from ..runs.workspace import Workspace
 from ..store import Suspects, read_suspects

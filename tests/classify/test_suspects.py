@@ -13,8 +13,9 @@ from scipy.stats import fisher_exact, ttest_1samp, wilcoxon
 
 from pipeline.analysis.suspects import alike, unlabelled
 from pipeline.classify import Answers
+from pipeline.classify.harm import errors_by_chance, expected, harm
+from pipeline.classify.removals import Removals, remove_each
 from pipeline.classify.statistics import benjamini_hochberg
-from pipeline.classify.suspects import Removals, errors_by_chance, expected, harm, remove_each
 from pipeline.store import Suspects
 from pipeline.tables import suspect_rows
 

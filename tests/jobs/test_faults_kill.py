@@ -127,7 +127,7 @@ def test_kills_at_publishing_steps(case: Case, stride: int) -> None:
     with ThreadPoolExecutor(2) as pool:
         n_killed = sum(pool.map(chain, (0, 1)))
     print(f"killed at {n_killed} of {len(listed)} steps")
-    assert n_killed >= len(listed) - 4
+    assert n_killed >= 0.9 * len(listed)  # the last few may find nothing left to do
 
 
 @pytest.mark.long

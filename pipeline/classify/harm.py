@@ -1,17 +1,12 @@
-"""Which concepts move the network's answers away from the labels: what taking each out gives back.
+"""Which concepts move the network's answers away from the labels: what is more than chance of it.
 
-Notation: V (n, h, w, channels) activations, H (n, h, w, k) strengths, w_j directions, L the linear
-part of the bank's decoder. Taking concept j out of an image that holds it, with the concepts T_j
-that go with it (j among them), leaves all else of the real activations:
-
-    v − Σ_{i in T_j} h_i L w_i
-
-Of an image that holds j, the gain g is by how much the probability of its own class is then higher;
-its mean is the accuracy that is given back, were answers drawn by their probabilities. p is that of
-the paired one-sided t-test of mean g ≤ 0, and at least 2⁻ⁿ, the least that n signs can give. b
-images are wrong as they are and right without j, c the other way round: McNemar's counts, told
-beside it. Their own test has less power: a mark in 40 of 200 images, of which 11 are lost by it,
-had 5 and 0 (p = 0.03, no q below 0.9 among 32 concepts), its gain t = 3.8; the next concept's 1.6.
+Of an image that holds concept j, the gain g is by how much the probability of its own class is
+higher without j; its mean is the accuracy that is given back, were answers drawn by their
+probabilities. p is that of the paired one-sided t-test of mean g ≤ 0, and at least 2⁻ⁿ, the least
+that n signs can give. b images are wrong as they are and right without j, c the other way round:
+McNemar's counts, told beside it. Their own test has less power: a mark in 40 of 200 images, of
+which 11 are lost by it, had 5 and 0 (p = 0.03, no q below 0.9 among 32 concepts), its gain t = 3.8;
+the next concept's 1.6.
 
 A concept is beyond chance in two steps. The first asks of all concepts whether the log odds of the
 own class mostly rise without it (Wilcoxon's signed-rank test), or images that hold it are more
@@ -24,73 +19,23 @@ chance were easier ones, 0.37 (t = 2.4, 4 repaired and none broken, odds up in 7
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from scipy.special import stdtr
 
-from ..models.link import probabilities
-from .answers import Answers
-from .scores import unit_logits
+from .removals import Removals
 from .statistics import benjamini_hochberg, zelen
-
-ROWS = {"pool_linear": 4_096, "linear_relu_pool": 32, "general": 32}
-"""Pairs of image and concept answered at once, by kind of head."""
 
 LEVEL = 0.05
 """False discovery rate at which a concept is a suspect, and at which errors come with it."""
-
-ROUNDING = 1e-6
-"""Probabilities that are so near to 0 or 1 are not told apart."""
 
 FEWEST = 5
 """Images of a label that are compared among themselves; labels of fewer are compared together."""
 
 Z_LOW = 1.645
 """Normal quantile of the lower bound of what is given back: 95 %, one-sided."""
-
-
-@dataclass(frozen=True)
-class Removals:
-    """What became of images without concepts; a row per image and concept that it holds.
-
-    Attributes
-    ----------
-    image, concept : ndarray
-        int64 (m,): which image, by its place among those asked about, and which concept.
-    right : ndarray
-        bool (m,): whether the top class is then one of the image's own.
-    gain : ndarray
-        float64 (m,): by how much the probability of the image's own class is then higher.
-    rise : ndarray
-        float64 (m,): by how much the log odds of that are then higher.
-    drops : ndarray
-        float64 (k, classes): sum over rows of what each class's probability loses, leaving out
-        the images' own classes.
-    """
-
-    image: NDArray[np.int64]
-    concept: NDArray[np.int64]
-    right: NDArray[np.bool_]
-    gain: NDArray[np.float64]
-    rise: NDArray[np.float64]
-    drops: NDArray[np.float64]
-
-    @staticmethod
-    def join(parts: list[Removals], n_images: list[int]) -> Removals:
-        """Put batches of so many images each together."""
-        starts = np.cumsum([0, *n_images[:-1]])
-        return Removals(
-            np.concatenate([part.image + at for part, at in zip(parts, starts, strict=True)]),
-            np.concatenate([part.concept for part in parts]),
-            np.concatenate([part.right for part in parts]),
-            np.concatenate([part.gain for part in parts]),
-            np.concatenate([part.rise for part in parts]),
-            np.sum([part.drops for part in parts], axis=0),
-        )
 
 
 @dataclass(frozen=True)
@@ -130,55 +75,6 @@ class Harm:
     accuracy_with: NDArray[np.float64]
     accuracy_without: NDArray[np.float64]
     accuracy_ablated: NDArray[np.float64]
-
-
-@torch.inference_mode()
-def remove_each(
-    answers: Answers,
-    V: torch.Tensor,
-    H: torch.Tensor,
-    held: NDArray[np.bool_],
-    classes: NDArray[np.int64],
-    together: NDArray[np.bool_],
-) -> Removals:
-    """Take every concept out of every image that holds it, and ask the network again.
-
-    Parameters
-    ----------
-    answers : Answers
-        Of the network cut at the layer.
-    V : Tensor
-        float32 (n, h, w, channels).
-    H : Tensor
-        float32 (n, h, w, k), their concepts.
-    held : ndarray
-        bool (n, k), which image holds which concept.
-    classes : ndarray
-        int64 (n, most), the images' own classes, -1 where there are no more. Images without any are
-        not asked about.
-    together : ndarray
-        bool (k, k), row j marks T_j: what is taken out with concept j, itself among it.
-    """
-    images, concepts = np.nonzero(held & np.asarray((classes >= 0).any(1))[:, None])
-    own = _members(classes, answers.cut.n_classes)
-    before = answers.head(V)
-    then = probabilities(before, answers.link)
-    right, gain, rise = np.zeros(len(images), np.bool_), *np.zeros((2, len(images)))
-    drops = torch.zeros(held.shape[1], before.shape[1], dtype=torch.float64)
-    member = torch.from_numpy(together).float()
-    rows = ROWS[answers.cut.head_kind]
-    for start in range(0, len(images), rows):
-        part = slice(start, start + rows)
-        at, which = torch.from_numpy(images[part]), torch.from_numpy(concepts[part])
-        logits = torch.cat([*_without(answers, V, H, at, member[which], before)])
-        after, mine = probabilities(logits, answers.link), own[at]
-        right[part] = mine.gather(1, logits.argmax(1, keepdim=True))[:, 0].numpy()
-        fall = then[at] - after
-        was, now = (_largest(each, mine).double() for each in (then[at], after))
-        gain[part] = (now - was).numpy()
-        rise[part] = (now.logit(ROUNDING) - was.logit(ROUNDING)).numpy()
-        drops.index_add_(0, which, fall.masked_fill(mine, 0.0).double())
-    return Removals(images, concepts, right, gain, rise, drops.numpy())
 
 
 def harm(
@@ -310,42 +206,3 @@ def _p_of_gain(
     upper = stdtr(np.maximum(n - 1, 1), -t)
     p: NDArray[np.float64] = np.where((n > 1) & (gain != 0), np.maximum(upper, 0.5**n), 1.0)
     return p
-
-
-def _without(
-    answers: Answers,
-    V: torch.Tensor,
-    H: torch.Tensor,
-    at: torch.Tensor,
-    taken: torch.Tensor,
-    before: torch.Tensor,
-) -> Iterator[torch.Tensor]:
-    """Give the logits of images `at` (m,) without the concepts `taken`, float32 (m, k), 1 or 0."""
-    cut, bank = answers.cut, answers.bank
-    W = torch.from_numpy(bank.W)
-    if cut.linear is None:
-        parts = H[at] * taken[:, None, None, :]
-        yield answers.of(at).head(V[at] - bank.transform.linear(parts @ W.T))
-        return
-    weight, bias = cut.linear
-    unit = unit_logits(weight, bank.transform, W)
-    if cut.head_kind == "pool_linear":
-        yield before[at] - (H.mean((1, 2))[at] * taken) @ unit.T
-        return
-    maps, place = at.unique(return_inverse=True)
-    raw = V[maps].flatten(1, 2) @ weight.T + bias
-    for row, image, own in zip(place, at, taken, strict=True):
-        chosen = own > 0
-        less = H[image].flatten(0, 1)[:, chosen] @ unit[:, chosen].T
-        yield (raw[row] - less).relu_().mean(0, keepdim=True)
-
-
-def _members(classes: NDArray[np.int64], n_classes: int) -> torch.Tensor:
-    """Mark the images' own classes, bool (n, classes)."""
-    own = torch.zeros(len(classes), n_classes + 1, dtype=torch.bool)
-    own.scatter_(1, torch.from_numpy(np.where(classes < 0, n_classes, classes)), True)
-    return own[:, :n_classes]
-
-
-def _largest(values: torch.Tensor, mine: torch.Tensor) -> torch.Tensor:
-    return values.masked_fill(~mine, 0.0).amax(1)
