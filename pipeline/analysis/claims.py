@@ -3,7 +3,10 @@
 Two tests must hold at once: of the network (`pipeline.classify.verdict`), and of the dataset: more
 of the tested images are of the claimed classes than chance would have it (hypergeometric), by their
 labels, or where no label is a class by the network's own answer to the whole image. The larger p
-counts, and Benjamini-Hochberg over concepts makes it q.
+counts, and Benjamini-Hochberg over concepts makes it q. Nor are the strongest images enough: those
+of any direction are often of one class, whose activations are long. Of all images that hold the
+concept so many must be of the claimed classes that the odds are `LEAST_ODDS` times those of all
+images: of 600 photographs 18 of 19 claims had 4.3 and more, random directions up to 3.3.
 """
 
 from __future__ import annotations
@@ -32,6 +35,12 @@ N_STRONGEST, FEWER = 48, 12
 
 N_PASSES = 1_500
 """Places that a slow head is asked about in all, about."""
+
+LEAST_ODDS = 4.0
+"""Odds of an image that holds a concept to be of the claimed classes, over those of any image."""
+
+FEWEST_HOLDERS = 8
+"""Images that hold it, among those looked at, from which on their odds are asked for."""
 
 N_LOGITS = 1_024
 """Images whose logits say which classes are alike, where no weights do."""
@@ -166,6 +175,9 @@ class Evidence:
             classes[concept, : len(members)] = members[np.argsort(-said, kind="stable")]
             tested = self.places.image[rows & (self.places.rank % 2 == 1)]
             agreed[concept], agreed_p[concept] = self.known.agree(tested, members)
+            holders = self.elsewhere.image[self.elsewhere.holds[:, concept]]
+            if self.known.odds_ratio(holders, self.elsewhere.image, members) < LEAST_ODDS:
+                agreed_p[concept] = 1.0
         most = max(1, int((classes >= 0).sum(1).max(initial=1)))
         p = np.array([each.p for each in taken])
         return Claims(
@@ -236,6 +248,21 @@ class KnownClasses:
         image, top = (np.concatenate(each) for each in zip(*found, strict=True))
         order = image.argsort()
         return KnownClasses(image[order], top[order][:, None])
+
+    def odds_ratio(
+        self, holders: NDArray[np.int64], images: NDArray[np.int64], classes: NDArray[np.int64]
+    ) -> float:
+        """Return the odds of holders to be of these classes, over those of all images.
+
+        Infinite where holders are too few to tell, or no image is of another class.
+        """
+        among = np.asarray(np.isin(self.classes, classes).any(1))
+        of_all, of_holders = (among[np.isin(self.image, each)] for each in (images, holders))
+        if len(of_holders) < FEWEST_HOLDERS or of_holders.all():
+            return np.inf
+        n, held = of_all.sum(), of_holders.sum()
+        expected = n / max(1, len(of_all) - n)
+        return float(held / (len(of_holders) - held) / expected) if expected else 0.0
 
     def agree(self, tested: NDArray[np.int64], classes: NDArray[np.int64]) -> tuple[float, float]:
         """Return the share of tested images of these classes, and the p of so many or more."""

@@ -24,6 +24,7 @@ Phipson, B. & Smyth, G. (2010). Permutation p-values should never be zero.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -128,30 +129,42 @@ def take(
     """
     if len(own.norms) < 2 * FEWEST or len(moved.norms) < FEWEST_MOVED:
         return NOTHING
-    halves = [
-        (each.masses, others.masses[_nearest(each.norms, others.norms)])
-        for each, others in zip(own.halves(), moved.halves(), strict=True)
-    ]
-    (first, first_moved), (second, second_moved) = halves
-    n = len(sizes)
-    chosen = _choose(first[:, :n], first_moved[..., :n], sizes, least)
+    (first, second), (first_moved, second_moved) = own.halves(), moved.halves()
+    n, near = len(sizes), _nearest(first.norms, first_moved.norms)
+    chosen = _choose(first.masses[:, :n], first_moved.masses[near][..., :n], sizes, least)
     if chosen < 0:
         return NOTHING
-    mass, others = (each[..., chosen].double().numpy() for each in (second, second_moved))
-    return Taken(chosen, float(mass.mean()), float(others.mean()), permuted(mass, others, seed))
+    near = _nearest(second.norms, second_moved.norms)
+    mass, others = (
+        each[..., chosen].double().numpy() for each in (second.masses, second_moved.masses[near])
+    )
+    p = permuted(mass, others, seed, _sharing(near))
+    return Taken(chosen, float(mass.mean()), float(others.mean()), p)
 
 
-def permuted(own: NDArray[np.float64], others: NDArray[np.float64], seed: int = 0) -> float:
+def permuted(
+    own: NDArray[np.float64], others: NDArray[np.float64], seed: int = 0, sharing: float = 0.0
+) -> float:
     """Return p of the mean of (m,) values, each as likely any of its own (m, n) others.
 
-    The value itself is among those drawn from: where it is like the others, p is uniform.
+    The value itself is among those drawn from: where it is like the others, p is uniform. Others
+    that are the same few for all values have a mean of chance themselves, which draws from them do
+    not show: of the same variance σ²/m is then its own, σ² times `sharing`, and the draws are
+    spread by as much.
     """
     m, n = others.shape
     pool = np.concatenate([own[:, None], others], axis=1)
     drawn = np.random.default_rng(seed).integers(0, n + 1, (N_DRAWS, m))
-    means = pool[np.arange(m), drawn].mean(1)
+    means, centre = pool[np.arange(m), drawn].mean(1), pool.mean()
+    means = centre + math.sqrt(1 + m * sharing) * (means - centre)
     reached = int((means >= own.mean() * (1 - 1e-12)).sum())
     return (1 + reached) / (1 + N_DRAWS)
+
+
+def _sharing(near: torch.Tensor) -> float:
+    """Return Σ w² of the weights that others have in the mean of all, one over their number."""
+    weights = np.bincount(near.numpy().ravel()) / near.numel()
+    return float(np.square(weights).sum())
 
 
 def _nearest(norms: torch.Tensor, others: torch.Tensor) -> torch.Tensor:

@@ -91,6 +91,23 @@ def judge(
     return take(own_places, elsewhere, tree.sizes[:n_groups], seed, least)
 
 
+def test_others_that_all_values_share_are_few() -> None:
+    rng = np.random.default_rng(8)
+    found = []
+    for seed in range(600):
+        own, few = rng.random(24), np.tile(rng.random(32), (24, 1))
+        found.append([permuted(own, few, seed, sharing) for sharing in (1 / 32, 0)])
+    small, too_small = (np.array(found) <= 0.05).mean(0)
+    assert 0.03 < small < 0.08
+    assert too_small > small + 0.03
+
+
+def test_what_is_shared_is_counted_by_its_weight() -> None:
+    same, own = torch.arange(8).expand(24, 8), torch.arange(24 * 8).view(24, 8)
+    assert verdict._sharing(same) == pytest.approx(1 / 8)
+    assert verdict._sharing(own) == pytest.approx(1 / (24 * 8))
+
+
 def test_what_is_taken_for_a_family_is_found_though_no_class_of_it_wins() -> None:
     rows = families(10, 6)
     tree = class_tree(rows)

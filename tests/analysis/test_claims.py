@@ -1,0 +1,70 @@
+"""Claims want more than the strongest images: most that hold a concept must be of the classes."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from numpy.typing import NDArray
+
+from pipeline.analysis.claims import FEWEST_HOLDERS, Evidence, KnownClasses
+from pipeline.analysis.strongest import Elsewhere, Places
+from pipeline.classify.class_tree import class_tree
+from pipeline.classify.kinds import holds
+
+N, N_CLASSES, N_STRONG = 400, 10, 48
+CLASSES = np.arange(N) % N_CLASSES
+
+
+def known() -> KnownClasses:
+    return KnownClasses(np.arange(N), CLASSES[:, None])
+
+
+def evidence(held: NDArray[np.bool_]) -> Evidence:
+    """A concept whose 40 strongest images are those of class 3, which the head says there."""
+    image = np.flatnonzero(CLASSES == 3)
+    n, one_hot = len(image), torch.eye(N_CLASSES)
+    activations = one_hot[torch.from_numpy(CLASSES)][:, None] * 10
+    places = Places(
+        concept=np.zeros(n, np.int64),
+        rank=np.arange(n),
+        image=image,
+        maps=torch.ones(n, 1),
+        vectors=activations[image, 0],
+        inside=torch.ones(n),
+    )
+    elsewhere = Elsewhere(np.arange(N), activations.half(), held[:, None])
+    rows = np.random.default_rng(0).normal(size=(N_CLASSES, 8)).astype(np.float32)
+    tree = class_tree(rows, range(N_CLASSES))
+
+    def score(vectors: torch.Tensor) -> torch.Tensor:
+        return vectors.softmax(1)
+
+    own = score(places.vectors)
+    return Evidence(1, N_CLASSES, places, own, elsewhere, score, 256, tree, known(), 0)
+
+
+def test_odds_are_those_of_holders_over_those_of_all() -> None:
+    holders = np.concatenate([np.flatnonzero(CLASSES == 3)[:30], np.flatnonzero(CLASSES == 4)[:20]])
+    ratio = known().odds_ratio(holders, np.arange(N), np.array([3]))
+    assert ratio == pytest.approx((30 / 20) / (40 / 360))
+    assert known().odds_ratio(np.arange(N), np.arange(N), np.array([3])) == pytest.approx(1)
+    assert known().odds_ratio(holders, np.arange(N), np.array([7])) == 0
+    of_one = np.flatnonzero(CLASSES == 3)
+    assert known().odds_ratio(of_one, np.arange(N), np.array([3])) == np.inf
+    few = np.flatnonzero(CLASSES == 4)[: FEWEST_HOLDERS - 1]
+    assert known().odds_ratio(few, np.arange(N), np.array([3])) == np.inf
+
+
+def test_a_class_of_the_strongest_images_alone_is_not_claimed() -> None:
+    mine = CLASSES == 3
+    everywhere = mine | (np.random.default_rng(1).random(N) < 0.6)
+    for held, is_claimed in ((mine, True), (everywhere, False)):
+        found = evidence(held).claims()
+        assert found.single.classes[0, 0] == 3
+        assert found.single.mass[0] > 0.9
+        assert holds(found.single)[0] == is_claimed
+    only_strong = replace(evidence(mine), known=KnownClasses(np.arange(N), CLASSES[::-1, None]))
+    assert not holds(only_strong.claims().single)[0]
