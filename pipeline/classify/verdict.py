@@ -149,14 +149,14 @@ def permuted(
 
     The value itself is among those drawn from: where it is like the others, p is uniform. Others
     that are the same few for all values have a mean of chance themselves, which draws from them do
-    not show: of the same variance σ²/m is then its own, σ² times `sharing`, and the draws are
-    spread by as much.
+    not show: beside the variance σ²/m there is its own, σ² times `sharing`, and draws above the
+    middle are spread by as much. (Those below are not: masses are skewed, and p would be smaller.)
     """
     m, n = others.shape
     pool = np.concatenate([own[:, None], others], axis=1)
     drawn = np.random.default_rng(seed).integers(0, n + 1, (N_DRAWS, m))
-    means, centre = pool[np.arange(m), drawn].mean(1), pool.mean()
-    means = centre + math.sqrt(1 + m * sharing) * (means - centre)
+    off = pool[np.arange(m), drawn].mean(1) - pool.mean()
+    means = pool.mean() + np.maximum(off, math.sqrt(1 + m * sharing) * off)
     reached = int((means >= own.mean() * (1 - 1e-12)).sum())
     return (1 + reached) / (1 + N_DRAWS)
 
