@@ -22,7 +22,8 @@ VERDICTS = (
     _column(
         "class_q",
         FLOAT,
-        "q of its being taken for its best class, by the network and by its images",
+        "q of its being taken for its best class, by the network and by its images; 1 where too few"
+        " of the images that hold it are of that class",
         "probability",
     ),
     _column(
@@ -34,7 +35,7 @@ VERDICTS = (
     _column(
         "group_q",
         FLOAT,
-        "q of its being taken for them, by the network and by its images",
+        "q of its being taken for them, by the network and by its images; 1 as in class_q",
         "probability",
     ),
     _column(
