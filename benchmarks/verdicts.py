@@ -245,8 +245,9 @@ class Bench:
             masses = self.evidence.tree.masses(self.evidence.score(vectors)).double().numpy()
             for group in random.permutation(masses.shape[1])[:N_PLANTED]:
                 rows = random.integers(0, len(masses), (n, 1 + N_NEAREST))
-                others, own = masses[rows[:, 1:], group], masses[rows[:, 0], group]
-                found.append(permuted(own + size * masses[:, group].std(), others) <= LEVEL)
+                own = masses[rows[:, 0], group] + size * masses[:, group].std()
+                others = masses[np.unique(rows[:, 1:]), group]
+                found.append(permuted(own, others) <= LEVEL)
         return float(np.mean(found))
 
 

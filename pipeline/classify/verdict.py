@@ -11,8 +11,8 @@ kind of mean, of the concept's own maps laid on images in which it is not. Other
 would not do: a map along a border finds borders wherever it is laid. The nearest in norm count, for
 longer activations are surer of whatever they are.
 
-Under the null an image's own mass is any of its own and its moved ones. The p is of the mean mass
-over the images against means in which each image gives one of these at random.
+Under the null images and moved maps of like norm change places: the p is of the images' mean mass
+among means of such permutations.
 
 A verdict wants more than p: a mass of `LEAST_MASS`, and of `LEAST_RATIO` times what moved maps
 have. A group of unrelated classes seldom has either.
@@ -24,8 +24,8 @@ Phipson, B. & Smyth, G. (2010). Permutation p-values should never be zero.
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -40,6 +40,9 @@ of its neighbours below, and p of what is nothing would be too small (in 17 inst
 cases at 0.1)."""
 
 N_DRAWS = 4_000
+
+STRATUM = 4
+"""Images of neighbouring norms that change places with moved maps of the same norms."""
 
 CHOSEN_MASS, LEAST_MASS, LEAST_RATIO = 0.25, 0.2, 5.0
 """Mass that a group must have to be chosen, and to hold; and how often what moved maps have."""
@@ -135,36 +138,48 @@ def take(
     if chosen < 0:
         return NOTHING
     near = _nearest(second.norms, second_moved.norms)
-    mass, others = (
-        each[..., chosen].double().numpy() for each in (second.masses, second_moved.masses[near])
-    )
-    p = permuted(mass, others, seed, _sharing(near))
-    return Taken(chosen, float(mass.mean()), float(others.mean()), p)
+    mass, others = (each.masses[:, chosen].double().numpy() for each in (second, second_moved))
+    used = np.unique(near.numpy())
+    norms = (second.norms.numpy(), second_moved.norms.numpy()[used])
+    p = permuted(mass, others[used], norms, seed)
+    return Taken(chosen, float(mass.mean()), float(others[near.numpy()].mean()), p)
 
 
 def permuted(
-    own: NDArray[np.float64], others: NDArray[np.float64], seed: int = 0, sharing: float = 0.0
+    own: NDArray[np.float64],
+    others: NDArray[np.float64],
+    norms: tuple[NDArray[Any], NDArray[Any]] | None = None,
+    seed: int = 0,
 ) -> float:
-    """Return p of the mean of (m,) values, each as likely any of its own (m, n) others.
+    """Return p of the sum of m values, under permutations with others of like norm.
 
-    The value itself is among those drawn from: where it is like the others, p is uniform. Others
-    that are the same few for all values have a mean of chance themselves, which draws from them do
-    not show: beside the variance σ²/m there is its own, σ² times `sharing`, and draws above the
-    middle are spread by as much. (Those below are not: masses are skewed, and p would be smaller.)
+    Own and others change places within strata of `STRATUM` own values next to each other in norm,
+    so that others that are few, and shared by many values, count as what they are.
+
+    Parameters
+    ----------
+    own, others : ndarray
+        float64 (m,), (n,).
+    norms : tuple of ndarray, optional
+        Floating point, (m,), (n,); all are alike without.
+    seed : int
+        Of the draws.
     """
-    m, n = others.shape
-    pool = np.concatenate([own[:, None], others], axis=1)
-    drawn = np.random.default_rng(seed).integers(0, n + 1, (N_DRAWS, m))
-    off = pool[np.arange(m), drawn].mean(1) - pool.mean()
-    means = pool.mean() + np.maximum(off, math.sqrt(1 + m * sharing) * off)
-    reached = int((means >= own.mean() * (1 - 1e-12)).sum())
+    values = np.concatenate([own, others])
+    stratum = np.zeros(len(values), np.int64)
+    if norms is not None:
+        ordered = np.sort(norms[0])
+        edges = ordered[STRATUM::STRATUM]
+        stratum = np.searchsorted(edges, np.concatenate(norms), side="right")
+    random, sums = np.random.default_rng(seed), np.zeros(N_DRAWS)
+    for each in np.unique(stratum[: len(own)]):
+        rows = stratum == each
+        n, pool = int(rows[: len(own)].sum()), values[rows]
+        keys = random.random((N_DRAWS, len(pool)), dtype=np.float32)
+        taken = keys.argpartition(n - 1, axis=1)[:, :n]
+        sums += pool[taken].sum(1)
+    reached = int((sums >= own.sum() * (1 - 1e-12)).sum())
     return (1 + reached) / (1 + N_DRAWS)
-
-
-def _sharing(near: torch.Tensor) -> float:
-    """Return Σ w² of the weights that others have in the mean of all, one over their number."""
-    weights = np.bincount(near.numpy().ravel()) / near.numel()
-    return float(np.square(weights).sum())
 
 
 def _nearest(norms: torch.Tensor, others: torch.Tensor) -> torch.Tensor:

@@ -31,7 +31,8 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Run:
 
 def described(run: Run) -> list[Described]:
     tables = run.table("concept_labels"), run.table("concept_pairs")
-    return describe(run.workspace, strongest_by_image(run.workspace), *tables)
+    verdicts = run.table("concepts")[["kind", "group"]]
+    return describe(run.workspace, strongest_by_image(run.workspace), *tables, verdicts)
 
 
 def said(texts: pd.Series) -> list[str | None]:

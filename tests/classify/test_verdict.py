@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 from scipy.cluster.hierarchy import fcluster, linkage
-from scipy.stats import kstest
+from scipy.stats import kstest, permutation_test
 
 from pipeline.classify import verdict
 from pipeline.classify.class_tree import MOST_CLASSES, ClassTree, class_tree
@@ -66,11 +66,11 @@ def test_p_is_uniform_where_a_value_is_like_the_others() -> None:
     found = []
     for seed in range(400):
         values = np.random.default_rng(seed).beta(0.3, 3, size=(8, 21))  # skewed, as masses are
-        found.append(permuted(values[:, 0], values[:, 1:], seed))
+        found.append(permuted(values[:, 0], values[:, 1:].ravel(), seed=seed))
     assert kstest(found, "uniform").pvalue > 0.01
-    assert permuted(np.ones(8), np.zeros((8, 20))) < 1e-3
-    assert permuted(np.zeros(8), np.ones((8, 20))) == 1
-    assert permuted(np.ones(5), np.ones((5, 20))) == 1  # all alike tells nothing
+    assert permuted(np.ones(8), np.zeros(20)) < 1e-3
+    assert permuted(np.zeros(8), np.ones(20)) == 1
+    assert permuted(np.ones(5), np.ones(20)) == 1  # all alike tells nothing
 
 
 def noise(n: int, n_classes: int, seed: int) -> torch.Tensor:
@@ -91,21 +91,30 @@ def judge(
     return take(own_places, elsewhere, tree.sizes[:n_groups], seed, least)
 
 
-def test_others_that_all_values_share_are_few() -> None:
+def test_p_is_that_of_an_exact_permutation_test() -> None:
+    own, others = np.array([0.9, 0.4, 0.5]), np.array([0.1, 0.6, 0.2, 0.45, 0.3])
+    exact = permutation_test(
+        (own, others), lambda a, b: a.mean() - b.mean(), alternative="greater", n_resamples=np.inf
+    )
+    assert permuted(own, others) == pytest.approx(exact.pvalue, abs=0.02)
+
+
+@pytest.mark.parametrize("n", [6, 40])
+def test_few_others_make_p_no_smaller(n: int) -> None:
     rng = np.random.default_rng(8)
-    found = []
-    for seed in range(600):
-        own, few = rng.random(24), np.tile(rng.random(32), (24, 1))
-        found.append([permuted(own, few, seed, sharing) for sharing in (1 / 32, 0)])
-    small, too_small = (np.array(found) <= 0.05).mean(0)
-    assert 0.03 < small < 0.08
-    assert too_small > small + 0.03
+    found = [permuted(rng.beta(0.3, 3, 24), rng.beta(0.3, 3, n), seed=each) for each in range(500)]
+    assert 0.03 < (np.array(found) <= 0.05).mean() < 0.08
+    assert kstest(found, "uniform").pvalue > 0.01
 
 
-def test_what_is_shared_is_counted_by_its_weight() -> None:
-    same, own = torch.arange(8).expand(24, 8), torch.arange(24 * 8).view(24, 8)
-    assert verdict._sharing(same) == pytest.approx(1 / 8)
-    assert verdict._sharing(own) == pytest.approx(1 / (24 * 8))
+def test_what_longer_activations_say_is_no_evidence() -> None:
+    rng, strata, pooled = np.random.default_rng(9), [], []
+    for seed in range(300):
+        norms = rng.uniform(1, 3, 24), rng.uniform(0, 3, 200)  # own ones are longer
+        own, others = (each * rng.beta(0.5, 3, len(each)) for each in norms)
+        strata.append(permuted(own, others, norms, seed))
+        pooled.append(permuted(own, others, None, seed))
+    assert (np.array(strata) <= 0.05).mean() < 0.12 < 0.2 < (np.array(pooled) <= 0.05).mean()
 
 
 def test_what_is_taken_for_a_family_is_found_though_no_class_of_it_wins() -> None:
@@ -170,7 +179,7 @@ def _both_from_the_choice(seed: int) -> tuple[np.ndarray, np.ndarray]:
     """Masses of the group that they themselves say most of: what a test must not be made on."""
     own, others = noise(15, 60, seed).numpy(), noise(300, 60, seed + 500).numpy()
     best = int((own.mean(0) - others.mean(0)).argmax())
-    return own[:, best], np.tile(others[:20, best], (15, 1))
+    return own[:, best], others[:20, best]
 
 
 def test_too_few_images_or_too_little_to_compare_with_tell_nothing() -> None:
