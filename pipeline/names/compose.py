@@ -192,6 +192,9 @@ def _evidence(concept: Described, sets: Sequence[LabelSet]) -> str:
             for word, n in zip(place.words, place.agreeing, strict=True)
         )
         parts.append(f"{held} ({place.inside:.0%} of its strength is inside, {_numbers(concept)})")
+    if frame.word and not frame.is_fixed and (concept.kind == "place" or _is_background(concept)):
+        at = f"{frame.x:.0%} from the left and {frame.y:.0%} from the top of the picture"
+        parts.append(f"its middle is {at} (medians over {frame.n} images)")
     parts += [
         f"{each.word} in {each.n} of {each.of} ({each.here:.0%} of the place, {each.elsewhere:.0%}"
         " of elsewhere)"

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from itertools import combinations
 from operator import itemgetter
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -228,6 +229,21 @@ def test_long_and_hostile_labels_stay_short_and_in_one_line() -> None:
         assert "\n" not in each.text
     assert "+" in found.ranked[0].text
     assert len(found.ranked[0].labels) == 6
+
+
+def test_no_name_is_without_evidence() -> None:
+    frame, near = Frame("top", 20, 0.5, 0.125), Companion(0, 0.7, 0.3)
+    thing = concept(kind="group", group="parachutes")
+    cases: tuple[tuple[dict[str, Any], str], ...] = (
+        ({"kind": "background", "frame": frame}, "12% from the top of the picture"),
+        ({"kind": "place", "frame": frame}, "medians over 20 images"),
+        ({"frame": replace(frame, is_fixed=True)}, "one place of the picture in 20 images"),
+        ({"kind": "background", "companions": (near,), "concept_id": 1}, "in 70% of the images"),
+    )
+    for given, said in cases:
+        found = compose([thing, concept(**given)])[1]
+        assert found is not None
+        assert said in found.evidence
 
 
 def test_evidence_has_the_numbers() -> None:
