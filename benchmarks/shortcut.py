@@ -9,7 +9,7 @@ from __future__ import annotations
 import argparse
 import sys
 import tempfile
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,10 +18,10 @@ import numpy as np
 import pandas as pd
 import torch
 from numpy.typing import NDArray
-from PIL import Image
 from sklearn.metrics import roc_auc_score
 
 from benchmarks.harness import Report, Target, assets, introduce, show
+from benchmarks.stamps import SIDE, Case, listed, write
 from pipeline.analysis.run import Run, open_run
 from pipeline.analysis.samples import RunSamples
 from pipeline.classify import Answers
@@ -42,25 +42,11 @@ NETWORKS = {
 }
 DATASETS = ("imagenette224", "imagenet_samples")
 STAGES = ("extract", "factorize", "localize", "classify", "export")
-SIDE, SHORTER = 224, 256
-"""The networks' input, and what the shorter side is scaled to before the middle is cut out."""
-
 SHARE = 5
 """One image of so many is stamped."""
 
 UNRANKED = 10_000
 """Rank of a concept that is no suspect."""
-
-
-@dataclass(frozen=True)
-class Case:
-    """A network on a dataset, at a seed of both the run and the stamps."""
-
-    network: str
-    dataset: str
-    seed: int
-    k: str = "auto"
-    limit: int | None = None
 
 
 QUICK = (Case("mobilenet_v2", "imagenet_samples", 0, k="32"),)
@@ -162,55 +148,15 @@ def measure(report: Report, *, quick: bool) -> None:
 
 def _measure(case: Case, mark: Callable[[Any], Any], folder: Path) -> Found:
     place = folder / f"{NETWORKS[case.network]}-{case.dataset}-{case.seed}"
-    listed = list(_listed(case))
-    drawn = np.random.default_rng(case.seed).permutation(len(listed))[: len(listed) // SHARE]
-    stamped = {listed[index].name for index in drawn}
+    paths = list(listed(case))
+    drawn = np.random.default_rng(case.seed).permutation(len(paths))[: len(paths) // SHARE]
+    stamped = {paths[index].name for index in drawn}
     runs = []
     for kind, chosen in (("stamped", stamped), ("clean", set())):
-        _write(listed, chosen, mark, place / kind, case)
+        write(paths, chosen, mark, place / kind, case)
         runs.append(_discover(case, place / kind, place / f"run-{kind}"))
     run, clean = runs
     return _judge(run, clean, stamped)
-
-
-def _listed(case: Case) -> Iterator[Path]:
-    folder = assets("images", case.dataset)
-    every = sorted(path for path in folder.rglob("*") if path.suffix.lower() in (".jpg", ".jpeg"))
-    yield from every[:: max(1, len(every) // case.limit) if case.limit else 1]
-
-
-def _write(
-    listed: Sequence[Path], stamped: set[str], mark: Callable[[Any], Any], to: Path, case: Case
-) -> None:
-    """Write all images alike, as JPEG of the network's size, those of some names with the mark."""
-    label_of = _labels(case)
-    for path in listed:
-        with Image.open(path) as image:
-            shown = _middle(image.convert("RGB"))
-        target = to / label_of(path) / f"{path.stem}.jpg"
-        target.parent.mkdir(parents=True, exist_ok=True)
-        (mark(shown) if path.name in stamped else shown).save(target, quality=95)
-
-
-def _middle(image: Image.Image) -> Image.Image:
-    """Scale the shorter side to `SHORTER` and cut the middle out; what fits stays as it is."""
-    if image.size == (SIDE, SIDE):
-        return image
-    scale = SHORTER / min(image.size)
-    width, height = (round(side * scale) for side in image.size)
-    left, top = (width - SIDE) // 2, (height - SIDE) // 2
-    scaled = image.resize((width, height), Image.Resampling.BILINEAR)
-    return scaled.crop((left, top, left + SIDE, top + SIDE))
-
-
-def _labels(case: Case) -> Callable[[Path], str]:
-    if case.dataset == "imagenette224":
-        return lambda path: path.parent.name
-    rows = pd.read_csv(assets("images", f"{case.dataset}.csv"))
-    label = {
-        Path(path).name: str(name) for path, name in zip(rows["path"], rows["label"], strict=True)
-    }
-    return lambda path: label[path.name]
 
 
 def _discover(case: Case, images: Path, folder: Path) -> Run:
