@@ -42,6 +42,7 @@ NETWORKS = {
 }
 DATASETS = ("imagenette224", "imagenet_samples")
 STAGES = ("extract", "factorize", "localize", "classify", "export")
+
 SHARE = 5
 """One image of so many is stamped."""
 
@@ -277,8 +278,7 @@ def _show(found: dict[Case, Found]) -> None:
         [
             case.network, case.dataset, case.seed, each.concept_id, each.auc, each.rank, each.score,
             each.score_of_clean, each.accuracy, each.clean, each.ablated, each.restored,
-            each.restorable,
-            each.known_auc, each.pushes_to,
+            each.restorable, each.known_auc, each.pushes_to,
         ]
         for case, each in found.items()
     ]  # fmt: skip

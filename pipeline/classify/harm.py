@@ -29,7 +29,7 @@ from .removals import Removals
 from .statistics import benjamini_hochberg, zelen
 
 LEVEL = 0.05
-"""False discovery rate at which a concept is a suspect, and at which errors come with it."""
+"""False discovery rate of either step."""
 
 FEWEST = 5
 """Images of a label that are compared among themselves; labels of fewer are compared together."""

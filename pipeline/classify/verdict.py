@@ -36,8 +36,7 @@ N_NEAREST, FEWEST_NEAREST, FEWEST_MOVED = 32, 4, 48
 
 SHARE_NEAREST = 16
 """They are a sixteenth of those there are: among half of them an image of large norm would have all
-of its neighbours below, and p of what is nothing would be too small (in 17 instead of 10 of 100
-cases at 0.1)."""
+of its neighbours below, and less could be said of what it has more of."""
 
 N_DRAWS = 4_000
 

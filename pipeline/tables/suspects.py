@@ -42,8 +42,8 @@ SUSPECTS = Table(
         Column(
             "q_value",
             FLOAT,
-            "false discovery rate at which it gives something back, by itself or together with the"
-            " errors that come with it",
+            "false discovery rate of both steps: log odds that rise without it or errors that come"
+            " with it, and its gain",
             "probability",
         ),
         Column("gain", FLOAT, "mean rise of its images' own class's probability", "probability"),

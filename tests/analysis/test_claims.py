@@ -14,7 +14,7 @@ from pipeline.analysis.strongest import Elsewhere, Places
 from pipeline.classify.class_tree import class_tree
 from pipeline.classify.kinds import holds
 
-N, N_CLASSES, N_STRONG = 400, 10, 48
+N, N_CLASSES = 400, 10
 CLASSES = np.arange(N) % N_CLASSES
 
 
