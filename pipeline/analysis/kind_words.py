@@ -22,8 +22,10 @@ def kind_of(row: Row) -> str:
 
 
 def called(row: Row) -> str | None:
-    """Return what a concept is called: its name, else what it is taken for, else the label that
-    goes with it; of tables of earlier versions the class the head gives it; None: nothing.
+    """Return what a concept is called: its name, else what it is taken for; None: nothing.
+
+    A label that goes with it alone is no name: it may stand in a tenth of the images that hold it.
+    Tables of earlier versions have the class the head gives it, else that label.
 
     Parameters
     ----------
@@ -35,7 +37,7 @@ def called(row: Row) -> str | None:
         row.get("name"),
         None if kind else row.get("top_label"),
         row.get("group") if kind in ("class", "group") else None,
-        row.get("dataset_label"),
+        None if kind else row.get("dataset_label"),
     ]
     return next((each for each in candidates if isinstance(each, str) and each), None)
 

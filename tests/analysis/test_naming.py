@@ -12,6 +12,7 @@ import pytest
 
 import pipeline
 from pipeline import UserError, plugins
+from pipeline.analysis.kind_words import called
 from pipeline.analysis.naming import N_STRONGEST, describe, name_concepts, strongest_by_image
 from pipeline.analysis.run import Run, open_run
 from pipeline.analysis.strongest import strongest_images
@@ -131,3 +132,13 @@ def test_a_namer_that_gives_no_names_is_refused(
     monkeypatch.setattr(plugins, "load", lambda *_: lambda _: answer)
     with pytest.raises(UserError, match=r"the namer 'words' gave .* for 3 concepts"):
         name_concepts(run.workspace, told)
+
+
+def test_a_label_that_goes_with_it_is_no_name() -> None:
+    row = {"name": None, "top_label": "kite", "group": None, "dataset_label": "airship"}
+    assert called(row | {"kind": "shared"}) is None
+    assert called(row | {"kind": "none"}) is None
+    assert called(row | {"kind": "class", "group": "blimp"}) == "blimp"
+    assert called(row | {"kind": "shared", "name": "low, blue"}) == "low, blue"
+    assert called(row) == "kite"  # of an earlier version
+    assert called(row | {"top_label": None}) == "airship"
