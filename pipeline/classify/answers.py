@@ -105,6 +105,35 @@ class Answers:
         ]
         return torch.cat(parts)
 
+    @torch.inference_mode(False)
+    def gradient(self, H: torch.Tensor, classes: torch.Tensor) -> torch.Tensor | None:
+        """Return how one logit per image changes with its strengths.
+
+        Parameters
+        ----------
+        H : Tensor
+            float32 (n, h, w, k).
+        classes : Tensor
+            int64 (n,).
+
+        Returns
+        -------
+        Tensor or None
+            float32 (n, h, w, k); None of a head that cannot be differentiated.
+        """
+        parts = []
+        for i in range(0, len(H), BATCH):
+            some = slice(i, i + BATCH)
+            with torch.enable_grad():
+                strengths = H[some].clone().requires_grad_()
+                prefix = None if self.prefix is None else self.prefix[some].clone()
+                logits = self.cut.head(self.bank.decode(strengths), prefix)
+                if not logits.requires_grad:
+                    return None
+                chosen = logits.gather(1, classes[some, None].clone()).sum()
+                parts += torch.autograd.grad(chosen, strengths)
+        return torch.cat(parts) if parts else torch.zeros_like(H)
+
     def remove(self, V: torch.Tensor, H: torch.Tensor, concepts: list[int]) -> torch.Tensor:
         """Take concepts out of real activations and leave all else, V − Σ_j h_j L w_j.
 

@@ -20,7 +20,7 @@ from pipeline.classify import (
     unit_logits,
 )
 from pipeline.classify.null import LEAST, N_NULL, among_others, nearest
-from pipeline.classify.splits import without
+from pipeline.classify.splits import N_ABLATED, without
 from pipeline.models import cut, load_network
 from pipeline.models.link import Link
 from tests.classify.fixture import LAYERS, make_bank, make_cut, seen
@@ -69,6 +69,48 @@ def test_any_other_head_is_ablated() -> None:
     assert torch.allclose(found.contributions[:, 1], expected, atol=1e-4)
     assert not found.is_exact
     assert torch.allclose(found.logit, logits.max(1).values, atol=1e-4)
+
+
+@pytest.mark.parametrize("layer", ["layer3", "layer4"])
+def test_the_gradient_of_a_linear_head_is_the_split(layer: str) -> None:
+    cut_at = make_cut("resnet18", layer)
+    V, logits = seen(cut_at, 2)
+    bank = make_bank(cut_at.channels, 3)
+    H, _ = bank.encode(V)
+    gradient = Answers(cut_at, bank).gradient(H, logits.argmax(1))
+    assert gradient is not None
+    found = (gradient * H).sum(dim=(1, 2))
+    exact = contributions(cut_at, bank, V, H, logits)
+    assert torch.allclose(found, exact, atol=1e-4) == (layer == "layer4")
+
+
+def test_of_many_concepts_the_most_promising_are_ablated() -> None:
+    layer = make_cut("resnet18", "layer3")
+    V, logits = seen(layer, 2)
+    bank = make_bank(layer.channels, 2 * N_ABLATED)
+    H, _ = bank.encode(V)
+    top = logits.argmax(1)
+    gradient = Answers(layer, bank).gradient(H, top)
+    assert gradient is not None
+    promised = (gradient * H).sum(dim=(1, 2))
+    order = promised.abs().argsort(dim=1, descending=True)
+    first, others = order[:, :N_ABLATED], order[:, N_ABLATED:]
+    found = contributions(layer, bank, V, H, logits)
+    ablated = split(layer, bank, V, H, top).contributions
+    assert torch.allclose(found.gather(1, first), ablated.gather(1, first), atol=1e-5)
+    assert torch.allclose(found.gather(1, others), promised.gather(1, others), atol=1e-5)
+    assert not torch.allclose(promised.gather(1, first), ablated.gather(1, first), atol=1e-4)
+
+
+def test_a_head_without_gradients_is_ablated_whole(monkeypatch: pytest.MonkeyPatch) -> None:
+    layer = make_cut("resnet18", "layer3")
+    V, logits = seen(layer, 2)
+    bank = make_bank(layer.channels, 2 * N_ABLATED)
+    H, _ = bank.encode(V)
+    expected = split(layer, bank, V, H, logits.argmax(1)).contributions
+    head = layer.head
+    monkeypatch.setattr(layer, "head", lambda *given: head(*given).detach())
+    assert torch.allclose(contributions(layer, bank, V, H, logits), expected, atol=1e-5)
 
 
 @pytest.mark.parametrize("model", ["vit_b_32", "convnext_tiny", "swin_t"])
