@@ -13,7 +13,7 @@ from pathlib import Path
 from matplotlib.axes import Axes
 
 from benchmarks.harness import Report, Target, assets, plot
-from benchmarks.horses import score_horses
+from benchmarks.object_masks import score_objects
 from benchmarks.parts import score_cars, score_sample
 from pipeline.analysis.objects import fit_objects
 from pipeline.config import make_config
@@ -24,7 +24,10 @@ from pipeline.runs.prepare import prepare
 from pipeline.runs.workspace import Workspace
 
 TARGETS = (
-    Target("concepts.horses.j", "at-least", 0.60),
+    Target("concepts.horses.j", "at-least", 0.72),
+    Target("concepts.salient.j", "at-least", 0.657),
+    Target("concepts.salient.maxf", "at-least", 0.78),
+    Target("concepts.salient.control_gap", "at-least", 0.10),
     Target("concepts.cars.fg_nmi", "at-least", 0.32),
     Target("concepts.cars.fg_ari", "at-least", 0.21),
     Target("concepts.sample.objects_j", "at-least", 0.75),
@@ -50,7 +53,8 @@ def measure(report: Report, *, quick: bool) -> None:
         scores["rendered sample"] = score_sample(report, rendered)
         try:
             weights = assets("weights", "mobilenet_v2.safetensors")
-            horses, cars = (assets("images", each) for each in ("weizmann_horses", "car_parts"))
+            folders = ("weizmann_horses", "salient_objects", "car_parts")
+            horses, salient, cars = (assets("images", each) for each in folders)
         except FileNotFoundError as error:
             for target in TARGETS:
                 if "sample" not in target.name:
@@ -60,7 +64,12 @@ def measure(report: Report, *, quick: bool) -> None:
         if quick:
             options["limit"] = "48"
         finer = {"k": "10", "aux_layers": "features.13", "dataset": str(horses / "images")}
-        scores["horses"] = score_horses(report, _run(options | finer, folder / "horses"), horses)
+        run = _run(options | finer, folder / "horses")
+        gap = "concepts.refinement_control_gap"
+        scores["horses"] = score_objects(report, run, horses, "horses", gap)
+        finer |= {"k": "32", "dataset": str(salient / "images")}
+        run, gap = _run(options | finer, folder / "salient"), "concepts.salient.control_gap"
+        scores["photographs"] = score_objects(report, run, salient, "salient", gap)
         parts = {"k": "8", "dataset": str(cars / "images")}
         score_cars(report, _run(options | parts, folder / "cars"), cars)
     plot("localization-quick" if quick else "localization", partial(_draw, scores))

@@ -20,9 +20,6 @@ from pipeline.truth.masks import read_mask
 Maps = NDArray[np.float32]
 Mask = NDArray[np.bool_]
 
-SIGMA = 0.25
-"""Of the centred Gaussian, in image sides: its half maximum covers a quarter of the image."""
-
 
 def size_of(maps: ImageData, image_id: int) -> tuple[int, int]:
     width, height = maps.entry(image_id)["size"].tolist()
@@ -32,14 +29,6 @@ def size_of(maps: ImageData, image_id: int) -> tuple[int, int]:
 def true_mask(maps: ImageData, image_id: int, path: Path) -> Mask:
     kind, values = read_mask(path, size_of(maps, image_id), lambda: 1)
     return values > (127 if kind == "grey" else 0)
-
-
-def gaussian(shape: tuple[int, int]) -> Maps:
-    """A centred Gaussian as evidence: 0 at half its maximum, in its standard deviations."""
-    axes = [((np.arange(n) + 0.5) / n - 0.5) / SIGMA for n in shape]
-    bump = np.exp(-(axes[0][:, None] ** 2 + axes[1] ** 2) / 2)
-    evidence: Maps = ((bump - 0.5) / bump.std()).astype(np.float32)
-    return evidence
 
 
 def read_maps(

@@ -13,11 +13,11 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from benchmarks.harness import Report, show
-from benchmarks.masks import Maps, gaussian, raise_squashed, read_maps, true_mask
+from benchmarks.masks import Maps, raise_squashed, read_maps, true_mask
 from benchmarks.partitions import kmeans, per_image, singular
 from pipeline.analysis.evaluate import part_scores
 from pipeline.analysis.image_data import ImageData
-from pipeline.localize import affinities, refine, working_shape
+from pipeline.localize import affinities, centred, refine, working_shape
 from pipeline.localize.scores import iou, match_parts, strongest
 from pipeline.runs.workspace import Workspace
 
@@ -87,7 +87,7 @@ def score_sample(report: Report, workspace: Workspace) -> dict[str, float]:
             "ours, not refined": maps.object_mask(image_id, refined=False),
             "everything is object": np.ones_like(truth),
             "refined Gaussian": refine(
-                maps.pixels(image_id), gaussian(working_shape(*truth.shape[::-1]))
+                maps.pixels(image_id), centred(working_shape(*truth.shape[::-1]))
             ),
         }.items():
             found.setdefault(way, []).append(iou(mask, truth))

@@ -14,8 +14,8 @@ from numpy.typing import NDArray
 from .. import plugins
 from ..classify import top_classes
 from ..errors import UserError
-from ..images import Affine, DecodeError, decoded, network_input, upsample
-from ..localize import FineForeground, Foreground, Refiner, working_shape
+from ..images import Affine, DecodeError, Grid, decoded, network_input, upsample
+from ..localize import CENTRED, Refiner, centred, working_shape
 from ..pictures.scale import shrunk
 from ..pictures.veil import placeholder
 from ..runs.workspace import Workspace
@@ -26,6 +26,7 @@ from .objects import (
     fine_features,
     finer_layers,
     groups_of,
+    labels_of,
     read_objects,
     winner_features,
 )
@@ -182,26 +183,28 @@ class ImageData:
         return mask
 
     def object_evidence(self, image_id: int, shape: tuple[int, int]) -> NDArray[np.float32]:
-        """Return how much speaks for object, float32 of `shape`: 0 at the dataset's threshold, in
-        standard deviations of foreground strength; NaN where the network did not see the image."""
+        """Return how much speaks for object, float32 of `shape`: object above 0, in standard
+        deviations of foreground strength; NaN where the network did not see the image."""
         entry = self.entry(int(image_id))
-        model, grid = self.objects, self._workspace.grid
-        found: Foreground | FineForeground
-        if model.fine is not None:
-            layers = finer_layers(self._workspace)
-            features, grid = fine_features(self._layers(image_id), layers)
-            strength, found = model.fine.maps(features), model.fine
-        else:
-            groups = groups_of(
-                self._workspace, np.array([int(image_id)]), top_classes(entry["logits"][None])
-            )
-            H = entry["H"].astype(np.float32)
-            strength, found = model.coarse.maps(H[None], groups), model.coarse
+        strength, grid = self._strength(int(image_id), entry)
         width, height = entry["size"].tolist()
         affine = Affine(*entry["affine"].tolist())
         raised = upsample(strength, grid, affine, (width, height), shape)[0]
-        evidence: NDArray[np.float32] = (raised - found.threshold) / found.spread
+        evidence: NDArray[np.float32] = raised + CENTRED * centred(shape)
         return evidence
+
+    def _strength(self, image_id: int, entry: Entry) -> tuple[NDArray[np.float32], Grid]:
+        """Return an image's evidence for object (1, h, w), and the grid it is on."""
+        workspace, model, ids = self._workspace, self.objects, np.array([image_id])
+        H = entry["H"].astype(np.float32)[None]
+        if model.fine is not None:
+            maps = self._layers(image_id) if finer_layers(workspace) else {}
+            stacked, raised, grid = fine_features(workspace, maps, H)
+            return model.fine.evidence(stacked, raised, H, labels_of(workspace, ids)), grid
+        groups = groups_of(workspace, ids, top_classes(entry["logits"][None]))
+        coarse = model.coarse
+        strength = (coarse.maps(H, groups) - coarse.threshold) / coarse.spread
+        return strength.astype(np.float32), workspace.grid
 
     def logits(self, image_id: int) -> tuple[float, float]:
         """Return the predicted class's logit for D(0), and its logit for the image."""

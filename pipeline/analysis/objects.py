@@ -1,8 +1,9 @@
 """What is object in a run's images, and which concept's each position is, learned on a sample.
 
 It is kept in ``bank/objects.h5``. Of what is object, the coarse part needs the concepts' heatmaps
-alone and serves every image; the fine part exists where ``AUX_LAYERS`` were stored whose grid is
-finer than the concepts'. Which concept's a position is, is learned from the layer and all of those.
+alone; the fine part learns from it on the finest grid there is, that of ``AUX_LAYERS`` where they
+were stored and are finer than the concepts'. Which concept's a position is, is learned from the
+layer and all of those.
 """
 
 from __future__ import annotations
@@ -20,22 +21,28 @@ from ..errors import UserError
 from ..images import Grid, between_grids
 from ..localize import (
     FineForeground,
+    FineModel,
     Foreground,
+    Groups,
+    Kin,
+    Whitening,
     Winners,
     WinnersFit,
     affinities,
-    fit_fine,
+    fit_fine_model,
     fit_foreground,
     stack_layers,
     unit_length,
+    whitening_of_layers,
 )
+from ..localize.fine_model import N_CONCEPTS, N_DIRECTIONS
 from ..runs.workspace import Workspace
 
 N_IMAGES = 1_024
 """Images from which it is learned what is foreground: a random sample, the first of the run."""
 
-N_POSITIONS = 200_000
-"""Positions of the finer grid that the fine part is learned from, about; whole images."""
+N_VALUES = 2**26
+"""Features of positions that the fine part is learned from, 256 MB; whole images."""
 
 N_WINNERS = (512, 50_000)
 """Images and positions from which it is learned whose a position is, at most: the sums take seconds
@@ -44,13 +51,14 @@ where a layer has thousands of channels, and more did not score better on the sa
 
 @dataclass(frozen=True)
 class ObjectModel:
-    """What is object: `coarse` from the concepts, `fine` from finer layers, if there are any.
+    """What is object: `coarse` from the concepts, `fine` from finer layers and groups of images.
 
-    `winners` says which concept's a position is.
+    `fine` is None where it no longer went with the coarse part. `winners` says which concept's a
+    position is.
     """
 
     coarse: Foreground
-    fine: FineForeground | None
+    fine: FineModel | None
     winners: Winners
 
 
@@ -62,13 +70,14 @@ def fit_objects(workspace: Workspace) -> ObjectModel:
     image_ids = np.concatenate([part["image_id"] for part in parts])[:N_IMAGES]
     groups = groups_of(workspace, image_ids, top)
     coarse = fit_foreground(H, groups, workspace.bank.W)
-    fine = _fit_fine(workspace, coarse.maps(H, groups))
+    fine = fit_fine_part(workspace, H, labels_of(workspace, image_ids), coarse.maps(H, groups))
     found = ObjectModel(coarse, fine, _fit_winners(workspace))
-    arrays = {
-        name: {field.name: getattr(part, field.name) for field in fields(part)}
-        for name, part in vars(found).items()
-        if part is not None
-    }
+    arrays = {"coarse": _arrays(coarse), "winners": _arrays(found.winners)}
+    if fine is not None:
+        arrays["finer"] = _arrays(fine.kin) | _arrays(fine.foreground)
+        arrays["finer"] |= {f"layer_{name}": value for name, value in _arrays(fine.layers).items()}
+        for name, value in _arrays(fine.concepts).items():
+            arrays["finer"][f"concept_{name}"] = value
     store.write_objects(workspace.objects_path, str(workspace.config.layer), arrays)
     return found
 
@@ -86,11 +95,39 @@ def read_objects(workspace: Workspace) -> ObjectModel:
     try:
         return ObjectModel(
             Foreground(**parts["coarse"]),
-            FineForeground(**parts["fine"]) if "fine" in parts else None,
+            _fine(parts, workspace.bank.k),
             Winners(**parts["winners"]),
         )
-    except (KeyError, TypeError) as error:  # arrays are missing, or others are there
+    except (KeyError, TypeError, ValueError) as error:  # arrays are missing, or do not fit
         raise UserError(f"{path} is damaged ({error})") from error
+
+
+def _arrays(part: Any) -> dict[str, Any]:
+    return {field.name: getattr(part, field.name) for field in fields(part)}
+
+
+def _fine(parts: Mapping[str, Mapping[str, Any]], k: int) -> FineModel | None:
+    if "finer" in parts:
+        part = parts["finer"]
+        layers, concepts = (
+            Whitening(part[f"{of}_mean"], part[f"{of}_basis"]) for of in ("layer", "concept")
+        )
+        kin = Kin(part["labels"], part["centres"], part["levels"])
+        own = FineForeground(part["weights"], part["offset"], int(part["own_rounds"]))
+        return FineModel(layers, concepts, kin, own)
+    return _of_earlier_versions(parts["fine"], k) if "fine" in parts else None
+
+
+def _of_earlier_versions(part: Mapping[str, Any], k: int) -> FineModel:
+    """Return what files before 1.2 hold: one linear map of the layers' channels, nothing else."""
+    weights, spread = part["weights"], part["spread"]
+    nothing = np.zeros((0, k), np.float32)
+    return FineModel(
+        Whitening(np.zeros_like(weights), np.eye(len(weights), dtype=np.float32)),
+        Whitening(nothing.sum(0), nothing.T),
+        Kin((), nothing, np.zeros(0, np.int64)),
+        FineForeground(weights[None] / spread, (part["offset"] - part["threshold"]) / spread, 0),
+    )
 
 
 def _sizes(workspace: Workspace) -> dict[str, int]:
@@ -119,6 +156,12 @@ def groups_of(
     ]
 
 
+def labels_of(workspace: Workspace, image_ids: NDArray[np.int64]) -> Groups:
+    """Return the labels of images, by which they are grouped; none of images without."""
+    labels = workspace.listing.labels[workspace.listing.places(image_ids)].tolist()
+    return [tuple(f"label {label}" for label in several) for several in labels]
+
+
 def finer_layers(workspace: Workspace) -> dict[str, Grid]:
     """Return the auxiliary layers whose grids are finer than the concepts', with their grids."""
     coarse = len(workspace.grid.centres_y)
@@ -127,11 +170,32 @@ def finer_layers(workspace: Workspace) -> dict[str, Grid]:
 
 
 def fine_features(
-    maps: Mapping[str, NDArray[Any]], layers: Mapping[str, Grid]
-) -> tuple[NDArray[np.float32], Grid]:
-    """Put the auxiliary layers' maps, by name, side by side on the finest grid."""
+    workspace: Workspace, maps: Mapping[str, NDArray[Any]], H: NDArray[np.float32]
+) -> tuple[NDArray[np.float32], NDArray[np.float32], Grid]:
+    """Put what the fine part looks at on the finest grid.
+
+    Parameters
+    ----------
+    workspace : Workspace
+    maps : mapping
+        Activations (n, h, w, channels) of `finer_layers`, by name.
+    H : ndarray
+        float32 (n, h', w', k).
+
+    Returns
+    -------
+    maps : ndarray
+        float32 (n, h, w, all channels); without finer layers no channels.
+    raised : ndarray
+        float32 (n, h, w, k), the strengths on that grid.
+    grid : Grid
+    """
+    layers = finer_layers(workspace)
+    if not layers:
+        return np.zeros((*H.shape[:3], 0), np.float32), H, workspace.grid
     arrays = [maps[name].astype(np.float32) for name in layers]
-    return stack_layers(arrays, list(layers.values()))
+    stacked, grid = stack_layers(arrays, list(layers.values()))
+    return stacked, between_grids(H, workspace.grid, grid), grid
 
 
 def winner_features(
@@ -160,7 +224,7 @@ def _auxiliary_grids(workspace: Workspace) -> dict[str, Grid]:
     return {name: Grid(*each, image_size=size) for name, each in centres.items()}
 
 
-def _sampled(workspace: Workspace) -> frozenset[int]:
+def sampled_ids(workspace: Workspace) -> frozenset[int]:
     """Return the ids of the images that are learned from."""
     frame = workspace.images
     return frozenset(map(int, frame["image_id"][frame["split"] != "copy"].head(N_IMAGES)))
@@ -169,24 +233,48 @@ def _sampled(workspace: Workspace) -> frozenset[int]:
 def _read_sample(workspace: Workspace) -> list[dict[str, NDArray[Any]]]:
     parts: list[dict[str, NDArray[Any]]] = []
     names = ["H", "logits", "image_id"]
-    for arrays in workspace.heatmaps.iterate(names, _sampled(workspace)):
+    for arrays in workspace.heatmaps.iterate(names, sampled_ids(workspace)):
         parts.append(arrays)
         if sum(len(part["H"]) for part in parts) >= N_IMAGES:
             break
     return parts
 
 
-def _fit_fine(workspace: Workspace, strength: NDArray[np.float32]) -> FineForeground | None:
+def fit_fine_part(
+    workspace: Workspace, H: NDArray[np.float32], labels: Groups, strength: NDArray[np.float32]
+) -> FineModel | None:
+    """Learn the fine part; activations of one shard are in memory at once, features of all are.
+
+    Parameters
+    ----------
+    workspace : Workspace
+    H : ndarray
+        float32 (n, h, w, k), heatmaps of the first images of the run, of which the first are used.
+    labels : sequence of tuple of str
+        Of each of these images.
+    strength : ndarray
+        float32 (n, h, w), foreground strength to start from.
+    """
     layers = finer_layers(workspace)
-    if not layers:
-        return None
-    n_cells = max(len(grid.centres_y) * len(grid.centres_x) for grid in layers.values())
-    n_images = min(len(strength), max(1, N_POSITIONS // n_cells))
-    parts = [*_read_layers(workspace, list(layers), n_images)]
-    maps = {name: np.concatenate([part[name] for part in parts]) for name in layers}
-    features, grid = fine_features(maps, layers)
-    start = between_grids(strength[:n_images, ..., None], workspace.grid, grid)
-    return fit_fine(features, start[..., 0])
+    grids = [*layers.values()] or [workspace.grid]
+    n_cells = max(len(grid.centres_y) * len(grid.centres_x) for grid in grids)
+    n_features = N_DIRECTIONS + N_CONCEPTS + workspace.bank.k
+    n = min(len(H), max(1, N_VALUES // (n_cells * n_features)))
+    H, labels = H[:n], labels[:n]
+    whitening, parts, start = None, [], 0
+    shards: Iterator[dict[str, NDArray[Any]]] = iter([{}])
+    if layers:
+        shards = _read_layers(workspace, list(layers), n)
+    for maps in shards:
+        own = H[start : start + len(next(iter(maps.values()), H))]
+        stacked, _, grid = fine_features(workspace, maps, own)
+        whitening = whitening or whitening_of_layers(stacked)
+        parts.append(whitening.apply(stacked))
+        start += len(own)
+    assert whitening is not None  # runs have shards
+    raised = between_grids(H, workspace.grid, grid)
+    coarse = between_grids(strength[:n, ..., None], workspace.grid, grid)[..., 0]
+    return fit_fine_model(whitening, np.concatenate(parts), raised, H, labels, coarse)
 
 
 def _fit_winners(workspace: Workspace) -> Winners:
@@ -195,7 +283,7 @@ def _fit_winners(workspace: Workspace) -> Winners:
     n_images = min(N_WINNERS[0], max(1, N_WINNERS[1] // n_cells))
     fit = None
     layers = _read_layers(workspace, ["V", *grids], n_images)
-    heatmaps = workspace.heatmaps.iterate(["H"], _sampled(workspace))
+    heatmaps = workspace.heatmaps.iterate(["H"], sampled_ids(workspace))
     for maps, arrays in zip(layers, heatmaps, strict=False):
         H = arrays["H"][: len(maps["V"])].astype(np.float32)
         features, grid, _ = winner_features(workspace, maps)
@@ -210,7 +298,7 @@ def _read_layers(
 ) -> Iterator[dict[str, NDArray[Any]]]:
     """Read the first images' activations of layers, shard by shard; ``V`` is the concepts'."""
     stored = {name: name if name == "V" else f"aux/{name}" for name in names}
-    for arrays in workspace.activations.iterate([*stored.values()], _sampled(workspace)):
+    for arrays in workspace.activations.iterate([*stored.values()], sampled_ids(workspace)):
         yield {name: arrays[kept][:n_images] for name, kept in stored.items()}
         n_images -= len(arrays[stored[names[0]]])
         if n_images <= 0:

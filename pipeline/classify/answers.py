@@ -121,7 +121,7 @@ class Answers:
         Tensor or None
             float32 (n, h, w, k); None of a head that cannot be differentiated.
         """
-        parts = []
+        parts: list[torch.Tensor] = []
         for i in range(0, len(H), BATCH):
             some = slice(i, i + BATCH)
             with torch.enable_grad():

@@ -23,8 +23,11 @@ from . import chunks
 MOST_COMPARED = 1 << 20
 """Bytes of an array up to which its values are looked at; of larger ones that would take long."""
 
-MAY_BE_NONE = frozenset(("n", "m", "g", "classes"))
-"""Axes that may be of length 0: images, rows of lists, groups, classes of a backbone."""
+MAY_BE_NONE = frozenset(
+    ("n", "m", "g", "classes", "fine", "directions", "e", "labels", "kin", "levels")
+)
+"""Axes that may be of length 0: images, rows of lists, groups, classes of a backbone, channels of
+finer layers and directions of them, of concepts; labels, groups of images and their levels."""
 
 _HASH = re.compile(rb"[0-9a-f]{%d}" % (N_BITS // 4))
 
@@ -210,6 +213,16 @@ CONTENTS: Mapping[str, Contents] = {
             "fine/offset": Array("float64", "", optional=True),
             "fine/threshold": Array("float64", "", optional=True),
             "fine/spread": Array("float64", "", least=0, optional=True),
+            "finer/layer_mean": Array("float32", "fine", optional=True),
+            "finer/layer_basis": Array("float32", "fine directions", optional=True),
+            "finer/concept_mean": Array("float32", "k", optional=True),
+            "finer/concept_basis": Array("float32", "k e", optional=True),
+            "finer/weights": Array("float32", "t f", optional=True),
+            "finer/offset": Array("float64", "", optional=True),
+            "finer/own_rounds": Array("int64", "", least=0, most=100, optional=True),
+            "finer/labels": Array("text", "labels", optional=True),
+            "finer/centres": Array("float32", "kin k", optional=True),
+            "finer/levels": Array("int64", "levels", least=0, optional=True),
             "winners/weights": Array("float32", "winners k"),
             "winners/offset": Array("float32", "k"),
         },

@@ -1,7 +1,7 @@
 """What is object in a run's images, as arrays by part, in one HDF5 file beside the bank.
 
-Its parts are those of `pipeline.localize`: ``coarse``, ``fine`` where finer layers were stored, and
-``winners``; what the arrays mean is theirs to say.
+Its parts are those of `pipeline.localize`: ``coarse``, ``finer`` and ``winners``; files before 1.2
+have ``fine`` in place of the second. What the arrays mean is theirs to say.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from .chunks import write_texts
 from .contents import Sizes
 from .encoding import Encoding, open_hdf5
 
-OBJECTS = Encoding("concordance.objects", "1.1")
+OBJECTS = Encoding("concordance.objects", "1.2", oldest="1.1")
 
 Parts = Mapping[str, Mapping[str, Any]]
 """Name of a part to its arrays and numbers by name; texts are tuples."""

@@ -26,7 +26,6 @@ from pipeline.localize.scores import box_of, iou
 from pipeline.runs.prepare import prepare
 from pipeline.sample import write_sample
 from tests.calling import call
-from tests.runs.test_format import FINE
 
 N_IMAGES = 64
 
@@ -61,10 +60,13 @@ def test_what_is_object_is_kept(run: Run) -> None:
     assert again.coarse.threshold == model.coarse.threshold
     assert (again.winners.weights == model.winners.weights).all()
     assert (again.winners.offset == model.winners.offset).all()
-    with h5py.File(run.workspace.objects_path) as file:
-        assert {f"fine/{name}" for name in file["fine"]} == FINE
     assert model.fine is not None
-    assert (again.fine is not None) and (again.fine.weights == model.fine.weights).all()
+    assert again.fine is not None
+    assert model.fine.layers.basis.shape[0] > 0
+    assert model.fine.kin.labels == model.coarse.groups
+    for part in ("layers", "concepts", "kin", "foreground"):
+        for name, value in vars(getattr(model.fine, part)).items():
+            assert np.array_equal(value, getattr(getattr(again.fine, part), name)), (part, name)
     run.workspace.objects_path.rename(run.folder / "elsewhere.h5")
     with pytest.raises(UserError, match=r"objects\.h5 is missing; discover"):
         read_objects(run.workspace)
@@ -77,8 +79,8 @@ def test_what_is_object_is_kept(run: Run) -> None:
         ("activations/shard-00000.h5", "aux/edges", None),
         ("activations/shard-00000.h5", "aux/edges", (slice(None), slice(3))),
         ("activations/shard-00000.h5", "aux/edges", (..., slice(3))),
-        ("bank/objects.h5", "fine/weights", slice(3)),
-        ("bank/objects.h5", "fine/threshold", None),
+        ("bank/objects.h5", "finer/layer_basis", slice(3)),
+        ("bank/objects.h5", "finer/offset", None),
         ("bank/objects.h5", "winners/weights", slice(3)),
     ],
 )

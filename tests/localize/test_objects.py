@@ -13,17 +13,21 @@ from sklearn.preprocessing import StandardScaler
 
 from pipeline.images import Grid, between_grids
 from pipeline.localize import (
+    Kin,
     WinnersFit,
     affinities,
+    centred,
+    find_kin,
     fit_fine,
     fit_foreground,
+    fit_whitening,
     refine,
     stack_layers,
     unit_length,
     working_shape,
 )
 from pipeline.localize.finer import RIDGE
-from pipeline.localize.foreground import border, otsu
+from pipeline.localize.foreground import WIDTH, border, otsu
 from pipeline.localize.scores import iou
 from pipeline.localize.winners import SHARPNESS
 
@@ -138,25 +142,109 @@ def fine_scenes() -> tuple[Maps, Maps, NDArray[np.bool_]]:
     return (features * [1, 10, 1, 1, 100, 1] + 5).astype(np.float32), halo, masks
 
 
+def learned(features: Maps, halo: Maps) -> NDArray[np.bool_] | None:
+    """Learn from features and a coarse map alone, without groups; return the masks."""
+    whitening = fit_whitening(features, 6)
+    members = np.zeros((len(features), 0), np.float32)
+    nobody = Kin((), np.zeros((0, 1), np.float32), np.zeros(0, np.int64))
+    Z = whitening.apply(features)
+    found = fit_fine(Z, halo, nobody, members)
+    return None if found is None else found.evidence(Z, members) >= 0
+
+
 def test_finer_features_take_away_the_halo() -> None:
     features, halo, masks = fine_scenes()
-    found = fit_fine(features, halo)
-    assert found is not None
-    mask = found.maps(features) >= found.threshold
+    mask = learned(features, halo)
+    assert mask is not None
     assert iou(halo > 0.5, masks) < 0.4
     assert iou(mask, masks) > 0.95
-    moved = fit_fine(features * 7 - 3, halo)  # neither scale nor offset of a channel matters
+    moved = learned(features * 7 - 3, halo)  # neither scale nor offset of a channel matters
     assert moved is not None
-    assert ((moved.maps(features * 7 - 3) >= moved.threshold) == mask).mean() > 0.999
+    assert (moved == mask).mean() > 0.999
 
 
 def test_the_finer_layer_must_agree_with_the_concepts() -> None:
     features, halo, _ = fine_scenes()
-    assert fit_fine(np.zeros_like(features), halo) is None
-    found = fit_fine(features, 1 - halo)
+    assert learned(np.zeros_like(features), halo) is None
+    mask = learned(features, 1 - halo)
     # Started from the background, background is what is learned: the two sides have no names.
+    assert mask is not None
+    assert mask.mean() > 0.5
+
+
+def test_each_group_learns_what_its_own_images_say() -> None:
+    """Two labels tell object from background by channels of opposite sign; one map cannot."""
+    rng = np.random.default_rng(5)
+    n, size = 60, 12
+    masks = np.zeros((n, size, size), bool)
+    for mask in masks:
+        y, x = rng.integers(1, 6, 2)
+        mask[y : y + 5, x : x + 5] = True
+    signs = np.where(np.arange(n) % 2, 1, -1)[:, None, None]
+    features = rng.normal(0, 0.3, (n, size, size, 4)).astype(np.float32)
+    features[..., 0] += np.where(masks, signs, -signs)
+    coarse = (masks + rng.normal(0, 0.6, masks.shape)).astype(np.float32)
+    labels = [(("odd", "even")[index % 2],) for index in range(n)]
+    H = np.ones((n, size, size, 1), np.float32)
+    kin = Kin(("even", "odd"), np.zeros((0, 1), np.float32), np.zeros(0, np.int64))
+    features[..., 1] += masks  # what all share is weak, and enough to begin with
+    Z = fit_whitening(features, 4).apply(features)
+    members = kin.members(H, labels)
+    found = fit_fine(Z, coarse, kin, members)
     assert found is not None
-    assert (found.maps(features) >= found.threshold).mean() > 0.5
+    alone = replace(found, own_rounds=0)
+    by_group, by_nothing = (
+        iou(alone.evidence(Z, each) >= 0, masks) for each in (members, 0 * members)
+    )
+    assert by_group > 0.85
+    assert by_nothing < by_group - 0.1
+    by_image = iou(found.evidence(Z, 0 * members) >= 0, masks)
+    assert by_image > by_nothing + 0.02
+
+
+def test_images_are_grouped_by_labels_and_by_concepts() -> None:
+    rng = np.random.default_rng(0)
+    n = 220
+    kinds = np.arange(n) % 2
+    H = (rng.random((n, 2, 2, 4)) / 20).astype(np.float32)
+    H[np.arange(n), :, :, kinds] += 1
+    labels = [("a",), ("b",), ("a", "b"), ()] * (n // 4)
+    found = find_kin(H, labels)
+    assert found.labels == ("a", "b")
+    assert found.levels.tolist() == [2, 8, 36]
+    members = found.members(H, labels)
+    assert members.shape == (n, 2 + 46)
+    assert members[:4, :2].tolist() == [[1, 0], [0, 1], [0.5, 0.5], [0, 0]]
+    for level in found.parts[1:]:
+        assert (members[:, level].sum(1) == 1).all()
+    two = members[:, found.parts[1]]
+    assert (two.argmax(1) == kinds).all() or (two.argmax(1) == 1 - kinds).all()
+    one = find_kin(H[:5], [("a",)] * 5)
+    assert one.labels == ()
+    assert one.members(H[:5], [("a",)] * 5).shape == (5, 0)
+
+
+def test_whitened_directions_have_no_covariance() -> None:
+    rng = np.random.default_rng(0)
+    mixed = rng.normal(0, 1, (4_000, 6)) @ rng.normal(0, 1, (6, 6))
+    X = np.column_stack([mixed, np.ones(4_000)]).astype(np.float32)
+    found = fit_whitening(X.reshape(40, 10, 10, 7), 3)
+    Z = found.apply(X)
+    assert np.cov(Z.T) == pytest.approx(np.eye(3), abs=1e-3)
+    standard = (mixed - mixed.mean(0)) / mixed.std(0)
+    values, U = np.linalg.eigh(standard.T @ standard / len(standard))
+    expected = standard @ U[:, -3:] / np.sqrt(values[-3:])
+    assert np.abs(np.corrcoef(Z.T, expected.T)[:3, 3:]).max(1) == pytest.approx(1, abs=1e-4)
+    nothing = fit_whitening(np.ones((3, 2, 2, 5), np.float32), 3)
+    assert nothing.apply(np.ones((1, 2, 2, 5), np.float32)).shape == (1, 2, 2, 0)
+
+
+def test_a_centred_gaussian_covers_a_quarter_of_the_image() -> None:
+    bump = centred((60, 90))
+    # Its half maximum is an ellipse of half-axes σ √(2 ln 2) in sides.
+    assert (bump >= 0).mean() == pytest.approx(np.pi * 2 * np.log(2) * WIDTH**2, abs=0.01)
+    assert bump[30, 45] == bump.max()
+    assert bump.std() == pytest.approx(1)
 
 
 def test_layers_meet_on_the_finest_grid() -> None:

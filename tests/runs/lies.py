@@ -95,8 +95,9 @@ def _wrong_arrays(value: np.ndarray[Any, Any]) -> Iterator[tuple[str, Any]]:
     yield "another rank", value[None]
     if value.ndim:
         yield "a row short", value[:-1] if len(value) else np.repeat(np.zeros(1, value.dtype), 2)
-        yield "empty", np.zeros((0, *value.shape[1:]), value.dtype)
-    if value.ndim > 1:
+        if len(value):
+            yield "empty", np.zeros((0, *value.shape[1:]), value.dtype)
+    if value.ndim > 1 and value.shape[-1]:
         yield "a column more", np.concatenate([value, value[..., -1:]], axis=-1)
     if value.dtype.kind == "S":
         yield "numbers", np.zeros(value.shape, np.int64)

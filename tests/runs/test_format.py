@@ -34,12 +34,6 @@ SECTIONS = {
     "bank/objects.h5": "bank/objects.h5",
     "bank/probe.h5": "bank/probe.h5",
 }
-FINE = {  # where auxiliary layers have a finer grid: see tests/analysis/test_objects_of_a_run.py
-    "fine/weights",
-    "fine/offset",
-    "fine/threshold",
-    "fine/spread",
-}
 OF_SOME_RUNS = {"prefix", "transform_offset"}
 """Datasets that plain runs lack: another run has them."""
 
@@ -138,7 +132,7 @@ def check_datasets(found: dict[str, h5py.Dataset], listed: dict[str, tuple[str, 
 def test_a_file_holds_what_the_document_lists(folder: Path, probed: Path, name: str) -> None:
     folder = probed if "probe" in name else folder
     found, listed = stored(folder / name), datasets(name)
-    assert set(found) == set(listed) - OF_SOME_RUNS - FINE
+    assert set(found) == set(listed) - OF_SOME_RUNS
     check_datasets(found, listed)
     with h5py.File(folder / name) as file:
         assert set(file.attrs) == attributes(name)
