@@ -23,6 +23,7 @@ from torch.nn.functional import threshold
 
 from ..classify import benjamini_hochberg, top_classes, verdict
 from ..classify.class_tree import MOST_CLASSES, MOST_ROWS, ClassTree, class_tree
+from ..classify.kinds import LEAST_ODDS
 from ..classify.verdict import CHOSEN_MASS, FEWEST_MOVED, Taken
 from ..localize import Foreground
 from ..models.architecture import head_rows
@@ -36,9 +37,6 @@ N_STRONGEST, FEWER = 48, 12
 
 N_PASSES = 1_500
 """Places that a slow head is asked about in all, about."""
-
-LEAST_ODDS = 4.0
-"""Odds of an image that holds a concept to be of the claimed classes, over those of any image."""
 
 FEWEST_HOLDERS = 8
 """Images that hold it, among those looked at, from which on their odds are asked for."""
@@ -167,7 +165,8 @@ class Evidence:
     def _claims(self, taken: Sequence[Taken]) -> Claims:
         """Put the outcomes of all concepts side by side."""
         classes = np.full((self.k, MOST_CLASSES), -1, dtype=np.int32)
-        agreed, agreed_p = np.full(self.k, np.nan), np.ones(self.k)
+        agreed, odds = np.full((2, self.k), np.nan)
+        agreed_p = np.ones(self.k)
         for concept, each in enumerate(taken):
             if each.group < 0:
                 continue
@@ -177,7 +176,8 @@ class Evidence:
             tested = self.places.image[rows & (self.places.rank % 2 == 1)]
             agreed[concept], agreed_p[concept] = self.known.agree(tested, members)
             holders = self.elsewhere.image[self.elsewhere.holds[:, concept]]
-            if self.known.odds_ratio(holders, self.elsewhere.image, members) < LEAST_ODDS:
+            odds[concept] = self.known.odds_ratio(holders, self.elsewhere.image, members)
+            if odds[concept] < LEAST_ODDS:
                 agreed_p[concept] = 1.0
         most = max(1, int((classes >= 0).sum(1).max(initial=1)))
         p = np.array([each.p for each in taken])
@@ -189,6 +189,7 @@ class Evidence:
             agreed=agreed,
             agreed_p=agreed_p,
             q=benjamini_hochberg(np.maximum(p, agreed_p)),
+            odds=odds,
         )
 
 
@@ -255,15 +256,16 @@ class KnownClasses:
     ) -> float:
         """Return the odds of holders to be of these classes, over those of all images.
 
-        Infinite where holders are too few to tell, or no image is of another class.
+        NaN where holders are too few to tell. Where all of them are of these classes, half an image
+        counts as of another.
         """
         among = np.asarray(np.isin(self.classes, classes).any(1))
         of_all, of_holders = (among[np.isin(self.image, each)] for each in (images, holders))
-        if len(of_holders) < FEWEST_HOLDERS or of_holders.all():
-            return np.inf
+        if len(of_holders) < FEWEST_HOLDERS:
+            return np.nan
         n, held = of_all.sum(), of_holders.sum()
         expected = n / max(1, len(of_all) - n)
-        return float(held / (len(of_holders) - held) / expected) if expected else 0.0
+        return float(held / max(0.5, len(of_holders) - held) / expected) if expected else 0.0
 
     def agree(self, tested: NDArray[np.int64], classes: NDArray[np.int64]) -> tuple[float, float]:
         """Return the share of tested images of these classes, and the p of so many or more."""

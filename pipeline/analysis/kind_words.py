@@ -7,6 +7,7 @@ from typing import Any
 
 import pandas as pd
 
+from ..classify.kinds import LEAST_ODDS
 from ..escape import fitted
 
 LONGEST = 60
@@ -61,7 +62,7 @@ def in_words(row: Row) -> str:
         "background": f"Background: {_outside(row)} of it stands beside the objects of its images,"
         " and no class is claimed for it.",
         "place": f"A place in the frame ({_or(row.get('place'), 'an edge')}), whatever is there.",
-        "none": "It goes with no class, no group and no labels.",
+        "none": f"It goes with no class, no group and no labels.{_refused(row)}",
     }[kind]
     return said if kind in ("class", "group") else f"{said}{_head(row)}"
 
@@ -93,6 +94,17 @@ def _name(row: Row) -> str:
 def _outside(row: Row) -> str:
     inside = row.get("inside")
     return "most" if inside is None or pd.isna(inside) else f"{1 - inside:.0%}"
+
+
+def _refused(row: Row) -> str:
+    """Say of which classes too few of its images are, where the head takes it for some."""
+    odds = row.get("group_odds")
+    if not isinstance(row.get("group"), str) or odds is None or not odds < LEAST_ODDS:
+        return ""
+    return (
+        f" Its strongest places look like {_name(row)}, but of all images that hold it few are of"
+        f" that: the odds are {odds:.2g} times those of any image, and {LEAST_ODDS:.0f} is asked."
+    )
 
 
 def _head(row: Row) -> str:

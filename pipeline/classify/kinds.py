@@ -24,6 +24,9 @@ Kind = Literal["place", "background", "class", "group", "shared", "none"]
 LEVEL = 0.05
 """False discovery rate at which a claim holds."""
 
+LEAST_ODDS = 4.0
+"""Odds of an image that holds a concept to be of the claimed classes, over those of any image."""
+
 LEAST_INSIDE = 0.5
 """Share of its strength on objects below which a concept is background: most of it is not on them.
 Of 32 concepts of 600 photographs six had 0.20 to 0.43, all of them backdrops, the others 0.70 and

@@ -20,7 +20,7 @@ from .chunks import write_texts
 from .contents import Sizes
 from .encoding import Encoding, open_hdf5
 
-CLASSIFICATION = Encoding("concordance.classification", "1.3", oldest="1.2")
+CLASSIFICATION = Encoding("concordance.classification", "1.4", oldest="1.2")
 
 
 @dataclass(frozen=True)
@@ -40,6 +40,9 @@ class Claims:
         float64 (k,), share of the tested images that are of these classes, and the p of so many.
     q : ndarray
         float64 (k,), of both at once, after Benjamini-Hochberg.
+    odds : ndarray or None
+        float64 (k,), of these classes among the images that hold it, over those among all; NaN
+        where too few hold it; None in files of earlier versions.
     """
 
     classes: NDArray[np.int32]
@@ -49,6 +52,7 @@ class Claims:
     agreed: NDArray[np.float64]
     agreed_p: NDArray[np.float64]
     q: NDArray[np.float64]
+    odds: NDArray[np.float64] | None = None
 
 
 @dataclass(frozen=True)
@@ -125,8 +129,9 @@ def write_classification(path: Path, found: Classification) -> None:
                     write_texts(file, name, value)
             elif isinstance(value, Claims):
                 for part, array in vars(value).items():
-                    # By create_dataset: groups made by assignment keep the time.
-                    file.create_dataset(f"{name}/{part}", data=array)
+                    if array is not None:
+                        # By create_dataset: groups made by assignment keep the time.
+                        file.create_dataset(f"{name}/{part}", data=array)
             elif value is not None:
                 file[name] = value
 
@@ -159,7 +164,8 @@ def read_classification(path: Path, sizes: Sizes | None = None) -> Classificatio
 
 
 def _claims(group: h5py.Group, n_classes: int) -> Claims:
-    claims = Claims(**{field.name: group[field.name][()] for field in fields(Claims)})
+    known = [each.name for each in fields(Claims) if each.name in group or each.name != "odds"]
+    claims = Claims(**{name: group[name][()] for name in known})
     if claims.classes.size and claims.classes.max() >= n_classes:
         raise ValueError(f"a claim is of class {claims.classes.max()} of {n_classes}")
     return claims

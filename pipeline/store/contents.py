@@ -102,7 +102,9 @@ def _are_hashes(texts: NDArray[Any]) -> bool:
 def _claims(name: str) -> dict[str, Array]:
     share = Array("float64", "k", least=0, most=1, may_be_nan=True, optional=True)
     shares = {f"{name}/{part}": share for part in ("mass", "moved", "p", "agreed", "agreed_p", "q")}
-    return shares | {f"{name}/classes": Array("int32", "k _", least=-1, optional=True)}
+    odds = Array("float64", "k", least=0, may_be_nan=True, optional=True)
+    classes = Array("int32", "k _", least=-1, optional=True)
+    return shares | {f"{name}/odds": odds, f"{name}/classes": classes}
 
 
 _OF_IMAGES = {

@@ -13,6 +13,12 @@ N_NAMED = 4
 """Classes of a group that are named."""
 
 
+ODDS = (
+    "odds of being of that among the images that hold it, over those among all images: a claim asks"
+    " for four times; null where fewer than eight of the images looked at hold it"
+)
+
+
 def _column(name: str, type_: pa.DataType, meaning: str, unit: str = "") -> Column:
     return Column(name, type_, meaning, unit, lambda of: of.verdicts[name], is_later=True)
 
@@ -26,6 +32,7 @@ VERDICTS = (
         " of the images that hold it are of that class",
         "probability",
     ),
+    _column("class_odds", FLOAT, ODDS, "ratio"),
     _column(
         "group",
         TEXT,
@@ -38,6 +45,7 @@ VERDICTS = (
         "q of its being taken for them, by the network and by its images; 1 as in class_q",
         "probability",
     ),
+    _column("group_odds", FLOAT, ODDS, "ratio"),
     _column(
         "group_mass",
         FLOAT,
@@ -87,9 +95,11 @@ def verdict_rows(facts: Facts, telling: list[list[str]]) -> pd.DataFrame:
         {
             "kind": kinds(single, group, inside, labels, is_place),
             "class_q": unknown if single is None else single.q,
+            "class_odds": unknown if single is None or single.odds is None else single.odds,
             "group": [_named(each, facts.class_names) if each else None for each in groups],
             "group_classes": [each or None for each in groups],
             "group_q": unknown if group is None else group.q,
+            "group_odds": unknown if group is None or group.odds is None else group.odds,
             "group_mass": unknown if group is None else group.mass,
             "group_moved": unknown if group is None else group.moved,
             "group_share": unknown if group is None else group.agreed,

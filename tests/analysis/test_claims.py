@@ -10,9 +10,10 @@ import torch
 from numpy.typing import NDArray
 
 from pipeline.analysis.claims import FEWEST_HOLDERS, Evidence, KnownClasses
+from pipeline.analysis.kind_words import in_words
 from pipeline.analysis.strongest import Elsewhere, Places
 from pipeline.classify.class_tree import class_tree
-from pipeline.classify.kinds import holds
+from pipeline.classify.kinds import LEAST_ODDS, holds
 
 N, N_CLASSES = 400, 10
 CLASSES = np.arange(N) % N_CLASSES
@@ -53,9 +54,10 @@ def test_odds_are_those_of_holders_over_those_of_all() -> None:
     assert known().odds_ratio(np.arange(N), np.arange(N), np.array([3])) == pytest.approx(1)
     assert known().odds_ratio(holders, np.arange(N), np.array([7])) == 0
     of_one = np.flatnonzero(CLASSES == 3)
-    assert known().odds_ratio(of_one, np.arange(N), np.array([3])) == np.inf
+    ratio = known().odds_ratio(of_one, np.arange(N), np.array([3]))
+    assert ratio == pytest.approx((40 / 0.5) / (40 / 360))
     few = np.flatnonzero(CLASSES == 4)[: FEWEST_HOLDERS - 1]
-    assert known().odds_ratio(few, np.arange(N), np.array([3])) == np.inf
+    assert np.isnan(known().odds_ratio(few, np.arange(N), np.array([3])))
 
 
 def test_a_class_of_the_strongest_images_alone_is_not_claimed() -> None:
@@ -66,5 +68,16 @@ def test_a_class_of_the_strongest_images_alone_is_not_claimed() -> None:
         assert found.single.classes[0, 0] == 3
         assert found.single.mass[0] > 0.9
         assert holds(found.single)[0] == is_claimed
+        assert found.single.odds is not None
+        assert (found.single.odds[0] >= LEAST_ODDS) == is_claimed
     only_strong = replace(evidence(mine), known=KnownClasses(np.arange(N), CLASSES[::-1, None]))
     assert not holds(only_strong.claims().single)[0]
+
+
+def test_a_claim_that_is_refused_for_its_odds_says_so() -> None:
+    row = {"kind": "none", "group": "safe · carton", "group_odds": 1.84, "top_label": None}
+    said = in_words(row)
+    assert "look like safe · carton" in said
+    assert "the odds are 1.8 times those of any image, and 4 is asked" in said
+    for other in ({"group_odds": float("nan")}, {"group_odds": 4.5}, {"group": None}):
+        assert in_words(row | other) == "It goes with no class, no group and no labels."

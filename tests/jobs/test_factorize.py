@@ -21,6 +21,7 @@ from pipeline.jobs.extract import extract
 from pipeline.jobs.factorize import factorize
 from pipeline.jobs.localize import localize_shard
 from pipeline.runs import fit as fitting
+from pipeline.runs.balance import image_weights
 from pipeline.runs.plan import record_outcome
 from pipeline.runs.prepare import prepare
 from pipeline.runs.workspace import Workspace
@@ -214,7 +215,7 @@ def test_images_or_labels_of_any_size_weigh_the_same(tmp_path: Path) -> None:
         extract(workspace)
         factorize(workspace)
         fits[balance] = torch.from_numpy(workspace.bank.W)
-        weights = fitting.image_weights(workspace)
+        weights = image_weights(workspace)
         labels = workspace.listing.frame.set_index("image_id").label
         fit_ids, energy, parts = workspace.ids("fit"), dict[object, float](), []
         for arrays in workspace.activations.iterate(["V", "image_id"], fit_ids):

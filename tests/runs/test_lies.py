@@ -30,9 +30,9 @@ MAY_BE = {
     r"|@(heldout_|svd_|)error number|@exponent missing",
     "bank/classes.h5": r"(context|direction|z_context|z_direction|nothing|importance|sobol_total"
     r"|deletion_effect|insertion_effect) (nan|infinite)|usual_(classes|n) large"
-    r"|usual_(peak|residual) nan|(single|group)/(mass|moved|p|agreed|agreed_p|q) nan"
-    r"|(single|group)( missing|/classes a column more)|(inside|place_share) (nan|missing)"
-    r"|place missing",
+    r"|usual_(peak|residual) nan|(single|group)/(mass|moved|p|agreed|agreed_p|q|odds) nan"
+    r"|(single|group)( missing|/odds missing|/classes a column more)"
+    r"|(inside|place_share) (nan|missing)|place missing",
     "bank/objects.h5": "none",
     "activations/shard-00000.h5": r"(content|damage|look|note|seen|thumbnail) missing|norm nan"
     rf"|logits (a column more|nan|infinite)|{NONE_REJECTED}",
