@@ -17,7 +17,6 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
-from scipy.special import expit
 
 from benchmarks.harness import Report, show
 from benchmarks.masks import Maps, Mask, raise_squashed, read_maps, size_of, true_mask
@@ -107,7 +106,7 @@ def score_objects(
     report.measured(gap, ours["ours, without the prior of the centre"] - max(controls))
     if name == "salient":
         curves = [
-            precision_and_recall(expit(_at_size(evidence[i], maps, i)), truth)
+            precision_and_recall(maps.object_strength(i), truth)
             for i, truth in zip(image_ids, truths, strict=True)
         ]
         report.measured("concepts.salient.maxf", max_f([each for each in curves if each]))

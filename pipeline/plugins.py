@@ -69,7 +69,7 @@ DATASETS = Kind(
 )
 """`pipeline.images.source.OpenDataset`: where images come from."""
 
-REFINERS = Kind("concordance.refiners", "mask refiner", {"edges": "localize.refine:refine"})
+REFINERS = Kind("concordance.refiners", "mask refiner", {"edges": "localize.refine:probability"})
 """`pipeline.localize.refine.Refiner`: what gives masks the image's edges."""
 
 COLUMNS = Kind("concordance.columns", "table column", {})

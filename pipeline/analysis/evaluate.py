@@ -17,7 +17,6 @@ from typing import Any
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
-from scipy.special import expit
 
 from ..errors import UserError, option
 from ..images import DecodeError, make_record, read_contents, stored_orientation
@@ -84,7 +83,7 @@ def evaluate(
         mask = run.object_mask(image_id, refined=refiner or False)
         scores = score(mask, truth)
         if truth.labels is not None:
-            strength, labels, is_known = _strengths(run, image_id, truth)
+            strength, labels, is_known = _strengths(run, image_id, truth, refiner or False)
             scores["mae"] = mean_absolute_error(strength[is_known], labels[is_known] > 0)
             if (
                 curve := precision_and_recall(strength[is_known], labels[is_known] > 0)
@@ -226,13 +225,13 @@ def _pairs(
 
 
 def _strengths(
-    run: Run, image_id: int, truth: Truth
+    run: Run, image_id: int, truth: Truth, refined: str | bool
 ) -> tuple[NDArray[np.float32], NDArray[np.int64], NDArray[np.bool_]]:
     """Return object strength in [0, 1], the truth, and where that is known, on one size."""
     assert truth.labels is not None
     height, width = truth.labels.shape
     shape = working_shape(width, height)
-    strength = np.nan_to_num(expit(run.object_evidence(image_id, shape)), nan=0.0)
+    strength = _sampled(run.object_strength(image_id, refined=refined), shape)
     void = np.zeros_like(truth.labels, np.bool_) if truth.void is None else truth.void
     return strength, _sampled(truth.labels, shape), ~_sampled(void, shape)
 

@@ -10,19 +10,19 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.special import expit
 
 from .. import plugins
 from ..classify import top_classes
 from ..errors import UserError
 from ..images import Affine, DecodeError, Grid, decoded, network_input, upsample
-from ..localize import CENTRED, Refiner, centred, working_shape
+from ..localize import CENTRED, ObjectModel, Refiner, centred, working_shape
 from ..pictures.scale import shrunk
 from ..pictures.veil import placeholder
 from ..runs.workspace import Workspace
 from ..store import Classification
 from .arguments import image_id_of
 from .objects import (
-    ObjectModel,
     fine_features,
     finer_layers,
     groups_of,
@@ -161,21 +161,37 @@ class ImageData:
 
     def object_mask(self, image_id: int, *, refined: bool | str = True) -> NDArray[np.bool_]:
         """Return where an image's co-localized object is; see `Run.object_mask`."""
+        width, height = self.size(image_id)
+        if refined is False:
+            return self.coarse_mask(image_id, (height, width))
+        found = self._refined(image_id, refined)
+        mask: NDArray[np.bool_] = found > 0.5
+        return mask
+
+    def object_strength(self, image_id: int, *, refined: bool | str = True) -> NDArray[np.float32]:
+        """Return how probably object is where; see `Run.object_strength`."""
+        width, height = self.size(image_id)
+        if refined is False:
+            evidence = self.object_evidence(image_id, (height, width))
+            strength: NDArray[np.float32] = np.nan_to_num(expit(evidence))
+            return strength
+        return self._refined(image_id, refined).astype(np.float32)
+
+    def _refined(self, image_id: int, refined: bool | str) -> NDArray[Any]:
+        """Return what a mask refiner finds: a mask, or the probability of object."""
         if not isinstance(refined, bool | str):
             raise UserError(f"refined is True, False or a mask refiner's name, this is {refined!r}")
         width, height = self.size(image_id)
-        if not refined:
-            return self.coarse_mask(image_id, (height, width))
         evidence = self.object_evidence(image_id, working_shape(width, height))
-        name = "edges" if refined is True else refined
+        name = refined if isinstance(refined, str) else "edges"
         refiner: Refiner = plugins.load(plugins.REFINERS, name)
-        mask = refiner(self.pixels(image_id), evidence)
-        if mask.shape != (height, width) or mask.dtype != np.bool_:
+        found = refiner(self.pixels(image_id), evidence)
+        if found.shape != (height, width) or found.dtype not in (np.bool_, np.float32):
             raise UserError(
-                f"the mask refiner {name!r} gave {mask.dtype} {mask.shape} for an image of"
-                f" {width} × {height} pixels, not bool {(height, width)}"
+                f"the mask refiner {name!r} gave {found.dtype} {found.shape} for an image of"
+                f" {width} × {height} pixels, not bool or float32 {(height, width)}"
             )
-        return mask
+        return found
 
     def coarse_mask(self, image_id: int, shape: tuple[int, int]) -> NDArray[np.bool_]:
         """Return where the object is by its evidence alone, bool of `shape`."""

@@ -9,7 +9,6 @@ layer and all of those.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, fields
 from typing import Any
 
 import numpy as np
@@ -20,18 +19,17 @@ from ..classify import top_classes
 from ..errors import UserError
 from ..images import Grid, between_grids
 from ..localize import (
-    FineForeground,
     FineModel,
-    Foreground,
     Groups,
-    Kin,
-    Whitening,
+    ObjectModel,
     Winners,
     WinnersFit,
     affinities,
     fit_fine_model,
     fit_foreground,
+    of_parts,
     stack_layers,
+    to_parts,
     unit_length,
     whitening_of_layers,
 )
@@ -49,19 +47,6 @@ N_WINNERS = (512, 50_000)
 where a layer has thousands of channels, and more did not score better on the sample."""
 
 
-@dataclass(frozen=True)
-class ObjectModel:
-    """What is object: `coarse` from the concepts, `fine` from finer layers and groups of images.
-
-    `fine` is None where it no longer went with the coarse part. `winners` says which concept's a
-    position is.
-    """
-
-    coarse: Foreground
-    fine: FineModel | None
-    winners: Winners
-
-
 def fit_objects(workspace: Workspace) -> ObjectModel:
     """Find on a sample of the run's images what is object, and write it down."""
     parts = _read_sample(workspace)
@@ -72,13 +57,7 @@ def fit_objects(workspace: Workspace) -> ObjectModel:
     coarse = fit_foreground(H, groups, workspace.bank.W)
     fine = fit_fine_part(workspace, H, labels_of(workspace, image_ids), coarse.maps(H, groups))
     found = ObjectModel(coarse, fine, _fit_winners(workspace))
-    arrays = {"coarse": _arrays(coarse), "winners": _arrays(found.winners)}
-    if fine is not None:
-        arrays["finer"] = _arrays(fine.kin) | _arrays(fine.foreground)
-        arrays["finer"] |= {f"layer_{name}": value for name, value in _arrays(fine.layers).items()}
-        for name, value in _arrays(fine.concepts).items():
-            arrays["finer"][f"concept_{name}"] = value
-    store.write_objects(workspace.objects_path, str(workspace.config.layer), arrays)
+    store.write_objects(workspace.objects_path, str(workspace.config.layer), to_parts(found))
     return found
 
 
@@ -93,41 +72,9 @@ def read_objects(workspace: Workspace) -> ObjectModel:
     path = workspace.whole("classes", "objects.h5")
     parts = store.read_objects(path, _sizes(workspace))
     try:
-        return ObjectModel(
-            Foreground(**parts["coarse"]),
-            _fine(parts, workspace.bank.k),
-            Winners(**parts["winners"]),
-        )
+        return of_parts(parts, workspace.bank.k)
     except (KeyError, TypeError, ValueError) as error:  # arrays are missing, or do not fit
         raise UserError(f"{path} is damaged ({error})") from error
-
-
-def _arrays(part: Any) -> dict[str, Any]:
-    return {field.name: getattr(part, field.name) for field in fields(part)}
-
-
-def _fine(parts: Mapping[str, Mapping[str, Any]], k: int) -> FineModel | None:
-    if "finer" in parts:
-        part = parts["finer"]
-        layers, concepts = (
-            Whitening(part[f"{of}_mean"], part[f"{of}_basis"]) for of in ("layer", "concept")
-        )
-        kin = Kin(part["labels"], part["centres"], part["levels"])
-        own = FineForeground(part["weights"], part["offset"], int(part["own_rounds"]))
-        return FineModel(layers, concepts, kin, own)
-    return _of_earlier_versions(parts["fine"], k) if "fine" in parts else None
-
-
-def _of_earlier_versions(part: Mapping[str, Any], k: int) -> FineModel:
-    """Return what files before 1.2 hold: one linear map of the layers' channels, nothing else."""
-    weights, spread = part["weights"], part["spread"]
-    nothing = np.zeros((0, k), np.float32)
-    return FineModel(
-        Whitening(np.zeros_like(weights), np.eye(len(weights), dtype=np.float32)),
-        Whitening(nothing.sum(0), nothing.T),
-        Kin((), nothing, np.zeros(0, np.int64)),
-        FineForeground(weights[None] / spread, (part["offset"] - part["threshold"]) / spread, 0),
-    )
 
 
 def _sizes(workspace: Workspace) -> dict[str, int]:

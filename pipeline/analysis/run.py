@@ -287,6 +287,15 @@ class Run:
         """
         return self._maps.object_mask(self._id(image_id), refined=refined)
 
+    def object_strength(
+        self, image_id: OneImage, *, refined: bool | str = True
+    ) -> NDArray[np.float32]:
+        """Return how probably the object is where, float32 (height, width), 0 to 1.
+
+        `object_mask` is where it is above a half; parameters are those of it.
+        """
+        return self._maps.object_strength(self._id(image_id), refined=refined)
+
     def object_evidence(self, image_id: OneImage, shape: tuple[int, int]) -> NDArray[np.float32]:
         """Return how much speaks for object, float32 of `shape` (height, width).
 

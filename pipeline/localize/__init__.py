@@ -4,6 +4,7 @@ from .fine_model import FineModel, fit_fine_model, whitening_of_layers
 from .finer import FineForeground, fit_fine, stack_layers
 from .foreground import CENTRED, Foreground, Groups, centred, fit_foreground
 from .kin import Kin, find_kin
+from .object_model import ObjectModel, of_parts, to_parts
 from .refine import Refiner, refine, working_shape
 from .regions import Regions, find_regions
 from .thresholds import Thresholds, presence_thresholds
@@ -17,6 +18,7 @@ __all__ = [
     "Foreground",
     "Groups",
     "Kin",
+    "ObjectModel",
     "Refiner",
     "Regions",
     "Thresholds",
@@ -31,9 +33,11 @@ __all__ = [
     "fit_fine_model",
     "fit_foreground",
     "fit_whitening",
+    "of_parts",
     "presence_thresholds",
     "refine",
     "stack_layers",
+    "to_parts",
     "unit_length",
     "whitening_of_layers",
     "working_shape",

@@ -110,6 +110,7 @@ def fit_foreground(H: NDArray[np.float32], groups: Groups, W: NDArray[np.float32
     outside, inside = H[:, edge].mean(1), H[:, ~edge].mean(1)
     names = tuple(sorted({name for each in groups for name in each}))
     member = np.array([[name in each for each in groups] for name in names], dtype=np.float32)
+    member = member.reshape(len(names), len(H))  # also where no image is of a group
     n = member.sum(1, keepdims=True)
     shares = [_shares(outside.mean(0), inside.mean(0))]
     for own, count in zip(member, n, strict=True):

@@ -65,9 +65,12 @@ class _Superpixels:
         return (sums / np.bincount(self.labels.ravel(), minlength=n)).astype(np.float32)
 
 
-Refiner = Callable[[NDArray[np.uint8], NDArray[np.float32]], NDArray[np.bool_]]
+Refiner = Callable[
+    [NDArray[np.uint8], NDArray[np.float32]], NDArray[np.bool_] | NDArray[np.float32]
+]
 """Takes an image, uint8 (height, width, 3), and evidence, float32 of `working_shape`: log odds of
-object, NaN where the network did not see the image. Returns the mask, bool (height, width)."""
+object, NaN where the network did not see the image. Returns the mask, bool (height, width), or the
+probability of object, float32, whose mask is what lies above a half."""
 
 
 def working_shape(width: int, height: int) -> tuple[int, int]:
@@ -77,7 +80,13 @@ def working_shape(width: int, height: int) -> tuple[int, int]:
 
 
 def refine(image: NDArray[np.uint8], evidence: NDArray[np.float32]) -> NDArray[np.bool_]:
-    """Part object from background along the image's edges.
+    """Part object from background along the image's edges: where `probability` is above a half."""
+    mask: NDArray[np.bool_] = probability(image, evidence) > 0.5
+    return mask
+
+
+def probability(image: NDArray[np.uint8], evidence: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Return how probably object is where, along the image's edges.
 
     Parameters
     ----------
@@ -90,7 +99,7 @@ def refine(image: NDArray[np.uint8], evidence: NDArray[np.float32]) -> NDArray[n
     Returns
     -------
     ndarray
-        bool (height, width).
+        float32 (height, width), 0 to 1.
     """
     height, width = image.shape[:2]
     small = Image.fromarray(image).resize(evidence.shape[::-1], Image.Resampling.BILINEAR)
@@ -98,8 +107,7 @@ def refine(image: NDArray[np.uint8], evidence: NDArray[np.float32]) -> NDArray[n
     q = _mean_field(found, found.mean(np.nan_to_num(evidence)))
     odds = np.where(np.isnan(evidence), 0.0, q[found.labels]).astype(np.float32)
     raised = Image.fromarray(odds).resize((width, height), Image.Resampling.BILINEAR)
-    mask: NDArray[np.bool_] = np.asarray(raised) > 0.5
-    return mask
+    return np.asarray(raised)
 
 
 def _superpixels(image: NDArray[np.uint8]) -> _Superpixels:

@@ -112,6 +112,18 @@ def test_objects_are_where_they_are(run: Run, folder: Path) -> None:
     assert coarse > everything
 
 
+def test_a_mask_is_where_object_is_more_probable_than_not(run: Run, folder: Path) -> None:
+    image_id = int(run.table("images").image_id[1])
+    for refined in (True, False, "edges"):
+        strength = run.object_strength(image_id, refined=refined)
+        assert strength.shape == (160, 160)
+        assert strength.dtype == np.float32
+        assert 0 <= strength.min() < strength.max() <= 1
+        mask = run.object_mask(image_id, refined=refined)
+        assert ((strength > 0.5) == mask).mean() > 0.999
+    assert (run.object_strength(image_id) == run.object_strength(image_id, refined="edges")).all()
+
+
 def test_without_activations_the_network_is_asked_again(run: Run, folder: Path) -> None:
     image_id = int(run.table("images").image_id[0])
     stored = run.object_mask(image_id, refined=False)

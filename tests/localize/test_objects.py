@@ -21,8 +21,10 @@ from pipeline.localize import (
     fit_fine,
     fit_foreground,
     fit_whitening,
+    of_parts,
     refine,
     stack_layers,
+    to_parts,
     unit_length,
     working_shape,
 )
@@ -237,6 +239,29 @@ def test_whitened_directions_have_no_covariance() -> None:
     assert np.abs(np.corrcoef(Z.T, expected.T)[:3, 3:]).max(1) == pytest.approx(1, abs=1e-4)
     nothing = fit_whitening(np.ones((3, 2, 2, 5), np.float32), 3)
     assert nothing.apply(np.ones((1, 2, 2, 5), np.float32)).shape == (1, 2, 2, 0)
+
+
+def test_a_linear_map_of_earlier_versions_is_read() -> None:
+    rng = np.random.default_rng(0)
+    weights = rng.normal(size=5).astype(np.float32)
+    old = {"weights": weights, "offset": 0.3, "threshold": 1.5, "spread": 2.0}
+    H = rng.random((2, 3, 3, 4)).astype(np.float32)
+    coarse = vars(fit_foreground(H, [(), ()], np.eye(4, dtype=np.float32)))
+    winners = {"weights": np.zeros((5, 4), np.float32), "offset": np.zeros(4, np.float32)}
+    found = of_parts({"coarse": coarse, "fine": old, "winners": winners}, 4)
+    assert found.fine is not None
+    maps = rng.random((2, 6, 6, 5)).astype(np.float32)
+    raised = np.repeat(np.repeat(H, 2, 1), 2, 2)
+    evidence = found.fine.evidence(maps, raised, H, [("label a",), ()])
+    assert evidence == pytest.approx((maps @ weights + 0.3 - 1.5) / 2, abs=1e-5)
+    again = of_parts(to_parts(found), 4)
+    assert again.fine is not None
+    same = again.fine.evidence(maps, raised, H, [(), ()])
+    assert (same == evidence).all()
+    with pytest.raises(ValueError, match="weights of 5 features and 0 groups are"):
+        bad = to_parts(found)
+        bad["finer"]["weights"] = bad["finer"]["weights"][:, :3]
+        of_parts(bad, 4)
 
 
 def test_a_centred_gaussian_covers_a_quarter_of_the_image() -> None:
