@@ -54,6 +54,8 @@ class Array:
     optional : bool
         Whether there may be none: earlier versions, other networks, no auxiliary layers. One in a
         group is needed where the group is there.
+    is_later : bool
+        Whether it may be missing where its group is there: earlier versions.
     rule : callable, optional
         Says of the values whether they can be, beside all that.
     """
@@ -64,6 +66,7 @@ class Array:
     most: float = math.inf
     may_be_nan: bool = False
     optional: bool = False
+    is_later: bool = False
     rule: Callable[[NDArray[Any]], bool] | None = None
 
 
@@ -102,7 +105,7 @@ def _are_hashes(texts: NDArray[Any]) -> bool:
 def _claims(name: str) -> dict[str, Array]:
     share = Array("float64", "k", least=0, most=1, may_be_nan=True, optional=True)
     shares = {f"{name}/{part}": share for part in ("mass", "moved", "p", "agreed", "agreed_p", "q")}
-    odds = Array("float64", "k", least=0, may_be_nan=True, optional=True)
+    odds = Array("float64", "k", least=0, may_be_nan=True, optional=True, is_later=True)
     classes = Array("int32", "k _", least=-1, optional=True)
     return shares | {f"{name}/odds": odds, f"{name}/classes": classes}
 
@@ -286,7 +289,7 @@ def _datasets(file: h5py.File, name: str, array: Array) -> Iterator[h5py.Dataset
         found = _below(within)
     elif last in within:
         found = iter([within[last]])
-    elif array.optional and not group:
+    elif array.is_later or (array.optional and not group):
         return
     else:
         raise ValueError(f"{name} is missing")

@@ -33,7 +33,7 @@ MAY_BE = {
     r"|usual_(peak|residual) nan|(single|group)/(mass|moved|p|agreed|agreed_p|q|odds) nan"
     r"|(single|group)( missing|/odds missing|/classes a column more)"
     r"|(inside|place_share) (nan|missing)|place missing",
-    "bank/objects.h5": "none",
+    "bank/objects.h5": "finer missing",
     "activations/shard-00000.h5": r"(content|damage|look|note|seen|thumbnail) missing|norm nan"
     rf"|logits (a column more|nan|infinite)|{NONE_REJECTED}",
     "heatmaps/shard-00000.h5": r"(content|damage|look|note|seen|thumbnail) missing"
