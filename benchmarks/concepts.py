@@ -6,18 +6,19 @@ import argparse
 import sys
 from collections.abc import Sequence
 
-from benchmarks import localization, meaning, names, reappear, shortcut, verdicts
+from benchmarks import faithful, localization, meaning, names, reappear, shortcut, verdicts
 from benchmarks.harness import Report, introduce
 
 TARGETS = (
     *localization.TARGETS,
+    *faithful.TARGETS,
     *meaning.TARGETS,
     *verdicts.TARGETS,
     *names.TARGETS,
     *shortcut.TARGETS,
     *reappear.TARGETS,
 )
-PARTS = ("localization", "meaning", "verdicts", "names", "shortcut", "reappear", "cue")
+PARTS = ("localization", "faithful", "meaning", "verdicts", "names", "shortcut", "reappear", "cue")
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -27,10 +28,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--only", action="append", choices=PARTS, help="a part; repeatable")
     given = parser.parse_args(argv)
     introduce(given.quick)
-    asked = given.only or (PARTS[:3] if given.quick else PARTS)
+    asked = given.only or (PARTS[:4] if given.quick else PARTS)
     report = Report(TARGETS)
     if "localization" in asked:
         localization.measure(report, quick=given.quick)
+    if "faithful" in asked:
+        faithful.measure(report, quick=given.quick)
     if "meaning" in asked:
         meaning.measure(report, quick=given.quick)
     if "verdicts" in asked:

@@ -24,7 +24,7 @@ from numpy.typing import NDArray
 from scipy.stats import kstest
 
 from benchmarks.harness import Report, Target, assets, show
-from pipeline import nmf
+from pipeline import Run, nmf
 from pipeline.analysis.claims import N_STRONGEST, Evidence, Found
 from pipeline.analysis.objects import read_objects
 from pipeline.analysis.samples import RunSamples
@@ -33,7 +33,6 @@ from pipeline.classify import benjamini_hochberg, score_vectors
 from pipeline.classify.kinds import LEVEL, holds
 from pipeline.classify.verdict import N_NEAREST, permuted
 from pipeline.jobs.discover import discover
-from pipeline.runs.workspace import Workspace
 from pipeline.store import Claims
 
 KS = Target("concepts.null.ks", "at-least", 18)
@@ -76,7 +75,7 @@ def measure(report: Report, *, quick: bool) -> None:
     with tempfile.TemporaryDirectory() as name:
         try:
             for case in CASES[:1] if quick else CASES:
-                measured = Bench.of(RunSamples(_run(case, Path(name)))).measure()
+                measured = Bench.of(RunSamples(run_of(case, Path(name)).workspace)).measure()
                 rows.append({"case": f"{case.network}, {case.dataset}"} | measured)
         except FileNotFoundError as error:
             for target in TARGETS:
@@ -91,7 +90,7 @@ def measure(report: Report, *, quick: bool) -> None:
     report.measured(POWER.name, float(found["power 1"].min()))
 
 
-def _run(case: Case, folder: Path) -> Workspace:
+def run_of(case: Case, folder: Path) -> Run:
     """Discover K concepts of a dataset by a network."""
     weights = str(assets("weights", f"{case.network}.safetensors"))
     given: dict[str, Any] = {"model": case.network, "weights": weights, "k": str(K), "keep": "all"}
@@ -100,7 +99,7 @@ def _run(case: Case, folder: Path) -> Workspace:
         given["dataset"] = str(assets("images", case.dataset))
     else:
         given["dataset"] = str(_photographs(folder))
-    return discover(**given, run=str(folder / f"{case.network}-{case.dataset}")).workspace
+    return discover(**given, run=str(folder / f"{case.network}-{case.dataset}"))
 
 
 def _photographs(folder: Path) -> Path:

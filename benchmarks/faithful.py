@@ -1,0 +1,95 @@
+"""Does the network, given the concepts alone, agree with itself? Beside SVD, and beside nonsense.
+
+Notation: W channels × k; agreement is the share of held-out images with the same top class on
+D(W H) as on the activations. The *permuted* bank has the channels of W exchanged at random: what it
+reaches owes nothing to the concepts, and all to how they are encoded.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+
+from benchmarks.harness import Report, Target, plot, show
+from benchmarks.verdicts import Case, run_of
+from pipeline import Run
+
+OVER_SVD = Target("concepts.faithful.mobilenet_v2.imagenette224.k100_over_svd", "at-least", 0.94)
+PERMUTED = Target(
+    "concepts.faithful.mobilenet_v2.imagenette224.permuted_over_ours", "at-most", 0.33
+)
+TARGETS = (OVER_SVD, PERMUTED)
+
+CASES = (Case("mobilenet_v2", "imagenette224"), Case("mobilenet_v2", "imagenet600"))
+KS, QUICK = (20, 50, 100, 200), (20, 50)
+MOST = 100
+"""Concepts of the targets."""
+
+
+def measure(report: Report, *, quick: bool) -> None:
+    """Measure the targets, and print and draw agreement against k.
+
+    Parameters
+    ----------
+    report : Report
+        Where the outcomes go.
+    quick : bool
+        One dataset, few concepts.
+    """
+    rows = []
+    with tempfile.TemporaryDirectory() as name:
+        try:
+            for case in CASES[:1] if quick else CASES:
+                run = run_of(case, Path(name))
+                rows.append(_measured(run, QUICK if quick else KS).assign(dataset=case.dataset))
+        except FileNotFoundError as error:
+            for target in TARGETS:
+                report.skipped(target.name, str(error))
+            return
+    found = pd.concat(rows)
+    columns = ["dataset", "k", "ours", "permuted", "svd", "mean", "kl", "kl_svd"]
+    show("agreement of held-out images", columns, found[columns].to_numpy().tolist())
+    plot("faithful-quick" if quick else "faithful", partial(_draw, found))
+    own = found[(found["dataset"] == CASES[0].dataset) & (found["k"] == MOST)]
+    if len(own):
+        report.measured(OVER_SVD.name, float((own["ours"] / own["svd"]).iloc[0]))
+        report.measured(PERMUTED.name, float((own["permuted"] / own["ours"]).iloc[0]))
+
+
+def _measured(run: Run, ks: tuple[int, ...]) -> pd.DataFrame:
+    """Measure agreement and KL at several numbers of concepts, a row each."""
+    rows = []
+    for k in ks:
+        W = run.meaning.fitted(k).W
+        mixed = W[np.random.default_rng(0).permutation(len(W))]
+        found = run.meaning.fidelity(k, banks={"permuted": mixed})
+        overall = found[found["class_id"].isna()].set_index("metric")
+        value = overall["value"]
+        rows.append(
+            {
+                "k": k,
+                "ours": value["agreement"],
+                "permuted": value["agreement_permuted"],
+                "svd": value["agreement_svd"],
+                "mean": overall.loc["agreement", "baseline"],
+                "kl": value["kl"],
+                "kl_svd": value["kl_svd"],
+            }
+        )
+    return pd.DataFrame(rows)
+
+
+def _draw(found: pd.DataFrame, axes: Axes) -> None:
+    colours = {"ours": "#4477aa", "svd": "#777777", "permuted": "#cc6677"}
+    for (dataset, own), style in zip(found.groupby("dataset"), ("-", "--"), strict=False):
+        for way, colour in colours.items():
+            axes.plot(own["k"], own[way], style, color=colour, label=f"{dataset}, {way}")
+    axes.set_xscale("log")
+    axes.set_xlabel("k")
+    axes.set_ylabel("agreement on held-out images")
+    axes.legend(fontsize=7)
