@@ -27,7 +27,8 @@ class FineModel:
     Parameters
     ----------
     layers, concepts : Whitening
-        Of the layers' channels, and of the root of the concepts' strengths.
+        Of the layers' channels, whitened, and of the root of the concepts' strengths, where a
+        direction counts as much as concepts are alike: whitened, noise among them did harm.
     kin : Kin
         Groups of images.
     foreground : FineForeground
@@ -106,7 +107,7 @@ def fit_fine_model(
         None where what was learned no longer goes with what the concepts say.
     """
     root = np.sqrt(raised)
-    concepts = fit_whitening(root, N_CONCEPTS)
+    concepts = fit_whitening(root, N_CONCEPTS, even=False)
     kin = find_kin(H, labels)
     features = np.concatenate([Z, concepts.apply(root)], axis=-1)
     foreground = fit_fine(features, start, kin, kin.members(H, labels))

@@ -1,7 +1,7 @@
-"""Few numbers for what many channels say: the strongest directions, each of variance 1.
+"""Few numbers for what many channels say: their strongest directions.
 
-Notation: X (positions × channels), C its covariance, C = U Λ Uᵀ; z = Λ^(−½) Uᵀ (x − mean) over the
-largest eigenvalues.
+Notation: X (positions × channels), each channel brought to variance 1, its covariance C = U Λ Uᵀ;
+z = Λ^(−½) Uᵀ (x − mean) over the largest eigenvalues, or, not whitened, z = Uᵀ (x − mean).
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ class Whitening:
     mean : ndarray
         float32 (channels,).
     basis : ndarray
-        float32 (channels, m), U Λ^(−½).
+        float32 (channels, m), U Λ^(−½) or U, by the channels' deviations.
     """
 
     mean: NDArray[np.float32]
@@ -39,8 +39,8 @@ class Whitening:
         return found
 
 
-def fit_whitening(X: NDArray[np.float32], most: int) -> Whitening:
-    """Learn the strongest directions of channels, each of which counts alike.
+def fit_whitening(X: NDArray[np.float32], most: int, *, even: bool = True) -> Whitening:
+    """Learn the strongest directions of channels.
 
     Parameters
     ----------
@@ -48,6 +48,8 @@ def fit_whitening(X: NDArray[np.float32], most: int) -> Whitening:
         float32 (…, channels).
     most : int
         Directions at most; fewer where the others are noise, none where X is constant.
+    even : bool
+        Whether each direction counts alike, with variance 1; else each channel does.
     """
     from scipy.linalg import eigh  # takes a fifth of a second
 
@@ -62,5 +64,7 @@ def fit_whitening(X: NDArray[np.float32], most: int) -> Whitening:
     first = max(0, n_channels - most)
     values, U = eigh(standard.T @ standard / len(wide), subset_by_index=(first, n_channels - 1))
     kept = values > LEAST * max(values[-1], LEAST)
-    basis = U[:, kept] / np.sqrt(values[kept]) / scale[:, None]
+    basis = U[:, kept] / scale[:, None]
+    if even:
+        basis = basis / np.sqrt(values[kept])
     return Whitening(mean.astype(np.float32), basis.astype(np.float32))

@@ -237,6 +237,10 @@ def test_whitened_directions_have_no_covariance() -> None:
     values, U = np.linalg.eigh(standard.T @ standard / len(standard))
     expected = standard @ U[:, -3:] / np.sqrt(values[-3:])
     assert np.abs(np.corrcoef(Z.T, expected.T)[:3, 3:]).max(1) == pytest.approx(1, abs=1e-4)
+    turned = fit_whitening(X, 6, even=False).apply(X)
+    assert np.cov(turned.T) == pytest.approx(np.diag(values), abs=1e-3)
+    square = np.square(turned).sum(1)
+    assert square == pytest.approx(np.square(standard).sum(1), rel=1e-3)  # a rotation
     nothing = fit_whitening(np.ones((3, 2, 2, 5), np.float32), 3)
     assert nothing.apply(np.ones((1, 2, 2, 5), np.float32)).shape == (1, 2, 2, 0)
 
