@@ -8,6 +8,7 @@ reaches owes nothing to the concepts, and all to how they are encoded.
 from __future__ import annotations
 
 import tempfile
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -18,6 +19,8 @@ from matplotlib.axes import Axes
 from benchmarks.harness import Report, Target, plot, show
 from benchmarks.verdicts import Case, run_of
 from pipeline import Run
+from pipeline.analysis.samples import RunSamples, concepts_alone
+from pipeline.classify.fidelity import compare
 
 OVER_SVD = Target("concepts.faithful.mobilenet_v2.imagenette224.k100_over_svd", "at-least", 0.94)
 PERMUTED = Target(
@@ -29,6 +32,9 @@ CASES = (Case("mobilenet_v2", "imagenette224"), Case("mobilenet_v2", "imagenet60
 KS, QUICK = (20, 50, 100, 200), (20, 50)
 MOST = 100
 """Concepts of the targets."""
+
+N_IMAGES = 1_000
+"""Held-out images at most."""
 
 
 def measure(report: Report, *, quick: bool) -> None:
@@ -63,24 +69,17 @@ def measure(report: Report, *, quick: bool) -> None:
 
 def _measured(run: Run, ks: tuple[int, ...]) -> pd.DataFrame:
     """Measure agreement and KL at several numbers of concepts, a row each."""
-    rows = []
+    samples, rows = RunSamples(run.workspace), []
+    image_ids = samples.image_ids(N_IMAGES, samples.split)
     for k in ks:
-        W = run.meaning.fitted(k).W
-        mixed = W[np.random.default_rng(0).permutation(len(W))]
-        found = run.meaning.fidelity(k, banks={"permuted": mixed})
-        overall = found[found["class_id"].isna()].set_index("metric")
-        value = overall["value"]
-        rows.append(
-            {
-                "k": k,
-                "ours": value["agreement"],
-                "permuted": value["agreement_permuted"],
-                "svd": value["agreement_svd"],
-                "mean": overall.loc["agreement", "baseline"],
-                "kl": value["kl"],
-                "kl_svd": value["kl_svd"],
-            }
-        )
+        bank = run.meaning.fitted(k)
+        mixed = bank.W[np.random.default_rng(0).permutation(len(bank.W))]
+        stand_ins = samples.stand_ins(bank) | {"permuted": concepts_alone(replace(bank, W=mixed))}
+        seen = samples.see(image_ids, bank, stand_ins)
+        link = run.workspace.cut.link
+        found = {way: compare(seen.truth, answer, link) for way, answer in seen.answers.items()}
+        row = {"ours" if way == "nmf" else way: each["agreement"] for way, each in found.items()}
+        rows.append({"k": k} | row | {"kl": found["nmf"]["kl"], "kl_svd": found["svd"]["kl"]})
     return pd.DataFrame(rows)
 
 
