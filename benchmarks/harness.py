@@ -90,9 +90,10 @@ class Report:
         """Note why a target was not measured."""
         self._outcomes[self._targets[name].name] = reason
 
-    def skip_rest(self, reason: str) -> None:
-        """Note one reason for all targets that have no outcome yet."""
-        for name in self._targets.keys() - self._outcomes.keys():
+    def skip_rest(self, reason: str, targets: Sequence[Target] | None = None) -> None:
+        """Note one reason for all targets, or all of some, that have no outcome yet."""
+        wanted = self._targets.keys() if targets is None else {each.name for each in targets}
+        for name in wanted - self._outcomes.keys():
             self._outcomes[name] = reason
 
     def finish(self) -> int:
@@ -136,18 +137,22 @@ def introduce(quick: bool) -> None:
     )
 
 
+class MissingAssetsError(FileNotFoundError):
+    """Real weights or images that are not there; what needs them is skipped."""
+
+
 def assets(*parts: str) -> Path:
     """Find a file or folder of the real weights and images.
 
     Raises
     ------
-    FileNotFoundError
+    MissingAssetsError
         It is not there; the text is one sentence.
     """
     folder = ROOT / os.environ.get("CONCORDANCE_ASSETS", "../shared/assets")
     path = folder.joinpath(*parts).resolve()
     if not path.exists():
-        raise FileNotFoundError(f"no {'/'.join(parts)} in {folder}; set CONCORDANCE_ASSETS")
+        raise MissingAssetsError(f"no {'/'.join(parts)} in {folder}; set CONCORDANCE_ASSETS")
     return path
 
 

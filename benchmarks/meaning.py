@@ -80,12 +80,8 @@ def measure(report: Report, *, quick: bool) -> None:
         Fewer images, one network, one number of concepts.
     """
     with tempfile.TemporaryDirectory() as name:
-        try:
-            for case in QUICK if quick else FULL:
-                _measure(report, case, Path(name))
-        except FileNotFoundError as error:
-            for target in TARGETS:
-                report.skipped(target.name, str(error))
+        for case in QUICK if quick else FULL:
+            _measure(report, case, Path(name))
 
 
 def _measure(report: Report, case: Case, folder: Path) -> None:

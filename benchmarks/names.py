@@ -68,12 +68,8 @@ def measure(report: Report, *, quick: bool) -> None:
         folder = Path(name) / "sample"
         execute(prepare(make_config({"limit": "240"} if quick else {}), folder), STAGES)
         report.measured(TOP3.name, score_classes(open_run(folder)))
-        try:
-            cars = assets("images", "car_parts")
-            weights = {each: assets("weights", f"{each}.safetensors") for each in NETWORKS}
-        except FileNotFoundError as error:
-            report.skipped(PLACE.name, str(error))
-            return
+        cars = assets("images", "car_parts")
+        weights = {each: assets("weights", f"{each}.safetensors") for each in NETWORKS}
         right: list[bool] = []
         for network, path in weights.items():
             options = {"model": network, "weights": str(path), "image_size": "448", "k": K_CARS}

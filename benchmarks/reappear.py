@@ -81,13 +81,8 @@ def measure(report: Report, *, quick: bool) -> None:
         workspaces: dict[tuple[str, str], Workspace] = {}
         for case in QUICK if quick else _full():
             key = (case.network, case.dataset)
-            try:
-                if key not in workspaces:
-                    workspaces[key] = _extracted(case, Path(name))
-            except FileNotFoundError as error:
-                for target in TARGETS:
-                    report.skipped(target.name, str(error))
-                return
+            if key not in workspaces:
+                workspaces[key] = _extracted(case, Path(name))
             found += [_compared(workspaces[key], case, k, s) for k in case.ks for s in case.seeds]
     rows = pd.concat(found, ignore_index=True)
     _show(rows)

@@ -124,16 +124,10 @@ def measure(report: Report, *, quick: bool) -> None:
 
         mark = imagenet_w.AddWatermark(SIDE)
     except ImportError:
-        for target in TARGETS:
-            report.skipped(target.name, "the package imagenet-w is not installed")
+        report.skip_rest("the package imagenet-w is not installed", TARGETS)
         return
-    try:
-        with tempfile.TemporaryDirectory() as name:
-            found = {case: _measure(case, mark, Path(name)) for case in (QUICK if quick else FULL)}
-    except FileNotFoundError as error:
-        for target in TARGETS:
-            report.skipped(target.name, str(error))
-        return
+    with tempfile.TemporaryDirectory() as name:
+        found = {case: _measure(case, mark, Path(name)) for case in (QUICK if quick else FULL)}
     _show(found)
     table = pd.DataFrame(
         [

@@ -191,6 +191,11 @@ class ImageData:
                 f"the mask refiner {name!r} gave {found.dtype} {found.shape} for an image of"
                 f" {width} × {height} pixels, not bool or float32 {(height, width)}"
             )
+        if found.dtype == np.float32 and not ((found >= 0) & (found <= 1)).all():
+            raise UserError(
+                f"the mask refiner {name!r} gave values from {found.min():.3g} to"
+                f" {found.max():.3g}, not probabilities"
+            )
         return found
 
     def coarse_mask(self, image_id: int, shape: tuple[int, int]) -> NDArray[np.bool_]:

@@ -34,6 +34,7 @@ from ..localize import (
     whitening_of_layers,
 )
 from ..localize.fine_model import N_CONCEPTS, N_DIRECTIONS
+from ..localize.whiten import N_POSITIONS
 from ..runs.workspace import Workspace
 
 N_IMAGES = 1_024
@@ -84,7 +85,7 @@ def _sizes(workspace: Workspace) -> dict[str, int]:
         channels = {
             name: workspace.cut.shapes[f"aux/{name}"][-1] for name in workspace.cut.aux_layers
         }
-        sizes["fine"] = sum(channels[name] for name in finer_layers(workspace))
+        sizes["fine"] = sum(fine_channels(workspace))
         sizes["winners"] += sum(channels.values())
     return sizes
 
@@ -202,26 +203,42 @@ def fit_fine_part(
     strength : ndarray
         float32 (n, h, w), foreground strength to start from.
     """
-    layers = finer_layers(workspace)
-    grids = [*layers.values()] or [workspace.grid]
-    n_cells = max(len(grid.centres_y) * len(grid.centres_x) for grid in grids)
+    grids = [*finer_layers(workspace).values()] or [workspace.grid]
+    finest = max(grids, key=lambda grid: len(grid.centres_y))
+    n_cells = len(finest.centres_y) * len(finest.centres_x)
     n_features = N_DIRECTIONS + N_CONCEPTS + workspace.bank.k
     n = min(len(H), max(1, N_VALUES // (n_cells * n_features)))
     H, labels = H[:n], labels[:n]
-    whitening, parts, start = None, [], 0
-    shards: Iterator[dict[str, NDArray[Any]]] = iter([{}])
-    if layers:
-        shards = _read_layers(workspace, list(layers), n)
-    for maps in shards:
-        own = H[start : start + len(next(iter(maps.values()), H))]
-        stacked, _, grid = fine_features(workspace, maps, own)
-        whitening = whitening or whitening_of_layers(stacked)
-        parts.append(whitening.apply(stacked))
-        start += len(own)
-    assert whitening is not None  # runs have shards
-    raised = between_grids(H, workspace.grid, grid)
-    coarse = between_grids(strength[:n, ..., None], workspace.grid, grid)[..., 0]
-    return fit_fine_model(whitening, np.concatenate(parts), raised, H, labels, coarse)
+    raised = between_grids(H, workspace.grid, finest)
+    coarse = between_grids(strength[:n, ..., None], workspace.grid, finest)[..., 0]
+    whitening = whitening_of_layers(_some_positions(workspace, n))
+    Z = np.zeros((*raised.shape[:3], 0), np.float32)
+    if finer_layers(workspace):
+        Z = np.concatenate([whitening.apply(each) for each in _stacked(workspace, n)])
+    return fit_fine_model(whitening, Z, raised, H, labels, coarse)
+
+
+def _stacked(workspace: Workspace, n_images: int) -> Iterator[NDArray[np.float32]]:
+    """Read the finer layers' maps (n, h, w, all channels) of the first images, shard by shard."""
+    layers = finer_layers(workspace)
+    for maps in _read_layers(workspace, list(layers), n_images) if layers else ():
+        arrays = [maps[name].astype(np.float32) for name in layers]
+        yield stack_layers(arrays, list(layers.values()))[0]
+
+
+def _some_positions(workspace: Workspace, n_images: int) -> NDArray[np.float32]:
+    """Return enough positions (n, all channels) of the finer layers to learn directions from."""
+    parts = [np.zeros((0, sum(fine_channels(workspace))), np.float32)]
+    for stacked in _stacked(workspace, n_images):
+        parts.append(stacked.reshape(-1, stacked.shape[-1]))
+        if sum(map(len, parts)) >= N_POSITIONS:
+            break
+    return np.concatenate(parts)
+
+
+def fine_channels(workspace: Workspace) -> list[int]:
+    """Return how many channels each of `finer_layers` has."""
+    return [workspace.cut.shapes[f"aux/{name}"][-1] for name in finer_layers(workspace)]
 
 
 def _fit_winners(workspace: Workspace) -> Winners:

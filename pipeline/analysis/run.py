@@ -264,7 +264,8 @@ class Run:
     def object_mask(self, image_id: OneImage, *, refined: bool | str = True) -> NDArray[np.bool_]:
         """Return where the object is that an image shares with the others of its label.
 
-        Without labels, with those the network takes for the same class.
+        Without labels, with those the network takes for the same class, and with those that hold
+        the same concepts.
 
         Parameters
         ----------
@@ -272,8 +273,8 @@ class Run:
             As in the tables, or the image's path within the dataset.
         refined : bool or str
             Follow the image's own edges, which needs its file and takes about 0.1 s; otherwise the
-            map is only raised from its grid, as for the table ``objects``. A text names the mask
-            refiner, a plug-in; True is ours, ``edges``.
+            map is only raised from its grid. A text names the mask refiner, a plug-in; True is
+            ours, ``edges``. The boxes of the table ``objects`` are of the concepts alone, coarser.
 
         Returns
         -------
@@ -299,8 +300,8 @@ class Run:
     def object_evidence(self, image_id: OneImage, shape: tuple[int, int]) -> NDArray[np.float32]:
         """Return how much speaks for object, float32 of `shape` (height, width).
 
-        0 at the dataset's threshold, in standard deviations of foreground strength; NaN where the
-        network did not see the image.
+        Object is above 0; in standard deviations of foreground strength, with a quarter of a
+        centred Gaussian; NaN where the network did not see the image.
         """
         return self._maps.object_evidence(self._id(image_id), shape)
 

@@ -16,8 +16,9 @@ from .kin import Kin, find_kin
 from .whiten import Whitening, fit_whitening
 
 N_DIRECTIONS, N_CONCEPTS = 64, 32
-"""Directions of the layers' channels and of the concepts' strengths that are looked at; with 32 of
-the former masks were as good on horses, and a hundredth worse on photographs of everything."""
+"""Directions of the layers' channels and of the concepts' strengths that are looked at. With 32 of
+the former J was as high on horses, and 0.004 to 0.008 lower on photographs of everything; of more
+than 32 concepts the strongest directions bound the cost."""
 
 
 @dataclass(frozen=True)

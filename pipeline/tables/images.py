@@ -74,7 +74,13 @@ IMAGE_CONCEPTS = Table(
         Column("area", FLOAT32, "share of the image's positions where it is present", "share"),
         Column("peak_x", FLOAT32, "where it is strongest, original pixels", "pixels"),
         Column("peak_y", FLOAT32, "where it is strongest, original pixels", "pixels"),
-        Column("contribution", FLOAT32, "to the predicted class, logits", "logits"),
+        Column(
+            "contribution",
+            FLOAT32,
+            "to the predicted class, logits; before a head that must run, of more than twelve"
+            " concepts, those that matter less to the image are the gradient's estimates",
+            "logits",
+        ),
     ),
     order=("concept_id", "-max", "image_id"),
 )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import h5py
@@ -16,6 +16,7 @@ from PIL import Image
 from scipy.ndimage import binary_dilation, gaussian_filter, label
 
 from pipeline import open_run
+from pipeline.analysis import objects
 from pipeline.analysis.evaluate import FOUND, TRUE, evaluate
 from pipeline.analysis.objects import fit_objects, read_objects
 from pipeline.analysis.run import Run
@@ -122,6 +123,41 @@ def test_a_mask_is_where_object_is_more_probable_than_not(run: Run, folder: Path
         mask = run.object_mask(image_id, refined=refined)
         assert ((strength > 0.5) == mask).mean() > 0.999
     assert (run.object_strength(image_id) == run.object_strength(image_id, refined="edges")).all()
+
+
+def test_a_refiner_gives_masks_or_probabilities(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    image_id = int(run.table("images").image_id[1])
+    given = np.linspace(-0.5, 1, 160 * 160, dtype=np.float32).reshape(160, 160)
+    monkeypatch.setattr("pipeline.plugins.load", lambda kind, name: lambda image, evidence: given)
+    with pytest.raises(UserError, match=r"'theirs' gave values from -0\.5 to 1, not probabilities"):
+        run.object_mask(image_id, refined="theirs")
+    given = np.abs(given)
+    assert (run.object_strength(image_id, refined="theirs") == given).all()
+    assert (run.object_mask(image_id, refined="theirs") == (given > 0.5)).all()
+    given = given.astype(np.float64)
+    with pytest.raises(UserError, match=r"gave float64 \(160, 160\) .* not bool or float32"):
+        run.object_strength(image_id, refined="theirs")
+
+
+def test_directions_are_learned_from_enough_positions(
+    run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A first shard may be of one image, or of none that was not refused."""
+    (channels,) = objects.fine_channels(run.workspace)
+    sizes = [0, 1, 7, 400, 3]
+    asked: list[int] = []
+
+    def shards(workspace: object, n_images: int) -> Iterator[NDArray[np.float32]]:
+        for n in sizes:
+            asked.append(n)
+            yield np.ones((n, 8, 8, channels), np.float32)
+
+    monkeypatch.setattr(objects, "_stacked", shards)
+    found = objects._some_positions(run.workspace, 500)
+    assert asked == [0, 1, 7, 400]
+    assert found.shape == (408 * 64, channels)
+    sizes = [0]
+    assert objects._some_positions(run.workspace, 500).shape == (0, channels)
 
 
 def test_without_activations_the_network_is_asked_again(run: Run, folder: Path) -> None:

@@ -10,15 +10,13 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from benchmarks import localization, partitions
+from benchmarks import faithful, localization, partitions
 from benchmarks.harness import Report
-from benchmarks.object_masks import score_objects
+from benchmarks.object_masks import WITHOUT_PRIOR, Reported, score_objects
 from benchmarks.parts import PART_SIDE, score_cars, score_sample
 from pipeline.analysis.image_data import ImageData
 from pipeline.runs.workspace import Workspace
 from pipeline.sample import write_sample
-
-BARE = "ours, without the prior of the centre"
 
 
 @pytest.fixture(scope="module")
@@ -56,7 +54,7 @@ def test_objects_are_scored_on_one_half_of_the_images(
     found = score_objects(report, workspace, tmp_path, "horses", names[1])
     report.finish()
     printed = capsys.readouterr().out
-    assert f"horses, {n_reported} held-out images" in printed
+    assert f"horses, {n_reported} held-out images, max F " in printed
     assert 10 < n_reported < 30
     assert found["ours"] == 1
     assert found["everything is object"] == pytest.approx(np.mean(shares))
@@ -64,9 +62,11 @@ def test_objects_are_scored_on_one_half_of_the_images(
     assert len(controls) == 2
     assert outcomes(printed) == {
         names[0]: 1.0,
-        names[1]: pytest.approx(found[BARE] - max(controls), abs=1e-4),
+        names[1]: pytest.approx(found[WITHOUT_PRIOR] - max(controls), abs=1e-4),
     }
     assert all(0 <= value <= 1 for value in found.values())
+    # Where the truth is what lies above a half, F is 1 there.
+    assert Reported.of(workspace, tmp_path / "masks").max_f() == 1
     for way in ("pytorch-grad-cam's rule", "k-means, k = 8", "one strength, Otsu"):
         assert found[f"{way}, best union"] >= found[f"{way}, best concept"] > 0
 
@@ -130,3 +130,13 @@ def test_peers_divide_the_same_activations() -> None:
     scaled = partitions.per_image(V)
     assert scaled.min(axis=(1, 2)).max() == 0
     assert scaled.max(axis=(1, 2)) == pytest.approx(1)
+
+
+def test_agreement_is_measured_beside_svd_and_exchanged_channels(workspace: Workspace) -> None:
+    found = faithful.measured(workspace, (2, 6))
+    assert list(found["k"]) == [2, 6]
+    two, six = ({way: float(row[way]) for way in found.columns} for _, row in found.iterrows())
+    assert all(0 <= each[way] <= 1 for each in (two, six) for way in ("ours", "svd", "permuted"))
+    assert six["ours"] > six["mean"]
+    assert six["ours"] > six["permuted"]
+    assert six["kl"] < two["kl"]

@@ -19,6 +19,7 @@ from pipeline.classify import (
     split,
     unit_logits,
 )
+from pipeline.classify.answers import GRADIENTS
 from pipeline.classify.null import LEAST, N_NULL, among_others, nearest
 from pipeline.classify.splits import N_ABLATED, without
 from pipeline.models import cut, load_network
@@ -111,6 +112,43 @@ def test_a_head_without_gradients_is_ablated_whole(monkeypatch: pytest.MonkeyPat
     head = layer.head
     monkeypatch.setattr(layer, "head", lambda *given: head(*given).detach())
     assert torch.allclose(contributions(layer, bank, V, H, logits), expected, atol=1e-5)
+
+
+def test_a_head_that_writes_over_its_values_is_ablated_whole(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    layer = make_cut("resnet18", "layer3")
+    V, _ = seen(layer, 2)
+    bank = make_bank(layer.channels, 2 * N_ABLATED)
+    H, _ = bank.encode(V)
+    head = layer.head
+    # The way back of a sigmoid needs its outcome, which is gone.
+    monkeypatch.setattr(layer, "head", lambda *given: head(*given).sigmoid().add_(1))
+    logits = layer.head(V, None)
+    assert Answers(layer, bank).gradient(H, logits.argmax(1)) is None
+    expected = split(layer, bank, V, H, logits.argmax(1)).contributions
+    assert torch.allclose(contributions(layer, bank, V, H, logits), expected, atol=1e-5)
+
+
+def test_few_images_have_gradients_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What passes keep for the way back is gigabytes for 32 large images."""
+    layer = make_cut("resnet18", "layer3")
+    V, logits = seen(layer, 2 * GRADIENTS + 1)
+    bank = make_bank(layer.channels, 3)
+    H, _ = bank.encode(V)
+    head, sizes = layer.head, list[int]()
+
+    def counted(V: torch.Tensor, prefix: torch.Tensor | None) -> torch.Tensor:
+        sizes.append(len(V))
+        return head(V, prefix)
+
+    monkeypatch.setattr(layer, "head", counted)
+    found = Answers(layer, bank).gradient(H, logits.argmax(1))
+    assert sizes == [GRADIENTS, GRADIENTS, 1]
+    assert found is not None
+    alone = Answers(layer, bank).gradient(H[-1:], logits[-1:].argmax(1))
+    assert alone is not None
+    assert torch.allclose(found[-1:], alone, atol=1e-5)
 
 
 @pytest.mark.parametrize("model", ["vit_b_32", "convnext_tiny", "swin_t"])
