@@ -168,7 +168,8 @@ def permuted(
     stratum = np.zeros(len(values), np.int64)
     if norms is not None:
         ordered = np.sort(norms[0])
-        edges = ordered[STRATUM::STRATUM]
+        # Between two own values: an edge on one would put own ones lower in every stratum.
+        edges = (ordered[STRATUM::STRATUM] + ordered[STRATUM - 1 : -1 : STRATUM]) / 2
         stratum = np.searchsorted(edges, np.concatenate(norms), side="right")
     random, sums = np.random.default_rng(seed), np.zeros(N_DRAWS)
     for each in np.unique(stratum[: len(own)]):

@@ -117,6 +117,17 @@ def test_what_longer_activations_say_is_no_evidence() -> None:
     assert (np.array(strata) <= 0.05).mean() < 0.12 < 0.2 < (np.array(pooled) <= 0.05).mean()
 
 
+@pytest.mark.parametrize("power", [-3.0, 0.0, 3.0])
+def test_p_is_uniform_whether_longer_activations_say_more_or_less(power: float) -> None:
+    rng, found = np.random.default_rng(12), []
+    for seed in range(1_000):
+        norms = rng.uniform(1, 3, 24), rng.uniform(1, 3, 120)
+        own, others = (each**power * rng.gamma(2, 1, len(each)) for each in norms)
+        found.append(permuted(own, others, norms, seed))
+    assert kstest(found, "uniform").pvalue > 0.01
+    assert abs(np.mean(found) - 0.5) < 0.035
+
+
 def test_what_is_taken_for_a_family_is_found_though_no_class_of_it_wins() -> None:
     rows = families(10, 6)
     tree = class_tree(rows)
