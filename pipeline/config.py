@@ -128,6 +128,11 @@ class Config(pydantic.BaseModel):
     balance: Literal["none", "image", "class"] = pydantic.Field(
         "none", description="weigh positions equally, or every image, or every class"
     )
+    objective: Literal["energy", "faithful"] = pydantic.Field(
+        "energy",
+        description="what concepts are fitted to: energy of the activations, or faithful: also to"
+        " what the network says of each image",
+    )
     plugins: tuple[str, ...] = pydantic.Field(
         (), description="installed plug-ins that add table columns and atlas pages; comma-separated"
     )

@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..store import Claims
-from .verdict import LEAST_MASS, LEAST_RATIO
+from .verdict import stands_out
 
 Kind = Literal["place", "background", "class", "group", "shared", "none"]
 
@@ -38,8 +38,7 @@ SEVERAL = 2
 
 def holds(claims: Claims) -> NDArray[np.bool_]:
     """Say which claims hold, bool (k,): by q, by their mass, and beside that of moved maps."""
-    is_clear = (claims.mass >= LEAST_MASS) & (claims.mass >= LEAST_RATIO * claims.moved)
-    return is_clear & (claims.q <= LEVEL)
+    return stands_out(claims.mass, claims.moved) & (claims.q <= LEVEL)
 
 
 def kinds(

@@ -34,8 +34,8 @@ def factorize(workspace: Workspace) -> dict[str, int | float]:
     path = workspace.folder / "bank" / "bank.h5"
     workspace.reload("bank")  # what was read before is of the past
     unfinished = UnfinishedFit(path.with_name("unfinished.h5"), _key(workspace))
-    found = fit_run(workspace, unfinished=unfinished)
     probe = make_probe(workspace) if workspace.config.head == "probe" else None
+    found = fit_run(workspace, unfinished=unfinished, probe=probe)
     bank, concepts, choice = found.bank, found.concepts, found.concepts.choice
     rows = [row | {"chosen": row["k"] == choice.k} for row in choice.rows]
     evidence = {**K_METRICS.stamp(), "rows": _plain(rows)}

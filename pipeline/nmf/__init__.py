@@ -13,6 +13,7 @@ from .descent import Fit, Penalty
 from .draw import thin
 from .engine import fit, fit_many, refine, sample_size
 from .evaluate import gram, match, svd_error, svd_errors
+from .faithful import Taught, better_at_unit_length, teach, unit_rows
 from .initialise import initialise
 from .passes import ENCODE_TOL, block_stats, sweep
 from .reappear import ALIKE, N_REPLICATES, Reappearance, reappearance, replicates
@@ -42,9 +43,11 @@ __all__ = [
     "Reappearance",
     "Start",
     "Stats",
+    "Taught",
     "Transform",
     "Work",
     "accumulate",
+    "better_at_unit_length",
     "bi_cv_error",
     "block_stats",
     "channel_folds",
@@ -75,7 +78,9 @@ __all__ = [
     "svd_error",
     "svd_errors",
     "sweep",
+    "teach",
     "thin",
+    "unit_rows",
     "why_transform",
 ]
 

@@ -82,6 +82,10 @@ class Transform:
             return positive - negative
         return x
 
+    def pull(self, rows: Tensor) -> Tensor:
+        """Give the linear maps (maps, channels of `forward`) that are `rows` after `linear`."""
+        return torch.cat([rows, -rows], dim=-1) if self.kind == "split" else rows
+
     def decode(self, x: Tensor) -> Tensor:
         """Apply D: give back activations (..., channels) from (..., channels of `forward`)."""
         decoded = self.linear(x)

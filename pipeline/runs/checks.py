@@ -136,6 +136,15 @@ def check_non_negative(config: Config, layer: Cut, probed: Forward) -> None:
         )
 
 
+def check_objective(config: Config, layer: Cut) -> None:
+    """Refuse to fit concepts to what the network says where it says no classes."""
+    if config.objective == "faithful" and config.head != "probe" and not layer.n_classes:
+        raise UserError(
+            f"{option('objective', 'faithful')} fits concepts to what the network says of images,"
+            f" and it says no classes: use {option('head', 'probe')}, or leave it out"
+        )
+
+
 def tell_outside(dataset: Dataset) -> None:
     """Say which images lie elsewhere than the dataset: others may have made its table or links."""
     source = dataset.source

@@ -25,13 +25,16 @@ from ..localize import presence_thresholds
 from ..store import (
     Bank,
     PositionBlocks,
+    Probe,
     ShardStore,
     UnfinishedFit,
     sample_by_energy,
     sample_positions,
+    whole_images,
 )
 from ..system.progress import bar, say
 from .balance import image_weights
+from .readout import readout
 from .workspace import Workspace
 
 N_SAMPLE = 20_000
@@ -39,6 +42,9 @@ N_SAMPLE = 20_000
 
 N_EVIDENCE = 8_000
 """Of these, the first so many give the evidence for k and for stability: dozens of fits."""
+
+N_TAUGHT = 40_000
+"""Positions of whole images that concepts learn from what the network says of them."""
 
 MAX_PASSES = 10
 """Passes over all positions at most; two or three are usual."""
@@ -64,6 +70,11 @@ class FitData:
     sample : callable, optional
         Gives the images from which so many positions are drawn; by default the first ones, where
         the order of the shards is random.
+    readout : Tensor, optional
+        float32 (classes, channels): concepts are brought near what it reads of the means of images;
+        see `nmf.teach`.
+    unit : bool
+        Whether W is fitted to positions of unit length.
     """
 
     activations: ShardStore
@@ -73,6 +84,13 @@ class FitData:
     weights: Mapping[int, float] | None = None
     device: str = "cpu"
     sample: Callable[[int], frozenset[int]] | None = None
+    readout: torch.Tensor | None = None
+    unit: bool = False
+
+    @property
+    def is_as_stored(self) -> bool:
+        """Whether W is fitted to rows as they are stored."""
+        return self.weights is None and self.readout is None and not self.unit
 
     def drawn_from(self, n: int) -> frozenset[int]:
         """Return the images from which n positions are drawn."""
@@ -81,6 +99,10 @@ class FitData:
     def blocks(self, transform: nmf.Transform) -> PositionBlocks:
         """Return the positions of the fit images, as they are."""
         return PositionBlocks(self.activations, self.fit_ids, transform)
+
+    def fitted(self, transform: nmf.Transform) -> PositionBlocks:
+        """Return the same as W is fitted to them."""
+        return replace(self.blocks(transform), weights=self.weights, unit=self.unit)
 
 
 @dataclass(frozen=True, eq=False)
@@ -100,6 +122,8 @@ class Concepts:
         int64 (≤ `N_SAMPLE`,): the image each of these positions is of.
     choice : KChoice
         The number of concepts and its evidence.
+    is_unit : bool
+        Whether W was fitted to positions of unit length.
     error : float
         Relative error on the fit images, ‖V − W H‖ / ‖V‖.
     n_passes, n_reseeded, n_dead : int
@@ -113,6 +137,7 @@ class Concepts:
     sample: torch.Tensor
     owner: NDArray[np.int64]
     choice: nmf.KChoice
+    is_unit: bool
     error: float
     n_passes: int
     n_reseeded: int
@@ -128,7 +153,10 @@ class RunFit:
 
 
 def fit_run(
-    workspace: Workspace, ks: Sequence[int] | None = None, unfinished: UnfinishedFit | None = None
+    workspace: Workspace,
+    ks: Sequence[int] | None = None,
+    unfinished: UnfinishedFit | None = None,
+    probe: Probe | None = None,
 ) -> RunFit:
     """Fit concepts to a run's activations and gather what a bank keeps of them.
 
@@ -141,11 +169,14 @@ def fit_run(
         number by itself gives the run's own bank.
     unfinished : UnfinishedFit, optional
         Keeps what was found so far, and goes on from there.
+    probe : Probe, optional
+        Of ``HEAD=probe``, where it is not written yet.
 
     Raises
     ------
     UserError
-        Negative activations under ``TRANSFORM=none``, or a k that the data cannot hold.
+        Negative activations under ``TRANSFORM=none``, a k that the data cannot hold, or
+        ``OBJECTIVE=faithful`` without classes.
     """
     workspace = workspace.fitted
     config = workspace.config
@@ -157,6 +188,7 @@ def fit_run(
         image_weights(workspace),
         workspace.device,
         partial(workspace.sample, "fit") if len(workspace.listing.starts) > 1 else None,
+        readout(workspace, probe),
     )
     found = fit_concepts(data, ks or (None if config.k == "auto" else config.k), unfinished)
     bank = replace(_make_bank(workspace, found), reappearance=measure_reappearance(data, found))
@@ -166,6 +198,7 @@ def fit_run(
 def measure_reappearance(data: FitData, found: Concepts) -> nmf.Reappearance:
     """Say how sure concepts are, by fits on disjoint halves of the images of their sample."""
     say(f"factorize  {nmf.N_REPLICATES} fits on halves of the images, to see what comes back")
+    data = replace(data, unit=found.is_unit)
     V = _weighted(data, found.sample, found.owner).to(data.device)
     halved = nmf.replicates(V, found.owner, found.choice.k, data.seed)
     share = len(np.unique(found.owner)) / (2 * len(data.fit_ids))
@@ -197,17 +230,21 @@ def fit_concepts(
         say(f"factorize  {transform.kind} (auto): {nmf.why_transform(transform.kind, drawn)}")
     V = transform.forward(drawn)
     say(f"factorize  sample: {len(V):,} positions × {V.shape[1]} channels ({transform.kind})")
+    ks = ks or k_auto(V)
+    if data.readout is not None:
+        data = replace(data, unit=nmf.better_at_unit_length(V.to(data.device), owner, max(ks)))
     choice = None if unfinished is None else unfinished.choice
     if choice is None:
-        choice = _choose_k(data, V[:N_EVIDENCE], owner[:N_EVIDENCE], ks or k_auto(V))
+        choice = _choose_k(data, V[:N_EVIDENCE], owner[:N_EVIDENCE], ks)
         if unfinished is not None:
             unfinished.choose(choice)
     blocks = data.blocks(transform)
-    fitted = _fit(replace(blocks, weights=data.weights), data, choice, unfinished)
+    fitted = _fit(data.fitted(transform), data, choice, unfinished)
     if n_dead := int(fitted.dead.sum()):
         say(f"factorize  {n_dead} of {choice.k} concepts stand nowhere: the data hold no more")
-    stats = fitted.stats if data.weights is None else measure(blocks, fitted.W.to(data.device))
-    W, stats, _ = nmf.gauge(fitted.W, stats)
+    W = _taught(data, transform, fitted.W)
+    stats = fitted.stats if data.is_as_stored else measure(blocks, W.to(data.device))
+    W, stats, _ = nmf.gauge(W, stats)
     energies = nmf.energies(W, stats)
     order = torch.argsort(energies, descending=True, stable=True)
     return Concepts(
@@ -218,11 +255,28 @@ def fit_concepts(
         sample=V,
         owner=owner,
         choice=choice,
+        is_unit=data.unit,
         error=math.sqrt(max(0.0, 1 - float(energies.sum()))),
         n_passes=fitted.n_passes,
         n_reseeded=fitted.reseeded,
         n_dead=n_dead,
     )
+
+
+def _taught(data: FitData, transform: nmf.Transform, W: torch.Tensor) -> torch.Tensor:
+    """Bring concepts near what the readout reads, where there is one."""
+    if data.readout is None:
+        return W
+    ids = data.drawn_from(N_TAUGHT)
+    blocks = PositionBlocks(data.activations, ids, transform, data.weights)
+    V = whole_images(blocks, N_TAUGHT)
+    taught = nmf.teach(V, W.cpu(), transform.pull(data.readout), unit=data.unit)
+    say(
+        f"factorize  faithful: {taught.n_turns} turns on {len(V):,} images, for"
+        f" {max(0.0, taught.given):.1%} of the explained energy"
+        f"{' of positions of unit length' if data.unit else ''}"
+    )
+    return taught.W
 
 
 def k_auto(V: torch.Tensor) -> tuple[int, ...]:
@@ -266,7 +320,8 @@ def _choose_k(
 
 
 def _weighted(data: FitData, V: torch.Tensor, owner: NDArray[np.int64]) -> torch.Tensor:
-    """Multiply each row by the factor of its image, where there are any."""
+    """Bring sampled rows to what W is fitted to: see `FitData.fitted`."""
+    V = nmf.unit_rows(V) if data.unit else V
     if data.weights is None:
         return V
     factors = [data.weights[image_id] for image_id in owner.tolist()]

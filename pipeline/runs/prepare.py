@@ -15,7 +15,14 @@ from ..store import Listing, make_listing
 from ..system import files
 from ..system.progress import say
 from .beginning import new_record
-from .checks import check_folder, check_k, check_labels, check_non_negative, check_refit
+from .checks import (
+    check_folder,
+    check_k,
+    check_labels,
+    check_non_negative,
+    check_objective,
+    check_refit,
+)
 from .estimate import Estimate, bound_decoding, bytes_per_image, check_fits, estimate, probe
 from .growth import recover
 from .identity import check_lost
@@ -110,6 +117,7 @@ def intend(config: Config, run: Path | None, inputs: Inputs) -> Intended:
     dataset = _as_begun(inputs.dataset, before)
     n_images = min(len(dataset.images), config.limit or len(dataset.images))
     check_k(config, n_images, layer)
+    check_objective(config, layer)
     # The first images of a listing depend on the seed alone, not on how many share a shard.
     listing = make_listing(dataset, seed=config.seed, limit=config.limit, bytes_per_image=1)
     rule = pixel_rule(config, before, dataset.source, listing)

@@ -12,7 +12,13 @@ from .classification import (
 from .encoding import Encoding, EncodingError, says_type
 from .listing import BATCHES, LISTING, SHARD_BYTES, Listing, make_listing
 from .objects import OBJECTS, read_objects, write_objects
-from .positions import PositionBlocks, n_sampled, sample_by_energy, sample_positions
+from .positions import (
+    PositionBlocks,
+    n_sampled,
+    sample_by_energy,
+    sample_positions,
+    whole_images,
+)
 from .probe import PROBE, Probe, read_probe, write_probe
 from .records import Record, begin, check_whole, combine, read_begun, read_record, write_record
 from .shards import ACTIVATIONS, HEATMAPS, Arrays, ShardStore, stored_size
@@ -73,6 +79,7 @@ __all__ = [
     "sample_positions",
     "says_type",
     "stored_size",
+    "whole_images",
     "write_bank",
     "write_classification",
     "write_objects",

@@ -14,7 +14,7 @@ import torch
 from numpy.typing import NDArray
 
 from ..errors import UserError
-from ..nmf import Transform, thin
+from ..nmf import Transform, thin, unit_rows
 from .shards import Arrays, ShardStore
 
 
@@ -32,12 +32,15 @@ class PositionBlocks:
         Applied to every block.
     weights : mapping of int to float, optional
         A factor for the rows of each image, so that images count as ``BALANCE`` says.
+    unit : bool
+        Whether rows are brought to unit length first.
     """
 
     store: ShardStore
     image_ids: frozenset[int]
     transform: Transform
     weights: Mapping[int, float] | None = None
+    unit: bool = False
 
     @cached_property
     def n_positions(self) -> int:
@@ -63,8 +66,16 @@ class PositionBlocks:
         for arrays in self.store.iterate(["V", "image_id"], self.image_ids):
             if len(arrays["V"]):
                 maps = torch.from_numpy(arrays["V"])
-                V = self.transform.forward(maps.reshape(-1, maps.shape[-1]))
+                V = self._lengths(self.transform.forward(maps.reshape(-1, maps.shape[-1])))
                 yield V if self.weights is None else V * self._factors(arrays)
+
+    def rows(self, image_id: int, maps: NDArray[np.float16] | NDArray[np.float32]) -> torch.Tensor:
+        """Return float32 (positions, channels) of one image, (height, width, channels)."""
+        V = self._lengths(self.transform.forward(_rows(maps)))
+        return V if self.weights is None else V * self.weights[image_id]
+
+    def _lengths(self, V: torch.Tensor) -> torch.Tensor:
+        return unit_rows(V.float()) if self.unit else V
 
     def _factors(self, arrays: Arrays) -> torch.Tensor:
         assert self.weights is not None
@@ -154,17 +165,30 @@ def sample_by_energy(blocks: PositionBlocks, n: int, seed: int) -> torch.Tensor:
     rows: list[torch.Tensor] = []
     n_drawn = 0
     for image_id, maps in _images(blocks.store, blocks.image_ids):
-        V = blocks.transform.forward(_rows(maps))
-        if blocks.weights is not None:
-            V = V * blocks.weights[image_id]
         own_seed = int(np.random.default_rng((seed, image_id)).integers(2**31))
-        rows.append(thin(V, per_image, own_seed))
+        rows.append(thin(blocks.rows(image_id, maps), per_image, own_seed))
         n_drawn += len(rows[-1])
         if n_drawn >= n:
             break
     if not rows:
         raise UserError(f"{blocks.store.folder} holds none of the images asked for")
     return torch.cat(rows)
+
+
+def whole_images(blocks: PositionBlocks, n_positions: int) -> torch.Tensor:
+    """Read whole images while there are fewer positions than asked for, one at least.
+
+    Returns
+    -------
+    Tensor
+        float32 (images, positions, channels), transformed; of none of them (0, 0, channels).
+    """
+    found: list[torch.Tensor] = []
+    for image_id, maps in _images(blocks.store, blocks.image_ids):
+        found.append(blocks.rows(image_id, maps))
+        if len(found) * len(found[0]) >= n_positions:
+            break
+    return torch.stack(found) if found else torch.zeros(0, 0, blocks.n_channels)
 
 
 def _images(

@@ -17,6 +17,7 @@ from sklearn.decomposition import NMF
 
 from pipeline import nmf
 from pipeline.config import make_config
+from pipeline.errors import UserError
 from pipeline.jobs.extract import extract
 from pipeline.jobs.factorize import factorize
 from pipeline.jobs.localize import localize_shard
@@ -24,6 +25,7 @@ from pipeline.runs import fit as fitting
 from pipeline.runs.balance import image_weights
 from pipeline.runs.plan import record_outcome
 from pipeline.runs.prepare import prepare
+from pipeline.runs.readout import _means, _regressed, readout
 from pipeline.runs.workspace import Workspace
 from pipeline.sample import write_sample
 from pipeline.store import ACTIVATIONS, PositionBlocks, ShardStore, UnfinishedFit, sample_by_energy
@@ -236,6 +238,57 @@ def test_images_or_labels_of_any_size_weigh_the_same(tmp_path: Path) -> None:
         assert left[balance] == min(left.values()), (balance, left)
         theirs = NMF(3, init="nndsvda", max_iter=500, tol=1e-5).fit(V.double().numpy())
         assert left[balance] <= 1.005 * theirs.reconstruction_err_
+
+
+@pytest.mark.parametrize("model", ["sample", "sample-vit"])
+def test_faithful_concepts_are_measured_as_others_are(tmp_path: Path, model: str) -> None:
+    write_sample(tmp_path / "sample", n_images=40)
+    images = str(tmp_path / "sample" / "images")
+    found = {}
+    for objective in ("energy", "faithful"):
+        options = {"dataset": images, "model": model, "k": "5", "objective": objective}
+        workspace = prepare(make_config(options), tmp_path / objective)
+        extract(workspace)
+        factorize(workspace)
+        found[objective] = workspace
+    bank = found["faithful"].bank
+    blocks = PositionBlocks(workspace.activations, workspace.ids("fit"), bank.transform)
+    V = torch.cat(list(blocks)).float()
+    left = {}
+    for objective, each in found.items():
+        W = torch.from_numpy(each.bank.W)
+        left[objective] = float((V - nmf.encode(V, W, tol=1e-5) @ W.T).norm() / V.norm())
+    assert bank.error == pytest.approx(left["faithful"], rel=1e-3)
+    assert bank.energies.sum() == pytest.approx(1 - bank.error**2, abs=1e-3)
+    assert not np.allclose(bank.W, found["energy"].bank.W, rtol=1e-3)
+    explained = {objective: 1 - each**2 for objective, each in left.items()}
+    assert explained["faithful"] > 0.95 * explained["energy"]
+
+
+def test_what_is_read_of_means_is_the_head_or_what_regression_finds(tmp_path: Path) -> None:
+    write_sample(tmp_path / "sample", n_images=60)
+    given = {"dataset": str(tmp_path / "sample" / "images"), "model": "sample", "k": "3"}
+    workspace = prepare(make_config(given | {"objective": "faithful"}), tmp_path / "run")
+    extract(workspace)
+    rows = readout(workspace)
+    assert rows is not None
+    linear = workspace.cut.linear
+    assert linear is not None  # the sample's head is linear in the mean
+    assert torch.allclose(rows, linear[0] - linear[0].mean(0), atol=1e-6)
+    regressed = _regressed(workspace)
+    means, logits = (np.concatenate(each) for each in zip(*_means(workspace), strict=True))
+    apart = means - means.mean(0)
+    told, own = apart @ regressed.T.numpy(), logits - logits.mean(0)
+    assert np.square(told - own).sum() < 0.02 * np.square(own).sum()
+    assert readout(prepare(make_config(given), tmp_path / "energy")) is None
+
+
+def test_what_has_no_classes_cannot_be_asked_for_its_answers(tmp_path: Path) -> None:
+    write_sample(tmp_path / "sample", n_images=8)
+    images = str(tmp_path / "sample" / "images")
+    options = {"dataset": images, "model": "sample", "head": "none", "objective": "faithful"}
+    with pytest.raises(UserError, match="says no classes"):
+        prepare(make_config(options), tmp_path / "run")
 
 
 def test_a_worker_that_lives_on_takes_the_run_as_it_is_now(extracted: Path, tmp_path: Path) -> None:

@@ -1,0 +1,125 @@
+"""Concepts that a readout reads rightly, against exact solutions and planted directions."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from numpy.typing import NDArray
+from scipy.optimize import nnls
+
+from pipeline import nmf
+from pipeline.nmf.faithful import GIVEN, TURNS, together
+
+
+def exact(V: NDArray[np.float64], W: NDArray[np.float64], root: NDArray[np.float64]) -> object:
+    """Solve one image, (positions, channels), as one problem of stacked rows; CᵀC is the metric."""
+    n, k = len(V), W.shape[1]
+    mean = np.sqrt(n) * root @ np.hstack([W / n] * n)
+    rows = np.vstack([np.kron(np.eye(n), W), mean])
+    told = np.concatenate([V.ravel(), np.sqrt(n) * root @ V.mean(0)])
+    return nnls(rows, told, maxiter=2_000)[0].reshape(n, k)
+
+
+@settings(max_examples=20, deadline=None)
+@given(seed=st.integers(0, 10_000), weight=st.sampled_from([0.0, 0.3, 5.0]))
+def test_strengths_of_an_image_are_the_exact_solution(seed: int, weight: float) -> None:
+    rng = np.random.default_rng(seed)
+    V, W = rng.gamma(1, 1, (3, 5, 12)), rng.gamma(0.5, 1, (12, 4)) + 0.05
+    root = np.sqrt(weight) * rng.normal(size=(6, 12))
+    to = [torch.from_numpy(each).float() for each in (V, W, root.T @ root)]
+    H = together(to[0], to[1], to[2], tol=1e-4).numpy()
+    for own, of_image in zip(H, V, strict=True):
+        theirs = np.asarray(exact(of_image, W, root))
+        assert own == pytest.approx(theirs, abs=2e-3 * np.abs(theirs).max())
+
+
+def test_without_a_readout_it_is_least_squares() -> None:
+    V, W = torch.rand(4, 9, 16), torch.rand(16, 3)
+    H = together(V, W, torch.zeros(16, 16), tol=1e-4)
+    assert torch.allclose(H.flatten(0, 1), nmf.encode(V.flatten(0, 1), W), atol=2e-3)
+
+
+def test_a_concept_of_zeros_has_no_strength() -> None:
+    W = torch.rand(16, 3)
+    W[:, 1] = 0
+    H = together(torch.rand(4, 9, 16), W, torch.eye(16))
+    assert not H[..., 1].any()
+    assert torch.isfinite(H).all()
+
+
+def scenes(n: int, seed: int) -> tuple[torch.Tensor, torch.Tensor]:
+    """Images of backgrounds that all share, and of weak cues that alone tell twelve classes."""
+    rng = np.random.default_rng(seed)
+    base = np.random.default_rng(0)
+    backdrops, cues = base.gamma(0.3, 1, (14, 40)), base.gamma(0.3, 1, (12, 40))
+    label = rng.integers(0, 12, n)
+    loud = np.einsum("npk,kc->npc", rng.gamma(0.3, 2, (n, 25, 14)), backdrops)
+    quiet = 0.5 * rng.gamma(1, 1, (n, 25, 1)) * cues[label][:, None]
+    return torch.from_numpy(loud + quiet).float(), torch.from_numpy(cues - cues.mean(0)).float()
+
+
+def missed(V: torch.Tensor, W: torch.Tensor, readout: torch.Tensor) -> float:
+    """Return how much of what is read of the means is lost by the concepts."""
+    H = nmf.encode(V.flatten(0, 1), W).unflatten(0, V.shape[:2])
+    lost = (V.mean(1) - H.mean(1) @ W.T) @ readout.T
+    read = V.mean(1) @ readout.T
+    return float(lost.square().sum() / (read - read.mean(0)).square().sum())
+
+
+def explained(V: torch.Tensor, W: torch.Tensor) -> float:
+    flat = V.flatten(0, 1)
+    left = flat - nmf.encode(flat, W) @ W.T
+    return 1 - float(left.square().sum() / flat.square().sum())
+
+
+@pytest.mark.parametrize("seed", [1, 2, 3])
+def test_what_is_read_of_unseen_images_is_nearer_at_the_promised_price(seed: int) -> None:
+    V, readout = scenes(300, seed)
+    unseen, _ = scenes(200, 100 + seed)
+    W = torch.from_numpy(nmf.NMF(10, random_state=0).fit(V.flatten(0, 1).numpy()).components_.T)
+    taught = nmf.teach(V, W, readout)
+    assert 1 <= taught.n_turns <= TURNS
+    assert missed(unseen, taught.W, readout) < 0.9 * missed(unseen, W, readout)
+    assert taught.given == pytest.approx(1 - explained(V, taught.W) / explained(V, W), abs=1e-3)
+    assert taught.given <= GIVEN
+    assert taught.W.min() >= 0
+
+
+def test_names_and_scales_of_classes_do_not_matter() -> None:
+    V, readout = scenes(120, 4)
+    W = torch.from_numpy(nmf.NMF(8, random_state=0).fit(V.flatten(0, 1).numpy()).components_.T)
+    turned = torch.linalg.qr(torch.randn(12, 12, generator=torch.Generator().manual_seed(1)))[0]
+    own, other = (nmf.teach(V, W, each).W for each in (readout, 7 * turned @ readout))
+    assert torch.allclose(own, other, atol=1e-3 * float(own.max()))
+
+
+def test_nothing_is_learned_where_there_is_nothing_to_read() -> None:
+    V, _ = scenes(20, 5)
+    W = torch.rand(40, 3)
+    for images, readout in ((V, torch.zeros(5, 40)), (torch.zeros(4, 9, 40), torch.rand(5, 40))):
+        taught = nmf.teach(images, W, readout)
+        assert taught.n_turns == 0
+        assert torch.equal(taught.W, W)
+
+
+def test_positions_count_alike_where_that_explains_more_of_images_unseen() -> None:
+    rng = np.random.default_rng(7)
+    parts = rng.gamma(0.3, 1, (60, 80))  # of 12 that shine, and of many that do not
+    owner = np.repeat(np.arange(200), 10)
+    quiet = rng.gamma(0.3, 1, (2_000, 60)) @ parts
+    loud = rng.random((2_000, 1)) < 0.02
+    shouts = torch.from_numpy(np.where(loud, rng.gamma(1, 60, (2_000, 80)), quiet)).float()
+    assert nmf.better_at_unit_length(shouts, owner, 8)
+    rows = rng.gamma(0.2, 1, (2_000, 6)) @ rng.gamma(0.3, 1, (6, 80))
+    faint = np.where(rng.random((2_000, 1)) < 0.8, rng.gamma(1, 0.01, (2_000, 80)), rows)
+    assert not nmf.better_at_unit_length(torch.from_numpy(faint).float(), owner, 6)
+    assert not nmf.better_at_unit_length(shouts[:10], owner[:10], 4)  # one image
+
+
+@given(scale=st.floats(1e-6, 1e6))
+def test_rows_of_unit_length(scale: float) -> None:
+    V = torch.tensor([[3.0, 4.0], [0.0, 0.0], [1.0, 0.0]]) * scale
+    assert torch.allclose(nmf.unit_rows(V), torch.tensor([[0.6, 0.8], [0, 0], [1, 0]]))
