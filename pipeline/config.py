@@ -303,7 +303,7 @@ CARRIED_OUT = (
 
 LATER = (
     "interpolation", "mean", "std", "class_names", "weights_key", "head", "levels", "on_damage",
-    "labels", "split", "margin",
+    "labels", "split", "margin", "objective",
 )  # fmt: skip
 """Options that came later: where they are not given, runs have the names they had."""
 

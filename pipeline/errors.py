@@ -23,6 +23,10 @@ _FUNCTIONS = {"layers": "describe_layers"}
 """Names of commands in Python, where they are others."""
 
 
+_TYPED = {"from_run": "from"}
+"""Options that are words of Python's own where they are typed."""
+
+
 class UserError(Exception):
     """A problem the user can mend; its text says what is wrong, where, and what to do next.
 
@@ -98,7 +102,13 @@ def _spelt(name: str) -> str:
     words = spoken()
     if words == "python":
         return name
-    return name.upper() if words == "make" else f"--{name.replace('_', '-')}"
+    typed = as_typed(name)
+    return typed.replace("-", "_").upper() if words == "make" else f"--{typed}"
+
+
+def as_typed(name: str) -> str:
+    """Return how a command line spells an option, without its dashes."""
+    return _TYPED.get(name, name).replace("_", "-")
 
 
 def _python(value: object) -> str:

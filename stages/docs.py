@@ -6,7 +6,7 @@ import re
 import sys
 from pathlib import Path
 
-from pipeline.cli.options import LAYERS
+from pipeline.cli.options import FROM, LAYERS
 from pipeline.config import Config
 from pipeline.system.files import write_text
 from pipeline.tables import describe
@@ -23,13 +23,14 @@ def command_table(makefile: str) -> str:
 
 
 def option_table() -> str:
-    """List the options of `make discover`: the fields of the configuration, LAYERS and RUN."""
+    """List the options of `make discover`: fields of the configuration, LAYERS, FROM and RUN."""
     rows = ["| option | default | meaning |", "|---|---|---|"]
     for name, field in Config.model_fields.items():
         default = "–" if field.default in (None, ()) else f"`{field.default}`"
         rows.append(f"| `{name.upper()}` | {default} | {_cell(str(field.description))} |")
         if name == "layer":
             rows.append(f"| `LAYERS` | – | {_cell(LAYERS.help)} |")
+    rows.append(f"| `FROM` | – | {_cell(FROM.help)} |")
     rows.append("| `{}` | `{}` | {} |".format(*RUN))
     return "\n".join(rows)
 

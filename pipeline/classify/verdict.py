@@ -44,9 +44,8 @@ N_DRAWS = 4_000
 STRATUM = 4
 """Images of neighbouring norms that change places with moved maps of the same norms."""
 
-CHOSEN_MASS, LEAST_MASS, ODDS_OVER_MOVED = 0.25, 0.2, 6.0
-"""Mass that a group must have to be chosen, and to hold; and its odds, over those of moved maps.
-At `LEAST_MASS` these are odds of five times the mass."""
+CHOSEN_MASS, LEAST_MASS, ODDS_OVER_MOVED = 0.25, 0.2, 5.0
+"""Mass that a group must have to be chosen, and to hold; and its odds, over those of moved maps."""
 
 ENOUGH = 0.95
 """Of the largest divergence: of groups that say so much the smallest is chosen, for classes that

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from ..config import OF_AN_IMAGE
-from .options import CONFIG, LAYERS, OF_A_RUN, RUN, Option
+from .options import CONFIG, FROM, LAYERS, OF_A_RUN, RUN, Option
 
 
 @dataclass(frozen=True)
@@ -39,7 +39,7 @@ _LIST = (
     Command(
         "discover",
         "Find the concepts of a dataset (default: the bundled sample) and make their atlas",
-        OF_A_RUN | {"layers": LAYERS},
+        OF_A_RUN | {"layers": LAYERS, "from_run": FROM},
         {"dataset": "photos", "model": "resnet50", "run": "runs/pets"},
         "discover",
         "All stages in order: extract, factorize, localize, classify, export, atlas.",

@@ -10,7 +10,7 @@ from typing import Literal, get_args, get_origin
 from pydantic.fields import FieldInfo
 
 from ..config import Config
-from ..errors import UserError, option, spoken, suggest
+from ..errors import UserError, as_typed, option, spoken, suggest
 
 Options = dict[str, str]
 
@@ -63,6 +63,12 @@ OF_A_RUN = CONFIG | {
 }
 """The options of discover and of each stage."""
 
+FROM = Option(
+    "another run, whose stored activations are taken: K, SEED, OBJECTIVE, TRANSFORM, BALANCE may be"
+    " others"
+)
+"""An option of discover alone."""
+
 LAYERS = Option("several layers, each with a run, from one forward pass; comma-separated")
 """An option of discover alone."""
 
@@ -96,7 +102,8 @@ def parse(prog: str, text: str, options: Mapping[str, Option], argv: Sequence[st
     )
     for name, each in options.items():
         parser.add_argument(
-            f"--{name.replace('_', '-')}",
+            f"--{as_typed(name)}",
+            dest=name,
             metavar="…",
             help=each.text().replace("%", "%%"),
             default="",
@@ -111,8 +118,9 @@ def _unknown(word: str, options: Mapping[str, Option]) -> str:
     """Say what is wrong with a word that is no option of a command."""
     name, is_pair, value = word.lstrip("-").partition("=")
     name = name.replace("-", "_").lower()
-    if name in options and is_pair and spoken() != "make":  # as make takes them
-        return f"{word}: write it as --{name.replace('_', '-')}={value}"
+    typed = name.replace("_", "-")
+    if typed in map(as_typed, options) and is_pair and spoken() != "make":  # as make takes them
+        return f"{word}: write it as --{typed}={value}"
     shown = {option(each): each for each in options}
     near = suggest(option(name), list(shown))
     takes = ", ".join(shown) or "none"

@@ -25,6 +25,7 @@ def discover(
     dataset: Any = None,
     *,
     run: str | Path | None = None,
+    from_run: str | Path | None = None,
     network: nn.Module | None = None,
     head: nn.Module | Head | None = None,
     reshape_transform: Callable[[Any], Any] | None = None,
@@ -47,6 +48,10 @@ def discover(
         as ``limit`` says.
     run : str or Path, optional
         The run's folder; named after its contents under ``runs/`` where not given.
+    from_run : str or Path, optional
+        Folder of another run, whose stored activations are taken in place of a forward pass: other
+        concepts of the same images, network and layer. ``k``, ``seed``, ``objective``,
+        ``transform`` and ``balance`` may be others, all else is as there.
     network : torch.nn.Module, optional
         In place of the option ``model``, a network that the program holds; it stays as it is.
         ``layer`` may then be the module of a layer. What finds the run again in another program
@@ -79,6 +84,7 @@ def discover(
     --------
     >>> run = discover("photos/", model="resnet50", run="runs/pets")  # doctest: +SKIP
     >>> run.sql("from concepts order by energy desc")  # doctest: +SKIP
+    >>> more = discover(from_run="runs/pets", k=100, run="runs/pets-100")  # doctest: +SKIP
     """
     module = head if isinstance(head, nn.Module) else None
     if module is None:
@@ -89,7 +95,7 @@ def discover(
         options["layers"] = layers
     if network is not None:
         options = give(options, network, module, reshape_transform)
-    options = {**options, "dataset": _named(dataset, options), "run": run}
+    options = {**options, "dataset": _named(dataset, options), "run": run, "from_run": from_run}
     if layers is not None:
         return discover_siblings(find_siblings(options))[0]
     return discover_run(find_run(options))

@@ -15,6 +15,7 @@ from .estimate import bound_decoding, check_fits, of_all
 from .inputs import load_inputs, tell
 from .ownership import is_run
 from .prepare import begin, intend, prepare
+from .share import begin_from, options_from
 from .workspace import Workspace
 
 MORE_IMAGES = ("dataset", "limit")
@@ -30,8 +31,9 @@ def find_run(options: Mapping[str, Any]) -> Workspace:
     Parameters
     ----------
     options : mapping
-        Options of `Config` by name, besides ``run`` (its folder) and ``config`` (a TOML file of
-        options, which those given go before).
+        Options of `Config` by name, besides ``run`` (its folder), ``config`` (a TOML file of
+        options, which those given go before) and ``from_run`` (another run, whose activations it
+        takes).
 
     Raises
     ------
@@ -40,6 +42,8 @@ def find_run(options: Mapping[str, Any]) -> Workspace:
         otherwise.
     """
     given, run = _given(options)
+    if "from_run" in given:
+        return _find_from(_folder(given.pop("from_run")), given, run)
     if run is not None and is_run(run) and not set(given) - {*CARRIED_OUT, "model", *MORE_IMAGES}:
         made = Workspace.open(run).config
         if given.get("model", made.model) != made.model:
@@ -47,6 +51,14 @@ def find_run(options: Mapping[str, Any]) -> Workspace:
         as_made = not set(given) & {*MORE_IMAGES}
         return prepare(make_config(made.model_dump() | given), run, as_made=as_made)
     return prepare(make_config(given), run)
+
+
+def _find_from(source: Path, given: dict[str, Any], run: Path | None) -> Workspace:
+    """Find or prepare a run with the activations of another; beside that, where it has no name."""
+    config = options_from(source, given)
+    folder = run or source.absolute().with_name(f"{source.name}-{config.digest()}")
+    begin_from(source, folder, config)
+    return prepare(config, folder, as_made=True)
 
 
 def find_siblings(options: Mapping[str, Any]) -> list[Workspace]:
@@ -65,6 +77,10 @@ def find_siblings(options: Mapping[str, Any]) -> list[Workspace]:
     """
     given, run = _given(options)
     layers = _layers(given.pop("layers"))
+    if "from_run" in given:
+        raise UserError(
+            f"{option('from_run')} takes the activations of one layer: leave out {option('layers')}"
+        )
     if "layer" in given:
         raise UserError(f"{option('layer')} and {option('layers')} are both given; leave one out")
     configs = [make_config(_options_of(given, run, layer)) for layer in layers]

@@ -55,6 +55,12 @@ NOT_OFFERED = {errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP, 524}
 """How file systems say that they do not have a call; 524 is what Linux's NFS says, and no name."""
 
 
+UNLINKABLE = frozenset(
+    (errno.EXDEV, errno.EPERM, errno.EACCES, errno.EMLINK, errno.EOPNOTSUPP, *NOT_OFFERED)
+)
+"""How file systems say that a file can have no second name there."""
+
+
 @contextlib.contextmanager
 def publish(path: Path, *, durable: bool = True) -> Iterator[Path]:
     """Give a temporary path to write to, then make it durable and rename it to `path`.
@@ -211,6 +217,29 @@ def move(path: Path, target: Path) -> None:
         _sync(target.parent)
     except OSError as error:
         raise _explain(target, error) from error
+
+
+def link(path: Path, target: Path) -> bool:
+    """Give a finished file a second name, on the same disk; say whether that is possible there.
+
+    What stands at `target` is replaced. A file of two names is never changed in place: whoever
+    writes anew gives one of the names to another file.
+    """
+    try:
+        with publish(target) as temporary:
+            temporary.hardlink_to(path)
+    except UserError as error:
+        known = isinstance(error.__cause__, OSError) and error.__cause__.errno in UNLINKABLE
+        if known:
+            return False
+        raise
+    return True
+
+
+def copy(path: Path, target: Path) -> None:
+    """Copy a finished file, whole or not at all."""
+    with publish(target) as temporary:
+        shutil.copyfile(path, temporary)
 
 
 def remove(path: Path) -> None:

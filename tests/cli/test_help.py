@@ -13,7 +13,7 @@ from pipeline.cli.commands import COMMANDS, STAGES
 from pipeline.cli.main import run, run_any
 from pipeline.cli.options import CONFIG
 from pipeline.config import Config
-from pipeline.errors import Words
+from pipeline.errors import Words, as_typed
 from pipeline.runs.stages import BY_NAME
 from tests.sources import ROOT
 
@@ -49,7 +49,7 @@ def test_help_is_of_the_command_as_it_was_typed(
         assert re.search("Example:  " + example.format(name), printed)
     joined = " ".join(printed.split())
     for option, each in ALL[name].options.items():
-        assert f"--{option.replace('_', '-')}" in printed
+        assert f"--{as_typed(option)}" in printed
         assert not each.default or f"default: {each.default}" in joined
 
 

@@ -1,0 +1,156 @@
+"""A run that begins with the activations of another: other concepts without another forward pass.
+
+Shards are shared by hard links, so that neither run takes room for them twice and either may be
+removed; where links do not reach they are copied. Nothing of the other run is touched.
+"""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from ..config import CARRIED_OUT, OF_ONE_CALL, Config, make_config
+from ..errors import UserError, command, option
+from ..store import ShardStore
+from ..system import files
+from ..system.progress import bar, say
+from .beginning import remembered
+from .checks import check_folder
+from .ownership import is_run
+from .record import RunRecord
+from .resume import write_start
+from .stages import STAGES
+from .workspace import Workspace
+
+FREE = frozenset(("k", "seed", "objective", "transform", "balance", "plugins", *CARRIED_OUT))
+"""Options that may be other than those of the run whose activations are taken."""
+
+
+def options_from(source: Path, given: Mapping[str, Any]) -> Config:
+    """Return the options of a run that takes the activations of another.
+
+    Parameters
+    ----------
+    source : Path
+        Folder of the other run.
+    given : mapping
+        Options by name: those that are not given are as there.
+
+    Raises
+    ------
+    UserError
+        `source` is no run, or an option that decides its activations is given another value.
+    """
+    if not is_run(source):
+        raise UserError(f"{option('from_run', source)} is not a run")
+    made = Workspace.open(source).config.model_dump()
+    made |= {name: Config.model_fields[name].default for name in OF_ONE_CALL}
+    asked = make_config({**made, **given})
+    other = [
+        name
+        for name in given
+        if name not in FREE and getattr(asked, name) != make_config(made).model_dump()[name]
+    ]
+    if other:
+        value = made[other[0]]
+        raise UserError(
+            f"{option('from_run', source)} takes activations as they are there, made with"
+            f" {option(other[0], value if value is not None else 'its default')}: leave out"
+            f" {option(other[0])}, or {option('from_run')}"
+        )
+    return asked
+
+
+def begin_from(source: Path, folder: Path, config: Config) -> None:
+    """Make the folder of a run with the activations of another, where it is not there yet.
+
+    Parameters
+    ----------
+    source : Path
+        Folder of the other run.
+    folder : Path
+        Of the run to be made; of a run that was begun so nothing is done.
+    config : Config
+        Its options, of `options_from`.
+
+    Raises
+    ------
+    UserError
+        The other run has not all of its activations, the folder is something else or the same, or
+        the disk is full.
+    """
+    check_folder(folder)
+    if folder.resolve() == source.resolve():
+        raise UserError(
+            f"{option('run', folder)} is {option('from_run')} itself: name a new folder"
+        )
+    made, other = Workspace(folder, config), Workspace.open(source)
+    if made.saved() is not None:
+        return
+    store = other.activations
+    if missing := store.missing():
+        made_again = command("discover", run=source, keep="all")
+        raise UserError(
+            f"{source} has not all of its activations, {store.n_shards - len(missing)} of"
+            f" {store.n_shards} shards, as {option('keep', other.config.keep)} says;"
+            f" {made_again} makes them"
+        )
+    files.check_writable(folder)
+    with made.writing(), made.alone("prepare"):
+        own = ShardStore(folder / store.folder.name, store.encoding, store.n_shards)
+        _share(store, own)
+        record = _record(other.record, config)
+        sums = write_start(folder, config, other.listing, {})
+        record.model_copy(update={"files": sums}).save(made.record_path)
+    made.reload("record", "listing")
+    made.log(f"activations of {source.resolve()}")
+
+
+def _record(before: RunRecord, config: Config) -> RunRecord:
+    """Return what ``run.json`` says at first: as of the other run, with nothing but activations.
+
+    Concepts are fitted to all images there are, those that it was given later too.
+    """
+    first = STAGES[0].name
+    limit = {"limit": before.config["limit"]}
+    return before.model_copy(
+        update={
+            "config": remembered(config).model_dump(mode="json") | limit,
+            "stages": {first: before.stage(first)} if first in before.stages else {},
+            "siblings": {},
+            "history": tuple(
+                each.model_copy(update={"fitted": before.images.n}) for each in before.history
+            ),
+        }
+    )
+
+
+def _share(store: ShardStore, own: ShardStore) -> None:
+    """Link the shards of one store into another, or copy them; records last, each after its own."""
+    is_linked = True
+    with bar("share", store.n_shards, "shards") as shown:
+        for index in range(store.n_shards):
+            for path, target in (
+                (store.path(index), own.path(index)),
+                (store.record_path(index), own.record_path(index)),
+            ):
+                if is_linked and not files.link(path, target):
+                    is_linked = False
+                    _check_room(store, own.folder)
+                if not is_linked:
+                    files.copy(path, target)
+            shown.update()
+
+
+def _check_room(store: ShardStore, folder: Path) -> None:
+    """Say what is copied; refuse what does not fit."""
+    needed, free = files.size(store.folder), shutil.disk_usage(folder).free
+    if needed > free:
+        raise UserError(
+            f"{needed / 1e9:.2f} GB of activations would be copied to {folder}, for links do not"
+            f" reach there from {store.folder}, and {free / 1e9:.2f} GB are free; name a"
+            f" {option('run')} on the disk of {option('from_run')}"
+        )
+    say(f"share      {needed / 1e9:.2f} GB are copied, for links do not reach from {store.folder}")
