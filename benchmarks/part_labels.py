@@ -72,6 +72,7 @@ def _codes(workspace: Workspace, k: int) -> Iterator[tuple[str, Callable[[Array]
     yield "PCA, both signs", partial(_components, k)
     yield "k-means", partial(_clusters, k)
     yield "k-means on the sphere", lambda V: _clusters(k, normalize(V))
+    yield "its centres, projected on", partial(_projected, k)
 
 
 def _components(k: int, V: Array) -> Array:
@@ -83,6 +84,13 @@ def _clusters(k: int, V: Array) -> Array:
     fitted = MiniBatchKMeans(k, random_state=0, batch_size=4096, n_init=5).fit(V)
     nearness: Array = -fitted.transform(V).astype(np.float32)
     return nearness
+
+
+def _projected(k: int, V: Array) -> Array:
+    """Project on the directions of clusters on the sphere: long activations count for more."""
+    fitted = MiniBatchKMeans(k, random_state=0, batch_size=4096, n_init=5).fit(normalize(V))
+    projected: Array = V @ normalize(fitted.cluster_centers_).T.astype(np.float32)
+    return projected
 
 
 def _labels(

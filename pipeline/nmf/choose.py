@@ -8,7 +8,8 @@ agree even where there is nothing to find. So k is judged by two things that noi
 the bi-cross-validated error (Owen and Perry, Annals of Applied Statistics 3, 2009: held-out images,
 H from three quarters of the channels, the error on the last quarter, in turns) and the agreement of
 fits on disjoint halves of the images, each against the same for data whose channels were shuffled
-independently.
+independently. Of few images more concepts would each be of a single one, and the error cannot tell:
+candidates end where most concepts stand in fewer than `SHARED` images, each counted by its share.
 """
 
 from __future__ import annotations
@@ -31,7 +32,7 @@ from .descent import Fit
 from .evaluate import gram, match, svd_errors
 from .passes import ENCODE_TOL, block_stats
 from .sampling import Start, fit_samples
-from .solve import Encoder
+from .solve import Encoder, encode
 from .splits import Images, Split, bi_cv_error, channel_folds, halves, shuffle_channels
 from .stats import relative_error
 from .work import Tally, Work
@@ -39,6 +40,7 @@ from .work import Tally, Work
 TOL = 3e-5  # of the relative error per step: a tenth of the differences between neighbouring k
 TRIALS = 2  # starts of a fit: four take longer and find hardly more
 CLEARLY = 0.05  # of the energy: of one set, two shuffles differed by 0.035
+SHARED = 2.0  # images that the median concept stands in, at least
 FOLDS = 4  # of the channels; two cut narrow concepts in two, and the error then says where
 Row = dict[str, float | int | bool]
 
@@ -67,6 +69,8 @@ class KChoice:
     halves : Tensor
         (replicates, 2, channels, k) float32: the concepts of the disjoint halves of the images at
         the chosen k; no replicate where the images could not be split.
+    n_beyond : int
+        Candidates, the largest ones, that the images are too few for: concepts would not be shared.
     """
 
     k: int
@@ -75,6 +79,7 @@ class KChoice:
     control: list[Row]
     W: Tensor
     halves: Tensor
+    n_beyond: int = 0
 
     def stability(self, W: Tensor) -> NDArray[np.float64]:
         """Say for each concept how well it is found again on either half of the images.
@@ -151,6 +156,9 @@ def choose_k(
     pairs: dict[int, list[Tensor]] = {}
     for k, floor in zip(ks, floors, strict=True):
         whole, apart = _fit_all(V, splits, k, seed, work)
+        if replicates and images_of(V, whole[0].W, image_of_position) < SHARED:
+            work.leave_out([each for each in ks if each > k])
+            break
         replicates[k] = [fit.W for fit in sorted(whole, key=lambda fit: fit.error)]
         pairs[k] = [torch.stack([fit.W for fit in pair]) for pair in apart if pair is not None]
         found = _judged(V, splits, apart, k, seed)
@@ -167,7 +175,29 @@ def choose_k(
     k, flagged = decide(rows, control)
     rows = [row | {"chosen": row["k"] == k} for row in rows]
     apart_at_k = torch.stack(pairs[k]) if pairs[k] else torch.empty(0, 2, V.shape[1], k)
-    return KChoice(k, flagged, rows, control, consensus(replicates[k], seed), apart_at_k)
+    W = consensus(replicates[k], seed)
+    return KChoice(k, flagged, rows, control, W, apart_at_k, len(ks) - len(replicates))
+
+
+def images_of(V: Tensor, W: Tensor, image_of_position: Images) -> float:
+    """Return in how many images the median concept stands.
+
+    The inverse of Simpson's index: 1 / Σ_i s_i² of the shares s_i of a concept's energy in image i.
+
+    Parameters
+    ----------
+    V : Tensor
+        (positions, channels) float32.
+    W : Tensor
+        (channels, k) float32.
+    image_of_position : ndarray or Tensor
+        (positions,) int64.
+    """
+    index = torch.unique(torch.as_tensor(image_of_position), return_inverse=True)[1].to(V.device)
+    squares = encode(V, W.to(V.device), tol=ENCODE_TOL).double().square()
+    energy = squares.new_zeros(int(index.max()) + 1, W.shape[1]).index_add(0, index, squares)
+    shares = energy / energy.sum(0).clamp_min(1e-30)
+    return float((1 / shares.square().sum(0).clamp_min(1e-30))[energy.sum(0) > 0].median())
 
 
 def decide(rows: Sequence[Row], control: Sequence[Row]) -> tuple[int, bool]:

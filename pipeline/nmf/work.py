@@ -41,7 +41,8 @@ class Tally:
     ) -> None:
         self._lock, self._progress = Lock(), progress
         self._n_controls = min(1, n_halved)
-        self._done, self._total = 0.0, float(sum(ks) * (n_replicates + n_halved))
+        self._n_each = n_replicates + n_halved
+        self._done, self._total = 0.0, float(sum(ks) * self._n_each)
         self._now = ""
 
     def tell(self, now: str) -> None:
@@ -57,6 +58,11 @@ class Tally:
             self._done += weight
             if self._progress is not None:
                 self._progress(Work(self._done, self._total, self._now))
+
+    def leave_out(self, ks: Sequence[int]) -> None:
+        """Count candidates no more that are not fitted to the end."""
+        with self._lock:
+            self._total = max(self._done, self._total - sum(ks) * self._n_each)
 
     def add_control(self, ks: Sequence[int]) -> None:
         """Count what is fitted to shuffled data, too."""

@@ -238,6 +238,12 @@ def fit_concepts(
         choice = _choose_k(data, V[:N_EVIDENCE], owner[:N_EVIDENCE], ks)
         if unfinished is not None:
             unfinished.choose(choice)
+    if choice.n_beyond:
+        most = max(int(row["k"]) for row in choice.rows)
+        say(
+            f"factorize  no more than {most} concepts are weighed: of {len(data.fit_ids)} images,"
+            f" most of more would stand in a single one; {option('k')} takes any number"
+        )
     blocks = data.blocks(transform)
     fitted = _fit(data.fitted(transform), data, choice, unfinished)
     if n_dead := int(fitted.dead.sum()):

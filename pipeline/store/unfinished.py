@@ -124,4 +124,4 @@ def _digest(file: h5py.File) -> str:
     return summed.hexdigest()
 
 
-_PLAIN = ("k", "flagged", "rows", "control")
+_PLAIN = ("k", "flagged", "rows", "control", "n_beyond")

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from pipeline import nmf
 from pipeline.errors import UserError
-from pipeline.nmf.choose import Row, decide
+from pipeline.nmf.choose import Row, decide, images_of
 
 
 def planted(k: int, seed: int = 0, noise: float = 0.3) -> tuple[Tensor, NDArray[np.int64], Tensor]:
@@ -239,3 +239,30 @@ def test_consensus_of_the_choice_is_a_start_as_good_as_its_best_replicate() -> N
     assert float(nmf.match(W, choice.W)[1].min()) > 0.97
     refit = nmf.fit_sample(V, 5, W0=choice.W)
     assert refit.error <= 1.0005 * min(float(row["error"]) for row in choice.rows)
+
+
+def test_few_images_carry_few_concepts() -> None:
+    """Of images that share three concepts, and have details of their own, more are not weighed."""
+    rng = np.random.default_rng(4)
+    shared, own = rng.gamma(0.3, 1, (3, 40)), np.eye(36, 40).reshape(6, 6, 40)
+    strong = rng.gamma(0.5, 2, (6, 60, 3)) @ shared
+    details = np.einsum("ipk,ikc->ipc", rng.gamma(0.2, 5, (6, 60, 6)), own)
+    V = torch.from_numpy((strong + details).reshape(360, 40)).float()
+    owner = np.repeat(np.arange(6), 60)
+    found = nmf.choose_k(V, owner, (3, 6, 12, 24))
+    assert found.n_beyond >= 1
+    weighed = {row["k"] for row in found.rows}
+    assert max(weighed) < 24
+    assert images_of(V, found.W, owner) >= 2
+    assert nmf.choose_k(V, owner, (24,)).k == 24  # what is asked for is taken
+
+
+def test_in_how_many_images_a_concept_stands() -> None:
+    H = np.zeros((4, 10, 3))
+    H[:, :, 0] = 1  # in all four alike
+    H[0, :, 1] = 1  # in one
+    H[:2, :, 2] = 1  # in two
+    V = torch.from_numpy(H.reshape(40, 3)).float()
+    assert images_of(V, torch.eye(3), np.repeat(np.arange(4), 10)) == pytest.approx(2, abs=0.01)
+    one = images_of(V[:, 1:2].contiguous(), torch.eye(1), np.repeat(np.arange(4), 10))
+    assert one == pytest.approx(1)
