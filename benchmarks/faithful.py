@@ -33,7 +33,7 @@ OVER_PLAIN = Target("concepts.faithful.mobilenet_v2.imagenet600.k100_over_plain"
 TARGETS = (OVER_SVD, PERMUTED, OVER_PLAIN)
 
 CASES = (Case("mobilenet_v2", "imagenette224"), Case("mobilenet_v2", "imagenet600"))
-KS, QUICK = (20, 50, 100, 200), (20, 50)
+KS, QUICK = (20, 50, 100), (20, 50)
 MOST = 100
 """Concepts of the targets."""
 

@@ -38,7 +38,8 @@ from .stats import relative_error
 from .work import Tally, Work
 
 TOL = 3e-5  # of the relative error per step: a tenth of the differences between neighbouring k
-TRIALS = 2  # starts of a fit: four take longer and find hardly more
+REPLICATES, TRIALS = 3, 2  # starts of a fit: four take longer and find hardly more
+MANY = 32  # concepts: of more, all of which are asked for, one fit starts as good a one as three do
 CLEARLY = 0.05  # of the energy: of one set, two shuffles differed by 0.035
 SHARED = 2.0  # images that the median concept stands in, at least
 FOLDS = 4  # of the channels; two cut narrow concepts in two, and the error then says where
@@ -110,7 +111,7 @@ def choose_k(
     ks: Sequence[int],
     *,
     seed: int = 0,
-    n_replicates: int = 3,
+    n_replicates: int | None = None,
     progress: Callable[[Work], None] | None = None,
 ) -> KChoice:
     """Choose the number of concepts.
@@ -129,7 +130,8 @@ def choose_k(
     seed : int
         Decides all splits and starts.
     n_replicates : int
-        Fits on all of the sample, and splits into halves, for each candidate.
+        Fits on all of the sample, and splits into halves, for each candidate: three, or one of a
+        single candidate of more than `MANY`, whose evidence would take longer than the fit.
     progress : callable, optional
         Told of every step of every fit, from the threads that fit: see `Work`.
 
@@ -148,6 +150,9 @@ def choose_k(
         raise UserError(f"K needs numbers of at least 1 to choose from, got {list(ks)}")
     flush_denormals()
     check(V, "the sample to choose K on")
+    is_large = len(ks) == 1 and ks[0] > MANY
+    n_replicates = n_replicates or (1 if is_large else REPLICATES)
+    trials = 1 if is_large else TRIALS
     splits = [halves(image_of_position, seed + r) for r in range(n_replicates)]
     work = Tally(ks, len(splits), sum(each is not None for each in splits), progress)
     floors = svd_errors(gram([V]), ks)
@@ -155,7 +160,7 @@ def choose_k(
     replicates: dict[int, list[Tensor]] = {}
     pairs: dict[int, list[Tensor]] = {}
     for k, floor in zip(ks, floors, strict=True):
-        whole, apart = _fit_all(V, splits, k, seed, work)
+        whole, apart = _fit_all(V, splits, k, seed, trials, work)
         if replicates and images_of(V, whole[0].W, image_of_position) < SHARED:
             work.leave_out([each for each in ks if each > k])
             break
@@ -170,7 +175,7 @@ def choose_k(
     near = near_best(rows)
     work.add_control(near)
     for k in near:
-        chance = _fit_halves(shuffled, splits[:1], k, seed, work)
+        chance = _fit_halves(shuffled, splits[:1], k, seed, trials, work)
         control += _judged(shuffled, splits[:1], chance, k, seed)
     k, flagged = decide(rows, control)
     rows = [row | {"chosen": row["k"] == k} for row in rows]
@@ -285,10 +290,10 @@ Halves = list[tuple[Fit, ...] | None]
 
 
 def _fit_all(
-    V: Tensor, splits: Sequence[Split | None], k: int, seed: int, work: Tally
+    V: Tensor, splits: Sequence[Split | None], k: int, seed: int, trials: int, work: Tally
 ) -> tuple[list[Fit], Halves]:
     """Fit all images, a replicate per split, and the disjoint halves of each split."""
-    starts = [Start(k, seed + r, trials=TRIALS) for r in range(len(splits))]
+    starts = [Start(k, seed + r, trials=trials) for r in range(len(splits))]
     fits: list[Callable[[], list[Fit]]] = [partial(_fit_counted, V, starts, work)]
     fits += [
         partial(_fit_counted, V[half], [start], work, 0.5)
@@ -299,10 +304,10 @@ def _fit_all(
 
 
 def _fit_halves(
-    V: Tensor, splits: Sequence[Split | None], k: int, seed: int, work: Tally
+    V: Tensor, splits: Sequence[Split | None], k: int, seed: int, trials: int, work: Tally
 ) -> Halves:
     """Fit the disjoint halves of the images, of each split."""
-    starts = [Start(k, seed + r, trials=TRIALS) for r in range(len(splits))]
+    starts = [Start(k, seed + r, trials=trials) for r in range(len(splits))]
     jobs = _halves_of(splits, starts)
     fits = each_alone(lambda job: _fit_counted(V[job[0]], [job[1]], work, 0.5), jobs)
     return _paired(splits, fits)

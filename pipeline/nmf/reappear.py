@@ -50,7 +50,7 @@ ROUNDING, FARTHEST = 1e-6, 1 - 1e-3  # least and largest d that are told apart
 RIDGE = 1e-9  # of inner products, for concepts that are equal, or dead
 WIDTH = 1.0  # of the odds, an e-fold: concepts so near are as stable
 LEAST = 0.01  # of a variance: a tenth of d is no difference
-TOL, TRIALS = 3e-5, 2  # as for the fits that judge k
+TOL, TRIALS, MANY = 3e-5, 2, 32  # as for the fits that judge k
 
 Array = NDArray[np.float64]
 
@@ -101,7 +101,8 @@ def replicates(V: Tensor, image_of_position: Images, k: int, seed: int = 0) -> T
     splits = [halves(image_of_position, seed + r) for r in range(SPLITS)]
     jobs = [half for split in splits if split is not None for half in split]
     # Starts of `choose_k` are few above its seed; none of these is one of them, or another's.
-    starts = [Start(k, (seed + 1) * 1_000 + at, trials=TRIALS) for at in range(len(jobs))]
+    trials = TRIALS if k <= MANY else 1  # as W itself was found
+    starts = [Start(k, (seed + 1) * 1_000 + at, trials=trials) for at in range(len(jobs))]
 
     def fitted(job: tuple[Tensor, Start]) -> Tensor:
         half, start = job
