@@ -23,7 +23,7 @@ def known() -> KnownClasses:
     return KnownClasses(np.arange(N), CLASSES[:, None])
 
 
-def evidence(held: NDArray[np.bool_]) -> Evidence:
+def evidence(held: NDArray[np.bool_], channels: NDArray[np.bool_] | None = None) -> Evidence:
     """A concept whose 40 strongest images are those of class 3, which the head says there."""
     image = np.flatnonzero(CLASSES == 3)
     n, one_hot = len(image), torch.eye(N_CLASSES)
@@ -44,20 +44,50 @@ def evidence(held: NDArray[np.bool_]) -> Evidence:
         return vectors.softmax(1)
 
     own = score(places.vectors)
-    return Evidence(1, N_CLASSES, places, own, elsewhere, score, 256, tree, known(), 0)
+    channels = np.zeros((N, 2), np.bool_) if channels is None else channels
+    return Evidence(1, N_CLASSES, places, own, elsewhere, channels, score, 256, tree, known(), 0)
 
 
 def test_odds_are_those_of_holders_over_those_of_all() -> None:
+    def ratio(holders: NDArray[np.int64], label: int) -> float:
+        return float(known().odds_ratios(held(holders), np.arange(N), np.array([label]))[0])
+
     holders = np.concatenate([np.flatnonzero(CLASSES == 3)[:30], np.flatnonzero(CLASSES == 4)[:20]])
-    ratio = known().odds_ratio(holders, np.arange(N), np.array([3]))
-    assert ratio == pytest.approx((30 / 20) / (40 / 360))
-    assert known().odds_ratio(np.arange(N), np.arange(N), np.array([3])) == pytest.approx(1)
-    assert known().odds_ratio(holders, np.arange(N), np.array([7])) == 0
-    of_one = np.flatnonzero(CLASSES == 3)
-    ratio = known().odds_ratio(of_one, np.arange(N), np.array([3]))
-    assert ratio == pytest.approx((40 / 0.5) / (40 / 360))
-    few = np.flatnonzero(CLASSES == 4)[: FEWEST_HOLDERS - 1]
-    assert np.isnan(known().odds_ratio(few, np.arange(N), np.array([3])))
+    assert ratio(holders, 3) == pytest.approx((30 / 20) / (40 / 360))
+    assert ratio(np.arange(N), 3) == pytest.approx(1)
+    assert ratio(holders, 7) == 0
+    assert ratio(np.flatnonzero(CLASSES == 3), 3) == pytest.approx((40 / 0.5) / (40 / 360))
+    assert np.isnan(ratio(np.flatnonzero(CLASSES == 4)[: FEWEST_HOLDERS - 1], 3))
+
+
+def held(holders: NDArray[np.int64]) -> NDArray[np.bool_]:
+    return np.isin(np.arange(N), holders)[:, None]
+
+
+def test_odds_of_several_things_are_those_of_each() -> None:
+    several = np.random.default_rng(2).random((N, 5)) < 0.3
+    images = np.random.default_rng(3).permutation(N)  # in any order
+    found = known().odds_ratios(several, images, np.array([3, 5]))
+    for column, odds in enumerate(found):
+        mine = images[several[:, column]]
+        right = np.isin(CLASSES[mine], (3, 5)).sum()
+        expected = np.isin(CLASSES, (3, 5)).mean()
+        assert odds == pytest.approx(
+            right / (len(mine) - right) / (expected / (1 - expected)), rel=1e-9
+        )
+
+
+def test_what_single_channels_reach_is_not_claimed() -> None:
+    mine = (CLASSES == 3) | (np.random.default_rng(1).random(N) < 0.1)
+    found = evidence(mine).claims().single
+    assert found.odds is not None
+    assert holds(found)[0]
+    by_chance = np.stack([mine, np.ones(N, np.bool_)], axis=1)  # a channel that reaches as much
+    assert not holds(evidence(mine, by_chance).claims().single)[0]
+    assert evidence(mine, by_chance).claims().single.odds == pytest.approx(found.odds)
+    n_alike = 40  # one of many such channels is no standard
+    rare = np.concatenate([mine[:, None], np.ones((N, n_alike), np.bool_)], axis=1)
+    assert holds(evidence(mine, rare).claims().single)[0]
 
 
 def test_a_class_of_the_strongest_images_alone_is_not_claimed() -> None:

@@ -216,14 +216,14 @@ def claims(k: int, **given: object) -> Claims:
     return Claims(**(values | given))  # type: ignore[arg-type]
 
 
-def test_a_claim_wants_mass_beside_q() -> None:
+def test_a_claim_wants_mass_beside_q_and_odds_five_times_those_of_moved_maps() -> None:
     many = claims(
-        5,
-        q=np.array([0.01, 0.06, 0.01, 0.01, 0.01]),
-        mass=np.array([0.5, 0.5, 0.19, 0.5, np.nan]),
-        moved=np.array([0.1, 0.1, 0.01, 0.11, np.nan]),
+        7,
+        q=np.array([0.01, 0.06, 0.01, 0.01, 0.01, 0.01, 0.01]),
+        mass=np.array([0.5, 0.5, 0.19, 0.5, np.nan, 0.8, 0.8]),
+        moved=np.array([0.16, 0.1, 0.01, 0.17, np.nan, 0.44, 0.45]),
     )
-    assert holds(many).tolist() == [True, False, False, False, False]
+    assert holds(many).tolist() == [True, False, False, False, False, True, False]
 
 
 def test_kinds_come_in_their_order() -> None:
