@@ -32,7 +32,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from .sampling import fit_sample
+from .sampling import Start, fit_samples
 from .solve import MAX_ITERATIONS, encode
 from .splits import halves
 from .stats import accumulate, relative_error
@@ -44,7 +44,7 @@ costs more energy for the same answers."""
 TURNS, STEPS = 8, 30
 """Turns at most, and gradients for W in each."""
 
-TOL, TRIED_TOL = 1e-2, 1e-4
+TOL, TRIED_TOL = 1e-2, 5e-4
 """Of H within a turn; of fits that are compared."""
 
 GIVEN = 0.03
@@ -125,8 +125,13 @@ def better_at_unit_length(V: Tensor, image_of_position: NDArray[np.int64], k: in
     if parts is None or min(map(len, parts)) < 2 * k:
         return False
     own, unseen = (V[part.to(V.device)] for part in parts)
-    plain, unit = (fit_sample(rows, k, tol=TRIED_TOL).W for rows in (own, unit_rows(own)))
+    plain, unit = (_tried(rows, k) for rows in (own, unit_rows(own)))
     return _explained(unseen, unit) > _explained(unseen, plain)
+
+
+def _tried(V: Tensor, k: int) -> Tensor:
+    (fitted,) = fit_samples(V, [Start(k, trials=1)], tol=TRIED_TOL, rough=True)
+    return fitted.W
 
 
 def _inverse_lengths(V: Tensor) -> Tensor:

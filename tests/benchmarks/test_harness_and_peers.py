@@ -53,6 +53,8 @@ AGREED = {
     "concepts.salient.control_gap": ("at-least", 0.1),
     "concepts.faithful.mobilenet_v2.imagenette224.k100_over_svd": ("at-least", 0.94),
     "concepts.faithful.mobilenet_v2.imagenette224.permuted_over_ours": ("at-most", 0.33),
+    "concepts.faithful.mobilenet_v2.imagenet600.k100_over_plain": ("at-least", 1.8),
+    "concepts.map.over_best": ("at-least", 1.0),
     "concepts.cars.fg_nmi": ("at-least", 0.32),
     "concepts.cars.fg_ari": ("at-least", 0.21),
     "concepts.sample.objects_j": ("at-least", 0.75),

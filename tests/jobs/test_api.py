@@ -49,7 +49,7 @@ def test_it_prints_nothing_on_stdout(
 
 def test_its_options_are_those_of_the_configuration() -> None:
     parameters = inspect.signature(pipeline.discover).parameters
-    others = {"run", "config", "network", "head", "reshape_transform", "layers"}
+    others = {"run", "from_run", "config", "network", "head", "reshape_transform", "layers"}
     assert set(Config.model_fields) | others == set(parameters)
     assert parameters["resize"].default == "squash"
 
