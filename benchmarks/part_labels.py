@@ -28,7 +28,7 @@ from pipeline import nmf
 from pipeline.analysis.image_data import ImageData
 from pipeline.images import Affine, unit_hash
 from pipeline.localize.alignment import align, summary
-from pipeline.runs.fit import fit_run
+from pipeline.runs.bank import fit_run
 from pipeline.runs.workspace import Workspace
 
 OVER_BEST = Target("concepts.map.over_best", "at-least", 1.0)

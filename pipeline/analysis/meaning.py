@@ -27,7 +27,7 @@ from ..classify import (
 from ..errors import UserError
 from ..images import Affine, network_input, sides, upsample
 from ..models.link import top
-from ..runs.fit import fit_run
+from ..runs.bank import fit_run
 from ..runs.workspace import Workspace
 from ..store import Bank
 from .arguments import (

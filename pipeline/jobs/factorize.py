@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 
 import torch
 
-from ..runs.fit import fit_run
+from ..runs.bank import fit_run
 from ..runs.plan import made_from
 from ..runs.probe import describe, make_probe
 from ..runs.workspace import Workspace

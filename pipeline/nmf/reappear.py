@@ -35,6 +35,7 @@ from scipy.special import stdtr, stdtrit
 from torch import Tensor
 
 from ..system.threads import each_alone
+from .choose import MANY, TOL, TRIALS
 from .evaluate import match
 from .initialise import unit_columns
 from .sampling import Start, fit_samples
@@ -50,7 +51,6 @@ ROUNDING, FARTHEST = 1e-6, 1 - 1e-3  # least and largest d that are told apart
 RIDGE = 1e-9  # of inner products, for concepts that are equal, or dead
 WIDTH = 1.0  # of the odds, an e-fold: concepts so near are as stable
 LEAST = 0.01  # of a variance: a tenth of d is no difference
-TOL, TRIALS, MANY = 3e-5, 2, 32  # as for the fits that judge k
 
 Array = NDArray[np.float64]
 

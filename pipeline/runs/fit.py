@@ -10,7 +10,6 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import partial
 from typing import Never
 
 import numpy as np
@@ -21,11 +20,8 @@ from tqdm import tqdm
 from .. import nmf
 from ..config import K_AUTO
 from ..errors import UserError, option
-from ..localize import presence_thresholds
 from ..store import (
-    Bank,
     PositionBlocks,
-    Probe,
     ShardStore,
     UnfinishedFit,
     sample_by_energy,
@@ -33,9 +29,6 @@ from ..store import (
     whole_images,
 )
 from ..system.progress import bar, say
-from .balance import image_weights
-from .readout import readout
-from .workspace import Workspace
 
 N_SAMPLE = 20_000
 """Positions on which thresholds and the floor are measured."""
@@ -90,7 +83,7 @@ class FitData:
     @property
     def is_as_stored(self) -> bool:
         """Whether W is fitted to rows as they are stored."""
-        return self.weights is None and self.readout is None and not self.unit
+        return self.weights is None and self.readout is None
 
     def drawn_from(self, n: int) -> frozenset[int]:
         """Return the images from which n positions are drawn."""
@@ -142,67 +135,6 @@ class Concepts:
     n_passes: int
     n_reseeded: int
     n_dead: int
-
-
-@dataclass(frozen=True, eq=False)
-class RunFit:
-    """A run's bank, and how it was found."""
-
-    bank: Bank
-    concepts: Concepts
-
-
-def fit_run(
-    workspace: Workspace,
-    ks: Sequence[int] | None = None,
-    unfinished: UnfinishedFit | None = None,
-    probe: Probe | None = None,
-) -> RunFit:
-    """Fit concepts to a run's activations and gather what a bank keeps of them.
-
-    Parameters
-    ----------
-    workspace : Workspace
-        A run with activations.
-    ks : sequence of int, optional
-        Numbers of concepts to choose from; those of the run's options by default. The run's own
-        number by itself gives the run's own bank.
-    unfinished : UnfinishedFit, optional
-        Keeps what was found so far, and goes on from there.
-    probe : Probe, optional
-        Of ``HEAD=probe``, where it is not written yet.
-
-    Raises
-    ------
-    UserError
-        Negative activations under ``TRANSFORM=none``, a k that the data cannot hold, or
-        ``OBJECTIVE=faithful`` without classes.
-    """
-    workspace = workspace.fitted
-    config = workspace.config
-    data = FitData(
-        workspace.activations,
-        workspace.ids("fit"),
-        config.seed,
-        config.transform,
-        image_weights(workspace),
-        workspace.device,
-        partial(workspace.sample, "fit") if len(workspace.listing.starts) > 1 else None,
-        readout(workspace, probe),
-    )
-    found = fit_concepts(data, ks or (None if config.k == "auto" else config.k), unfinished)
-    bank = replace(_make_bank(workspace, found), reappearance=measure_reappearance(data, found))
-    return RunFit(bank, found)
-
-
-def measure_reappearance(data: FitData, found: Concepts) -> nmf.Reappearance:
-    """Say how sure concepts are, by fits on disjoint halves of the images of their sample."""
-    say(f"factorize  {nmf.N_REPLICATES} fits on halves of the images, to see what comes back")
-    data = replace(data, unit=found.is_unit)
-    V = _weighted(data, found.sample, found.owner).to(data.device)
-    halved = nmf.replicates(V, found.owner, found.choice.k, data.seed)
-    share = len(np.unique(found.owner)) / (2 * len(data.fit_ids))
-    return nmf.reappearance(found.W, halved, share)
 
 
 def fit_concepts(
@@ -285,6 +217,16 @@ def _taught(data: FitData, transform: nmf.Transform, W: torch.Tensor) -> torch.T
     return taught.W
 
 
+def measure_reappearance(data: FitData, found: Concepts) -> nmf.Reappearance:
+    """Say how sure concepts are, by fits on disjoint halves of the images of their sample."""
+    say(f"factorize  {nmf.N_REPLICATES} fits on halves of the images, to see what comes back")
+    data = replace(data, unit=found.is_unit)
+    V = _weighted(data, found.sample, found.owner).to(data.device)
+    halved = nmf.replicates(V, found.owner, found.choice.k, data.seed)
+    share = len(np.unique(found.owner)) / (2 * len(data.fit_ids))
+    return nmf.reappearance(found.W, halved, share)
+
+
 def k_auto(V: torch.Tensor) -> tuple[int, ...]:
     """Return the numbers of concepts that ``K=auto`` weighs, those that the data can hold."""
     most = min(V.shape) // 2
@@ -356,39 +298,3 @@ def _fit(
 def _show(shown: tqdm[Never], phase: str, error: float) -> None:
     shown.set_postfix_str(f"{phase}, relative error {error:.4f}", refresh=False)
     shown.update(phase == "pass")
-
-
-def _make_bank(workspace: Workspace, found: Concepts) -> Bank:
-    """Gather what the bank keeps of the concepts, and measure them on held-out images."""
-    others = workspace.ids("heldout")
-    blocks = PositionBlocks(workspace.activations, others, found.transform)
-    heldout = measure(blocks, found.W.to(workspace.device))
-    thresholds = presence_thresholds(nmf.encode(found.sample, found.W).numpy())
-    return Bank(
-        layer=workspace.config.layer,
-        seed=workspace.config.seed,
-        transform=found.transform,
-        W=found.W.numpy(),
-        context=found.context.numpy(),
-        thresholds=thresholds.values,
-        threshold_reasons=thresholds.reasons,
-        energies=found.energies.numpy(),
-        stability=found.choice.stability(found.W),
-        error=found.error,
-        heldout_error=float(nmf.relative_error(found.W, heldout)) if heldout.n else math.nan,
-        svd_error=nmf.svd_error(found.sample, found.W.shape[1]),
-        k_is_stable=not found.choice.flagged,
-        prefix=_mean_prefix(workspace),
-        exponent=workspace.trunk.exponents.get(workspace.trunk.layer, 0),
-    )
-
-
-def _mean_prefix(workspace: Workspace) -> NDArray[np.float32] | None:
-    """Return the mean of the class and register tokens over the images; None without any."""
-    if not workspace.trunk.n_prefix:
-        return None
-    total, n = 0.0, 0
-    for arrays in workspace.activations.iterate(["prefix"], workspace.distinct_ids):
-        total = total + arrays["prefix"].astype(np.float64).sum(0)
-        n += len(arrays["prefix"])
-    return np.asarray(total / n, dtype=np.float32)

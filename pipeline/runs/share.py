@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from ..config import CARRIED_OUT, OF_ONE_CALL, Config, make_config
+from ..config import CARRIED_OUT, Config, make_config
 from ..errors import UserError, command, option
 from ..store import ShardStore
 from ..system import files
@@ -45,21 +45,16 @@ def options_from(source: Path, given: Mapping[str, Any]) -> Config:
     """
     if not is_run(source):
         raise UserError(f"{option('from_run', source)} is not a run")
-    made = Workspace.open(source).config.model_dump()
-    made |= {name: Config.model_fields[name].default for name in OF_ONE_CALL}
-    asked = make_config({**made, **given})
-    other = [
-        name
-        for name in given
-        if name not in FREE and getattr(asked, name) != make_config(made).model_dump()[name]
-    ]
-    if other:
-        value = made[other[0]]
-        raise UserError(
-            f"{option('from_run', source)} takes activations as they are there, made with"
-            f" {option(other[0], value if value is not None else 'its default')}: leave out"
-            f" {option(other[0])}, or {option('from_run')}"
-        )
+    made = remembered(Workspace.open(source).config)
+    asked = make_config({**made.model_dump(), **given})
+    for name in given:
+        was = getattr(made, name)
+        if name not in FREE and getattr(asked, name) != was:
+            raise UserError(
+                f"{option('from_run', source)} takes activations as they are there, made with"
+                f" {option(name, 'its default' if was is None else was)}: leave out"
+                f" {option(name)}, or {option('from_run')}"
+            )
     return asked
 
 
@@ -71,15 +66,15 @@ def begin_from(source: Path, folder: Path, config: Config) -> None:
     source : Path
         Folder of the other run.
     folder : Path
-        Of the run to be made; of a run that was begun so nothing is done.
+        Of the run to be made; where it was begun with these activations already nothing is done.
     config : Config
         Its options, of `options_from`.
 
     Raises
     ------
     UserError
-        The other run has not all of its activations, the folder is something else or the same, or
-        the disk is full.
+        The other run has not all of its activations, the folder is that run, or something else, as
+        a run of other images is, or the disk is full.
     """
     check_folder(folder)
     if folder.resolve() == source.resolve():
@@ -87,7 +82,8 @@ def begin_from(source: Path, folder: Path, config: Config) -> None:
             f"{option('run', folder)} is {option('from_run')} itself: name a new folder"
         )
     made, other = Workspace(folder, config), Workspace.open(source)
-    if made.saved() is not None:
+    if (before := made.saved()) is not None:
+        _check_same_activations(before, other.record, folder, source)
         return
     store = other.activations
     if missing := store.missing():
@@ -106,6 +102,22 @@ def begin_from(source: Path, folder: Path, config: Config) -> None:
         record.model_copy(update={"files": sums}).save(made.record_path)
     made.reload("record", "listing")
     made.log(f"activations of {source.resolve()}")
+
+
+def _check_same_activations(own: RunRecord, theirs: RunRecord, folder: Path, source: Path) -> None:
+    """Refuse a run that is there already and was made of other images, or by another network.
+
+    It may have the same options, and if it is finished nobody looks at its images again.
+    """
+    if (own.images, own.layer, own.weights.sha256) != (
+        theirs.images,
+        theirs.layer,
+        theirs.weights.sha256,
+    ):
+        raise UserError(
+            f"{option('run', folder)} is a run already, and not of the activations of {source};"
+            f" name another {option('run')}, or go on with it by {command('discover', run=folder)}"
+        )
 
 
 def _record(before: RunRecord, config: Config) -> RunRecord:

@@ -7,6 +7,7 @@ import json
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 from PIL import Image
 
@@ -140,3 +141,16 @@ def test_agreement_is_measured_beside_svd_and_exchanged_channels(workspace: Work
     assert six["ours"] > six["mean"]
     assert six["ours"] > six["permuted"]
     assert six["kl"] < two["kl"]
+
+
+def test_targets_are_of_faithful_concepts(capsys: pytest.CaptureFixture[str]) -> None:
+    row = {"k": 100, "ours": 0.5, "faithful": 0.6, "svd": 0.75, "faithful permuted": 0.3}
+    found = pd.DataFrame([row | {"dataset": case.dataset} for case in faithful.CASES])
+    report = Report(faithful.TARGETS)
+    faithful.judge(report, pd.concat([found, found.assign(k=50, faithful=0.1)]))
+    assert report.finish() == 1
+    said = capsys.readouterr().out
+    assert "imagenette224.k100_over_svd 0.8000 at-least 0.94 short" in said
+    assert "imagenet600.k100_over_plain 1.2000 at-least 1.8 short" in said
+    for case in faithful.CASES:
+        assert f"{case.dataset}.permuted_over_ours 0.5000 at-most 0.33 short" in said

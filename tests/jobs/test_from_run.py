@@ -172,6 +172,26 @@ def test_folders_that_cannot_be(pets: Path, tmp_path: Path) -> None:
         pipeline.discover(from_run=pets, layers="a,b")
 
 
+def test_a_run_of_other_images_is_not_taken_for_it(
+    images: Path, pets: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It has the same options, and as it is finished nobody looks at its images again."""
+    monkeypatch.undo()
+    cars = pipeline.discover(images, k=3, run=tmp_path / "cars", limit=20, **OPTIONS).folder
+    shutil.rmtree(tmp_path / "fewer", ignore_errors=True)
+    fewer = tmp_path / "fewer"
+    (fewer / "a").mkdir(parents=True)
+    for path in sorted(images.rglob("*.jpg"))[:12] + sorted(images.rglob("*.png"))[:12]:
+        shutil.copy(path, fewer / "a" / path.name)
+    other = pipeline.discover(fewer, k=3, run=tmp_path / "other", **OPTIONS).folder
+    listing = (other / "activations" / "images.parquet").read_bytes()
+    for run in (other, cars):
+        with pytest.raises(UserError, match="is a run already, and not of the activations of"):
+            pipeline.discover(from_run=pets, k=3, run=run)
+    assert (other / "activations" / "images.parquet").read_bytes() == listing
+    assert Workspace.open(other).config.dataset == str(fewer.resolve())
+
+
 def test_images_added_later_are_fitted_too(
     images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

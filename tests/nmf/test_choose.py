@@ -11,7 +11,7 @@ from torch import Tensor
 
 from pipeline import nmf
 from pipeline.errors import UserError
-from pipeline.nmf.choose import Row, decide, images_of
+from pipeline.nmf.decide import Row, decide, images_of
 
 
 def planted(k: int, seed: int = 0, noise: float = 0.3) -> tuple[Tensor, NDArray[np.int64], Tensor]:

@@ -1,0 +1,109 @@
+"""A run's bank: concepts fitted to its activations, and all that is kept of them.
+
+The one way it is made: for runs, analysis and benchmarks.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .. import nmf
+from ..localize import presence_thresholds
+from ..store import Bank, PositionBlocks, Probe, UnfinishedFit
+from .balance import image_weights
+from .fit import Concepts, FitData, fit_concepts, measure, measure_reappearance
+from .readout import readout
+from .workspace import Workspace
+
+
+@dataclass(frozen=True, eq=False)
+class RunFit:
+    """A run's bank, and how it was found."""
+
+    bank: Bank
+    concepts: Concepts
+
+
+def fit_run(
+    workspace: Workspace,
+    ks: Sequence[int] | None = None,
+    unfinished: UnfinishedFit | None = None,
+    probe: Probe | None = None,
+) -> RunFit:
+    """Fit concepts to a run's activations and gather what a bank keeps of them.
+
+    Parameters
+    ----------
+    workspace : Workspace
+        A run with activations.
+    ks : sequence of int, optional
+        Numbers of concepts to choose from; those of the run's options by default. The run's own
+        number by itself gives the run's own bank.
+    unfinished : UnfinishedFit, optional
+        Keeps what was found so far, and goes on from there.
+    probe : Probe, optional
+        Of ``HEAD=probe``, where it is not written yet.
+
+    Raises
+    ------
+    UserError
+        Negative activations under ``TRANSFORM=none``, a k that the data cannot hold, or
+        ``OBJECTIVE=faithful`` without classes.
+    """
+    workspace = workspace.fitted
+    config = workspace.config
+    data = FitData(
+        workspace.activations,
+        workspace.ids("fit"),
+        config.seed,
+        config.transform,
+        image_weights(workspace),
+        workspace.device,
+        partial(workspace.sample, "fit") if len(workspace.listing.starts) > 1 else None,
+        readout(workspace, probe),
+    )
+    found = fit_concepts(data, ks or (None if config.k == "auto" else config.k), unfinished)
+    bank = replace(_make_bank(workspace, found), reappearance=measure_reappearance(data, found))
+    return RunFit(bank, found)
+
+
+def _make_bank(workspace: Workspace, found: Concepts) -> Bank:
+    """Gather what the bank keeps of the concepts, and measure them on held-out images."""
+    others = workspace.ids("heldout")
+    blocks = PositionBlocks(workspace.activations, others, found.transform)
+    heldout = measure(blocks, found.W.to(workspace.device))
+    thresholds = presence_thresholds(nmf.encode(found.sample, found.W).numpy())
+    return Bank(
+        layer=workspace.config.layer,
+        seed=workspace.config.seed,
+        transform=found.transform,
+        W=found.W.numpy(),
+        context=found.context.numpy(),
+        thresholds=thresholds.values,
+        threshold_reasons=thresholds.reasons,
+        energies=found.energies.numpy(),
+        stability=found.choice.stability(found.W),
+        error=found.error,
+        heldout_error=float(nmf.relative_error(found.W, heldout)) if heldout.n else math.nan,
+        svd_error=nmf.svd_error(found.sample, found.W.shape[1]),
+        k_is_stable=not found.choice.flagged,
+        prefix=_mean_prefix(workspace),
+        exponent=workspace.trunk.exponents.get(workspace.trunk.layer, 0),
+    )
+
+
+def _mean_prefix(workspace: Workspace) -> NDArray[np.float32] | None:
+    """Return the mean of the class and register tokens over the images; None without any."""
+    if not workspace.trunk.n_prefix:
+        return None
+    total, n = 0.0, 0
+    for arrays in workspace.activations.iterate(["prefix"], workspace.distinct_ids):
+        total = total + arrays["prefix"].astype(np.float64).sum(0)
+        n += len(arrays["prefix"])
+    return np.asarray(total / n, dtype=np.float32)
