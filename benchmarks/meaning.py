@@ -176,7 +176,9 @@ def _false_rate(title: str, workspace: Workspace, n_tests: int) -> float:
     bank, cut = workspace.bank, workspace.cut
     evidence = RunSamples(workspace)
     real = bank.transform.forward(evidence.positions)
-    present = nmf.encode(real, torch.from_numpy(bank.W)) >= torch.from_numpy(bank.thresholds)
+    present = nmf.encode(real, torch.from_numpy(bank.W), active=bank.active) >= torch.from_numpy(
+        bank.thresholds
+    )
 
     def score(vectors: torch.Tensor) -> torch.Tensor:
         return score_vectors(cut, bank.transform.decode(vectors))

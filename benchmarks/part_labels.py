@@ -65,7 +65,7 @@ def _codes(workspace: Workspace, k: int) -> Iterator[tuple[str, Callable[[Array]
 
     def ours(V: Array) -> Array:
         X = bank.transform.forward(torch.from_numpy(V))
-        H: Array = nmf.encode(X, torch.from_numpy(bank.W)).numpy()
+        H: Array = nmf.encode(X, torch.from_numpy(bank.W), active=bank.active).numpy()
         return H
 
     yield "ours", ours

@@ -133,6 +133,11 @@ class Config(pydantic.BaseModel):
         description="what concepts are fitted to: energy of the activations, or faithful: also to"
         " what the network says of each image",
     )
+    active: Positive | Literal["auto", "none"] = pydantic.Field(
+        "auto",
+        description="concepts that a position has at most: auto (any of few, 16 of more than 128),"
+        " a number, or none (no bound)",
+    )
     plugins: tuple[str, ...] = pydantic.Field(
         (), description="installed plug-ins that add table columns and atlas pages; comma-separated"
     )
@@ -304,6 +309,7 @@ CARRIED_OUT = (
 LATER = (
     "interpolation", "mean", "std", "class_names", "weights_key", "head", "levels", "on_damage",
     "labels", "split", "margin", "objective",
+    "active",
 )  # fmt: skip
 """Options that came later: where they are not given, runs have the names they had."""
 

@@ -44,6 +44,7 @@ READ = dict.fromkeys(_BSD, "BSD-3-Clause") | {
     "cuda-toolkit": "LicenseRef-NVIDIA-Proprietary",  # an empty package that asks for the others
     "hdf5plugin": "MIT",
     "matplotlib": "PSF-2.0",  # in its own words: "based on the PSF license"
+    "numba": "BSD-2-Clause",
     "nvidia-nvtx": "Apache-2.0 WITH LLVM-exception",
 }
 """Packages whose metadata name no one licence (`BSD`, a whole text, nothing): what was read."""

@@ -64,8 +64,8 @@ OF_A_RUN = CONFIG | {
 """The options of discover and of each stage."""
 
 FROM = Option(
-    "another run, whose stored activations are taken: K, SEED, OBJECTIVE, TRANSFORM, BALANCE may be"
-    " others"
+    "another run, whose stored activations are taken: K, ACTIVE, SEED, OBJECTIVE, TRANSFORM,"
+    " BALANCE may be others"
 )
 """An option of discover alone."""
 

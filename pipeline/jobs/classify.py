@@ -125,7 +125,7 @@ def _classify(
     tell("labels against chance")
     real = bank.transform.forward(sample.positions)
     context, direction = torch.from_numpy(bank.context.T), torch.from_numpy(bank.W.T)
-    present = nmf.encode(real, direction.T) >= torch.from_numpy(bank.thresholds)
+    present = nmf.encode(real, direction.T, active=bank.active) >= torch.from_numpy(bank.thresholds)
     null = Null.of(score, real, sample.owners, cut.link)
     tested = null.test(context, present)
     tell("what it is taken for")

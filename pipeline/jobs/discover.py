@@ -50,8 +50,8 @@ def discover(
         The run's folder; named after its contents under ``runs/`` where not given.
     from_run : str or Path, optional
         Folder of another run, whose stored activations are taken in place of a forward pass: other
-        concepts of the same images, network and layer. ``k``, ``seed``, ``objective``,
-        ``transform`` and ``balance`` may be others, all else is as there.
+        concepts of the same images, network and layer. ``k``, ``active``, ``seed``,
+        ``objective``, ``transform`` and ``balance`` may be others, all else is as there.
     network : torch.nn.Module, optional
         In place of the option ``model``, a network that the program holds; it stays as it is.
         ``layer`` may then be the module of a layer. What finds the run again in another program

@@ -69,7 +69,7 @@ def _split(
     concepts: Sequence[Described], measures: Sequence[Measure]
 ) -> list[tuple[int, tuple[str, ...]]]:
     """Give the words of each of these concepts, none where nothing tells it from the others."""
-    if len(concepts) < 2:
+    if len(concepts) < 2 or not measures:
         return [(at, ()) for at in range(len(concepts))]
     gaps = []
     for less, more, measure in measures:

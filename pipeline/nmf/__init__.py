@@ -14,11 +14,14 @@ from .draw import thin
 from .engine import fit, fit_many, refine, sample_size
 from .evaluate import gram, match, svd_error, svd_errors
 from .faithful import Taught, better_at_unit_length, teach, unit_rows
+from .halved import judge_sparse
 from .initialise import initialise
 from .passes import ENCODE_TOL, block_stats, sweep
+from .pursuit import Codes, Pursuit
 from .reappear import ALIKE, N_REPLICATES, Reappearance, reappearance, replicates
 from .sampling import Start, fit_sample, fit_samples
 from .solve import H_TOL, Encoder, encode
+from .sparse import DENSE, active_of, fit_sparse_sample, sparse_sample_size
 from .splits import bi_cv_error, channel_folds, halves, shuffle_channels
 from .stats import Stats, accumulate, context_vectors, energies, gauge, relative_error, rows_at_once
 from .transforms import Transform, choose_transform, why_transform
@@ -29,6 +32,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "ALIKE",
+    "DENSE",
     "ENCODE_TOL",
     "H_TOL",
     "NMF",
@@ -36,10 +40,12 @@ __all__ = [
     "ArrayBlocks",
     "Blocks",
     "Checkpoint",
+    "Codes",
     "Encoder",
     "Fit",
     "KChoice",
     "Penalty",
+    "Pursuit",
     "Reappearance",
     "Start",
     "Stats",
@@ -47,6 +53,7 @@ __all__ = [
     "Transform",
     "Work",
     "accumulate",
+    "active_of",
     "better_at_unit_length",
     "bi_cv_error",
     "block_stats",
@@ -62,11 +69,13 @@ __all__ = [
     "fit_many",
     "fit_sample",
     "fit_samples",
+    "fit_sparse_sample",
     "flush_denormals",
     "gauge",
     "gram",
     "halves",
     "initialise",
+    "judge_sparse",
     "match",
     "reappearance",
     "refine",
@@ -75,6 +84,7 @@ __all__ = [
     "rows_at_once",
     "sample_size",
     "shuffle_channels",
+    "sparse_sample_size",
     "svd_error",
     "svd_errors",
     "sweep",

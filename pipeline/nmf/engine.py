@@ -20,9 +20,11 @@ from ..system.threads import one_thread
 from .checkpoint import Checkpoint, Cursor, pack, unpack
 from .data import Blocks
 from .descent import Descent, Fit, Penalty, Progress, tell_all
-from .passes import ENCODE_TOL, sweep_many
+from .passes import ENCODE_TOL, Coder, sweep_many
+from .pursuit import Pursuit
 from .sampling import Start, fit_samples
 from .solve import H_TOL
+from .sparse import SparseFit, fit_sparse_sample
 from .stats import Stats
 
 TOL = 2e-4  # of the relative error per pass: a quarter of how far ends of single starts are apart
@@ -56,6 +58,7 @@ def fit(
     checkpoint: Checkpoint | None = None,
     H: Tensor | None = None,
     v_sq: float | None = None,
+    active: int | None = None,
 ) -> Fit:
     """Factorize data of any size: V ≈ H Wᵀ.
 
@@ -94,6 +97,9 @@ def fit(
         gives for W, without another pass.
     v_sq : float, optional
         ‖V‖² where the data have been looked through: they are not checked again.
+    active : int, optional
+        Concepts that a position has at most, for concepts by the thousand: see `sparse`. Then
+        `init`, `fixed`, `penalty` and `sample_tol` say nothing.
 
     Returns
     -------
@@ -121,7 +127,11 @@ def fit(
     if saved is None:
         part = penalty.of_share(len(sample) / max(1, blocks.n_positions))
         how: dict[str, Any] = {"penalty": part, "tol": sample_tol, "progress": progress}
-        (first,) = fit_samples(sample, [Start(k, seed, init, W0, fixed)], rough=True, **how)
+        first: Fit | SparseFit
+        if active is None:
+            (first,) = fit_samples(sample, [Start(k, seed, init, W0, fixed)], rough=True, **how)
+        else:
+            first = fit_sparse_sample(sample, k, active, seed=seed, W0=W0, progress=progress)
         cursor = Cursor(v_sq=v_sq)
         descent = passes(first.W, history=first.history, reseeded=first.reseeded)
     else:
@@ -132,9 +142,10 @@ def fit(
         if checkpoint is not None and checkpoint.due():
             checkpoint.save(pack(descent, cursor))
 
-    _stream(blocks, [descent], sample.device, cursor, save, H)
+    coder = _coder(active, H_TOL if H is not None else ENCODE_TOL, sample.device)
+    _stream(blocks, [descent], coder, cursor, save, H)
     if H is not None and (saved is not None or descent.best is not descent.told):
-        encoder = penalty.encoder(descent.best, H_TOL, sample.device)
+        encoder = coder(descent, descent.best)
         sweep_many(blocks, [encoder], v_sq=descent.fit().stats.v_sq, out=H)
     return descent.fit()
 
@@ -167,7 +178,8 @@ def fit_many(
         )
         for first, start in zip(firsts, starts, strict=True)
     ]
-    _stream(blocks, descents, sample.device, Cursor(), lambda _: None)
+    coder = _coder(None, ENCODE_TOL, sample.device)
+    _stream(blocks, descents, coder, Cursor(), lambda _: None)
     return [descent.fit() for descent in descents]
 
 
@@ -204,16 +216,28 @@ def refine(
     return descent.fit()
 
 
+def _coder(
+    active: int | None, tol: float, device: torch.device
+) -> Callable[[Descent, Tensor], Coder]:
+    """Say what finds the strengths of a descent's concepts: all of them, or few a position."""
+
+    def of(descent: Descent, W: Tensor) -> Coder:
+        if active is None:
+            return descent.penalty.encoder(W, tol, device)
+        return Pursuit.of(W.to(device), active)
+
+    return of
+
+
 def _stream(
     blocks: Blocks,
     descents: Sequence[Descent],
-    device: torch.device,
+    coder: Callable[[Descent, Tensor], Coder],
     cursor: Cursor,
     save: Callable[[Cursor], None],
     H: Tensor | None = None,
 ) -> None:
     """Make passes, from `cursor` on, until all descents are done."""
-    encode_tol = ENCODE_TOL if H is None else H_TOL
     while active := [descent for descent in descents if not descent.done]:
         at = cursor
 
@@ -221,7 +245,7 @@ def _stream(
             save(Cursor(index + 1, sums, at.v_sq))
 
         with one_thread():
-            encoders = [each.penalty.encoder(each.point, encode_tol, device) for each in active]
+            encoders = [coder(each, each.point) for each in active]
         stats = sweep_many(
             itertools.islice(blocks, at.block, None),
             encoders,

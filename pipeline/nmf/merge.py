@@ -44,9 +44,13 @@ def merge(W: Tensor, stats: Stats, k: int) -> Tensor:
     concepts = W.detach().cpu().double()
     S, G = (concepts.T @ concepts).numpy(), stats.HHt.numpy().copy()
     Wt = concepts.numpy().T.copy()
-    while (n := len(S)) > k:
+    left = np.ones(len(S), dtype=np.bool_)
+    losses = _losses(S, G)
+    least, partner = losses.min(1), losses.argmin(1)
+    for _ in range(len(S) - k):
         check_stop()
-        a, b = divmod(int(_losses(S, G).argmin()), n)
+        a = int(least.argmin())
+        a, b = sorted((a, int(partner[a])))
         two = [a, b]
         s, g = S[np.ix_(two, two)], G[np.ix_(two, two)]
         x = _leading(g @ s)  # w = W₂ x
@@ -56,9 +60,44 @@ def merge(W: Tensor, stats: Stats, k: int) -> Tensor:
         for M, z in ((S, x), (G, y)):
             M[:, a] = M[:, two] @ z
             M[a] = z @ M[two]
-        keep = np.arange(n) != b
-        Wt, S, G = Wt[keep], S[np.ix_(keep, keep)], G[np.ix_(keep, keep)]
-    return torch.from_numpy(Wt.T).to(W)
+        left[b] = False
+        losses[b], losses[:, b], least[b] = np.inf, np.inf, np.inf
+        new = np.where(left, _losses_of(a, S, G), np.inf)
+        new[a] = np.inf
+        losses[a], losses[:, a] = new, new
+        nearer = new < least
+        least[nearer], partner[nearer] = new[nearer], a
+        lost = left & ((partner == a) | (partner == b)) & ~nearer
+        lost[a] = True
+        least[lost], partner[lost] = losses[lost].min(1), losses[lost].argmin(1)
+    return torch.from_numpy(Wt[left].T).to(W)
+
+
+def pair_losses(W: Tensor, stats: Stats) -> Tensor:
+    """Give the energy that each pair of concepts loses by its merger, float32 (k, k).
+
+    Infinite for pairs of one. W is (channels, k), the statistics are of its strengths. The loss is
+    det / (half + root) of `_losses`, which rounding does not reach.
+    """
+    concepts = W.detach().cpu().float()
+    S, G = concepts.T @ concepts, stats.HHt.float()
+    s, g = S.diagonal(), G.diagonal()
+    parts = s * g
+    half = torch.addcmul((parts[:, None] + parts) / 2, S, G)
+    det = (torch.outer(s, s) - S.square()).mul_(torch.outer(g, g) - G.square()).clamp_(min=0)
+    root = (half.square() - det).clamp_(min=0).sqrt_()
+    losses = det.div_((half + root).clamp_(min=1e-30))
+    losses.fill_diagonal_(torch.inf)
+    return losses
+
+
+def joined(W: Tensor, stats: Stats, a: int, b: int) -> Tensor:
+    """Give the direction (channels,) of the one concept that is made of two."""
+    pair = W[:, [a, b]].detach().cpu().double()
+    x = _leading((stats.HHt[[a, b]][:, [a, b]] @ (pair.T @ pair)).numpy())
+    w = pair @ torch.from_numpy(x)
+    unit: Tensor = (w / w.norm().clamp_min(1e-300)).to(W)
+    return unit
 
 
 def _losses(S: Array, G: Array) -> Array:
@@ -72,6 +111,16 @@ def _losses(S: Array, G: Array) -> Array:
     det = (np.outer(s, s) - S**2) * (np.outer(g, g) - G**2)
     losses: Array = half - np.sqrt(np.maximum(half**2 - np.maximum(det, 0), 0))
     np.fill_diagonal(losses, np.inf)
+    return losses
+
+
+def _losses_of(a: int, S: Array, G: Array) -> Array:
+    """(n,): the row a of `_losses`."""
+    s, g = S.diagonal(), G.diagonal()
+    parts = s * g
+    half = (parts[a] + parts) / 2 + S[a] * G[a]
+    det = (s[a] * s - S[a] ** 2) * (g[a] * g - G[a] ** 2)
+    losses: Array = half - np.sqrt(np.maximum(half**2 - np.maximum(det, 0), 0))
     return losses
 
 

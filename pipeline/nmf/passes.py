@@ -17,9 +17,12 @@ from torch import Tensor
 
 from ..errors import UserError
 from ..system.threads import one_thread, side_by_side
-from .data import violation
+from .data import extremes, squares_of_rows, violation
+from .pursuit import Pursuit
 from .solve import Encoder, Ends, strengths
 from .stats import Stats, Sums, rows_at_once
+
+Coder = Encoder | Pursuit
 
 ENCODE_TOL = 1e-2  # of H within a fit; what is reached is 100 times better, and enters squared
 
@@ -31,6 +34,7 @@ def sweep(
     tol: float = ENCODE_TOL,
     v_sq: float | None = None,
     signed: bool = False,
+    active: int | None = None,
 ) -> Stats:
     """Make one pass: the statistics of all positions with H converged for W.
 
@@ -46,6 +50,8 @@ def sweep(
         ‖V‖² where an earlier pass has found it; the data are then not checked again.
     signed : bool
         Whether negative values are taken as they are.
+    active : int, optional
+        Concepts that a position has at most; without it as many as explain most.
 
     Returns
     -------
@@ -58,13 +64,14 @@ def sweep(
         If a block holds values that are not finite or, unless `signed`, negative, or is of another
         width than W.
     """
-    (total,) = sweep_many(blocks, [Encoder.of(W, tol=tol)], v_sq=v_sq, signed=signed)
+    encoder = Encoder.of(W, tol=tol) if active is None else Pursuit.of(W, active)
+    (total,) = sweep_many(blocks, [encoder], v_sq=v_sq, signed=signed)
     return total
 
 
 def sweep_many(
     blocks: Iterable[Tensor],
-    encoders: Sequence[Encoder],
+    encoders: Sequence[Coder],
     *,
     v_sq: float | None = None,
     totals: Sequence[Stats] | None = None,
@@ -79,7 +86,7 @@ def sweep_many(
     ----------
     blocks : iterable of Tensor
         (rows, channels) float32 or float16 each.
-    encoders : sequence of Encoder
+    encoders : sequence of Encoder or Pursuit
         One per set of concepts.
     v_sq : float, optional
         ‖V‖² if known.
@@ -99,7 +106,7 @@ def sweep_many(
     list of Stats
         One per encoder.
     """
-    sums = list(totals or [Stats.zeros(*encoder.lift.shape) for encoder in encoders])
+    sums = list(totals or [Stats.zeros(*encoder.shape) for encoder in encoders])
     start = 0
     for index, V in enumerate(blocks, first):
         rows = None if out is None else out[start : start + len(V)]
@@ -114,7 +121,7 @@ def sweep_many(
 
 def block_stats(
     V: Tensor,
-    encoders: Sequence[Encoder],
+    encoders: Sequence[Coder],
     index: int | None = None,
     out: Tensor | None = None,
     signed: bool = False,
@@ -126,7 +133,7 @@ def block_stats(
     ----------
     V : Tensor
         (rows, channels) float32 or float16.
-    encoders : sequence of Encoder
+    encoders : sequence of Encoder or Pursuit
         One per set of concepts; V is worked on where they are.
     index : int, optional
         Number of the block, for messages. Without it the block is known to be sound: it is not
@@ -149,17 +156,21 @@ def block_stats(
         If the block has an index and holds values that are not finite or, unless `signed`,
         negative, or is of another width than the concepts.
     """
-    n_channels, device = encoders[0].lift.shape[0], encoders[0].lift.device
+    n_channels, device = encoders[0].shape[0], encoders[0].device
     if V.shape[1] != n_channels:
         raise UserError(
             f"block {index or 0} of the data has {V.shape[1]} channels, the concepts {n_channels}"
         )
     V = V.to(device)
 
+    dense = [each for each in encoders if isinstance(each, Encoder)]
+    if not dense:
+        return _sparse_stats(V, encoders, index, out, signed)
+
     def of_span(span: slice) -> tuple[list[Stats], float]:
         rows = None if out is None else out[span]
         own = None if ends is None else [each.since(span.start) for each in ends]
-        return _span_stats(V[span], encoders, index is not None, rows, own)
+        return _span_stats(V[span], dense, index is not None, rows, own)
 
     at_once = ends[0].rows if ends else rows_at_once(device, n_channels)
     spans, lows = zip(*side_by_side(of_span, V, at_once), strict=True)
@@ -170,6 +181,26 @@ def block_stats(
     if index is not None and not (stats[0].v_sq < math.inf and (signed or min(lows) >= 0)):
         raise UserError(f"block {index} of the data: {violation(V)}")
     return stats
+
+
+def _sparse_stats(
+    V: Tensor, coders: Sequence[Coder], index: int | None, out: Tensor | None, signed: bool
+) -> list[Stats]:
+    """Give the statistics of one block for sets of concepts of which positions have few each."""
+    found: list[Stats] = []
+    v_sq, start = 0.0, 0
+    if index is not None:
+        v_sq = float(squares_of_rows(V).sum())
+        if not (v_sq < math.inf and (signed or extremes(V)[0] >= 0)):
+            raise UserError(f"block {index} of the data: {violation(V)}")
+    for coder in coders:
+        assert isinstance(coder, Pursuit)
+        codes, k = coder.codes(V), coder.shape[1]
+        found.append(replace(coder.stats(V, codes), v_sq=v_sq))
+        if out is not None:
+            codes.dense(out[:, start : start + k])
+        start += k
+    return found
 
 
 def _span_stats(

@@ -31,11 +31,14 @@ from torch import Tensor
 from ..errors import UserError
 from ..system.threads import all_threads, check_stop, one_thread, side_by_side
 from .data import violation
+from .pursuit import Pursuit
 from .stats import rows_at_once
 
 AGAIN = 0.1  # by how much iterations from a known end shorten the way to the next
 MAX_ITERATIONS = 400  # reach 1e-3 for κ up to 9,000; networks' concepts have κ of 3 to 100
 H_TOL = 1e-3  # of H that users see
+TOGETHER = 2_048  # rows of `hals` that stay in cache; of more, blocks of them meet the rest at once
+BLOCK = 64  # rows of such a block
 FEW = 256  # positions per block at least: of so few, each takes 1.2 to 1.5 times as long already
 
 
@@ -108,6 +111,16 @@ class Encoder:
             n_iterations=n_iterations,
             n_again=math.ceil(n_iterations * math.log(AGAIN) / math.log(tol / 4)),
         ).to(W.device)
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """Channels, and k."""
+        return self.lift.shape[0], self.lift.shape[1]
+
+    @property
+    def device(self) -> torch.device:
+        """Where it computes."""
+        return self.lift.device
 
     def to(self, device: torch.device) -> Encoder:
         """Give the same on a device."""
@@ -240,6 +253,7 @@ def encode(
     l1: float = 0.0,
     l2: float = 0.0,
     out: Tensor | None = None,
+    active: int | None = None,
 ) -> Tensor:
     """Find how strongly fixed concepts are present: the H ≥ 0 that minimises ‖V − H Wᵀ‖.
 
@@ -262,12 +276,17 @@ def encode(
         Penalties l1 Σh + ½ l2 Σh² added to ½ ‖V − H Wᵀ‖².
     out : Tensor, optional
         (positions, k) float32 to write to.
+    active : int, optional
+        Concepts that a position has at most: found by `pursuit`, without penalties.
 
     Returns
     -------
     Tensor
         (positions, k) float32, non-negative, on the device of V.
     """
+    if active is not None:
+        room = torch.empty(len(V), W.shape[1], device=V.device) if out is None else out
+        return Pursuit.of(W, active).codes(V).dense(room)
     encoder = Encoder.of(W, tol=tol, l1=l1, l2=l2)
     H = torch.empty(len(V), W.shape[1], device=V.device) if out is None else out
 
@@ -317,6 +336,8 @@ def hals(H: Tensor, G: Tensor, B: Tensor, sweeps: int, free: Tensor | None = Non
     stays = ~moves[:, :, None]
     others.masked_fill_(stays, 0)
     targets = torch.where(stays, rows, targets)
+    if rows.shape[1] > TOGETHER:
+        return _hals_by_blocks(H, rows, others, targets, sweeps)
     best = torch.empty_like(rows[:, :1])
     # One row of each problem, sliced ahead: slices took as long as what is done with them.
     each_row = list(zip(*(a.split(1, dim=1) for a in (targets, others, rows)), strict=True))
@@ -326,6 +347,29 @@ def hals(H: Tensor, G: Tensor, B: Tensor, sweeps: int, free: Tensor | None = Non
         for target, other, row in moving:
             torch.baddbmm(target, other, rows, alpha=-1, out=best)
             torch.clamp(best, min=0, out=row)
+    return H
+
+
+def _hals_by_blocks(
+    H: Tensor, rows: Tensor, others: Tensor, targets: Tensor, sweeps: int
+) -> Tensor:
+    """Update row after row as `hals` does, what the rest says of a block of them in one product.
+
+    A row that does not move has itself as target, and no others. Of 4,096 rows of 1,280 a sweep
+    took 0.6 s for 4.1.
+    """
+    blocks = [slice(at, min(at + BLOCK, rows.shape[1])) for at in range(0, rows.shape[1], BLOCK)]
+    for _ in range(sweeps):
+        for block in blocks:
+            check_stop()
+            with all_threads():
+                best = torch.baddbmm(targets[:, block], others[:, block], rows, alpha=-1)
+            among = others[:, block, block]
+            for j in range(best.shape[1]):
+                new = best[:, j : j + 1].clamp(min=0)
+                step = new - rows[:, block][:, j : j + 1]
+                rows[:, block][:, j : j + 1] = new
+                best[:, j + 1 :] -= among[:, j + 1 :, j : j + 1] * step
     return H
 
 

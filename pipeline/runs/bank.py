@@ -67,6 +67,7 @@ def fit_run(
         workspace.device,
         partial(workspace.sample, "fit") if len(workspace.listing.starts) > 1 else None,
         readout(workspace, probe),
+        active=config.active,
     )
     found = fit_concepts(data, ks or (None if config.k == "auto" else config.k), unfinished)
     bank = replace(_make_bank(workspace, found), reappearance=measure_reappearance(data, found))
@@ -77,8 +78,9 @@ def _make_bank(workspace: Workspace, found: Concepts) -> Bank:
     """Gather what the bank keeps of the concepts, and measure them on held-out images."""
     others = workspace.ids("heldout")
     blocks = PositionBlocks(workspace.activations, others, found.transform)
-    heldout = measure(blocks, found.W.to(workspace.device))
-    thresholds = presence_thresholds(nmf.encode(found.sample, found.W).numpy())
+    heldout = measure(blocks, found.W.to(workspace.device), found.active)
+    strengths = nmf.encode(found.sample, found.W, active=found.active)
+    thresholds = presence_thresholds(strengths.numpy())
     return Bank(
         layer=workspace.config.layer,
         seed=workspace.config.seed,
@@ -95,6 +97,7 @@ def _make_bank(workspace: Workspace, found: Concepts) -> Bank:
         k_is_stable=not found.choice.flagged,
         prefix=_mean_prefix(workspace),
         exponent=workspace.trunk.exponents.get(workspace.trunk.layer, 0),
+        active=found.active,
     )
 
 

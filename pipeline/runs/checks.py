@@ -7,7 +7,7 @@ from pathlib import Path
 import torch
 
 from .. import plugins
-from ..config import Config
+from ..config import K_AUTO, Config
 from ..errors import UserError, option, suggest
 from ..images import Dataset, FolderSource
 from ..models import Cut
@@ -17,6 +17,7 @@ from ..store import Listing
 from ..system.progress import say
 from ..tables import tables_with
 from ..tables.database import literal
+from .active import active_of
 from .ownership import find_other, is_run
 from .probe import LEAST_OF_LABEL, split_labels, tell_left
 from .stages import check_folders
@@ -115,9 +116,14 @@ def check_device(name: str) -> None:
 
 
 def check_k(config: Config, n_images: int, layer: Cut) -> None:
-    """Refuse more concepts than the layer has channels, or the images positions."""
-    most = min(layer.channels, n_images * layer.height * layer.width)
-    asked = max(config.k) if config.k != "auto" else 1
+    """Refuse more concepts than the images have positions or, where any number of them stands at a
+    position, the layer channels; and numbers that do not go together."""
+    ks = K_AUTO if config.k == "auto" else config.k
+    active = active_of(config.active, ks, faithful=config.objective == "faithful")
+    asked = 1 if config.k == "auto" else max(ks)
+    most = n_images * layer.height * layer.width
+    if active is None:
+        most = min(layer.channels, most)
     if asked > most:
         raise UserError(
             f"{option('k', asked)} is more than the data allows: layer {layer.layer} has"

@@ -24,7 +24,9 @@ from .resume import write_start
 from .stages import STAGES
 from .workspace import Workspace
 
-FREE = frozenset(("k", "seed", "objective", "transform", "balance", "plugins", *CARRIED_OUT))
+FREE = frozenset(
+    ("k", "seed", "objective", "active", "transform", "balance", "plugins", *CARRIED_OUT)
+)
 """Options that may be other than those of the run whose activations are taken."""
 
 

@@ -23,7 +23,7 @@ from .chunks import write_texts
 from .contents import Sizes
 from .encoding import Encoding, open_hdf5
 
-BANK = Encoding("concordance.bank", "1.3", oldest="1.1")
+BANK = Encoding("concordance.bank", "1.4", oldest="1.1")
 SURENESS = {
     "probability": "reappears",
     "low": "reappears_low",
@@ -64,6 +64,8 @@ class Bank:
         Activations are meant divided by two to this power; see `models.Cut.rescale`.
     reappearance : Reappearance or None
         How sure each concept is; None in files of earlier versions.
+    active : int or None
+        Concepts that a position has at most; None: as many as explain most.
     """
 
     layer: str
@@ -82,6 +84,7 @@ class Bank:
     prefix: NDArray[np.float32] | None = None
     exponent: int = 0
     reappearance: Reappearance | None = None
+    active: int | None = None
 
     @property
     def k(self) -> int:
@@ -105,7 +108,7 @@ class Bank:
         """
         V = maps.float().reshape(-1, maps.shape[-1])
         W = torch.from_numpy(self.W).to(V.device)
-        H = encode(self.transform.forward(V), W)
+        H = encode(self.transform.forward(V), W, active=self.active)
         residual = torch.empty_like(V[:, 0])
         rows = rows_at_once(V.device, V.shape[1])
         for start in range(0, len(V), rows):  # D(W h) of all positions would double the memory

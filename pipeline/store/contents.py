@@ -168,7 +168,7 @@ CONTENTS: Mapping[str, Contents] = {
         },
         {
             "layer": "U", "seed": "i", "transform": "U", "error": "f", "heldout_error": "f",
-            "svd_error": "f", "k_is_stable": "b", "exponent": "?i",
+            "svd_error": "f", "k_is_stable": "b", "exponent": "?i", "active": "?i",
         },
     ),
     "concordance.probe": Contents(
