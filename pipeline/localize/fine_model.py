@@ -111,7 +111,7 @@ def fit_fine_model(
     concepts = fit_whitening(root, N_CONCEPTS, even=False)
     kin = find_kin(H, labels)
     features = np.concatenate([Z, concepts.apply(root)], axis=-1)
-    foreground = fit_fine(features, start, kin, kin.members(H, labels))
+    foreground = fit_fine(features, start, kin.members(H, labels))
     return None if foreground is None else FineModel(layers, concepts, kin, foreground)
 
 
