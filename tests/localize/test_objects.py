@@ -13,7 +13,10 @@ from sklearn.preprocessing import StandardScaler
 
 from pipeline.images import Grid, between_grids
 from pipeline.localize import (
+    FineForeground,
+    FineModel,
     Kin,
+    Whitening,
     WinnersFit,
     affinities,
     centred,
@@ -28,6 +31,7 @@ from pipeline.localize import (
     unit_length,
     working_shape,
 )
+from pipeline.localize.fine_model import HALO
 from pipeline.localize.finer import RIDGE
 from pipeline.localize.foreground import WIDTH, border, otsu
 from pipeline.localize.scores import iou
@@ -297,6 +301,22 @@ def test_a_linear_map_of_earlier_versions_is_read() -> None:
         bad = to_parts(found)
         bad["finer"]["weights"] = bad["finer"]["weights"][:, :3]
         of_parts(bad, 4)
+
+
+def test_less_is_object_where_there_are_finer_layers() -> None:
+    rng = np.random.default_rng(0)
+    H = rng.random((2, 3, 3, 4)).astype(np.float32)
+    concepts = Whitening(np.zeros(4, np.float32), np.eye(4, dtype=np.float32))
+    nobody = Kin((), np.zeros((0, 4), np.float32), np.zeros(0, np.int64))
+    found = []
+    for n_directions in (0, 2):
+        layers = Whitening(np.zeros(5, np.float32), np.zeros((5, n_directions), np.float32))
+        weights = np.ones((1, n_directions + 4), np.float32)
+        fine = FineModel(layers, concepts, nobody, FineForeground(weights, 0.1, own_rounds=0))
+        maps = np.zeros((*H.shape[:3], 5), np.float32)
+        found.append(fine.evidence(maps, H, H, [(), ()]))
+    assert found[0] == pytest.approx(np.sqrt(H).sum(-1) + 0.1, rel=1e-5)
+    assert found[1] == pytest.approx(found[0] - HALO, abs=1e-5)
 
 
 def test_a_centred_gaussian_covers_a_quarter_of_the_image() -> None:
