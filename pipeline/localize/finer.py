@@ -26,7 +26,6 @@ from numpy.typing import NDArray
 
 from ..images import Grid, between_grids
 from .foreground import otsu
-from .kin import Kin
 
 RIDGE = 0.01
 """Penalty in units of a feature's variance: keeps channels that go together from opposing."""
@@ -87,7 +86,7 @@ class FineForeground:
 
 
 def fit_fine(
-    Z: NDArray[np.float32], start: NDArray[np.float32], kin: Kin, members: NDArray[np.float32]
+    Z: NDArray[np.float32], start: NDArray[np.float32], members: NDArray[np.float32]
 ) -> FineForeground | None:
     """Learn foreground from features.
 
@@ -97,10 +96,8 @@ def fit_fine(
         float32 (n, h, w, features), whitened.
     start : ndarray
         float32 (n, h, w), the concepts' foreground strength at the same cells.
-    kin : Kin
-        Groups of images.
     members : ndarray
-        float32 (n, groups), the images' own.
+        float32 (n, groups), see `Kin.members`.
 
     Returns
     -------
@@ -116,15 +113,12 @@ def fit_fine(
     evidence = evidence.reshape(len(Z), -1)
     rows = Z.reshape(len(Z), -1, Z.shape[-1])
     corrections = np.zeros((members.shape[1], Z.shape[-1]), np.float32)
-    for level in kin.parts:
-        for group in range(level.start, level.stop):
-            own = np.flatnonzero(members[:, group] > 0)
-            if len(own):
-                z, known = rows[own].reshape(-1, Z.shape[-1]), evidence[own].ravel()
-                penalty = PRIOR_IMAGES / len(own)
-                corrections[group] = _correction(z, known, penalty, GROUP_ROUNDS)
-        by_image = members[:, level] @ corrections[level]
-        evidence = evidence + np.einsum("npf,nf->np", rows, by_image)
+    n_own = (members > 0).sum(0)
+    for group in np.argsort(-n_own, kind="stable")[: np.count_nonzero(n_own)]:
+        own = np.flatnonzero(members[:, group])
+        z, known = rows[own].reshape(-1, Z.shape[-1]), evidence[own].ravel()
+        corrections[group] = _correction(z, known, PRIOR_IMAGES / len(own), GROUP_ROUNDS)
+        evidence[own] += members[own, group, None] * (rows[own] @ corrections[group])
     return FineForeground(np.concatenate([weights[None], corrections]), offset)
 
 

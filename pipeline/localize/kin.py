@@ -39,12 +39,6 @@ class Kin:
         if self.levels.sum() != len(self.centres):
             raise ValueError(f"levels of {self.levels.sum()} groups have {len(self.centres)}")
 
-    @property
-    def parts(self) -> list[slice]:
-        """The groups of each level, in the order of `members`."""
-        ends = np.cumsum([len(self.labels), *self.levels])
-        return [slice(a, b) for a, b in zip([0, *ends[:-1]], ends, strict=True) if b > a]
-
     def members(self, H: NDArray[np.float32], labels: Groups) -> NDArray[np.float32]:
         """Return how much of an image is of each group.
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from .fine_model import FineModel
+from .fine_model import HALO, FineModel
 from .finer import FineForeground
 from .foreground import Foreground
 from .kin import Kin
@@ -78,5 +78,7 @@ def _of_earlier_versions(part: Mapping[str, Any], k: int) -> FineModel:
         Whitening(np.zeros_like(weights), np.eye(len(weights), dtype=np.float32)),
         Whitening(nothing.sum(0), nothing.T),
         Kin((), nothing, np.zeros(0, np.int64)),
-        FineForeground(weights[None] / spread, (part["offset"] - part["threshold"]) / spread, 0),
+        FineForeground(
+            weights[None] / spread, (part["offset"] - part["threshold"]) / spread + HALO, 0
+        ),
     )

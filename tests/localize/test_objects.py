@@ -13,7 +13,10 @@ from sklearn.preprocessing import StandardScaler
 
 from pipeline.images import Grid, between_grids
 from pipeline.localize import (
+    FineForeground,
+    FineModel,
     Kin,
+    Whitening,
     WinnersFit,
     affinities,
     centred,
@@ -28,6 +31,7 @@ from pipeline.localize import (
     unit_length,
     working_shape,
 )
+from pipeline.localize.fine_model import HALO
 from pipeline.localize.finer import RIDGE
 from pipeline.localize.foreground import WIDTH, border, otsu
 from pipeline.localize.scores import iou
@@ -148,9 +152,8 @@ def learned(features: Maps, halo: Maps) -> NDArray[np.bool_] | None:
     """Learn from features and a coarse map alone, without groups; return the masks."""
     whitening = fit_whitening(features, 6)
     members = np.zeros((len(features), 0), np.float32)
-    nobody = Kin((), np.zeros((0, 1), np.float32), np.zeros(0, np.int64))
     Z = whitening.apply(features)
-    found = fit_fine(Z, halo, nobody, members)
+    found = fit_fine(Z, halo, members)
     return None if found is None else found.evidence(Z, members) >= 0
 
 
@@ -174,25 +177,33 @@ def test_the_finer_layer_must_agree_with_the_concepts() -> None:
     assert mask.mean() > 0.5
 
 
-def test_each_group_learns_what_its_own_images_say() -> None:
-    """Two labels tell object from background by channels of opposite sign; one map cannot."""
+def kinds_of_object(n: int, shared: float, beside: float) -> tuple[Maps, Maps, NDArray[np.bool_]]:
+    """Images of two kinds, in turn, whose objects differ from the ground by a channel of opposite
+    sign, which one map cannot tell: whitened features, a coarse map, masks.
+
+    All objects share a channel a little, enough to begin with; a strip beside each is of a look of
+    its own.
+    """
     rng = np.random.default_rng(5)
-    n, size = 60, 12
-    masks = np.zeros((n, size, size), bool)
-    for mask in masks:
-        y, x = rng.integers(1, 6, 2)
+    features = rng.normal(0, 0.3, (n, 12, 12, 8)).astype(np.float32)
+    masks = np.zeros((n, 12, 12), bool)
+    for mask, own in zip(masks, features, strict=True):
+        y, x, start = rng.integers(1, 6, 3)
         mask[y : y + 5, x : x + 5] = True
+        own[start : start + 5, :, 2:] += beside * rng.choice([-1, 1], 6)
     signs = np.where(np.arange(n) % 2, 1, -1)[:, None, None]
-    features = rng.normal(0, 0.3, (n, size, size, 4)).astype(np.float32)
     features[..., 0] += np.where(masks, signs, -signs)
+    features[..., 1] += shared * masks
     coarse = (masks + rng.normal(0, 0.6, masks.shape)).astype(np.float32)
-    labels = [(("odd", "even")[index % 2],) for index in range(n)]
-    H = np.ones((n, size, size, 1), np.float32)
+    return fit_whitening(features, 8).apply(features), coarse, masks
+
+
+def test_each_group_learns_what_its_own_images_say() -> None:
+    Z, coarse, masks = kinds_of_object(60, 1.1, 0.0)
+    labels = [(("odd", "even")[index % 2],) for index in range(60)]
     kin = Kin(("even", "odd"), np.zeros((0, 1), np.float32), np.zeros(0, np.int64))
-    features[..., 1] += masks  # what all share is weak, and enough to begin with
-    Z = fit_whitening(features, 4).apply(features)
-    members = kin.members(H, labels)
-    found = fit_fine(Z, coarse, kin, members)
+    members = kin.members(np.ones((60, 12, 12, 1), np.float32), labels)
+    found = fit_fine(Z, coarse, members)
     assert found is not None
     alone = replace(found, own_rounds=0)
     by_group, by_nothing = (
@@ -202,6 +213,30 @@ def test_each_group_learns_what_its_own_images_say() -> None:
     assert by_nothing < by_group - 0.1
     by_image = iou(found.evidence(Z, 0 * members) >= 0, masks)
     assert by_image > by_nothing + 0.02
+
+
+def test_labels_help_where_they_say_much_and_harm_little_where_they_do_not() -> None:
+    """Images are of two kinds, which their concepts tell roughly; labels may or may not."""
+    n = 120
+    Z, coarse, masks = kinds_of_object(n, 0.7, 1.0)
+    rng = np.random.default_rng(1)
+    H = (rng.random((n, 2, 2, 4)) / 20).astype(np.float32)
+    H[np.arange(n), :, :, np.arange(n) % 2] += 1
+
+    def found(labels: list[tuple[str, ...]]) -> float:
+        members = find_kin(H, labels).members(H, labels)
+        fine = fit_fine(Z, coarse, members)
+        assert fine is not None
+        return iou(fine.evidence(Z, members) >= 0, masks)
+
+    kinds, without = [f"kind {i % 2}" for i in range(n)], found([()] * n)
+    assert found([(kind,) for kind in kinds]) > without + 0.2
+    assert found([(kind, "picture") for kind in kinds]) > without + 0.1
+    assert found([(kind,) if i < n // 2 else () for i, kind in enumerate(kinds)]) > without
+    for n_each in (1, 2, 3, 24):  # a label of images of either kind, learned before larger groups
+        wrong = found([(f"any {i // n_each}",) for i in range(n)])
+        assert wrong > without - 0.005
+    assert found([("large",) if i < 80 else (f"{i}",) for i in range(n)]) > without - 0.005
 
 
 def test_images_are_grouped_by_labels_and_by_concepts() -> None:
@@ -217,9 +252,9 @@ def test_images_are_grouped_by_labels_and_by_concepts() -> None:
     members = found.members(H, labels)
     assert members.shape == (n, 2 + 46)
     assert members[:4, :2].tolist() == [[1, 0], [0, 1], [0.5, 0.5], [0, 0]]
-    for level in found.parts[1:]:
-        assert (members[:, level].sum(1) == 1).all()
-    two = members[:, found.parts[1]]
+    for level in np.split(members[:, 2:], [2, 10], axis=1):
+        assert (level.sum(1) == 1).all()
+    two = members[:, 2:4]
     assert (two.argmax(1) == kinds).all() or (two.argmax(1) == 1 - kinds).all()
     one = find_kin(H[:5], [("a",)] * 5)
     assert one.labels == ()
@@ -266,6 +301,22 @@ def test_a_linear_map_of_earlier_versions_is_read() -> None:
         bad = to_parts(found)
         bad["finer"]["weights"] = bad["finer"]["weights"][:, :3]
         of_parts(bad, 4)
+
+
+def test_less_is_object_where_there_are_finer_layers() -> None:
+    rng = np.random.default_rng(0)
+    H = rng.random((2, 3, 3, 4)).astype(np.float32)
+    concepts = Whitening(np.zeros(4, np.float32), np.eye(4, dtype=np.float32))
+    nobody = Kin((), np.zeros((0, 4), np.float32), np.zeros(0, np.int64))
+    found = []
+    for n_directions in (0, 2):
+        layers = Whitening(np.zeros(5, np.float32), np.zeros((5, n_directions), np.float32))
+        weights = np.ones((1, n_directions + 4), np.float32)
+        fine = FineModel(layers, concepts, nobody, FineForeground(weights, 0.1, own_rounds=0))
+        maps = np.zeros((*H.shape[:3], 5), np.float32)
+        found.append(fine.evidence(maps, H, H, [(), ()]))
+    assert found[0] == pytest.approx(np.sqrt(H).sum(-1) + 0.1, rel=1e-5)
+    assert found[1] == pytest.approx(found[0] - HALO, abs=1e-5)
 
 
 def test_a_centred_gaussian_covers_a_quarter_of_the_image() -> None:
