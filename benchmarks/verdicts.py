@@ -164,7 +164,7 @@ class Bench:
         for j, free in enumerate((~elsewhere.holds & is_taken).T):
             others[random.permutation(np.flatnonzero(free))[:N_OWN], j] = False
         theirs = replace(elsewhere, holds=others)
-        moved = [move(self.evidence.places, theirs, j, N_SEEDS + seed) for j in range(K)]
+        moved = list(move(self.evidence.places, theirs, range(K), N_SEEDS + seed))
         chosen = [random.permutation(len(image)) for image, _ in moved]
         null = _places(
             [image[rows] for (image, _), rows in zip(moved, chosen, strict=True)],
@@ -234,8 +234,7 @@ class Bench:
     def _power(self, size: float, n: int = N_STRONGEST // 2) -> float:
         """Return how often masses that are larger by so many deviations of the noise are found."""
         random, found = np.random.default_rng(0), []
-        for concept in range(K):
-            vectors = move(self.evidence.places, self.evidence.elsewhere, concept, N_SEEDS)[1]
+        for _, vectors in move(self.evidence.places, self.evidence.elsewhere, range(K), N_SEEDS):
             masses = self.evidence.tree.masses(self.evidence.score(vectors)).double().numpy()
             for group in random.permutation(masses.shape[1])[:N_PLANTED]:
                 rows = random.integers(0, len(masses), (n, 1 + N_NEAREST))

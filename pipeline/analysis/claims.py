@@ -39,6 +39,10 @@ N_STRONGEST, FEWER = 48, 12
 N_PASSES = 1_500
 """Places that a slow head is asked about in all, about."""
 
+MOVED_IN_ALL, LEAST_MOVED, SPARE = 131_072, 128, 2
+"""Moved maps of all concepts that the head is asked about, of more than 128 of them; of one, at
+least; and how many are made of which those are taken whose norms are alike."""
+
 N_CHANNELS, SHARE_HELD = 128, 0.02
 """Channels that odds are compared with, those of most energy; each is held where it is as strong as
 at this share of all positions."""
@@ -143,7 +147,7 @@ class Evidence:
             elsewhere,
             _held_channels(elsewhere.V),
             ask,
-            FEWEST_MOVED if is_slow else N_ELSEWHERE,
+            FEWEST_MOVED if is_slow else min(N_ELSEWHERE, max(LEAST_MOVED, MOVED_IN_ALL // k)),
             _tree(sample, own),
             KnownClasses.of(sample),
             seed,
@@ -154,7 +158,8 @@ class Evidence:
         inside = [self.places.inside[self.places.concept == each] for each in range(self.k)]
         sizes = self.tree.sizes
         either = (sizes[sizes == 1], sizes)
-        taken = [self.take(concept, either) for concept in range(self.k)]
+        moved = move(self.places, self.elsewhere, range(self.k), self.seed, self._most)
+        taken = [self._take(at, vectors, either) for at, (_, vectors) in enumerate(moved)]
         single, group = (self._claims(each) for each in zip(*taken, strict=True))
         means = [float(each.mean()) if len(each) else np.nan for each in inside]
         return Found(single, group, np.array(means))
@@ -163,10 +168,26 @@ class Evidence:
         self, concept: int, sizes: Sequence[NDArray[np.int64]], least: float = CHOSEN_MASS
     ) -> tuple[Taken, ...]:
         """Ask what one concept is taken for, of the first groups of the tree, by their sizes."""
+        one = range(concept, concept + 1)
+        ((_, vectors),) = move(self.places, self.elsewhere, one, self.seed, self._most)
+        return self._take(concept, vectors, sizes, least)
+
+    @property
+    def _most(self) -> int | None:
+        """Moved maps of a concept that are made; None: all."""
+        return None if self.k * N_ELSEWHERE <= MOVED_IN_ALL else SPARE * self.n_moved
+
+    def _take(
+        self,
+        concept: int,
+        vectors: torch.Tensor,
+        sizes: Sequence[NDArray[np.int64]],
+        least: float = CHOSEN_MASS,
+    ) -> tuple[Taken, ...]:
+        """Ask it, given the vectors of its moved maps."""
         rows = torch.from_numpy(self.places.concept == concept)
         norms = self.places.vectors[rows].norm(dim=1)
         own = verdict.Places(norms, self.tree.masses(self.own[rows]))
-        vectors = move(self.places, self.elsewhere, concept, self.seed)[1]
         vectors = vectors[_alike(norms, vectors.norm(dim=1), self.n_moved)]
         if not len(vectors) or not len(norms):
             return (verdict.NOTHING,) * len(sizes)

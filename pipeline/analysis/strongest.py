@@ -6,6 +6,7 @@ the strengths h_jp of one image where concept j is present, x = Σ_p h_jp V_p / 
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -20,6 +21,9 @@ from .samples import AT_ONCE, RunSamples
 
 N_ELSEWHERE, FEWEST_ELSEWHERE = 1_024, 128
 """Images, a random sample, that maps are moved to: at most and at least."""
+
+MOVED_AT_ONCE = 16
+"""Concepts whose maps are moved together: an image's activations are read once for them."""
 
 HELD = 256 << 20
 """Bytes that their activations may take, in float16."""
@@ -87,12 +91,13 @@ def find_places(sample: RunSamples, foreground: Foreground, n_strongest: int) ->
         is_object = torch.from_numpy(foreground.maps(H.numpy(), groups) >= foreground.threshold)
         H, is_object = H.flatten(1, 2), is_object.flatten(1)
         for row, image_id in enumerate(images.image_id.tolist()):
-            for each in np.flatnonzero(image == image_id).tolist():
-                h = H[row, :, concept[each]]
-                kept = torch.where(h >= thresholds[concept[each]], h, 0)
-                maps[each] = kept / kept.sum().clamp_min(1e-12)
-                vectors[each] = maps[each] @ V[row]
-                inside[each] = maps[each][is_object[row]].sum().clamp(0, 1)
+            mine = np.flatnonzero(image == image_id)
+            j = torch.from_numpy(concept[mine])
+            h = H[row][:, j].T
+            kept = torch.where(h >= thresholds[j, None], h, 0)
+            kept = kept / kept.sum(1, keepdim=True).clamp_min(1e-12)
+            maps[mine], vectors[mine] = kept, kept @ V[row]
+            inside[mine] = kept[:, is_object[row]].sum(1).clamp(0, 1)
     return Places(concept, rank, image, maps, vectors, inside)
 
 
@@ -112,31 +117,43 @@ def look_elsewhere(sample: RunSamples) -> Elsewhere:
 
 
 def move(
-    places: Places, elsewhere: Elsewhere, concept: int, seed: int
-) -> tuple[NDArray[np.int64], torch.Tensor]:
-    """Lay maps of a concept, drawn at random, on all images that do not hold it.
+    places: Places, elsewhere: Elsewhere, concepts: range, seed: int, most: int | None = None
+) -> Iterator[tuple[NDArray[np.int64], torch.Tensor]]:
+    """Lay maps of each concept, drawn at random, on all images that do not hold it, or so many.
 
-    Returns
-    -------
+    Yields
+    ------
     image : ndarray
         int64 (n,).
     vectors : Tensor
         float32 (n, channels).
     """
+    n_images, n_channels = len(elsewhere.V), elsewhere.V.shape[2]
+    for start in range(concepts.start, concepts.stop, MOVED_AT_ONCE):
+        some = range(start, min(start + MOVED_AT_ONCE, concepts.stop))
+        chosen = [_drawn(places, elsewhere, each, seed, most) for each in some]
+        maps = torch.zeros(n_images, len(some), places.maps.shape[1])
+        for at, (rows, drawn) in enumerate(chosen):
+            maps[rows, at] = places.maps[drawn]
+        moved = torch.empty(n_images, len(some), n_channels)
+        for part in torch.arange(n_images).split(AT_ONCE):
+            torch.bmm(maps[part], elsewhere.V[part].float(), out=moved[part[0] : part[-1] + 1])
+        for at, (rows, _) in enumerate(chosen):
+            yield elsewhere.image[rows], moved[rows, at]
+
+
+def _drawn(
+    places: Places, elsewhere: Elsewhere, concept: int, seed: int, most: int | None
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Draw a map of a concept for each image that does not hold it: rows of both, int64 (n,)."""
     rows = np.flatnonzero(~elsewhere.holds[:, concept])
-    maps = places.maps[torch.from_numpy(places.concept == concept)]
-    if not len(maps) or not len(rows):
-        return elsewhere.image[:0], elsewhere.V.new_zeros(0, elsewhere.V.shape[2]).float()
-    drawn = np.random.default_rng((seed, concept)).integers(0, len(maps), len(rows))
-    parts = [
-        torch.einsum("np,npc->nc", maps[which], elsewhere.V[row].float())
-        for row, which in zip(
-            torch.from_numpy(rows).split(AT_ONCE),
-            torch.from_numpy(drawn).split(AT_ONCE),
-            strict=True,
-        )
-    ]
-    return elsewhere.image[rows], torch.cat(parts)
+    mine = np.flatnonzero(places.concept == concept)
+    if not len(mine):
+        return rows[:0], mine
+    rng = np.random.default_rng((seed, concept))
+    if most is not None and len(rows) > most:
+        rows = np.sort(rng.choice(rows, most, replace=False))
+    return rows, mine[rng.integers(0, len(mine), len(rows))]
 
 
 def strongest_images(workspace: Workspace, n: int) -> tuple[NDArray[np.int64], ...]:

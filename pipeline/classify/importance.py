@@ -58,17 +58,21 @@ def sobol_total(
     Jansen, M. J. W. (1999). Analysis of variance designs for model output.
     """
     k = H.shape[-1]
-    masks = torch.from_numpy(_designs(n_design, k, seed))
+    A, B = _designs(n_design, k, seed)
+    if answers.cut.head_kind == "pool_linear":  # all that such a head sees
+        H = H.mean(dim=(1, 2), keepdim=True)
     found = np.zeros((len(H), k))
     for index in range(len(H)):
         one = answers.of(torch.tensor([index]))
+        present = np.flatnonzero(H[index].flatten(0, 1).amax(0).numpy() > 0)
+        masks = _mixed(A, B, present)
         values = torch.cat(
             [
                 one.logit(H[index] * part[:, None, None, :], classes[index].expand(len(part)))
                 for part in masks.split(AT_ONCE)
             ]
         )
-        found[index] = _jansen(values.double().numpy(), n_design)
+        found[index, present] = _jansen(values.double().numpy(), n_design)
     return found
 
 
@@ -82,15 +86,21 @@ def rank_agreement(a: NDArray[np.float64], b: NDArray[np.float64]) -> float:
     return float(spearmanr(a[known], b[known]).statistic)
 
 
-def _designs(n: int, k: int, seed: int) -> NDArray[np.float32]:
-    """Return the masks of A, B and every C_j one below the other, float32 (n (k + 2), k)."""
+def _designs(n: int, k: int, seed: int) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """Return the masks of A and B, float32 (n, k) each."""
     from scipy.stats import qmc
 
-    drawn = qmc.Sobol(2 * k, rng=np.random.default_rng(seed)).random(n)
-    A, B = drawn[:, :k], drawn[:, k:]
-    mixed = np.tile(A, (k, 1, 1))
-    mixed[np.arange(k), :, np.arange(k)] = B.T
-    return np.concatenate([A, B, mixed.reshape(-1, k)]).astype(np.float32)
+    drawn = qmc.Sobol(2 * k, rng=np.random.default_rng(seed)).random(n).astype(np.float32)
+    return drawn[:, :k], drawn[:, k:]
+
+
+def _mixed(
+    A: NDArray[np.float32], B: NDArray[np.float32], concepts: NDArray[np.int64]
+) -> torch.Tensor:
+    """Return A, B and the C_j of some concepts one below the other, float32 (n (m + 2), k)."""
+    mixed = np.tile(A, (len(concepts), 1, 1))
+    mixed[np.arange(len(concepts)), :, concepts] = B.T[concepts]
+    return torch.from_numpy(np.concatenate([A, B, mixed.reshape(-1, A.shape[1])]))
 
 
 def _jansen(values: NDArray[np.float64], n: int) -> NDArray[np.float64]:

@@ -98,7 +98,9 @@ class Null:
         order, norms = order[norms > 0], norms[norms > 0]
         return Null(score, order, norms, positions[order], image[order], link)
 
-    def test(self, vectors: torch.Tensor, present: torch.Tensor | None = None) -> NullTest:
+    def test(
+        self, vectors: torch.Tensor, present: torch.Tensor | None = None, *, is_tested: bool = True
+    ) -> NullTest:
         """Compare the head's answers to vectors with its answers to real positions.
 
         Parameters
@@ -107,6 +109,8 @@ class Null:
             float32 (m, channels), in transformed space: the concepts' context vectors.
         present : Tensor, optional
             bool (positions, m): where each concept itself is, which is left out of its null.
+        is_tested : bool
+            Whether p is wanted; without it p is 1.
 
         Returns
         -------
@@ -133,7 +137,7 @@ class Null:
                 continue  # it is everywhere, or in all images but one: nothing to compare with
             mean, deviation = null.mean(0), null.std(0).clamp_min(least)
             z[index] = (answers[index] - mean) / deviation
-            if norm > 0:
+            if is_tested and norm > 0:
                 reached = among_others(null, image, least).amax(1) >= z[index].max()
                 p[index] = (1 + int(reached.sum())) / (1 + len(null))
         return NullTest(z.numpy(), p, benjamini_hochberg(p) <= LEVEL)

@@ -138,7 +138,7 @@ def _classify(
         direction=score(direction).numpy(),
         nothing=score(torch.zeros(1, real.shape[1])).numpy()[0],
         z_context=tested.z,
-        z_direction=null.test(direction, present).z,
+        z_direction=null.test(direction, present, is_tested=False).z,
         p=tested.p,
         significant=tested.significant,
         single=claims.single,

@@ -81,7 +81,8 @@ class Foreground:
         The root keeps a few very strong positions from deciding what counts as strong.
         """
         part = H * self.weights(groups)[:, None, None, :]
-        squares = np.einsum("nhwk,nhwk->nhw", part @ self.gram, part)
+        flat = part.reshape(-1, H.shape[-1])  # one product, not one for each row of cells
+        squares = np.einsum("pk,pk->p", flat @ self.gram, flat).reshape(H.shape[:-1])
         strength: NDArray[np.float32] = np.maximum(squares, 0) ** 0.25
         return strength
 

@@ -100,6 +100,13 @@ class Pursuit:
         """Where it computes."""
         return self.unit.device
 
+    def to(self, device: torch.device) -> Pursuit:
+        """Give the same on a device."""
+        if self.device == device:
+            return self
+        unit, gram, lengths = (each.to(device) for each in (self.unit, self.gram, self.lengths))
+        return Pursuit(unit, gram, lengths, self.n_active)
+
     def codes(self, V: Tensor) -> Codes:
         """Find the few concepts of V (positions, channels), float32 or float16.
 

@@ -7,6 +7,7 @@ transformed space that `Transform` defines; h = 1 is a concept's typical strengt
 from __future__ import annotations
 
 from dataclasses import dataclass, fields
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,7 @@ import torch
 from numpy.typing import NDArray
 
 from ..errors import command
-from ..nmf import Reappearance, Transform, encode, rows_at_once
+from ..nmf import Pursuit, Reappearance, Transform, encode, rows_at_once
 from ..nmf.transforms import KINDS
 from ..system import files
 from .chunks import write_texts
@@ -108,7 +109,7 @@ class Bank:
         """
         V = maps.float().reshape(-1, maps.shape[-1])
         W = torch.from_numpy(self.W).to(V.device)
-        H = encode(self.transform.forward(V), W, active=self.active)
+        H = self._strengths(self.transform.forward(V), W)
         residual = torch.empty_like(V[:, 0])
         rows = rows_at_once(V.device, V.shape[1])
         for start in range(0, len(V), rows):  # D(W h) of all positions would double the memory
@@ -117,6 +118,16 @@ class Bank:
             off = self.transform.decode(H[part] @ W.T).sub_(V[part]).norm(dim=1)
             residual[part] = torch.where(length > 0, off / length.clamp_min(1e-12), 0.0)
         return H.reshape(*maps.shape[:-1], self.k), residual.reshape(maps.shape[:-1])
+
+    def _strengths(self, V: torch.Tensor, W: torch.Tensor) -> torch.Tensor:
+        if self.active is None:
+            return encode(V, W)
+        return self._pursuit.to(V.device).codes(V).dense(V.new_empty(len(V), self.k))
+
+    @cached_property
+    def _pursuit(self) -> Pursuit:
+        assert self.active is not None
+        return Pursuit.of(torch.from_numpy(self.W), self.active)
 
     def decode(self, H: torch.Tensor) -> torch.Tensor:
         """Return D(W h), float32 (…, channels), of H float32 (…, k)."""
@@ -168,6 +179,7 @@ def read_bank(path: Path, sizes: Sizes | None = None) -> Bank:
 def _stored(bank: Bank) -> dict[str, Any]:
     values = {field.name: getattr(bank, field.name) for field in fields(bank)}
     own = ("transform", "reappearance")
+    values["active"] = bank.active or 0
     return {name: value for name, value in values.items() if name not in own and value is not None}
 
 
@@ -192,11 +204,14 @@ def _parse(file: h5py.File) -> Bank:
         elif field.name in file.attrs:
             value = file.attrs[field.name]
             values[field.name] = value if isinstance(value, str) else value.item()
+    values["active"] = values.get("active") or None
     return Bank(**values)
 
 
 def _checked(bank: Bank, channels: int | None) -> Bank:
-    """Return the bank; `ValueError` where its transform is not of its channels."""
+    """Return the bank; `ValueError` where its transform or bound is not of its sizes."""
+    if bank.active is not None and not 1 <= bank.active <= bank.k:
+        raise ValueError(f"of {bank.k} concepts a position has {bank.active} at most")
     if channels is not None and bank.transform.n_channels_out(channels) != len(bank.W):
         raise ValueError(
             f"W is {bank.W.shape} for {channels} channels under {bank.transform.kind!r}"

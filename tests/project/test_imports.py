@@ -23,7 +23,9 @@ ORDER = (
 """Parts of the library, lowest first. A part imports from those before it; there is no circle."""
 
 RANK = {part: rank for rank, part in enumerate(ORDER)}
-NMF_MAY_IMPORT = {"torch", "numpy", "scipy", "sklearn", "__future__", *sys.stdlib_module_names}
+NMF_MAY_IMPORT = {
+    "torch", "numpy", "numba", "scipy", "sklearn", "__future__", *sys.stdlib_module_names,
+}  # fmt: skip
 NMF_MAY_TAKE = {f"{PACKAGE}.errors", f"{PACKAGE}.system.threads", f"{PACKAGE}.system.denormals"}
 LIGHT = {
     "argparse", "codecs", "collections", "contextlib", "dataclasses", "difflib", "errno", "hashlib",
