@@ -76,7 +76,7 @@ coverage: no-options setup-test ## Run the tests and list the lines of the libra
 
 bench: setup-test ## Run the benchmarks beside their peers; QUICK=1: smaller cases
 	@failed=0
-	for name in extract factorize concepts atlas scale datasets duplicates; do
+	for name in extract factorize concepts thousands atlas scale datasets duplicates; do
 	  $(python) -m benchmarks.$$name $(quick) || failed=1
 	done
 	exit $$failed
