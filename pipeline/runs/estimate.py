@@ -17,6 +17,7 @@ import psutil
 import torch
 from numpy.typing import NDArray
 
+from .. import nmf
 from ..config import K_AUTO, Config
 from ..errors import UserError, option
 from ..images import (
@@ -39,6 +40,10 @@ N_PROBED = 4
 
 MARGIN = 1.3
 """Activations may be so much larger than those of the images measured."""
+
+CODE = 10
+"""Bytes of a strength on the disk where a position has few: zeros are compressed to next to none;
+measured 8 with all else that is stored, of 512 concepts."""
 
 ROW = 160
 """Bytes an image and concept take in the tables: in image_concepts, regions and objects."""
@@ -128,19 +133,22 @@ def estimate(forward: Forward, layer: Cut, n_images: int, config: Config) -> Est
     """
     n_probed, height, width, channels = forward.V.shape
     k = max(K_AUTO if config.k == "auto" else config.k)
+    active = nmf.active_of(config.active, k)
+    strengths = 2 * k if active is None else min(2 * k, CODE * active)
     stored = stored_size(_as_stored(forward, config)) / n_probed
     facts = 100 + 4 * layer.n_classes
     shown = min(n_images, SHOWN * k)
     disk = {
         "activations": int(n_images * (MARGIN * stored + facts)) + FIXED_DISK,
-        "heatmaps": n_images * (2 * height * width * (k + 1) + 4 * k + facts) + FIXED_DISK,
+        "heatmaps": n_images * (height * width * (strengths + 2) + 4 * k + facts) + FIXED_DISK,
         "tables": n_images * (k * ROW + 200) + FIXED_DISK,
         "atlas": shown * PAGE + k * SHEET + FIXED_DISK,
         "bank": 16 * k * (2 * channels + layer.n_classes) + FIXED_DISK,
     }
     is_split = config.transform == "split" or float(forward.V.min()) < 0
     work = 2 * channels if is_split else channels
-    positions = min(SAMPLE_POSITIONS, n_images * height * width)
+    sampled = SAMPLE_POSITIONS if active is None else nmf.sparse_sample_size(k)
+    positions = min(sampled, n_images * height * width)
     memory = {
         **_held([layer], config),
         "decoding": DECODING_LEAST,

@@ -17,6 +17,8 @@ from pipeline.runs.prepare import prepare
 from pipeline.runs.workspace import Workspace
 from pipeline.sample import write_sample
 from pipeline.store import PositionBlocks
+from pipeline.system import files
+from tests.runs.test_estimate import estimated
 
 K, ACTIVE = 200, 4
 
@@ -68,6 +70,15 @@ def test_dense_concepts_from_the_same_activations(run: Path) -> None:
     other = discover(from_run=run, run=run.with_name("other"), k=20, active="none")
     assert (len(open_run(run).table("concepts")), len(other.table("concepts"))) == (K, 20)
     assert Workspace.open(run.with_name("other")).bank.active is None
+
+
+def test_no_more_disk_than_was_estimated(run: Path) -> None:
+    found = estimated(run)
+    for name, most in found.disk.items():
+        assert 0 < files.size(run / name) <= most, name
+    workspace = Workspace.open(run)
+    n_positions = len(workspace.listing.frame) * workspace.cut.height * workspace.cut.width
+    assert found.disk["heatmaps"] < 2 * n_positions * K  # float16 of each strength
 
 
 def test_bits_are_the_same_again(run: Path, images: str, tmp_path: Path) -> None:
