@@ -90,7 +90,7 @@ def test_planted_activations_come_back(assets: Path, tmp_path: Path, seed: int) 
     W = _apart(300, lambda: activations[rng.integers(len(activations))])
     V = plant(W, 100_000, (5, 12), seed)
     own, kept = fitted(V, 300, 12, seed=seed), fitted(V, 300, 12, W0=torch.from_numpy(W))
-    assert n_found(W, own.W) >= 0.95 * n_found(W, kept.W)
+    assert n_found(W, own.W) >= 0.93 * n_found(W, kept.W)
 
 
 def test_statistics_are_those_of_its_strengths() -> None:
