@@ -97,6 +97,14 @@ class Autoencoder:
         strongest, which = before.topk(self.n_active, dim=1)
         return which, strongest.clamp_(min=0)
 
+    def energies(self, V: Tensor) -> Tensor:
+        """Return Σ z² of each code, float64 (k,)."""
+        total = torch.zeros(len(self.D), dtype=torch.float64)
+        for part in V.split(8 * BATCH):
+            which, z = self.codes(part)
+            total.index_add_(0, which.flatten(), z.double().square().flatten())
+        return total
+
     def explained(self, V: Tensor) -> float:
         """Return 1 − ‖V − V̂‖² / ‖V‖²."""
         left = total = 0.0

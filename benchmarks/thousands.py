@@ -26,7 +26,7 @@ from scipy.optimize import nnls
 from sklearn.cluster import MiniBatchKMeans
 from torch import Tensor
 
-from benchmarks.autoencoder import Autoencoder, train
+from benchmarks.autoencoder import train
 from benchmarks.harness import (
     MissingAssetsError,
     Report,
@@ -239,39 +239,37 @@ def _judge_fit(report: Report, name: str, data: Data, fine: Found) -> None:
 
 
 def _stability(report: Report, name: str, data: Data, *, quick: bool) -> None:
-    """Compare fits of disjoint halves of the images, each from a start of its own."""
+    """Compare fits of disjoint halves of the images, each from a start of its own.
+
+    Concepts weigh by Σ h² of their own codes, directions being of unit length.
+    """
     images = np.unique(data.image)
     first = np.isin(data.image, np.random.default_rng(0).permutation(images)[::2])
     parts = [data.V[torch.from_numpy(rows)] for rows in (first, ~first)]
 
-    def fitted(V: Tensor, seed: int) -> Tensor:
-        return _fit(Data(V, data.image, data.others[:100]), K, N_ACTIVE, seed).W
+    def fitted(V: Tensor, seed: int) -> tuple[Tensor, Tensor]:
+        W = _fit(Data(V, data.image, data.others[:100]), K, N_ACTIVE, seed).W
+        return W, nmf.sweep([V], W, active=N_ACTIVE).h_sq
 
-    def trained(V: Tensor, seed: int) -> Tensor:
-        model: Autoencoder
-        for each in train(V, K, N_ACTIVE, 4 if quick else EPOCHS, seed):
-            model = each.model
-        return model.D.T
+    def trained(V: Tensor, seed: int) -> tuple[Tensor, Tensor]:
+        *_, last = train(V, K, N_ACTIVE, 4 if quick else EPOCHS, seed)
+        return last.model.D.T, last.model.energies(V)
 
-    def clustered(V: Tensor, seed: int) -> Tensor:
+    def clustered(V: Tensor, seed: int) -> tuple[Tensor, Tensor]:
         unit = torch.nn.functional.normalize(V, dim=1).numpy()
         means = MiniBatchKMeans(K, random_state=seed, batch_size=4_096, n_init=1).fit(unit)
-        return torch.from_numpy(means.cluster_centers_.T).float()
+        W = torch.from_numpy(means.cluster_centers_.T).float()
+        W = torch.nn.functional.normalize(W, dim=0)
+        return W, nmf.sweep([V], W, active=1).h_sq
 
     found = {}
     for way, make in {"ours": fitted, "autoencoder": trained, "k-means": clustered}.items():
-        a, b = (make(V, seed) for seed, V in enumerate(parts))
-        found[way] = _weighted(data.V, a, nmf.match(a, b)[1])
-    show(
-        f"{name}, cosine between halves, by energy", ["way", "cosine"], [*map(list, found.items())]
-    )
+        (a, energy), (b, _) = (make(V, seed) for seed, V in enumerate(parts))
+        cosines = nmf.match(a, b)[1]
+        found[way] = float((energy * cosines).sum() / energy.sum())
+    rows = [list(each) for each in found.items()]
+    show(f"{name}, cosine between halves, by energy", ["way", "cosine"], rows)
     report.measured(f"{name}.stability_over_sae", found["ours"] / found["autoencoder"])
-
-
-def _weighted(V: Tensor, W: Tensor, cosines: Tensor) -> float:
-    """Return the mean cosine, concepts weighed by the energy they explain."""
-    energy = nmf.energies(W.clamp(min=0), nmf.sweep([V], W.clamp(min=0), active=N_ACTIVE))
-    return float((energy * cosines).sum() / energy.sum())
 
 
 def _draw(

@@ -20,8 +20,9 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from ..system.threads import one_thread
+from .hals import hals
 from .initialise import unit_columns
-from .solve import Encoder, hals
+from .solve import Encoder
 from .stats import Stats, by_concept, relative_error
 
 W_SWEEPS = 2  # HALS sweeps over W per step; with four, ends are no better

@@ -73,22 +73,13 @@ def merge(W: Tensor, stats: Stats, k: int) -> Tensor:
     return torch.from_numpy(Wt[left].T).to(W)
 
 
-def pair_losses(W: Tensor, stats: Stats) -> Tensor:
-    """Give the energy that each pair of concepts loses by its merger, float32 (k, k).
+def pair_losses(W: Tensor, stats: Stats) -> Array:
+    """Give the energy that each pair of concepts loses by its merger, (k, k).
 
-    Infinite for pairs of one. W is (channels, k), the statistics are of its strengths. The loss is
-    det / (half + root) of `_losses`, which rounding does not reach.
+    Infinite for pairs of one. W is (channels, k), the statistics are of its strengths.
     """
-    concepts = W.detach().cpu().float()
-    S, G = concepts.T @ concepts, stats.HHt.float()
-    s, g = S.diagonal(), G.diagonal()
-    parts = s * g
-    half = torch.addcmul((parts[:, None] + parts) / 2, S, G)
-    det = (torch.outer(s, s) - S.square()).mul_(torch.outer(g, g) - G.square()).clamp_(min=0)
-    root = (half.square() - det).clamp_(min=0).sqrt_()
-    losses = det.div_((half + root).clamp_(min=1e-30))
-    losses.fill_diagonal_(torch.inf)
-    return losses
+    concepts = W.detach().cpu().double()
+    return _losses((concepts.T @ concepts).numpy(), stats.HHt.numpy())
 
 
 def joined(W: Tensor, stats: Stats, a: int, b: int) -> Tensor:
@@ -103,25 +94,24 @@ def joined(W: Tensor, stats: Stats, a: int, b: int) -> Tensor:
 def _losses(S: Array, G: Array) -> Array:
     """(n, n): the energy each pair loses by its merger, infinite for pairs of one.
 
-    It is the smaller eigenvalue of (W₂ᵀ W₂)(H₂ᵀ H₂); S and G hold these products of all.
+    S and G hold WᵀW and H Hᵀ of all.
     """
-    s, g = S.diagonal(), G.diagonal()
-    parts = s * g
-    half = (parts[:, None] + parts) / 2 + S * G
-    det = (np.outer(s, s) - S**2) * (np.outer(g, g) - G**2)
-    losses: Array = half - np.sqrt(np.maximum(half**2 - np.maximum(det, 0), 0))
+    losses = _lost(S, S.diagonal()[:, None], S.diagonal(), G, G.diagonal()[:, None], G.diagonal())
     np.fill_diagonal(losses, np.inf)
     return losses
 
 
 def _losses_of(a: int, S: Array, G: Array) -> Array:
-    """(n,): the row a of `_losses`."""
-    s, g = S.diagonal(), G.diagonal()
-    parts = s * g
-    half = (parts[a] + parts) / 2 + S[a] * G[a]
-    det = (s[a] * s - S[a] ** 2) * (g[a] * g - G[a] ** 2)
-    losses: Array = half - np.sqrt(np.maximum(half**2 - np.maximum(det, 0), 0))
-    return losses
+    """(n,): the row a of `_losses`, but for a itself."""
+    return _lost(S[a], S[a, a], S.diagonal(), G[a], G[a, a], G.diagonal())
+
+
+def _lost(sab: Array, sa: Array, sb: Array, gab: Array, ga: Array, gb: Array) -> Array:
+    """Give the smaller eigenvalue of (W₂ᵀ W₂)(H₂ᵀ H₂), from inner products of two concepts each."""
+    half = (sa * ga + sb * gb) / 2 + sab * gab
+    det = (sa * sb - sab**2) * (ga * gb - gab**2)
+    lost: Array = half - np.sqrt(np.maximum(half**2 - np.maximum(det, 0), 0))
+    return lost
 
 
 def _leading(M: Array) -> Array:

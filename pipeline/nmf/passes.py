@@ -164,7 +164,7 @@ def block_stats(
     V = V.to(device)
 
     dense = [each for each in encoders if isinstance(each, Encoder)]
-    if not dense:
+    if len(dense) < len(encoders):
         return _sparse_stats(V, encoders, index, out, signed)
 
     def of_span(span: slice) -> tuple[list[Stats], float]:
@@ -191,7 +191,8 @@ def _sparse_stats(
     v_sq, start = 0.0, 0
     if index is not None:
         v_sq = float(squares_of_rows(V).sum())
-        if not (v_sq < math.inf and (signed or extremes(V)[0] >= 0)):
+        low = extremes(V)[0] if len(V) and not signed else 0.0
+        if not (v_sq < math.inf and low >= 0):
             raise UserError(f"block {index} of the data: {violation(V)}")
     for coder in coders:
         assert isinstance(coder, Pursuit)

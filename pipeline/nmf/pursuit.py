@@ -28,7 +28,7 @@ from .initialise import unit_columns
 from .stats import Stats, Sums, rows_at_once
 
 WIDTH = 16  # k is filled up to a multiple of it with concepts that are zero
-CACHED = 2**20  # numbers, 4 MB
+CACHED = 2**20  # numbers, 4 MB: of V and V W in cache encoding took 1.19 products, of twice 1.85
 SUMMED = 8_192  # positions whose sums are float32, at most, before they are added in float64
 
 

@@ -17,7 +17,7 @@ from .. import nmf
 from ..localize import presence_thresholds
 from ..store import Bank, PositionBlocks, Probe, UnfinishedFit
 from .balance import image_weights
-from .fit import Concepts, FitData, fit_concepts, measure, measure_reappearance
+from .fit import N_SAMPLE, Concepts, FitData, fit_concepts, measure, measure_reappearance
 from .readout import readout
 from .workspace import Workspace
 
@@ -79,7 +79,7 @@ def _make_bank(workspace: Workspace, found: Concepts) -> Bank:
     others = workspace.ids("heldout")
     blocks = PositionBlocks(workspace.activations, others, found.transform)
     heldout = measure(blocks, found.W.to(workspace.device), found.active)
-    strengths = nmf.encode(found.sample, found.W, active=found.active)
+    strengths = nmf.encode(found.sample[:N_SAMPLE], found.W, active=found.active)
     thresholds = presence_thresholds(strengths.numpy())
     return Bank(
         layer=workspace.config.layer,

@@ -118,9 +118,9 @@ class Concepts:
         float64 (k,).
     transform : Transform
     sample : Tensor
-        float32 (≤ `N_SAMPLE`, channels), transformed: what thresholds are measured on.
+        float32 (≤ `N_SAMPLE`, or as many as many concepts need, channels), transformed.
     owner : ndarray
-        int64 (≤ `N_SAMPLE`,): the image each of these positions is of.
+        int64, the image each of these positions is of.
     choice : KChoice
         The number of concepts and its evidence.
     is_unit : bool
@@ -161,8 +161,9 @@ def fit_concepts(
     unfinished : UnfinishedFit, optional
         Keeps what was found so far, and goes on from there.
     """
-    sampled = data.drawn_from(N_SAMPLE)
-    drawn, owner = sample_positions(data.activations, sampled, N_SAMPLE, data.seed)
+    active = active_of(data.active, ks or K_AUTO, faithful=data.readout is not None)
+    n = N_SAMPLE if active is None else max(N_SAMPLE, nmf.sparse_sample_size(max(ks or K_AUTO)))
+    drawn, owner = sample_positions(data.activations, data.drawn_from(n), n, data.seed)
     if not drawn.any():
         raise UserError(
             "all activations of the layer are zero: there is nothing to find; take another"
@@ -176,13 +177,12 @@ def fit_concepts(
     ks = ks or k_auto(V)
     if data.readout is not None:
         data = replace(data, unit=nmf.better_at_unit_length(V.to(data.device), owner, max(ks)))
-    active = active_of(data.active, ks, faithful=data.readout is not None)
     choice = None if unfinished is None else unfinished.choice
     if choice is None:
         choice = (
             _choose_k(data, V[:N_EVIDENCE], owner[:N_EVIDENCE], ks)
             if active is None
-            else _judge(data, transform, ks[0], active)
+            else _judge(data, V, owner, ks[0], active)
         )
         if unfinished is not None:
             unfinished.choose(choice)
@@ -272,19 +272,15 @@ def _minimum(data: FitData, sample: torch.Tensor) -> torch.Tensor:
     return least
 
 
-def _judge(data: FitData, transform: nmf.Transform, k: int, active: int) -> nmf.KChoice:
+def _judge(
+    data: FitData, V: torch.Tensor, owner: NDArray[np.int64], k: int, active: int
+) -> nmf.KChoice:
     """Say how stable so many concepts are that a position has few of them."""
-    n = nmf.sparse_sample_size(k)
-    drawn, owner = sample_positions(data.activations, data.drawn_from(n), n, data.seed)
-    V = _weighted(data, transform.forward(drawn), owner)
+    V = _weighted(data, V, owner)
     with bar("halves", 1.0, "fits") as shown:
+        progress = partial(_show_work, shown)
         return nmf.judge_sparse(
-            V.to(data.device),
-            owner,
-            k,
-            active,
-            seed=data.seed,
-            progress=partial(_show_work, shown),
+            V.to(data.device), owner, k, active, seed=data.seed, progress=progress
         )
 
 

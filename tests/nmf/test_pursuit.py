@@ -154,6 +154,14 @@ def test_laws(seed: int, n_active: int, k: int, zeros: bool, twins: bool) -> Non
     assert explained(V, W[:, order], permuted) == pytest.approx(explained(V, W, H), abs=2e-3)
 
 
+def test_no_positions_and_no_concepts() -> None:
+    _, W, _ = planted(10, 8, 6, 2)
+    assert nmf.encode(torch.zeros(0, 8), W, active=2).shape == (0, 6)
+    assert nmf.sweep([torch.zeros(0, 8)], W, active=2).n == 0
+    assert not nmf.encode(torch.ones(3, 8), torch.zeros(8, 6), active=2).any()
+    assert torch.equal(nmf.encode(torch.ones(3, 8), W[:, :1], active=9) > 0, torch.ones(3, 1) > 0)
+
+
 def test_refuses_what_is_not_finite() -> None:
     V, W, _ = planted(10, 8, 6, 2)
     V[3, 2] = float("nan")

@@ -16,8 +16,9 @@ from torch import Tensor
 
 from pipeline import nmf
 from pipeline.errors import UserError
+from pipeline.nmf.hals import hals
 from pipeline.nmf.passes import block_stats
-from pipeline.nmf.solve import MAX_ITERATIONS, Encoder, Ends, _rate, hals
+from pipeline.nmf.solve import MAX_ITERATIONS, Encoder, Ends, _rate
 
 
 def random_problem(seed: int, n: int, channels: int, k: int) -> tuple[Tensor, Tensor]:
@@ -169,6 +170,20 @@ def test_no_row_of_a_sweep_raises_the_objective(seed: int, k: int, n: int, c: in
         assert after <= before + 1e-10 * float(V.square().sum())
         before = after
     assert float(Ht.min()) >= 0
+
+
+def test_many_rows_descend_in_blocks_as_one_by_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    draw = torch.Generator().manual_seed(1)
+    H, W, V = (torch.rand(*shape, generator=draw) for shape in ((20, 9), (12, 20), (12, 9)))
+    W[:, 5] = 0  # a concept that stays as it is
+    G, B, free = W.T @ W, W.T @ V, torch.rand(20, generator=draw) < 0.8
+    one_by_one = hals(H.clone(), G, B, 3, free)
+    monkeypatch.setattr("pipeline.nmf.hals.TOGETHER", 1)
+    monkeypatch.setattr("pipeline.nmf.hals.BLOCK", 6)
+    in_blocks = hals(H.clone(), G, B, 3, free)
+    assert torch.allclose(in_blocks, one_by_one, rtol=1e-4, atol=1e-5)
+    assert torch.equal(in_blocks[~free], H[~free])
+    assert not torch.allclose(in_blocks, H)
 
 
 def test_several_problems_descend_as_each_alone() -> None:

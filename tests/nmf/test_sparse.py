@@ -1,4 +1,4 @@
-"""Concepts by the thousand: planted ones come back, none is dead or double, bits are the same."""
+"""Concepts by the thousand: planted ones come back, none is dead or double, evidence is fair."""
 
 from __future__ import annotations
 
@@ -90,7 +90,7 @@ def test_planted_activations_come_back(assets: Path, tmp_path: Path, seed: int) 
     W = _apart(300, lambda: activations[rng.integers(len(activations))])
     V = plant(W, 100_000, (5, 12), seed)
     own, kept = fitted(V, 300, 12, seed=seed), fitted(V, 300, 12, W0=torch.from_numpy(W))
-    assert n_found(W, own.W) >= 0.93 * n_found(W, kept.W)
+    assert n_found(W, own.W) >= 0.95 * n_found(W, kept.W)
 
 
 def test_statistics_are_those_of_its_strengths() -> None:
@@ -110,7 +110,7 @@ def test_more_concepts_and_more_active_explain_more() -> None:
     assert errors[0] > errors[1] > errors[2]
 
 
-def test_same_bits_on_any_number_of_threads() -> None:
+def test_same_bits_again_and_alike_on_other_threads() -> None:
     V = plant(columns(30, 40, 2), 4_000, (2, 4), 2)
     together = sparse.fit_sparse_sample(V, 30, 4, seed=3)
     with one_thread():
