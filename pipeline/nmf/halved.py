@@ -71,25 +71,11 @@ def judge_sparse(
     told = _Told(2 * len(splits) + 2 * bool(splits), k, progress)
     fits = _fit_halves(V, splits, k, n_active, (seed + 1) * 1_000, told)
     chance = _fit_halves(shuffle_channels(V, seed), splits[:1], k, n_active, seed, told)
-    floor = svd_error(V, k)
-    rows: list[Row] = []
-    for r, (split, pair) in enumerate(zip(splits, fits, strict=True)):
-        apart = [
-            _error(V[other], fit.W, n_active) for fit, other in zip(pair, split[::-1], strict=True)
-        ]
-        rows.append(
-            {
-                "k": k,
-                "seed": seed + r,
-                "error": float(np.mean([fit.history[-1][2] for fit in pair])),
-                "heldout_error": float(np.mean(apart)),
-                "bicv_error": math.nan,
-                "seed_stability": math.nan,
-                "split_stability": _agreement(pair),
-                "svd_error": floor,
-                "chosen": True,
-            }
-        )
+    of_all: Row = {"k": k, "svd_error": svd_error(V, k), "chosen": True}
+    rows = [
+        of_all | {"seed": seed + r} | _judged(V, split, pair, n_active)
+        for r, (split, pair) in enumerate(zip(splits, fits, strict=True))
+    ]
     control: list[Row] = [
         {"k": k, "seed": seed, "bicv_error": math.nan, "split_stability": _agreement(pair)}
         for pair in chance
@@ -138,6 +124,18 @@ def _fit_halves(
     jobs = list(enumerate(half for split in splits for half in split))
     fits = each_alone(fitted, jobs)
     return list(zip(fits[::2], fits[1::2], strict=True))
+
+
+def _judged(V: Tensor, split: Split, pair: Sequence[SparseFit], n_active: int) -> Row:
+    """Judge the fits of halves each by the other half."""
+    others = zip(pair, split[::-1], strict=True)
+    return {
+        "error": float(np.mean([fit.history[-1][2] for fit in pair])),
+        "heldout_error": float(np.mean([_error(V[at], fit.W, n_active) for fit, at in others])),
+        "bicv_error": math.nan,
+        "seed_stability": math.nan,
+        "split_stability": _agreement(pair),
+    }
 
 
 def _error(V: Tensor, W: Tensor, n_active: int) -> float:
