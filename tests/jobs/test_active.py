@@ -26,7 +26,7 @@ K, ACTIVE = 200, 4
 @pytest.fixture(scope="module")
 def images(tmp_path_factory: pytest.TempPathFactory) -> str:
     folder = tmp_path_factory.mktemp("active") / "sample"
-    write_sample(folder, n_images=60)
+    write_sample(folder, n_images=24)
     return str(folder / "images")
 
 
@@ -66,6 +66,7 @@ def test_what_is_said_of_them_is_of_few_a_position(run: Path) -> None:
     assert np.isfinite(bank.reappearance.probability).all()
 
 
+@pytest.mark.slow
 def test_dense_concepts_from_the_same_activations(run: Path) -> None:
     other = discover(from_run=run, run=run.with_name("other"), k=20, active="none")
     assert (len(open_run(run).table("concepts")), len(other.table("concepts"))) == (K, 20)
@@ -81,6 +82,7 @@ def test_no_more_disk_than_was_estimated(run: Path) -> None:
     assert found.disk["heatmaps"] < 2 * n_positions * K  # float16 of each strength
 
 
+@pytest.mark.slow
 def test_bits_are_the_same_again(run: Path, images: str, tmp_path: Path) -> None:
     given = {"dataset": images, "model": "sample", "k": str(K), "active": str(ACTIVE)}
     workspace = prepare(make_config(given), tmp_path / "run")
