@@ -14,10 +14,11 @@ if TYPE_CHECKING:
     from .analysis.compare import compare
     from .analysis.evaluate import evaluate
     from .analysis.explain_image import explain
-    from .analysis.run import Run, open_run
+    from .analysis.run import Run
     from .config import Config
     from .errors import UserError
     from .jobs.discover import discover
+    from .jobs.other_number import open_run
     from .models.overview import describe_layers
     from .nmf.estimator import NMF
     from .runs.clean import clean
@@ -35,7 +36,7 @@ _HOME = {
     "discover": ".jobs.discover",
     "evaluate": ".analysis.evaluate",
     "explain": ".analysis.explain_image",
-    "open_run": ".analysis.run",
+    "open_run": ".jobs.other_number",
     "status": ".runs.status",
     "verify": ".runs.integrity",
 }

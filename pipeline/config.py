@@ -32,6 +32,9 @@ MAX_SIDE = 13_377
 K_AUTO = (4, 6, 8, 12, 16, 24, 32)
 """The numbers of concepts that ``K=auto`` weighs; those the data cannot hold are left out."""
 
+K_TREE = (8, 32, 128, 512)
+"""Those of which ``K=tree`` takes the largest that the images carry."""
+
 
 class Config(pydantic.BaseModel):
     """Everything that decides the outcome of a run, and how it is carried out.
@@ -67,8 +70,14 @@ class Config(pydantic.BaseModel):
         None, description="key of the weights file under which the weights are, as state_dict_ema"
     )
     layer: str = pydantic.Field("auto", description="layer whose concepts are sought")
-    k: tuple[Positive, ...] | Literal["auto"] = pydantic.Field(
-        "auto", description="number of concepts: auto, one number, or several to choose from"
+    k: tuple[Positive, ...] | Literal["auto", "tree"] = pydantic.Field(
+        "auto",
+        description="number of concepts: auto, one number, several to choose from, or tree (as many"
+        " as the images carry, up to 512)",
+    )
+    at: Positive | None = pydantic.Field(
+        None,
+        description="with FROM: so many concepts of that run's tree, in place of a fit",
     )
     seed: int = pydantic.Field(0, ge=0, lt=2**32, description="seed of everything random")
     device: str = pydantic.Field("auto", description="auto, cpu, cuda or cuda:<n>")
@@ -190,7 +199,7 @@ class Config(pydantic.BaseModel):
     def _split_numbers(cls, value: Any) -> Any:
         if isinstance(value, int):
             return (value,)
-        if isinstance(value, str) and value != "auto":
+        if isinstance(value, str) and value not in ("auto", "tree"):
             return tuple(part.strip() for part in value.split(","))
         return value
 
@@ -309,7 +318,7 @@ CARRIED_OUT = (
 LATER = (
     "interpolation", "mean", "std", "class_names", "weights_key", "head", "levels", "on_damage",
     "labels", "split", "margin", "objective",
-    "active",
+    "active", "at",
 )  # fmt: skip
 """Options that came later: where they are not given, runs have the names they had."""
 
@@ -328,6 +337,13 @@ OF_ONE_CALL = ("workers", "scheduler", "shard", "machine", "refit")
 """Of these, the ones that a run does not remember: another call may come from another place."""
 
 SCHEMES = ("tls", "tcp")
+
+
+def ks_of(k: tuple[int, ...] | Literal["auto", "tree"]) -> tuple[int, ...]:
+    """Return the numbers of concepts that may be fitted."""
+    if isinstance(k, tuple):
+        return k
+    return K_AUTO if k == "auto" else K_TREE[-1:]
 
 
 def is_given(value: object) -> bool:

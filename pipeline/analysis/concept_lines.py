@@ -8,6 +8,7 @@ from typing import Any
 
 import pandas as pd
 
+from ..errors import command
 from ..escape import fitted
 from ..runs.workspace import Workspace
 from ..tables.concept_labels import LEAST_PHI, LEVEL
@@ -15,6 +16,9 @@ from . import kind_words, sureness
 from .run import Run
 
 NAME, KIND, LABELS, GROUP = 28, 10, 24, 28
+
+N_SHOWN = 30
+"""Concepts that the short listing has at most."""
 
 N_LABELS = 2
 """Labels that a line names."""
@@ -47,17 +51,27 @@ class ConceptLines:
         concepts = run.table("concepts").sort_values("energy", ascending=False, kind="stable")
         missing = {name: None for name in LATER if name not in concepts}
         self._rows: list[Row] = concepts.assign(**missing).to_dict("records")
+        self._folder = run.folder
         self._labels, self._sure = _labels(run), sureness.footnote(concepts)
 
     def short(self) -> list[str]:
-        """Write name, kind, labels and how much there is of each, one line a concept."""
+        """Write name, kind, labels and how much there is of each, one line a concept.
+
+        Of many, those that the network's answers hang on most; without classes, the strongest.
+        """
         lines = [
             f"{'concept':>7}  {'name':<{NAME}} {'kind':<{KIND}} {'its images are':<{LABELS}}"
             f" {'coverage':>8} {'energy':>6} {'stable':>6} {'images':>6}"
         ]
-        for row in self._rows:
+        shown = self._telling()
+        for row in shown:
             images = fitted(self._images(row), LABELS)
             lines.append(f"{_first(row)} {images:<{LABELS}} {_amounts(row)}")
+        if (n_more := len(self._rows) - len(shown)) > 0:
+            lines.append(
+                f"{n_more} more, on which less hangs: {command('concepts', run=self._folder)}"
+                " lists all"
+            )
         return [*lines, *self._legend(), *self._sure]
 
     def long(self) -> list[str]:
@@ -83,6 +97,18 @@ class ConceptLines:
             "drop: of the predicted class's logit without it; errors: how much more often the"
             " network errs where it is, within labels (* better than chance)",
         ]
+
+    def _telling(self) -> list[Row]:
+        """Choose what the short listing shows."""
+        if len(self._rows) <= N_SHOWN:
+            return self._rows
+
+        def weight(row: Row) -> float:
+            drop = row["importance"]
+            return float(-row["energy"] if drop is None or pd.isna(drop) else -abs(drop))
+
+        chosen = sorted(range(len(self._rows)), key=lambda i: weight(self._rows[i]))[:N_SHOWN]
+        return [self._rows[i] for i in sorted(chosen)]
 
     def _images(self, row: Row) -> str:
         """Say of what labels its images are; or how many of the tested ones are of its classes."""

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, overload
 
 from torch import nn
 
@@ -15,12 +15,14 @@ from ..images.deep import KINDS
 from ..models import canonical, choose_layer, configured, consent, cut, give
 from .explain import N_CATEGORIES, explain_alone
 from .explanation import Explanation
+from .explanations import Explanations
 from .run import Run, open_run
 
 N_CONCEPTS = 5
 """Concepts of an image by itself, where no number is given."""
 
 
+@overload
 def explain(
     image: ImageLike,
     run: str | Path | Run | None = None,
@@ -31,7 +33,34 @@ def explain(
     reshape_transform: Callable[[Any], Any] | None = None,
     top: int | None = None,
     **options: Any,
-) -> Explanation:
+) -> Explanation: ...
+
+
+@overload
+def explain(
+    image: ImageLike,
+    run: str | Path | Run | None = None,
+    *,
+    k: Sequence[int],
+    network: nn.Module | None = None,
+    head: nn.Module | None = None,
+    reshape_transform: Callable[[Any], Any] | None = None,
+    top: int | None = None,
+    **options: Any,
+) -> Explanations: ...
+
+
+def explain(
+    image: ImageLike,
+    run: str | Path | Run | None = None,
+    *,
+    k: int | Sequence[int] | None = None,
+    network: nn.Module | None = None,
+    head: nn.Module | None = None,
+    reshape_transform: Callable[[Any], Any] | None = None,
+    top: int | None = None,
+    **options: Any,
+) -> Explanation | Explanations:
     """Explain any image: by the concepts of a run, or factorized by itself.
 
     Parameters
@@ -40,8 +69,9 @@ def explain(
         As of `pipeline.images.load_image`.
     run : str, Path or Run, optional
         By whose concepts; without it the image alone.
-    k : int, optional
-        Number of concepts of an image by itself; 5 by default.
+    k : int or sequence of int, optional
+        Number of concepts of an image by itself; 5 by default. Of several, one explanation each,
+        to see what few of them merge and many split.
     network, head, reshape_transform : optional
         Of an image by itself: a network that the program holds, as of `discover`; ``layer`` may
         be the module of a layer.
@@ -49,6 +79,11 @@ def explain(
         Of an image by itself: classes that the picture names for each concept; 2 by default.
     **options
         Of an image by itself: the others of `OF_AN_IMAGE`, as of `Config`.
+
+    Returns
+    -------
+    Explanation or Explanations
+        The latter of several numbers of concepts.
 
     Raises
     ------
@@ -67,16 +102,20 @@ def explain(
     config = make_config({"k": N_CONCEPTS, **given})
     levels = None if config.levels is None else dict.fromkeys(KINDS, config.levels)
     pixels = load_image(image, PixelRule(config.on_damage, levels))
-    if config.k == "auto" or len(config.k) != 1:
-        raise UserError(f"{option('k', k)} is not possible for one image; pass one number")
+    if isinstance(config.k, str):
+        raise UserError(f"{option('k', k)} is not possible for one image; pass numbers")
     model = SAMPLE if config.model == "auto" else config.model
     consent.allow(canonical(model))
     loaded = configured(config, model)
     layer = cut(loaded, choose_layer(loaded, config.layer))
     n_named = min(N_CATEGORIES, len(loaded.classes)) if top is None else top
-    return explain_alone(
-        layer, loaded.classes, pixels, config.k[0], config.resize, config.seed, n_named
-    )
+    found = {
+        each: explain_alone(
+            layer, loaded.classes, pixels, each, config.resize, config.seed, n_named
+        )
+        for each in config.k
+    }
+    return found[config.k[0]] if len(found) == 1 else Explanations(found)
 
 
 def _check_options(given: Mapping[str, Any], run: object) -> None:

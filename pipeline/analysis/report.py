@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Hashable
 from typing import Any
 
-from ..errors import spoken
+from ..errors import command, spoken
 from ..escape import fitted, shell_word, visible
 from ..runs.growth import describe as describe_growth
 from ..runs.probe import describe
@@ -59,8 +60,23 @@ def summary(run: Run) -> str:
         for row in fidelity.itertuples()
     ]
     where = visible(str(folder))
-    lines += ["", f"atlas   {where}/atlas/index.html", f"tables  {where}/tables"]
+    lines += [*_numbers(run), "", f"atlas   {where}/atlas/index.html", f"tables  {where}/tables"]
     return "\n".join([*lines, f"try     {_query(run)}"])
+
+
+def _numbers(run: Run) -> list[str]:
+    """Say how much fewer of the concepts explain, and how to have them."""
+    tree = run.workspace.bank.tree
+    if tree is None or len(tree.levels) < 2:
+        return []
+    is_heldout = not math.isnan(tree.levels[0].heldout_error)
+    said = []
+    for level in reversed(tree.levels):
+        error = level.heldout_error if is_heldout else level.error
+        said.append(f"{level.n} explain {1 - error**2:.1%}")
+    images = "held-out images" if is_heldout else "a sample"
+    fewer = command("discover", from_run=run.folder, at=tree.levels[-1].n)
+    return ["", f"concepts by number, of {images}: {', '.join(said)}; {fewer}"]
 
 
 def _refused(run: Run, n_images: int) -> list[str]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -17,7 +17,7 @@ from ..escape import visible
 from ..images import ImageLike, load_image
 from ..models import canonical, consent, give
 from ..runs.workspace import Workspace
-from .arguments import Images, OneConcept, OneImage, image_id_of, image_ids_of
+from .arguments import Images, OneConcept, OneImage, count_of, image_id_of, image_ids_of
 from .display import ImageTable, Shown
 from .encode import RunBank
 from .explain import explain_by
@@ -40,8 +40,9 @@ class Run:
         Its concepts, for new images.
     """
 
-    def __init__(self, workspace: Workspace) -> None:
+    def __init__(self, workspace: Workspace, at: Callable[[Run, int], Run] | None = None) -> None:
         self.workspace = workspace
+        self._at = at
         self.folder = workspace.folder
         self.bank = RunBank(workspace)
         self._tables = RunTables(workspace)
@@ -64,7 +65,30 @@ class Run:
         They were begun with it, by ``layers`` of `discover`; `compare` matches their concepts.
         """
         found = {layer: Workspace.open(each) for layer, each in self.workspace.siblings.items()}
-        return {layer: Run(each) for layer, each in found.items() if each.is_finished()}
+        return {layer: Run(each, self._at) for layer, each in found.items() if each.is_finished()}
+
+    def at(self, n: int) -> Run:
+        """Return the run with another number of concepts: a cut through its tree.
+
+        A run of its own beside this one, ``<name>-at-<n>``, made when it is first asked for: from
+        the stored activations, without a fit or a forward pass. The table ``concept_tree`` says
+        which concepts are part of which; ``node`` in its table ``concepts`` which of these each is.
+
+        Parameters
+        ----------
+        n : int
+            From 1 to the number of concepts of this run.
+
+        Raises
+        ------
+        UserError
+            The tree has no such number, or the run's activations are not there (``KEEP``).
+        """
+        if count_of("n", n) == self.workspace.bank.k:
+            return self
+        if self._at is None:
+            raise UserError("runs of other numbers are made where a run was opened by open_run")
+        return self._at(self, n)
 
     def table(self, name: str) -> pd.DataFrame:
         """Read a whole table.

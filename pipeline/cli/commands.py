@@ -53,7 +53,7 @@ _LIST = (
             "out": Option("where the picture goes (PNG)", "explain-<name>.png, in the run if any"),
         }
         | {name: CONFIG[name] for name in OF_AN_IMAGE}
-        | {"k": Option("number of concepts of an image by itself", "5")},
+        | {"k": Option("numbers of concepts of an image by itself, as 5 or 2,5,12", "5")},
         {"image": "cat.jpg", "run": "runs/pets"},
         "explain",
     ),

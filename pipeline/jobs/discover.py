@@ -18,6 +18,7 @@ from ..runs.find import find_run, find_siblings
 from ..runs.workspace import Workspace
 from ..system.progress import say
 from .execute import ALL, execute
+from .other_number import opened
 from .together import extract_together
 
 
@@ -51,7 +52,8 @@ def discover(
     from_run : str or Path, optional
         Folder of another run, whose stored activations are taken in place of a forward pass: other
         concepts of the same images, network and layer. ``k``, ``active``, ``seed``,
-        ``objective``, ``transform`` and ``balance`` may be others, all else is as there.
+        ``objective``, ``transform`` and ``balance`` may be others, all else is as there. Or ``at``,
+        a number: so many concepts of its tree, in place of a fit.
     network : torch.nn.Module, optional
         In place of the option ``model``, a network that the program holds; it stays as it is.
         ``layer`` may then be the module of a layer. What finds the run again in another program
@@ -116,7 +118,7 @@ def discover_run(workspace: Workspace) -> Run:
     """Carry out all stages of a prepared run that have something to make."""
     say(f"run        {workspace.folder}")
     execute(workspace, ALL if workspace.config.shard is None else ("extract",))
-    return Run(Workspace.open(workspace.folder))
+    return opened(Workspace.open(workspace.folder))
 
 
 def discover_siblings(workspaces: Sequence[Workspace]) -> list[Run]:

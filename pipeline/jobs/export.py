@@ -38,6 +38,7 @@ from ..tables import (
     tables_with,
     telling_labels,
     to_arrow,
+    tree_rows,
     verdict_rows,
     with_head,
 )
@@ -73,6 +74,7 @@ def export(workspace: Workspace) -> dict[str, int | float]:
         errors = error_rows(holds, counted, wrong)
         pairs = pair_rows(workspace.bank, holds[~is_copy])
         verdicts = verdict_rows(facts, telling_labels(labels, workspace.bank.k))
+        named = _names(workspace, labels, pairs, verdicts)
         frames = {
             "images": images,
             "concepts": concept_rows(
@@ -83,7 +85,7 @@ def export(workspace: Workspace) -> dict[str, int | float]:
                     labels=best,
                     verdicts=verdicts,
                     errors=errors,
-                    names=_names(workspace, labels, pairs, verdicts),
+                    names=named,
                 )
             ),
             "concept_classes": class_rows(found, names, link),
@@ -95,6 +97,7 @@ def export(workspace: Workspace) -> dict[str, int | float]:
                 [vars(entry) for entry in list_rejected(workspace)], columns=["path", "reason"]
             ).astype(object),
             "duplicates": _duplicates(workspace),
+            "concept_tree": tree_rows(workspace.bank, named["name"].tolist()),
             "suspects": suspect_rows(
                 suspects_of(workspace),
                 names,

@@ -14,6 +14,8 @@ from .draw import thin
 from .engine import fit, fit_many, refine, sample_size
 from .evaluate import gram, match, svd_error, svd_errors
 from .faithful import Taught, better_at_unit_length, teach, unit_rows
+from .grow import SAMPLE as TREE_SAMPLE
+from .grow import Above, grow, make_tree, measured
 from .halved import judge_sparse
 from .initialise import initialise
 from .passes import ENCODE_TOL, block_stats, sweep
@@ -25,6 +27,17 @@ from .sparse import DENSE, active_of, fit_sparse_sample, sparse_sample_size
 from .splits import bi_cv_error, channel_folds, halves, shuffle_channels
 from .stats import Stats, accumulate, context_vectors, energies, gauge, relative_error, rows_at_once
 from .transforms import Transform, choose_transform, why_transform
+from .tree import (
+    SEVERAL,
+    Level,
+    Tree,
+    TreeCut,
+    cut_tree,
+    level_parents,
+    level_sizes,
+    nodes_at,
+    parents,
+)
 from .work import Work
 
 if TYPE_CHECKING:
@@ -37,6 +50,9 @@ __all__ = [
     "H_TOL",
     "NMF",
     "N_REPLICATES",
+    "SEVERAL",
+    "TREE_SAMPLE",
+    "Above",
     "ArrayBlocks",
     "Blocks",
     "Checkpoint",
@@ -44,6 +60,7 @@ __all__ = [
     "Encoder",
     "Fit",
     "KChoice",
+    "Level",
     "Penalty",
     "Pursuit",
     "Reappearance",
@@ -51,6 +68,8 @@ __all__ = [
     "Stats",
     "Taught",
     "Transform",
+    "Tree",
+    "TreeCut",
     "Work",
     "accumulate",
     "active_of",
@@ -62,6 +81,7 @@ __all__ = [
     "choose_transform",
     "consensus",
     "context_vectors",
+    "cut_tree",
     "denormals_flushed",
     "encode",
     "energies",
@@ -73,10 +93,17 @@ __all__ = [
     "flush_denormals",
     "gauge",
     "gram",
+    "grow",
     "halves",
     "initialise",
     "judge_sparse",
+    "level_parents",
+    "level_sizes",
+    "make_tree",
     "match",
+    "measured",
+    "nodes_at",
+    "parents",
     "reappearance",
     "refine",
     "relative_error",

@@ -10,6 +10,9 @@ merger gives the spare ones up (split and merge: Ueda et al., Neural Computation
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from dataclasses import dataclass
+
 import numpy as np
 import torch
 from numpy.typing import NDArray
@@ -19,6 +22,26 @@ from ..system.threads import check_stop
 from .stats import Stats
 
 Array = NDArray[np.float64]
+
+
+@dataclass(frozen=True, eq=False)
+class Merger:
+    """Two concepts made one.
+
+    Attributes
+    ----------
+    a, b : int
+        Their columns; the one concept takes that of `a`, the lower.
+    loss : float
+        The energy that is lost by it.
+    w : ndarray
+        float64 (channels,): the one concept.
+    """
+
+    a: int
+    b: int
+    loss: float
+    w: Array
 
 
 def merge(W: Tensor, stats: Stats, k: int) -> Tensor:
@@ -41,15 +64,40 @@ def merge(W: Tensor, stats: Stats, k: int) -> Tensor:
     Tensor
         (channels, k) float32, in the order they had.
     """
+    merged, left = W.clone(), torch.ones(W.shape[1], dtype=torch.bool, device=W.device)
+    for each in mergers(W, stats, W.shape[1] - k):
+        merged[:, each.a] = torch.from_numpy(each.w).to(W)
+        left[each.b] = False
+    return merged[:, left]
+
+
+def mergers(
+    W: Tensor, stats: Stats, n: int, groups: NDArray[np.int64] | None = None
+) -> Iterator[Merger]:
+    """Give the n mergers by which least is lost, one after another.
+
+    Parameters
+    ----------
+    W : Tensor
+        (channels, k) float32, non-negative.
+    stats : Stats
+        Of the H that belongs to them.
+    n : int
+        Below k; with groups, at most as many as leave one concept of each.
+    groups : ndarray, optional
+        int64 (k,): only concepts of one group are merged.
+    """
     concepts = W.detach().cpu().double()
     S, G = (concepts.T @ concepts).numpy(), stats.HHt.numpy().copy()
     Wt = concepts.numpy().T.copy()
     left = np.ones(len(S), dtype=np.bool_)
-    losses = _losses(S, G)
+    groups = np.zeros(len(S), dtype=np.int64) if groups is None else groups
+    losses = np.where(groups[:, None] == groups, _losses(S, G), np.inf)
     least, partner = losses.min(1), losses.argmin(1)
-    for _ in range(len(S) - k):
+    for _ in range(n):
         check_stop()
         a = int(least.argmin())
+        loss = float(least[a])
         a, b = sorted((a, int(partner[a])))
         two = [a, b]
         s, g = S[np.ix_(two, two)], G[np.ix_(two, two)]
@@ -60,9 +108,10 @@ def merge(W: Tensor, stats: Stats, k: int) -> Tensor:
         for M, z in ((S, x), (G, y)):
             M[:, a] = M[:, two] @ z
             M[a] = z @ M[two]
+        yield Merger(a, b, loss, Wt[a].copy())
         left[b] = False
         losses[b], losses[:, b], least[b] = np.inf, np.inf, np.inf
-        new = np.where(left, _losses_of(a, S, G), np.inf)
+        new = np.where(left & (groups == groups[a]), _losses_of(a, S, G), np.inf)
         new[a] = np.inf
         losses[a], losses[:, a] = new, new
         nearer = new < least
@@ -70,7 +119,6 @@ def merge(W: Tensor, stats: Stats, k: int) -> Tensor:
         lost = left & ((partner == a) | (partner == b)) & ~nearer
         lost[a] = True
         least[lost], partner[lost] = losses[lost].min(1), losses[lost].argmin(1)
-    return torch.from_numpy(Wt[left].T).to(W)
 
 
 def pair_losses(W: Tensor, stats: Stats) -> Array:

@@ -29,6 +29,7 @@ from .stats import Stats, Sums, rows_at_once
 
 WIDTH = 16  # k is filled up to a multiple of it with concepts that are zero
 CACHED = 2**20  # numbers, 4 MB: of V and V W in cache encoding took 1.19 products, of twice 1.85
+FORBIDDEN = -1e30  # correlation of a concept that is not to be taken, whatever else is
 SUMMED = 8_192  # positions whose sums are float32, at most, before they are added in float64
 
 
@@ -107,11 +108,12 @@ class Pursuit:
         unit, gram, lengths = (each.to(device) for each in (self.unit, self.gram, self.lengths))
         return Pursuit(unit, gram, lengths, self.n_active)
 
-    def codes(self, V: Tensor) -> Codes:
+    def codes(self, V: Tensor, allowed: Tensor | None = None) -> Codes:
         """Find the few concepts of V (positions, channels), float32 or float16.
 
         Products run over blocks of one size, the last one filled up with zeros: a position's codes
-        are the same bits whatever others it comes with.
+        are the same bits whatever others it comes with. Where `allowed`, bool (positions, k), is
+        given, a position has none but those.
         """
         room = (len(V), self.n_active)
         concepts = torch.zeros(room, dtype=torch.int32, device=V.device)
@@ -132,6 +134,8 @@ class Pursuit:
                 torch.mm(v, self.unit, out=b)
                 if not math.isfinite(float(b.sum())):  # compiled loops take that for granted
                     raise UserError(f"cannot encode: {violation(V[part])}")
+                if allowed is not None:
+                    b[:n, : allowed.shape[1]].masked_fill_(~allowed[part], FORBIDDEN)
                 self._pursue(b[:n], codes[part])
 
         side_by_side(of_span, V, rows)

@@ -71,6 +71,15 @@ class Stats:
         VHt = by_concept(arrays["VHt"])
         return cls(arrays["HHt"], VHt, arrays["h_sum"], v_sq, int(n))
 
+    def of(self, concepts: Tensor) -> Stats:
+        """Give those of some concepts, int64, in their order."""
+        return replace(
+            self,
+            HHt=self.HHt[concepts][:, concepts],
+            VHt=by_concept(self.VHt[:, concepts]),
+            h_sum=self.h_sum[concepts],
+        )
+
     @property
     def h_sq(self) -> Tensor:
         """(k,): Σ_p h_p², the diagonal of HHt."""

@@ -16,7 +16,15 @@ from PIL import Image, ImageDraw
 from .colours import concept_colours
 from .typeset import Style, clean, draw, width_of, wrap
 
-__all__ = ["composite", "concept_colours", "overlay", "side_by_side", "spotlight", "with_legend"]
+__all__ = [
+    "below_each_other",
+    "composite",
+    "concept_colours",
+    "overlay",
+    "side_by_side",
+    "spotlight",
+    "with_legend",
+]
 
 Bytes = npt.NDArray[np.uint8]
 Floats = npt.NDArray[np.float32]
@@ -134,6 +142,33 @@ def side_by_side(left: Bytes, right: Bytes) -> Bytes:
         first = first.resize((width, height), Image.Resampling.LANCZOS)
     gap = np.full((height, max(2, height // 90), 3), 255, np.uint8)
     return np.concatenate([np.asarray(first), gap, right], axis=1)
+
+
+def below_each_other(pictures: Sequence[tuple[str, Bytes]]) -> Bytes:
+    """Put pictures below each other, each under a title; they stay as large as they are.
+
+    Parameters
+    ----------
+    pictures : sequence of (str, numpy.ndarray)
+        One line of text, and uint8 (height, width, 3).
+
+    Returns
+    -------
+    numpy.ndarray
+        uint8, as wide as the widest.
+    """
+    width = max(each.shape[1] for _, each in pictures)
+    style = Style(max(16, round(width / 56)))
+    above = round(style.leading * 1.5)
+    height = sum(above + each.shape[0] for _, each in pictures)
+    page = Image.new("RGB", (width, height), _PAPER)
+    y = 0
+    for title, picture in pictures:
+        line = wrap(clean(title), style, width - style.size, 1)[0]
+        draw(page, (style.size // 2, y + round(style.leading)), line, style)
+        page.paste(Image.fromarray(picture), (0, y + above))
+        y += above + picture.shape[0]
+    return np.asarray(page)
 
 
 def _tint(image: Bytes, colour: Floats, strength: Floats, weight: float) -> Bytes:

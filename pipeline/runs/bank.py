@@ -6,16 +6,20 @@ The one way it is made: for runs, analysis and benchmarks.
 from __future__ import annotations
 
 import math
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import partial
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
 from .. import nmf
+from ..errors import UserError, option
 from ..localize import presence_thresholds
-from ..store import Bank, PositionBlocks, Probe, UnfinishedFit
+from ..store import Bank, PositionBlocks, Probe, UnfinishedFit, read_bank
+from ..system import checksums
 from .balance import image_weights
 from .fit import N_SAMPLE, Concepts, FitData, fit_concepts, measure, measure_reappearance
 from .readout import readout
@@ -69,9 +73,34 @@ def fit_run(
         readout(workspace, probe),
         active=config.active,
     )
-    found = fit_concepts(data, ks or (None if config.k == "auto" else config.k), unfinished)
+    taken = taken_of(workspace) if ks is None or ks == config.k else None
+    found = fit_concepts(data, ks or config.k, unfinished, taken)
     bank = replace(_make_bank(workspace, found), reappearance=measure_reappearance(data, found))
     return RunFit(bank, found)
+
+
+def taken_of(workspace: Workspace) -> nmf.TreeCut | None:
+    """Return the concepts that a run takes from the tree of another in place of a fit, if it does.
+
+    Raises
+    ------
+    UserError
+        That run is gone, or its concepts are others by now.
+    """
+    at, of = workspace.config.at, workspace.record.tree_of
+    if at is None or of is None:
+        return None
+    source = Path(os.path.normpath(workspace.folder / of.run))
+    path = source / "bank" / "bank.h5"
+    if not path.is_file() or checksums.sha256(path) != of.bank:
+        now = "has other concepts now" if path.is_file() else "is not there"
+        raise UserError(
+            f"the {at} concepts of {workspace.folder} are of the tree of {source}, which {now};"
+            f" make them anew in another folder by {option('from_run')} and {option('at', at)}"
+        )
+    tree = read_bank(path).tree
+    assert tree is not None
+    return nmf.cut_tree(tree, at)
 
 
 def _make_bank(workspace: Workspace, found: Concepts) -> Bank:
@@ -98,6 +127,8 @@ def _make_bank(workspace: Workspace, found: Concepts) -> Bank:
         prefix=_mean_prefix(workspace),
         exponent=workspace.trunk.exponents.get(workspace.trunk.layer, 0),
         active=found.active,
+        tree=nmf.measured(found.tree, blocks, found.active, workspace.device),
+        taken_nodes=found.nodes,
     )
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import torch
 
 from .. import plugins
-from ..config import K_AUTO, Config
+from ..config import Config, ks_of
 from ..errors import UserError, option, suggest
 from ..images import Dataset, FolderSource
 from ..models import Cut
@@ -118,9 +118,9 @@ def check_device(name: str) -> None:
 def check_k(config: Config, n_images: int, layer: Cut) -> None:
     """Refuse more concepts than the images have positions or, where any number of them stands at a
     position, the layer channels; and numbers that do not go together."""
-    ks = K_AUTO if config.k == "auto" else config.k
+    ks = ks_of(config.k)
     active = active_of(config.active, ks, faithful=config.objective == "faithful")
-    asked = 1 if config.k == "auto" else max(ks)
+    asked = 1 if isinstance(config.k, str) else max(ks)
     most = n_images * layer.height * layer.width
     if active is None:
         most = min(layer.channels, most)

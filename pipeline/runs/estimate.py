@@ -18,7 +18,7 @@ import torch
 from numpy.typing import NDArray
 
 from .. import nmf
-from ..config import K_AUTO, Config
+from ..config import Config, ks_of
 from ..errors import UserError, option
 from ..images import (
     DECODING,
@@ -132,7 +132,7 @@ def estimate(forward: Forward, layer: Cut, n_images: int, config: Config) -> Est
         Resolved.
     """
     n_probed, height, width, channels = forward.V.shape
-    k = max(K_AUTO if config.k == "auto" else config.k)
+    k = max(ks_of(config.k))
     active = nmf.active_of(config.active, k)
     strengths = 2 * k if active is None else min(2 * k, CODE * active)
     stored = stored_size(_as_stored(forward, config)) / n_probed

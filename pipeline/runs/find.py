@@ -44,6 +44,11 @@ def find_run(options: Mapping[str, Any]) -> Workspace:
     given, run = _given(options)
     if "from_run" in given:
         return _find_from(_folder(given.pop("from_run")), given, run)
+    if "at" in given:
+        raise UserError(
+            f"{option('at', given['at'])} takes concepts of the tree of another run: name it by"
+            f" {option('from_run')}"
+        )
     if run is not None and is_run(run) and not set(given) - {*CARRIED_OUT, "model", *MORE_IMAGES}:
         made = Workspace.open(run).config
         if given.get("model", made.model) != made.model:

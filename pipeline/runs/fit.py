@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from tqdm import tqdm
 
 from .. import nmf
-from ..config import K_AUTO
+from ..config import K_AUTO, K_TREE, ks_of
 from ..errors import UserError, option
 from ..store import (
     PositionBlocks,
@@ -117,6 +117,10 @@ class Concepts:
     energies : Tensor
         float64 (k,).
     transform : Transform
+    tree : Tree
+        Fewer concepts of these.
+    nodes : ndarray or None
+        int64 (k,), what each of them is in the tree that they were taken from.
     sample : Tensor
         float32 (≤ `N_SAMPLE`, or as many as many concepts need, channels), transformed.
     owner : ndarray
@@ -137,6 +141,8 @@ class Concepts:
     context: torch.Tensor
     energies: torch.Tensor
     transform: nmf.Transform
+    tree: nmf.Tree
+    nodes: NDArray[np.int64] | None
     sample: torch.Tensor
     owner: NDArray[np.int64]
     choice: nmf.KChoice
@@ -149,20 +155,30 @@ class Concepts:
 
 
 def fit_concepts(
-    data: FitData, ks: Sequence[int] | None = None, unfinished: UnfinishedFit | None = None
+    data: FitData,
+    ks: Sequence[int] | Literal["auto", "tree"] = "auto",
+    unfinished: UnfinishedFit | None = None,
+    taken: nmf.TreeCut | None = None,
 ) -> Concepts:
     """Choose k and fit concepts to stored activations.
 
     Parameters
     ----------
     data : FitData
-    ks : sequence of int, optional
-        Numbers of concepts to choose from; by default `K_AUTO`, as far as the data hold them.
+    ks : sequence of int, "auto" or "tree"
+        Numbers of concepts to choose from; `K_AUTO`, as far as the data hold them, or the largest
+        of `K_TREE` that they do.
     unfinished : UnfinishedFit, optional
         Keeps what was found so far, and goes on from there.
+    taken : TreeCut, optional
+        Concepts to take in place of a fit; the evidence is for their number.
     """
-    active = active_of(data.active, ks or K_AUTO, faithful=data.readout is not None)
-    n = N_SAMPLE if active is None else max(N_SAMPLE, nmf.sparse_sample_size(max(ks or K_AUTO)))
+    is_tree = ks == "tree"
+    if ks == "tree":
+        ks = (k_tree(data),)
+    asked = ks_of(ks) if isinstance(ks, str) else tuple(ks)
+    active = active_of(data.active, asked, faithful=data.readout is not None)
+    n = N_SAMPLE if active is None else max(N_SAMPLE, nmf.sparse_sample_size(max(asked)))
     drawn, owner = sample_positions(data.activations, data.drawn_from(n), n, data.seed)
     if not drawn.any():
         raise UserError(
@@ -174,7 +190,9 @@ def fit_concepts(
         say(f"factorize  {transform.kind} (auto): {nmf.why_transform(transform.kind, drawn)}")
     V = transform.forward(drawn)
     say(f"factorize  sample: {len(V):,} positions × {V.shape[1]} channels ({transform.kind})")
-    ks = ks or k_auto(V)
+    ks = k_auto(V) if ks == "auto" else asked
+    if is_tree:
+        say(f"factorize  {ks[0]} concepts (tree), of {len(data.fit_ids)} images")
     if data.readout is not None:
         data = replace(data, unit=nmf.better_at_unit_length(V.to(data.device), owner, max(ks)))
     choice = None if unfinished is None else unfinished.choice
@@ -193,16 +211,29 @@ def fit_concepts(
             f" most of more would stand in a single one; {option('k')} takes any number"
         )
     blocks = data.blocks(transform)
-    fitted = _fit(data.fitted(transform), data, choice, active, unfinished)
+    if taken is None:
+        fitted = _fit(data.fitted(transform), data, choice, active, unfinished)
+        start = _taught(data, transform, fitted.W)
+    else:
+        fitted, start = _measured(blocks, taken.W.to(data.device), active), taken.W
     if n_dead := int(fitted.dead.sum()):
         say(f"factorize  {n_dead} of {choice.k} concepts stand nowhere: the data hold no more")
-    W = _taught(data, transform, fitted.W)
-    stats = fitted.stats if data.is_as_stored else measure(blocks, W.to(data.device), active)
-    W, stats, _ = nmf.gauge(W, stats)
+    rows = _weighted(data, V[: nmf.TREE_SAMPLE], owner[: nmf.TREE_SAMPLE])
+    W, above = nmf.grow(
+        data.fitted(transform), rows, start.to(data.device), active, fixed=taken is not None
+    )
+    is_measured = data.is_as_stored and torch.equal(W, fitted.W.to(W.device))
+    stats = fitted.stats if is_measured else measure(blocks, W, active)
+    W, stats, _ = nmf.gauge(W.cpu(), stats)
     energies = nmf.energies(W, stats)
     order = torch.argsort(energies, descending=True, stable=True)
+    W = W[:, order].float().contiguous()
+    if above:
+        above = (replace(above[0], parents=above[0].parents[order.numpy()]), *above[1:])
     return Concepts(
-        W=W[:, order].float().contiguous(),
+        W=W,
+        tree=nmf.make_tree(rows, W.to(data.device), active, above),
+        nodes=None if taken is None else taken.nodes[order.numpy()],
         context=nmf.context_vectors(stats)[:, order].float().contiguous(),
         energies=energies[order].double(),
         transform=transform,
@@ -246,6 +277,12 @@ def measure_reappearance(data: FitData, found: Concepts) -> nmf.Reappearance:
     return nmf.reappearance(found.W, halved, share)
 
 
+def k_tree(data: FitData) -> int:
+    """Return the number of leaves under ``K=tree``: of more, most would stand in a single image."""
+    most = max(1, len(data.fit_ids))
+    return max((k for k in K_TREE if k <= most), default=most)
+
+
 def k_auto(V: torch.Tensor) -> tuple[int, ...]:
     """Return the numbers of concepts that ``K=auto`` weighs, those that the data can hold."""
     most = min(V.shape) // 2
@@ -258,6 +295,12 @@ def measure(blocks: PositionBlocks, W: torch.Tensor, active: int | None = None) 
     What `shift` leaves below the fit set's minimum is negative, and counts as it is.
     """
     return nmf.sweep(blocks, W, tol=nmf.H_TOL, signed=True, active=active)
+
+
+def _measured(blocks: PositionBlocks, W: torch.Tensor, active: int | None) -> nmf.Fit:
+    """Give concepts that are taken as they are the form of a fit."""
+    stats = measure(blocks, W, active)
+    return nmf.Fit(W, stats, nmf.relative_error(W, stats), [], 0)
 
 
 def _minimum(data: FitData, sample: torch.Tensor) -> torch.Tensor:

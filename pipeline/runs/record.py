@@ -16,7 +16,7 @@ from ..models.link import Link
 from ..store.encoding import Encoding, read_sealed, seal
 from ..system import files
 
-RUN = Encoding("concordance.run", "1.3", oldest="1.0")
+RUN = Encoding("concordance.run", "1.4", oldest="1.0")
 
 CONFIG = "config.toml"
 
@@ -150,6 +150,13 @@ class StageFacts(pydantic.BaseModel):
         return dict(self.model_extra or {})
 
 
+class TreeOf(_Part):
+    """The run whose tree the concepts are taken from: its folder, and its bank's SHA-256."""
+
+    run: str
+    bank: str
+
+
 NOT_STARTED = StageFacts(status="not started")
 
 
@@ -157,7 +164,7 @@ class RunRecord(_Part):
     """Everything that ``run.json`` holds.
 
     `siblings` are runs at other layers of the same network and images: the names of their folders,
-    which lie beside this one, by layer.
+    which lie beside this one, by layer. `tree_of` names a folder relative to the run's own.
     """
 
     model_config = pydantic.ConfigDict(populate_by_name=True)
@@ -182,6 +189,7 @@ class RunRecord(_Part):
     forward: ForwardPass | None = None
     siblings: dict[str, str] = pydantic.Field(default_factory=dict)
     history: tuple[Change, ...] = ()
+    tree_of: TreeOf | None = None
 
     @property
     def growth(self) -> tuple[Change, ...]:
@@ -241,6 +249,10 @@ class RunRecord(_Part):
             raise ValueError(
                 f"siblings: {str([*self.siblings.values()])[:60]} are no folders' names"
             )
+        if (self.tree_of is None) != (options.at is None):
+            raise ValueError("tree_of: a run has one where its config has a number to take, at")
+        if self.tree_of is not None and "\0" in self.tree_of.run:
+            raise ValueError(f"tree_of: no place is called {self.tree_of.run[:60]!r}")
         if min(self.class_of_label.values(), default=0) < 0:
             raise ValueError("class_of_label: a class is less than 0")
         if self.files and {*self.files} != {CONFIG, *self.listings}:

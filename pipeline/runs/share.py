@@ -6,6 +6,7 @@ removed; where links do not reach they are copied. Nothing of the other run is t
 
 from __future__ import annotations
 
+import os
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
@@ -14,18 +15,18 @@ from typing import Any
 from ..config import CARRIED_OUT, Config, make_config
 from ..errors import UserError, command, option
 from ..store import ShardStore
-from ..system import files
+from ..system import checksums, files
 from ..system.progress import bar, say
 from .beginning import remembered
 from .checks import check_folder
 from .ownership import is_run
-from .record import RunRecord
+from .record import RunRecord, TreeOf
 from .resume import write_start
 from .stages import STAGES
 from .workspace import Workspace
 
 FREE = frozenset(
-    ("k", "seed", "objective", "active", "transform", "balance", "plugins", *CARRIED_OUT)
+    ("k", "at", "seed", "objective", "active", "transform", "balance", "plugins", *CARRIED_OUT)
 )
 """Options that may be other than those of the run whose activations are taken."""
 
@@ -48,7 +49,9 @@ def options_from(source: Path, given: Mapping[str, Any]) -> Config:
     if not is_run(source):
         raise UserError(f"{option('from_run', source)} is not a run")
     made = remembered(Workspace.open(source).config)
-    asked = make_config({**made.model_dump(), **given})
+    if "at" in given:
+        given = _at(given)
+    asked = make_config({**made.model_dump(), "at": None, **given})
     for name in given:
         was = getattr(made, name)
         if name not in FREE and getattr(asked, name) != was:
@@ -58,6 +61,42 @@ def options_from(source: Path, given: Mapping[str, Any]) -> Config:
                 f" {option(name)}, or {option('from_run')}"
             )
     return asked
+
+
+def _at(given: Mapping[str, Any]) -> dict[str, Any]:
+    """Return options with the number of concepts that is taken from a tree; refuse what fits them.
+
+    They are not fitted: what would decide a fit says nothing.
+    """
+    at = make_config({"at": given["at"]}).at
+    assert at is not None
+    for name in ("k", "objective", "active", "transform", "balance", "seed"):
+        if name in given:
+            raise UserError(
+                f"{option('at', at)} takes the concepts of a tree as they are: leave out"
+                f" {option(name)}"
+            )
+    return {**given, "at": at, "k": (at,)}
+
+
+def _tree_of(source: Workspace, folder: Path, at: int) -> TreeOf:
+    """Say where the concepts of a run are taken from.
+
+    Raises
+    ------
+    UserError
+        The other run has no tree, or none of so many concepts.
+    """
+    bank, again = source.bank, command("discover", run=source.folder, refit="yes")
+    if bank.tree is None:
+        raise UserError(f"{source.folder} has no tree, as of an earlier version; {again} makes it")
+    if at > bank.k:
+        raise UserError(
+            f"{option('at', at)} is more than the {bank.k} concepts of {source.folder}: its tree"
+            f" has 1 to {bank.k}"
+        )
+    digest = checksums.sha256(source.whole("bank", "bank.h5"))
+    return TreeOf(run=os.path.relpath(source.folder.resolve(), folder.resolve()), bank=digest)
 
 
 def begin_from(source: Path, folder: Path, config: Config) -> None:
@@ -84,6 +123,7 @@ def begin_from(source: Path, folder: Path, config: Config) -> None:
             f"{option('run', folder)} is {option('from_run')} itself: name a new folder"
         )
     made, other = Workspace(folder, config), Workspace.open(source)
+    tree_of = None if config.at is None else _tree_of(other, folder, config.at)
     if (before := made.saved()) is not None:
         _check_same_activations(before, other.record, folder, source)
         return
@@ -99,7 +139,7 @@ def begin_from(source: Path, folder: Path, config: Config) -> None:
     with made.writing(), made.alone("prepare"):
         own = ShardStore(folder / store.folder.name, store.encoding, store.n_shards)
         _share(store, own)
-        record = _record(other.record, config)
+        record = _record(other.record, config).model_copy(update={"tree_of": tree_of})
         sums = write_start(folder, config, other.listing, {})
         record.model_copy(update={"files": sums}).save(made.record_path)
     made.reload("record", "listing")

@@ -17,14 +17,15 @@ import torch
 from numpy.typing import NDArray
 
 from ..errors import command
-from ..nmf import Pursuit, Reappearance, Transform, encode, rows_at_once
+from ..nmf import Pursuit, Reappearance, Transform, Tree, encode, rows_at_once
 from ..nmf.transforms import KINDS
 from ..system import files
 from .chunks import write_texts
 from .contents import Sizes
 from .encoding import Encoding, open_hdf5
+from .tree import read_tree, write_tree
 
-BANK = Encoding("concordance.bank", "1.4", oldest="1.1")
+BANK = Encoding("concordance.bank", "1.5", oldest="1.1")
 SURENESS = {
     "probability": "reappears",
     "low": "reappears_low",
@@ -67,6 +68,10 @@ class Bank:
         How sure each concept is; None in files of earlier versions.
     active : int or None
         Concepts that a position has at most; None: as many as explain most.
+    tree : Tree or None
+        Fewer concepts of these, at every number; None in files of earlier versions.
+    taken_nodes : ndarray or None
+        int64 (k,), the nodes of another run's tree that the concepts are.
     """
 
     layer: str
@@ -86,6 +91,8 @@ class Bank:
     exponent: int = 0
     reappearance: Reappearance | None = None
     active: int | None = None
+    tree: Tree | None = None
+    taken_nodes: NDArray[np.int64] | None = None
 
     @property
     def k(self) -> int:
@@ -154,6 +161,8 @@ def write_bank(path: Path, bank: Bank) -> None:
         if bank.reappearance is not None:
             for name, stored in SURENESS.items():
                 file[stored] = getattr(bank.reappearance, name)
+        if bank.tree is not None:
+            write_tree(file, bank.tree)
 
 
 def read_bank(path: Path, sizes: Sizes | None = None) -> Bank:
@@ -178,7 +187,7 @@ def read_bank(path: Path, sizes: Sizes | None = None) -> Bank:
 
 def _stored(bank: Bank) -> dict[str, Any]:
     values = {field.name: getattr(bank, field.name) for field in fields(bank)}
-    own = ("transform", "reappearance")
+    own = ("transform", "reappearance", "tree")
     values["active"] = bank.active or 0
     return {name: value for name, value in values.items() if name not in own and value is not None}
 
@@ -188,7 +197,7 @@ def _parse(file: h5py.File) -> Bank:
     kind = str(file.attrs["transform"])
     if kind not in KINDS:
         raise ValueError(f"its transform is {kind[:40]!r}")
-    values: dict[str, Any] = {"transform": Transform(kind, offset)}
+    values: dict[str, Any] = {"transform": Transform(kind, offset), "tree": None}
     if any(stored in file for stored in SURENESS.values()):
         found = {name: file[stored][()] for name, stored in SURENESS.items()}
         if (most := found["partners"].max(initial=-1)) >= len(found["low"]):
@@ -205,6 +214,7 @@ def _parse(file: h5py.File) -> Bank:
             value = file.attrs[field.name]
             values[field.name] = value if isinstance(value, str) else value.item()
     values["active"] = values.get("active") or None
+    values["tree"] = read_tree(file, values["W"])
     return Bank(**values)
 
 
@@ -212,6 +222,8 @@ def _checked(bank: Bank, channels: int | None) -> Bank:
     """Return the bank; `ValueError` where its transform or bound is not of its sizes."""
     if bank.active is not None and not 1 <= bank.active <= bank.k:
         raise ValueError(f"of {bank.k} concepts a position has {bank.active} at most")
+    if bank.taken_nodes is not None and len(set(bank.taken_nodes.tolist())) < bank.k:
+        raise ValueError("two concepts are one of another run's tree")
     if channels is not None and bank.transform.n_channels_out(channels) != len(bank.W):
         raise ValueError(
             f"W is {bank.W.shape} for {channels} channels under {bank.transform.kind!r}"

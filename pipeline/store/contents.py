@@ -24,10 +24,14 @@ MOST_COMPARED = 1 << 20
 """Bytes of an array up to which its values are looked at; of larger ones that would take long."""
 
 MAY_BE_NONE = frozenset(
-    ("n", "m", "g", "classes", "fine", "directions", "e", "labels", "kin", "levels")
-)
+    (
+        "n", "m", "g", "classes", "fine", "directions", "e", "labels", "kin", "levels", "mergers",
+        "above",
+    )
+)  # fmt: skip
 """Axes that may be of length 0: images, rows of lists, groups, classes of a backbone, channels of
-finer layers and directions of them, of concepts; labels, groups of images and their levels."""
+finer layers and directions of them, of concepts; labels, groups of images and their levels; mergers
+of a single concept, and levels above few."""
 
 _HASH = re.compile(rb"[0-9a-f]{%d}" % (N_BITS // 4))
 
@@ -165,6 +169,20 @@ CONTENTS: Mapping[str, Contents] = {
             "reappears_with": Array("int64", "k 2", least=-1, optional=True),
             "transform_offset": Array("float32", "channels", optional=True),
             "prefix": Array("float32", "tokens channels", optional=True),
+            "taken_nodes": Array("int64", "k", least=0, optional=True),
+            "tree/pairs": Array("int64", "mergers 2", least=0, optional=True),
+            "tree/losses": Array("float64", "mergers", least=0, most=1, optional=True),
+            "tree/joined": Array("float32", "c mergers", optional=True),
+            "tree/sizes": Array("int64", "levels", least=1, optional=True),
+            "tree/errors": Array("float64", "levels", least=0, optional=True),
+            "tree/heldout_errors": Array(
+                "float64", "levels", least=0, most=1e6, may_be_nan=True, optional=True
+            ),
+            "tree/nodes": Array("int64", "members", least=0, optional=True),
+            "tree/shares": Array(
+                "float64", "members", least=0, most=1, may_be_nan=True, optional=True
+            ),
+            "tree/W": Array("float32", "c above", optional=True),
         },
         {
             "layer": "U", "seed": "i", "transform": "U", "error": "f", "heldout_error": "f",

@@ -4,6 +4,7 @@ from .column import Column, Facts, Table
 from .concept_classes import class_rows, with_head
 from .concept_labels import best_labels, error_rows, label_rows, telling_labels
 from .concept_pairs import pair_rows
+from .concept_tree import tree_rows
 from .concepts import ConceptFacts, concept_rows
 from .database import open_database
 from .duplicates import duplicate_rows
@@ -37,6 +38,7 @@ __all__ = [
     "tables_with",
     "telling_labels",
     "to_arrow",
+    "tree_rows",
     "verdict_rows",
     "view_statements",
     "with_head",

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from itertools import combinations
-
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
@@ -30,17 +28,15 @@ def pair_rows(bank: Bank, holds: NDArray[np.bool_]) -> pd.DataFrame:
     unit = bank.W / np.maximum(np.linalg.norm(bank.W, axis=0), 1e-12)
     cosine = unit.T @ unit
     both = holds.T.astype(np.int64) @ holds.astype(np.int64)
-    rows = []
-    for a, b in combinations(range(bank.k), 2):
-        either = both[a, a] + both[b, b] - both[a, b]
-        rows.append(
-            {
-                "concept_a": a,
-                "concept_b": b,
-                "cosine": float(cosine[a, b]),
-                "cooccurrence": both[a, b] / max(1, len(holds)),
-                "jaccard": both[a, b] / either if either else 0.0,
-            }
-        )
-    columns = ["concept_a", "concept_b", "cosine", "cooccurrence", "jaccard"]
-    return pd.DataFrame(rows, columns=columns)
+    a, b = np.triu_indices(bank.k, 1)
+    n_both, n_each = both[a, b], both.diagonal()
+    either = n_each[a] + n_each[b] - n_both
+    return pd.DataFrame(
+        {
+            "concept_a": a,
+            "concept_b": b,
+            "cosine": cosine[a, b].astype(np.float64),
+            "cooccurrence": n_both / max(1, len(holds)),
+            "jaccard": np.where(either > 0, n_both / np.maximum(either, 1), 0.0),
+        }
+    )

@@ -319,6 +319,17 @@ CONCEPTS = Table(
             lambda of: of.names["name_evidence"],
             is_later=True,
         ),
+        Column(
+            "node",
+            INT32,
+            "which concept of the tree it was taken from it is, as in concept_tree of that run;"
+            " null: it was fitted",
+            "",
+            lambda of: (
+                [None] * of.bank.k if of.bank.taken_nodes is None else of.bank.taken_nodes.tolist()
+            ),
+            is_later=True,
+        ),
     ),
     order=("concept_id",),
 )

@@ -18,6 +18,7 @@ from .column import VERSION, Column, Table
 from .concept_classes import CONCEPT_CLASSES
 from .concept_labels import CONCEPT_LABELS
 from .concept_pairs import CONCEPT_PAIRS
+from .concept_tree import CONCEPT_TREE
 from .concepts import CONCEPTS
 from .duplicates import DUPLICATES
 from .images import IMAGE_CONCEPTS, IMAGES, OBJECTS, REGIONS
@@ -32,7 +33,7 @@ TABLES: dict[str, Table] = {
     table.name: table
     for table in (
         IMAGES, CONCEPTS, CONCEPT_CLASSES, CONCEPT_LABELS, IMAGE_CONCEPTS, REGIONS, OBJECTS,
-        CONCEPT_PAIRS, K_METRICS, FIDELITY, REJECTED, DUPLICATES, SUSPECTS,
+        CONCEPT_PAIRS, K_METRICS, FIDELITY, REJECTED, DUPLICATES, SUSPECTS, CONCEPT_TREE,
     )
 }  # fmt: skip
 

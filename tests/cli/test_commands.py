@@ -234,7 +234,7 @@ def test_one_image_is_explained_by_itself(
     [
         ([], "IMAGE is missing"),
         (["--image=nowhere.png"], "nowhere.png cannot be used: file unreadable"),
-        (["--image={images}/0.png", "--k=2,3"], "K=2,3 is not possible for one image"),
+        (["--image={images}/0.png", "--k=auto"], "K=auto is not possible for one image"),
         (["--image={images}/0.png", "--k=999"], "K=999 is more than one image allows"),
     ],
 )

@@ -496,7 +496,7 @@ def test_a_reshape_transform_is_taken(images: Path) -> None:
     )  # fmt: skip
     assert found.heatmaps.shape[0] == 2
     with pytest.raises(UserError, match="reshape_transform is a function, this is a int"):
-        pipeline.explain(next(images.rglob("*.jpg")), network=model, reshape_transform=3)  # type: ignore[arg-type]
+        pipeline.explain(next(images.rglob("*.jpg")), network=model, reshape_transform=3)  # type: ignore[call-overload]
 
 
 ASK = """

@@ -19,6 +19,7 @@ from pipeline.jobs.discover import discover_run
 from pipeline.jobs.execute import execute
 from pipeline.jobs.extract import extract
 from pipeline.jobs.factorize import factorize
+from pipeline.jobs.other_number import open_run
 from pipeline.runs.prepare import prepare
 from pipeline.sample import write_sample
 from pipeline.tables import describe
@@ -34,7 +35,7 @@ SECTIONS = {
     "bank/objects.h5": "bank/objects.h5",
     "bank/probe.h5": "bank/probe.h5",
 }
-OF_SOME_RUNS = {"prefix", "transform_offset"}
+OF_SOME_RUNS = {"prefix", "taken_nodes", "transform_offset"}
 """Datasets that plain runs lack: another run has them."""
 
 
@@ -145,10 +146,15 @@ def test_a_file_holds_what_the_document_lists(folder: Path, probed: Path, name: 
             assert list(dataset._filters) == ["32015"], key
 
 
-def test_what_only_some_runs_have_is_as_documented(transformer: Path) -> None:
+def test_what_only_some_runs_have_is_as_documented(transformer: Path, folder: Path) -> None:
     seen: set[str] = set()
-    for name in ("activations/shard-00000.h5", "bank/bank.h5"):
-        found, listed = stored(transformer / name), datasets(name)
+    taken = open_run(folder).at(2).folder
+    for run, name in (
+        (transformer, "activations/shard-00000.h5"),
+        (transformer, "bank/bank.h5"),
+        (taken, "bank/bank.h5"),
+    ):
+        found, listed = stored(run / name), datasets(name)
         assert set(found) <= set(listed)
         check_datasets(found, listed)
         seen |= set(found)

@@ -27,7 +27,8 @@ READERS: dict[str, Callable[[Workspace], object]] = {
 NONE_REJECTED = r"rejected_(path|reason) (empty|no UTF-8)"
 MAY_BE = {
     "bank/bank.h5": r"stability (nan|infinite)|reappears(_low|_high)? nan"
-    r"|@(heldout_|svd_|)error number|@(exponent|active) missing",
+    r"|@(heldout_|svd_|)error number|@(exponent|active) missing|tree missing"
+    r"|tree/(heldout_errors|shares) nan",
     "bank/classes.h5": r"(context|direction|z_context|z_direction|nothing|importance|sobol_total"
     r"|deletion_effect|insertion_effect) (nan|infinite)|usual_(classes|n) large"
     r"|usual_(peak|residual) nan|(single|group)/(mass|moved|p|agreed|agreed_p|q|odds) nan"

@@ -1,0 +1,59 @@
+"""A run with another number of concepts: a cut through its tree, made when first asked for."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from torch import nn
+
+from ..analysis import run as analysis
+from ..analysis.run import Run
+from ..errors import UserError, option
+from ..runs.find import find_run
+from ..runs.ownership import is_run
+from ..runs.workspace import Workspace
+from .execute import ALL, execute
+
+
+def open_run(folder: str | Path, *, network: nn.Module | str | None = None) -> Run:
+    """Open a finished run.
+
+    Parameters
+    ----------
+    folder : str or Path
+        As ``runs/pets``.
+    network : torch.nn.Module or str, optional
+        The network of a run that was made of an object, or the name of the function that makes it,
+        ``file.py:function``: code is run where you name it only. Tables, heatmaps and pictures need
+        none; what asks the network anew does.
+
+    Raises
+    ------
+    UserError
+        The folder is not a run.
+    """
+    return opened(analysis.open_run(folder, network=network).workspace)
+
+
+def opened(workspace: Workspace) -> Run:
+    """Return a run whose concepts there are at any number."""
+    return Run(workspace, at_number)
+
+
+def at_number(run: Run, n: int) -> Run:
+    """Return the run of n concepts beside a run, of its tree; made where it is not there yet."""
+    folder = run.folder.absolute()
+    beside = folder.with_name(f"{folder.name}-at-{n}")
+    if is_run(beside):
+        found = Workspace.open(beside)
+        of = found.record.tree_of
+        if of is None or (beside / of.run).resolve() != folder.resolve():
+            raise UserError(
+                f"{beside} is a run already, and not of the tree of {folder}; make this one by"
+                f" {option('from_run', run.folder)} {option('at', n)} in a folder that you name"
+            )
+        if found.is_finished():
+            return opened(found)
+    workspace = find_run({"from_run": folder, "at": n, "run": beside})
+    execute(workspace, ALL)
+    return opened(Workspace.open(workspace.folder))
