@@ -85,6 +85,7 @@ PAGES = Kind(
         "image": "atlas.views.image:pages",
         "classes": "atlas.views.classes:pages",
         "suspects": "atlas.views.suspects:pages",
+        "numbers": "atlas.views.numbers:pages",
     },
 )
 """`pipeline.atlas.page.MakePages`: pages of the atlas."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import numpy as np
@@ -223,6 +223,14 @@ class RunSamples:
             lambda V: mean.expand(V.shape).contiguous(),
         ]
         return dict(zip(STAND_INS, ours, strict=True))
+
+    def fewer(self, bank: Bank) -> dict[str, StandIn]:
+        """Return what puts fewer of a bank's concepts in the place of V, by their number."""
+        levels = [] if bank.tree is None else bank.tree.levels[1:]
+        return {
+            str(each.n): concepts_alone(replace(bank, W=each.W.numpy(), tree=None))
+            for each in levels
+        }
 
     def _basis(self, k: int) -> torch.Tensor:
         """Return the first k right singular vectors of the positions, float32 (channels, k)."""

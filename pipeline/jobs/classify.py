@@ -20,6 +20,7 @@ from ..classify import (
     Answers,
     Null,
     Quantiles,
+    compare,
     curves,
     effects,
     fidelity,
@@ -31,6 +32,7 @@ from ..classify import (
 )
 from ..classify.kinds import holds
 from ..localize import Foreground
+from ..models.link import Link
 from ..runs.workspace import Workspace
 from ..store import Classification, write_classification, write_suspects
 from ..system.progress import bar, say
@@ -194,10 +196,12 @@ def _measure(sample: RunSamples) -> dict[str, Any]:
     workspace, bank = sample.workspace, sample.workspace.bank
     kind = workspace.cut.head_kind
     image_ids = sample.image_ids(N_IMAGES[kind], sample.split)
-    seen = sample.see(image_ids, bank, sample.stand_ins(bank))
+    by_number = sample.fewer(bank)
+    seen = sample.see(image_ids, bank, sample.stand_ins(bank) | by_number)
     answers = Answers(workspace.cut, bank, seen.prefix)
     classes = true_classes(workspace, seen.image_id)
-    rows = fidelity(seen.truth, seen.answers, classes, link=answers.link)
+    own = {name: each for name, each in seen.answers.items() if name not in by_number}
+    rows = fidelity(seen.truth, own, classes, link=answers.link)
     present = seen.H.flatten(1, 2).amax(1).numpy() >= bank.thresholds
     found = effects(answers, seen.H, present)
     sobol = np.full(bank.k, np.nan)
@@ -205,6 +209,11 @@ def _measure(sample: RunSamples) -> dict[str, Any]:
         rows += curve_rows(seen, answers, workspace.config.seed)
         sobol = sobol_total(answers, seen.H, seen.top, seed=workspace.config.seed).mean(0)
     rows = [{"split": sample.split} | row for row in rows] + _of_the_probe(workspace)
+    rows += [
+        {"split": sample.split} | row
+        for name in by_number
+        for row in _of_number(int(name), seen, seen.answers[name], answers.link)
+    ]
     return {
         "importance": found.importance,
         "sobol_total": sobol,
@@ -212,6 +221,16 @@ def _measure(sample: RunSamples) -> dict[str, Any]:
         "insertion_effect": found.insertion,
         "fidelity": [{"k": bank.k, "concept_id": None, "level": None} | row for row in rows],
     }
+
+
+def _of_number(n: int, seen: Seen, answer: torch.Tensor, link: Link) -> list[dict[str, Any]]:
+    """Return what n concepts keep of the network's answers as rows of ``fidelity``."""
+    found, least = (compare(seen.truth, each, link) for each in (answer, seen.answers["mean"]))
+    told = {"k": n, "class_id": None, "n": len(seen.truth)}
+    return [
+        told | {"metric": metric, "value": value, "baseline": least[metric]}
+        for metric, value in found.items()
+    ]
 
 
 def _of_the_probe(workspace: Workspace) -> list[dict[str, Any]]:

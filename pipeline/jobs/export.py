@@ -32,6 +32,7 @@ from ..tables import (
     duplicate_rows,
     error_rows,
     label_rows,
+    level_rows,
     pair_rows,
     shard_rows,
     suspect_rows,
@@ -74,6 +75,7 @@ def export(workspace: Workspace) -> dict[str, int | float]:
         errors = error_rows(holds, counted, wrong)
         pairs = pair_rows(workspace.bank, holds[~is_copy])
         verdicts = verdict_rows(facts, telling_labels(labels, workspace.bank.k))
+        own = [row for row in found.fidelity if row.get("k") == workspace.bank.k]
         named = _names(workspace, labels, pairs, verdicts)
         frames = {
             "images": images,
@@ -92,7 +94,8 @@ def export(workspace: Workspace) -> dict[str, int | float]:
             "concept_labels": with_head(labels, found, classes, link),
             "concept_pairs": pairs,
             "k_metrics": _frame("k_metrics", _k_metrics(evidence), evidence),
-            "fidelity": _frame("fidelity", found.fidelity, workspace.classes_path),
+            "fidelity": _frame("fidelity", own, workspace.classes_path),
+            "concept_levels": level_rows(workspace.bank, found.fidelity),
             "rejected": pd.DataFrame(
                 [vars(entry) for entry in list_rejected(workspace)], columns=["path", "reason"]
             ).astype(object),

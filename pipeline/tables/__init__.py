@@ -3,6 +3,7 @@
 from .column import Column, Facts, Table
 from .concept_classes import class_rows, with_head
 from .concept_labels import best_labels, error_rows, label_rows, telling_labels
+from .concept_levels import level_rows
 from .concept_pairs import pair_rows
 from .concept_tree import tree_rows
 from .concepts import ConceptFacts, concept_rows
@@ -31,6 +32,7 @@ __all__ = [
     "duplicate_rows",
     "error_rows",
     "label_rows",
+    "level_rows",
     "open_database",
     "pair_rows",
     "shard_rows",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 
 import numpy as np
@@ -48,6 +49,9 @@ CONCEPT_TREE = Table(
     order=("concept_id",),
     is_later=True,
 )
+
+_QUALIFIED = re.compile(r" · |: | \(")
+"""What comes before how one concept of a name differs from others of it, and further classes."""
 
 N_NAMES = 3
 """Concepts after which a merged one is called."""
@@ -105,7 +109,10 @@ def _next_level(
 def _name(leaves: list[int], bank: Bank, names: Sequence[str | None]) -> str | None:
     """Name after the strongest concepts that have a name, each name once."""
     order = sorted(leaves, key=lambda leaf: -bank.energies[leaf])
-    told = dict.fromkeys(name for leaf in order if (name := names[leaf]) is not None)
+    whole = [name for leaf in order if (name := names[leaf]) is not None]
+    if len(leaves) == 1:
+        return whole[0] if whole else None
+    told = dict.fromkeys(_QUALIFIED.split(name)[0] for name in whole)
     return " · ".join([*told][:N_NAMES]) or None
 
 

@@ -17,6 +17,7 @@ from ..system import checksums
 from .column import VERSION, Column, Table
 from .concept_classes import CONCEPT_CLASSES
 from .concept_labels import CONCEPT_LABELS
+from .concept_levels import CONCEPT_LEVELS
 from .concept_pairs import CONCEPT_PAIRS
 from .concept_tree import CONCEPT_TREE
 from .concepts import CONCEPTS
@@ -34,6 +35,7 @@ TABLES: dict[str, Table] = {
     for table in (
         IMAGES, CONCEPTS, CONCEPT_CLASSES, CONCEPT_LABELS, IMAGE_CONCEPTS, REGIONS, OBJECTS,
         CONCEPT_PAIRS, K_METRICS, FIDELITY, REJECTED, DUPLICATES, SUSPECTS, CONCEPT_TREE,
+        CONCEPT_LEVELS,
     )
 }  # fmt: skip
 

@@ -11,11 +11,14 @@ import duckdb
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
+import torch
 from scipy import ndimage
 
+from pipeline import nmf
 from pipeline.atlas import LONG, AtlasData
 from pipeline.store import Suspects
-from pipeline.tables import TABLES, suspect_rows, to_arrow
+from pipeline.tables import TABLES, level_rows, suspect_rows, to_arrow, tree_rows
+from tests.classify.fixture import make_bank
 
 Bytes = npt.NDArray[np.uint8]
 Floats = npt.NDArray[Any]
@@ -128,6 +131,7 @@ def assemble(
         "rejected": _rejected(bare),
         "duplicates": TABLES["duplicates"].schema().empty_table().to_pandas(),
         "suspects": _suspects(parts, bare),
+        **_tree(k, bare),
     }
     regions = tables["regions"].sort_values("score", ascending=False).drop_duplicates("image_id")
     objects = regions.sort_values("image_id").assign(
@@ -178,6 +182,25 @@ def _suspects(parts: Parts, bare: bool) -> pd.DataFrame:
         for each in range(k)
     ]  # fmt: skip
     return suspect_rows(Suspects(rows, 2_000, 2, ""), names, {})
+
+
+def _tree(k: int, bare: bool) -> dict[str, pd.DataFrame]:
+    """Merge the last two concepts, then that and the one before, and so on; a level at the half."""
+    bank = replace(make_bank(4, k), energies=np.linspace(0.2, 0.1, k))
+    if bare or k < 4:
+        return {"concept_tree": tree_rows(bank, []), "concept_levels": level_rows(bank, [])}
+    pairs = np.array([(k - 2, k - 1), *((k - 3 - i, k + i) for i in range(k - 2))])
+    nodes = nmf.nodes_at(pairs, k // 2)
+    levels = (
+        nmf.Level(torch.from_numpy(bank.W), np.arange(k), np.linspace(0.8, 1, k), 0.4, 0.42),
+        nmf.Level(torch.ones(4, k // 2), nodes, np.full(k // 2, np.nan), 0.6, 0.62),
+    )
+    tree = nmf.Tree(pairs, np.linspace(0.01, 0.05, k - 1), torch.ones(4, k - 1), levels)
+    bank = replace(bank, tree=tree)
+    said = {"class_id": None, "level": None, "metric": "agreement", "n": 10}
+    rows = [said | {"k": n, "value": value} for n, value in ((k, 0.9), (k // 2, 0.7))]
+    names = [f"name {each} <b>" for each in range(k)]
+    return {"concept_tree": tree_rows(bank, names), "concept_levels": level_rows(bank, rows)}
 
 
 def ask(tables: Mapping[str, pd.DataFrame]) -> Callable[[str], pd.DataFrame]:

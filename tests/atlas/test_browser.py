@@ -33,7 +33,7 @@ FLAGS = (
     "--headless", "--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-sync",
     "--disable-background-networking", "--disable-component-update", "--remote-debugging-pipe",
 )  # fmt: skip
-PAGES = ("index.html", "images.html", "concepts/0.html", "IMAGE", "CLASS")
+PAGES = ("index.html", "images.html", "numbers.html", "concepts/0.html", "IMAGE", "CLASS")
 
 pytestmark = [
     pytest.mark.slow,
@@ -345,6 +345,38 @@ def test_the_legend_of_an_image_shows_one_concept_or_leaves_one_out(
     assert not np.array_equal(bare, everything)
     assert not np.array_equal(regions, bare)
     assert masked.mean() < regions.mean()
+
+
+def test_the_slider_cuts_the_tree_and_redraws_the_pictures(browser: Browser, site: Path) -> None:
+    browser.open(site / "numbers.html")
+    settle(browser)
+    cards = "[...document.querySelectorAll('#cards .card')]"
+    assert browser.js(f"{cards}.length") == 8
+    every = browser.look(".shot")
+
+    def to(n: int) -> np.ndarray:
+        steps = json.loads(browser.js("document.getElementById('cards').dataset.tree"))["steps"]
+        browser.js(f"number.value = {steps.index(n)}; number.dispatchEvent(new Event('input'))")
+        time.sleep(0.4)
+        assert browser.js(f"{cards}.length") == n
+        assert browser.js("said.value") == str(n)
+        return browser.look(".shot")
+
+    one = to(1)
+    assert np.abs(one - every).mean() > 1
+    colours = f"new Set({cards}.map((c) => c.querySelector('.swatch').className)).size"
+    assert browser.js(colours) == 1
+    assert browser.js(f"{cards}[0].textContent").startswith("name 0 <b> · name 1 <b>")
+    to(5)
+    assert browser.js(colours) == 5
+    said = browser.js(f"{cards}.map((c) => c.textContent).find((t) => t.includes('splits'))")
+    assert "splits at 6 into " in said
+    assert said.endswith("| name 5 <b> · name 6 <b> · name 7 <b>")
+    assert np.array_equal(to(8), every)
+    browser.js("document.querySelector('#levels button').click()")
+    time.sleep(0.3)
+    assert browser.js(f"{cards}.length") == 4
+    assert browser.js("document.querySelectorAll('.tree details').length") == 1
 
 
 def test_the_keyboard_reaches_everything(browser: Browser, site: Path) -> None:
