@@ -39,6 +39,7 @@ from benchmarks.harness import (
     seconds,
     show,
 )
+from benchmarks.tree import measure_tree
 from pipeline import nmf
 from pipeline.config import make_config
 from pipeline.images import unit_hash
@@ -76,6 +77,9 @@ TARGETS = tuple(
         ),
         Target(f"thousands.{network}.time_over_sae", "at-most", 0.2),
         Target(f"thousands.{network}.stability_over_sae", "at-least", 1.5),
+        Target(f"thousands.{network}.tree.over_free", "at-least", 0.99),
+        Target(f"thousands.{network}.tree.beside_parents", "at-least", 0.9),
+        Target(f"thousands.{network}.tree.time_over_fit", "at-most", 1.3),
     )
 )
 
@@ -126,6 +130,9 @@ def _measure(report: Report, network: str, *, quick: bool) -> None:
     nmf.encode(data.V[:64], torch.rand(data.V.shape[1], 32), active=4)  # compiles
     _fit(Data(data.V[:2_000], data.image[:2_000], data.others[:500]), 64, 4)
     _encode(report, name, data)
+    tree = measure_tree(f"{name}, tree", data.V, data.others, N_ACTIVE)
+    for figure, value in vars(tree).items():
+        report.measured(f"{name}.tree.{figure}", value)
     ours = {active: _fit(data, K, active) for active in EACH}
     _judge_fit(report, name, data, ours[N_ACTIVE])
     wanted = EACH if network == NETWORKS[0] else (N_ACTIVE,)
@@ -178,7 +185,7 @@ def _fit(data: Data, k: int, active: int, seed: int = 0) -> Found:
     start = time.perf_counter()
     sample = thin(data.V, nmf.sparse_sample_size(k), seed)
     blocks = nmf.ArrayBlocks(data.V)
-    W = nmf.fit(blocks, sample, k, active=active, seed=seed, max_passes=2, H=H).W
+    W = nmf.fit(blocks, sample, k, active=active, seed=seed, max_passes=3, H=H).W
     took = time.perf_counter() - start
     return Found(W, took, _explained(data.others, W, active))
 

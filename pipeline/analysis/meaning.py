@@ -109,7 +109,7 @@ class Meaning:
         if class_id is not None:
             class_id = class_id_of(len(workspace.class_names), class_id)
         for images in self._samples.read(wanted):
-            H, _ = workspace.bank.encode(images.V)
+            H = workspace.bank.strengths(images.V)
             if class_id is None:
                 classes = self._answers(images).head(images.V).argmax(1)
             else:
@@ -290,7 +290,7 @@ class Meaning:
         wanted = image_ids_of(workspace, image_ids)
         for images in self._samples.read(wanted):
             answers = self._answers(images)
-            H, _ = workspace.bank.encode(images.V)
+            H = workspace.bank.strengths(images.V)
             less = answers.remove(images.V, H, concepts)
             before, after = (top(answers.head(maps), answers.link) for maps in (images.V, less))
             parts.append(

@@ -66,9 +66,11 @@ def summary(run: Run) -> str:
 
 def _numbers(run: Run) -> list[str]:
     """Say how much fewer of the concepts explain, and how to have them."""
-    tree = run.workspace.bank.tree
+    bank = run.workspace.bank
+    tree = bank.tree
+    chosen = _chosen(run) if run.workspace.config.k == "auto" else []
     if tree is None or len(tree.levels) < 2:
-        return []
+        return chosen
     is_heldout = not math.isnan(tree.levels[0].heldout_error)
     said = []
     for level in reversed(tree.levels):
@@ -76,7 +78,24 @@ def _numbers(run: Run) -> list[str]:
         said.append(f"{level.n} explain {1 - error**2:.1%}")
     images = "held-out images" if is_heldout else "a sample"
     fewer = command("discover", from_run=run.folder, at=tree.levels[-1].n)
-    return ["", f"concepts by number, of {images}: {', '.join(said)}; {fewer}"]
+    return [*chosen, "", f"concepts by number, of {images}: {', '.join(said)}; {fewer}"]
+
+
+def _chosen(run: Run) -> list[str]:
+    """Say why ``K=auto`` took this number, and what to type for more."""
+    bank, weighed = run.workspace.bank, run.table("k_metrics")["k"]
+    more = command("discover", from_run=run.folder, k="tree")
+    if len(weighed.unique()) < 2:
+        return []
+    of = f"{weighed.min()} to {weighed.max()}"
+    if bank.k_is_stable:
+        why = (
+            f"of {of} the most that foretell channels of images unseen as well as the best do, and"
+            " come back on halves of the images as shuffled data do not"
+        )
+    else:
+        why = f"of {of} they foretell channels of images unseen best, but none stood out as stable"
+    return ["", f"{bank.k} concepts: {why}; all numbers: {more}"]
 
 
 def _refused(run: Run, n_images: int) -> list[str]:

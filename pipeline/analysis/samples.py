@@ -187,7 +187,7 @@ class RunSamples:
         parts: list[Seen] = []
         for images in self.read(image_ids):
             answers = Answers(self.workspace.cut, bank, images.prefix)
-            H, _ = bank.encode(images.V)
+            H = bank.strengths(images.V)
             truth = answers.head(images.V)
             parts.append(
                 Seen(
@@ -291,4 +291,4 @@ def check_banks(banks: Mapping[str, NDArray[np.float32]], own: Bank, ks: Sequenc
 
 def concepts_alone(bank: Bank) -> StandIn:
     """Return what puts a bank's concepts, and nothing else, in the place of V."""
-    return lambda V: bank.decode(bank.encode(V)[0])
+    return lambda V: bank.decode(bank.strengths(V))

@@ -86,7 +86,7 @@ def find_places(sample: RunSamples, foreground: Foreground, n_strongest: int) ->
     maps = torch.zeros(len(image), n_positions)
     vectors, inside = torch.zeros(len(image), workspace.cut.channels), torch.zeros(len(image))
     for images in sample.read(wanted):
-        H, V = workspace.bank.encode(images.V)[0], images.V.flatten(1, 2)
+        H, V = workspace.bank.strengths(images.V), images.V.flatten(1, 2)
         groups = groups_of(workspace, images.image_id, top_classes(images.logits.numpy()))
         is_object = torch.from_numpy(foreground.maps(H.numpy(), groups) >= foreground.threshold)
         H, is_object = H.flatten(1, 2), is_object.flatten(1)
@@ -109,7 +109,7 @@ def look_elsewhere(sample: RunSamples) -> Elsewhere:
     n = min(N_ELSEWHERE, max(FEWEST_ELSEWHERE, fitting))
     image, V, holds = [], [], []
     for images in sample.read(sample.image_ids(n)):
-        H = workspace.bank.encode(images.V)[0]
+        H = workspace.bank.strengths(images.V)
         image.append(images.image_id)
         V.append(images.V.flatten(1, 2).half())
         holds.append((H.amax((1, 2)) >= thresholds).numpy())

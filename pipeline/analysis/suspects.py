@@ -180,7 +180,7 @@ def _look(
 ) -> tuple[NDArray[np.bool_], NDArray[np.bool_], Removals, list[str]]:
     """Return which image holds what, which are right, what removals do, and their labels."""
     bank, classes = workspace.bank, true_classes(workspace, images.image_id)
-    H, _ = bank.encode(images.V)
+    H = bank.strengths(images.V)
     strengths = H.numpy()
     held = strengths.max(axis=(1, 2)) >= bank.thresholds
     top = top_classes(images.logits.numpy())

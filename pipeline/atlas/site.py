@@ -5,7 +5,7 @@ concepts/<id>.html               one page per concept
 images/<image_id>.html           one page per image that shows a concept
 classes/<id>.html                one page per class
 media/                           pictures, and heatmaps as scripts
-sheets/                          contact sheets (PNG) and all concepts (PDF)
+sheets/                          contact sheets (JPEG) and all concepts (PDF)
 static/                          style and scripts
 """
 
@@ -194,8 +194,8 @@ def _pictures(book: Catalogue, cells: dict[int, list[bytes]], folder: Path) -> I
                 partial(mosaic, crops, 2, _CARD_SIDE),
             )
         yield (
-            folder / "sheets" / f"concept-{concept_id}.png",
-            partial(sheets.sheet_png, entry),
+            folder / "sheets" / f"concept-{concept_id}.jpg",
+            partial(sheets.sheet_jpeg, entry),
         )
 
 

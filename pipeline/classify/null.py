@@ -27,6 +27,7 @@ import torch
 from numpy.typing import NDArray
 
 from ..models.link import Link, probabilities
+from ..system.threads import check_stop, each_alone
 from .statistics import benjamini_hochberg
 
 LEVEL = 0.05
@@ -131,15 +132,20 @@ class Null:
             for index, norm in enumerate(norms)
         ]
         self._ask(torch.cat(compared) if compared else self.order[:0])
-        for index, (norm, rows) in enumerate(zip(norms, compared, strict=True)):
+
+        def compare(index: int) -> None:
+            check_stop()
+            rows = compared[index]
             image, null = self.image[rows], self.answers[rows]
             if len(null) < 2 or bool((image == image[0]).all()):
-                continue  # it is everywhere, or in all images but one: nothing to compare with
+                return  # it is everywhere, or in all images but one: nothing to compare with
             mean, deviation = null.mean(0), null.std(0).clamp_min(least)
             z[index] = (answers[index] - mean) / deviation
-            if is_tested and norm > 0:
+            if is_tested and norms[index] > 0:
                 reached = among_others(null, image, least).amax(1) >= z[index].max()
                 p[index] = (1 + int(reached.sum())) / (1 + len(null))
+
+        each_alone(compare, range(len(vectors)))
         return NullTest(z.numpy(), p, benjamini_hochberg(p) <= LEVEL)
 
     def _compared(self, norm: float, present: torch.Tensor | None) -> torch.Tensor:

@@ -65,7 +65,7 @@ OF_A_RUN = CONFIG | {
 
 FROM = Option(
     "another run, whose stored activations are taken: K, ACTIVE, SEED, OBJECTIVE, TRANSFORM,"
-    " BALANCE may be others"
+    " BALANCE may be others, or AT a number of its tree"
 )
 """An option of discover alone."""
 

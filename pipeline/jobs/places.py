@@ -51,7 +51,7 @@ def _moved(sample: RunSamples, step: Shift) -> Iterator[tuple[Maps, Maps, Shift]
     n_each = min(len(DIRECTIONS), max(1, FEWEST // max(1, len(image_ids))))
     ways = itertools.cycle([(step[0] * down, step[1] * right) for down, right in DIRECTIONS])
     for images in sample.read(image_ids):
-        H, _ = workspace.bank.encode(images.V)
+        H = workspace.bank.strengths(images.V)
         moves = [
             (h, pixels, shift)
             for h, pixels in zip(H.numpy(), _pixels(workspace, images.image_id), strict=True)
@@ -84,5 +84,5 @@ def _maps(workspace: Workspace, moves: Sequence[tuple[torch.Tensor, Shift]]) -> 
             round(n * stride) for n, stride in zip(shift, workspace.cut.stride, strict=True)
         )
         moved.append(mirrored(pixels, range(-down, height - down), range(-right, width - right)))
-    H, _ = workspace.bank.encode(workspace.trunk.forward(torch.stack(moved)).V)
+    H = workspace.bank.strengths(workspace.trunk.forward(torch.stack(moved)).V)
     return H.numpy()

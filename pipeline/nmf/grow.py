@@ -36,7 +36,7 @@ from .stats import Stats, accumulate, gauge, relative_error
 from .tree import Level, Tree, level_parents, level_sizes
 
 STEPS = 2  # of descent at each level, on the sample
-PASSES = 2  # over everything, where leaves and the level above descend together
+PASSES = 1  # over everything, where leaves and the level above descend together
 INHERITED = 0.4  # what of a parent's descent is for what its children explain, not for what it does
 SAMPLE = 24_576  # positions, at most
 ROWS = 4_096  # positions whose strengths are in memory at once

@@ -23,7 +23,7 @@ from .data import check
 from .decide import Row
 from .evaluate import match, svd_error
 from .passes import sweep
-from .sparse import SparseFit, fit_sparse_sample, n_steps
+from .sparse import LAST, SparseFit, fit_sparse_sample, n_last, n_steps
 from .splits import Images, Split, halves, shuffle_channels
 from .stats import relative_error
 from .work import Work
@@ -107,11 +107,21 @@ class _Told:
                 self._progress(Work(min(self._done, self._n_fits), self._n_fits, now))
 
 
+def n_evidence(k: int) -> int:
+    """Give the number of steps with all concepts a position may have, in fits that are compared.
+
+    Half as many as a fit's, at least the least: of 512 concepts 8 in place of 17 took half the
+    time, and halves agreed by 0.48 in place of 0.50.
+    """
+    return max(LAST[0], n_last(k) // 2)
+
+
 def _fit_halves(
     V: Tensor, splits: Sequence[Split], k: int, n_active: int, seed: int, told: _Told
 ) -> list[tuple[SparseFit, ...]]:
     """Fit the disjoint halves of the images of each split, each from a start of its own."""
-    share = 1 / n_steps(k, n_active)
+    n_full = n_evidence(k)
+    share = 1 / n_steps(n_active, n_full)
 
     def fitted(job: tuple[int, Tensor]) -> SparseFit:
         at, half = job
@@ -119,7 +129,9 @@ def _fit_halves(
         def progress(phase: str, step: int, error: float) -> None:
             told.step(share)
 
-        return fit_sparse_sample(V[half], k, n_active, seed=seed + at, progress=progress)
+        return fit_sparse_sample(
+            V[half], k, n_active, seed=seed + at, n_full=n_full, progress=progress
+        )
 
     jobs = list(enumerate(half for split in splits for half in split))
     fits = each_alone(fitted, jobs)

@@ -83,6 +83,7 @@ def fit_sparse_sample(
     *,
     seed: int = 0,
     W0: Tensor | None = None,
+    n_full: int | None = None,
     progress: Progress | None = None,
 ) -> SparseFit:
     """Fit concepts to a sample in memory.
@@ -99,6 +100,8 @@ def fit_sparse_sample(
         Decides where concepts start.
     W0 : Tensor, optional
         (channels, k): concepts to start from instead; all steps are then with `n_active`.
+    n_full : int, optional
+        Steps with `n_active`; `n_last` of k by default.
     progress : callable, optional
         Called with (phase, step, relative error) after each step.
 
@@ -114,7 +117,7 @@ def fit_sparse_sample(
     rising = _rising(n_active) if W0 is None else []
     v_sq = float(squares_of_rows(sample).sum())
     history: list[Record] = []
-    n_reseeded, n_all = 0, len(rising) + n_last(k)
+    n_reseeded, n_all = 0, len(rising) + (n_last(k) if n_full is None else n_full)
     for step in range(n_all + REPAIRS):
         check_stop()
         pursuit = Pursuit.of(W, rising[step] if step < len(rising) else n_active)
@@ -142,9 +145,9 @@ def _descended(W: Tensor, stats: Stats) -> Tensor:
         return unit_columns(moved.T).contiguous().to(W.device)
 
 
-def n_steps(k: int, n_active: int) -> int:
-    """Give the number of steps of a fit from positions."""
-    return len(_rising(n_active)) + n_last(k)
+def n_steps(n_active: int, n_full: int) -> int:
+    """Give the number of steps of a fit from positions, so many of them with `n_active`."""
+    return len(_rising(n_active)) + n_full
 
 
 def n_last(k: int) -> int:

@@ -17,10 +17,9 @@ import numpy.typing as npt
 
 _GREY, _RGB = 0, 2  # colour types
 _UP = 2  # filter
-_METRES_PER_INCH = 0.0254
 
 
-def encode(pixels: npt.NDArray[np.uint8] | npt.NDArray[np.bool_], dpi: int | None = None) -> bytes:
+def encode(pixels: npt.NDArray[np.uint8] | npt.NDArray[np.bool_]) -> bytes:
     """Encode pixels as PNG.
 
     Parameters
@@ -28,8 +27,6 @@ def encode(pixels: npt.NDArray[np.uint8] | npt.NDArray[np.bool_], dpi: int | Non
     pixels : numpy.ndarray
         uint8 (height, width) or (height, width, 3): grey or RGB; or bool (height, width), which
         becomes black and white, one bit per pixel.
-    dpi : int, optional
-        Pixels per inch to print it with.
 
     Returns
     -------
@@ -48,9 +45,6 @@ def encode(pixels: npt.NDArray[np.uint8] | npt.NDArray[np.bool_], dpi: int | Non
     lines = pixels.astype(np.uint8, casting="no", copy=False).reshape(height, -1)
     depth, colour = (1 if is_mask else 8), (_RGB if pixels.ndim == 3 else _GREY)
     chunks = [_chunk(b"IHDR", struct.pack(">IIBBBBB", width, height, depth, colour, 0, 0, 0))]
-    if dpi is not None:
-        per_metre = round(dpi / _METRES_PER_INCH)
-        chunks.append(_chunk(b"pHYs", struct.pack(">IIB", per_metre, per_metre, 1)))
     chunks.append(_chunk(b"IDAT", _compressed(_differences(lines))))
     chunks.append(_chunk(b"IEND", b""))
     return b"\x89PNG\r\n\x1a\n" + b"".join(chunks)

@@ -61,7 +61,8 @@ def find_run(options: Mapping[str, Any]) -> Workspace:
 def _find_from(source: Path, given: dict[str, Any], run: Path | None) -> Workspace:
     """Find or prepare a run with the activations of another; beside that, where it has no name."""
     config = options_from(source, given)
-    folder = run or source.absolute().with_name(f"{source.name}-{config.digest()}")
+    ending = config.digest() if config.at is None else f"at-{config.at}"
+    folder = run or source.absolute().with_name(f"{source.name}-{ending}")
     begin_from(source, folder, config)
     return prepare(config, folder, as_made=True)
 

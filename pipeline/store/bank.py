@@ -126,6 +126,13 @@ class Bank:
             residual[part] = torch.where(length > 0, off / length.clamp_min(1e-12), 0.0)
         return H.reshape(*maps.shape[:-1], self.k), residual.reshape(maps.shape[:-1])
 
+    def strengths(self, maps: torch.Tensor) -> torch.Tensor:
+        """Find the concepts in activation maps as `encode` does, without what they leave."""
+        V = maps.float().reshape(-1, maps.shape[-1])
+        W = torch.from_numpy(self.W).to(V.device)
+        H = self._strengths(self.transform.forward(V), W)
+        return H.reshape(*maps.shape[:-1], self.k)
+
     def _strengths(self, V: torch.Tensor, W: torch.Tensor) -> torch.Tensor:
         if self.active is None:
             return encode(V, W)

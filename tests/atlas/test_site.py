@@ -111,7 +111,7 @@ def test_there_is_a_page_for_everything_that_is_shown(
         {*data.sql("from images").pred_class, *data.tables["concepts"].top_class}
     )
     assert kinds["index.html"] == kinds["images.html"] == 1
-    assert len(list((site / "sheets").glob("concept-*.png"))) == 7
+    assert len(list((site / "sheets").glob("concept-*.jpg"))) == 7
     assert (site / "sheets" / "atlas.pdf").read_bytes().startswith(b"%PDF-")
 
 
@@ -148,11 +148,21 @@ def test_no_page_may_run_or_load_anything_but_its_own_files(
             )
 
 
+def test_sheets_are_for_print(site: Path) -> None:
+    for path in (site / "sheets").glob("concept-*.jpg"):
+        with Image.open(path) as sheet:
+            assert sheet.info["dpi"] == (300, 300)
+            assert min(sheet.size) > 300
+            assert not sheet.getexif()
+
+
 def test_no_page_is_heavy(site: Path, pages: dict[str, Page]) -> None:
     for name, page in pages.items():
         own = [(site / name).parent / urldefrag(link)[0] for link in page.links]
         loaded = {
-            each.resolve() for each in own if each.suffix not in (".html", ".png", ".pdf", "")
+            each.resolve()
+            for each in own
+            if each.suffix not in (".html", ".pdf", "") and each.parent.name != "sheets"
         }
         total = (site / name).stat().st_size + sum(each.stat().st_size for each in loaded)
         assert total < BUDGET

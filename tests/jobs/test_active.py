@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import numpy as np
@@ -9,6 +10,7 @@ import pytest
 import torch
 
 from pipeline import discover, nmf, open_run
+from pipeline.analysis.report import summary
 from pipeline.config import make_config
 from pipeline.errors import UserError
 from pipeline.jobs.extract import extract
@@ -49,6 +51,17 @@ def test_every_position_has_few(run: Path, images: str) -> None:
     maps = torch.from_numpy(next(iter(workspace.activations.iterate(["V"])))["V"]).float()
     again, _ = bank.encode(maps)
     assert np.array_equal(again.numpy().astype(np.float16), H[: len(again)])
+
+
+def test_of_many_the_summary_lists_some_and_says_where_the_others_are(run: Path) -> None:
+    text = summary(open_run(run))
+    listed = re.findall(r"^ +(\d+) .*\d%", text, re.MULTILINE)
+    assert len(listed) == 30
+    assert "170 more, on which less hangs" in text
+    concepts = open_run(run).table("concepts")
+    drops = concepts.set_index("concept_id")["importance"].abs()
+    shown = drops.loc[[int(each) for each in listed]]
+    assert shown.min() >= drops.drop(shown.index).max()
 
 
 def test_what_is_said_of_them_is_of_few_a_position(run: Path) -> None:

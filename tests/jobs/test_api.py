@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import re
 from pathlib import Path
 from typing import Any
 
@@ -109,6 +110,25 @@ def test_an_image_is_explained_by_a_run_or_by_itself(
         assert saved.size == found.picture.shape[1::-1]
     with pytest.raises(UserError, match=r"k='many' is not possible"):
         pipeline.explain(image, k="many")  # type: ignore[arg-type]
+
+
+def test_an_image_is_explained_by_several_numbers_of_concepts(tmp_path: Path) -> None:
+    image = np.random.default_rng(0).integers(0, 256, (48, 64, 3), np.uint8)
+    found = pipeline.explain(image, k=(2, 4), image_size=64)
+    assert list(found.by_k) == [2, 4]
+    for k, each in found.by_k.items():
+        alone = pipeline.explain(image, k=k, image_size=64)
+        assert np.array_equal(alone.heatmaps, each.heatmaps)
+    assert found.by_k[4].residual < found.by_k[2].residual
+    assert re.findall(r"^\d+ concepts", found.describe(), re.MULTILINE) == [
+        "2 concepts",
+        "4 concepts",
+    ]
+    found.save(tmp_path / "several.png")
+    with Image.open(tmp_path / "several.png") as saved:
+        assert np.array_equal(np.asarray(saved), found.picture)
+    assert found.picture.shape[0] > sum(each.picture.shape[0] for each in found.by_k.values())
+    assert "4 concepts" in found._repr_html_()
 
 
 @pytest.mark.parametrize(

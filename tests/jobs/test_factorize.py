@@ -50,7 +50,13 @@ def copied(run: Path, folder: Path) -> Workspace:
 
 def datasets(bank: Path) -> dict[str, Any]:
     with h5py.File(bank, "r") as file:
-        return {name: file[name][()] for name in file} | dict(file.attrs)
+        found: dict[str, Any] = dict(file.attrs)
+        file.visititems(
+            lambda name, node: (
+                found.update({name: node[()]}) if isinstance(node, h5py.Dataset) else None
+            )
+        )
+        return found
 
 
 class KilledError(BaseException):

@@ -75,6 +75,26 @@ def test_the_table_says_which_concepts_there_are_at_every_number(folder: Path) -
             assert row["energy"] == pytest.approx(made_of["energy"].sum())
 
 
+def test_what_every_level_keeps_of_activations_and_answers_is_told(folder: Path) -> None:
+    run = pipeline.open_run(folder)
+    eight, every = run.table("concept_levels").to_dict("records")
+    assert (eight["n_concepts"], every["n_concepts"]) == (8, K)
+    assert eight["heldout_error"] > every["heldout_error"]
+    assert every["heldout_error"] == pytest.approx(run.workspace.bank.heldout_error, 1e-3)
+    own = run.sql("from fidelity where class_id is null").to_dict("records")
+    for metric in ("agreement", "kl"):
+        (row,) = (each for each in own if each["metric"] == metric)
+        assert (every[metric], every["n_images"]) == (row["value"], row["n"])
+        assert eight["n_images"] == row["n"]
+    assert set(run.table("fidelity")["k"]) == {K}
+    tree = run.workspace.bank.tree
+    assert tree is not None
+    measured = run.meaning.fidelity(8, banks={"level": tree.levels[1].W.numpy()})
+    of_all = measured[measured["class_id"].isna()].set_index("metric")["value"]
+    assert eight["agreement"] == pytest.approx(float(of_all["agreement_level"]), abs=1e-6)
+    assert "concepts by number, of held-out images: 8 explain" in summary(run)
+
+
 def test_a_cut_is_a_run_of_its_concepts(folder: Path, five: Path) -> None:
     run, whole = pipeline.open_run(five), pipeline.open_run(folder)
     nodes = run.table("concepts")["node"]

@@ -16,6 +16,7 @@ from PIL import Image
 from pipeline.atlas.sheets import Entry, book, concept_sheet
 from pipeline.pictures.colours import as_hex, seen_apart
 from pipeline.pictures.composites import (
+    below_each_other,
     composite,
     concept_colours,
     overlay,
@@ -143,6 +144,19 @@ def test_any_text_can_be_set(text: str) -> None:
     sheet = concept_sheet(Entry(text, [text], (1, 2, 3), []))
     assert joined.shape[1] < 5 * joined.shape[0]
     assert sheet.dtype == np.uint8
+
+
+@pytest.mark.parametrize("title", ["2 concepts", *NASTY])
+def test_pictures_stand_below_each_other_unchanged_under_their_titles(title: str) -> None:
+    rng = np.random.default_rng(0)
+    first, second = (rng.integers(0, 200, (40, w, 3), np.uint8) for w in (300, 120))
+    page = below_each_other([(title, first), ("b", second)])
+    above = (page.shape[0] - 80) // 2
+    assert page.shape[1] == 300
+    assert np.array_equal(page[above : above + 40], first)
+    assert np.array_equal(page[-40:, :120], second)
+    assert (page[-40:, 120:] == 255).all()
+    assert (page[:above] < 128).any()
 
 
 def test_side_by_side_has_the_height_of_the_right_picture() -> None:

@@ -46,13 +46,6 @@ def test_other_types_are_refused() -> None:
         png.encode(np.full((2, 3), 300.0))
 
 
-def test_the_resolution_for_print_is_told() -> None:
-    with Image.open(io.BytesIO(png.encode(np.zeros((2, 3), np.uint8), dpi=300))) as image:
-        assert image.info["dpi"] == pytest.approx((300, 300), abs=0.01)
-    with Image.open(io.BytesIO(png.encode(np.zeros((2, 3), np.uint8)))) as image:
-        assert "dpi" not in image.info
-
-
 def test_smooth_maps_come_out_little_larger_than_pillow_makes_them() -> None:
     y, x = np.mgrid[0:168, 0:196]
     smooth = np.rint(127 * (1 + np.sin(x / 17) * np.cos(y / 23))).astype(np.uint8)
