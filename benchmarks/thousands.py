@@ -112,19 +112,20 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__, allow_abbrev=False)
     parser.add_argument("--quick", action="store_true", help="300 images, fewer epochs")
     parser.add_argument("--only", action="append", choices=NETWORKS, help="a network; repeatable")
+    parser.add_argument("--ours", action="store_true", help="without autoencoders")
     given = parser.parse_args(argv)
     introduce(given.quick)
     report = Report(TARGETS)
     for network in given.only or NETWORKS:
         try:
-            _measure(report, network, quick=given.quick)
+            _measure(report, network, quick=given.quick, ours_only=given.ours)
         except MissingAssetsError as error:
             report.skip_rest(str(error))
     report.skip_rest("not asked for")
     return report.finish()
 
 
-def _measure(report: Report, network: str, *, quick: bool) -> None:
+def _measure(report: Report, network: str, *, quick: bool, ours_only: bool) -> None:
     data = _data(network, quick=quick)
     name = f"thousands.{network}"
     nmf.encode(data.V[:64], torch.rand(data.V.shape[1], 32), active=4)  # compiles
@@ -135,6 +136,15 @@ def _measure(report: Report, network: str, *, quick: bool) -> None:
         report.measured(f"{name}.tree.{figure}", value)
     ours = {active: _fit(data, K, active) for active in EACH}
     _judge_fit(report, name, data, ours[N_ACTIVE])
+    if not ours_only:
+        _beside_autoencoders(report, network, data, ours, quick=quick)
+
+
+def _beside_autoencoders(
+    report: Report, network: str, data: Data, ours: dict[int, Found], *, quick: bool
+) -> None:
+    """Train autoencoders, once for each number of active features, and compare."""
+    name = f"thousands.{network}"
     wanted = EACH if network == NETWORKS[0] else (N_ACTIVE,)
     curves = {}
     for active in wanted:

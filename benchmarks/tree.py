@@ -40,18 +40,20 @@ class TreeFigures:
     time_over_fit: float
 
 
-def measure_tree(title: str, V: Tensor, others: Tensor, active: int) -> TreeFigures:
+def measure_tree(
+    title: str, V: Tensor, others: Tensor, active: int, k: int = LEAVES
+) -> TreeFigures:
     """Fit leaves, grow a tree on them, and compare its levels with free fits of their numbers."""
     start = time.perf_counter()
-    leaves = _fit(V, LEAVES, active)
+    leaves = _fit(V, k, active)
     fitted = time.perf_counter()
     generator = torch.Generator().manual_seed(0)
     sample = V[torch.randperm(len(V), generator=generator)[: nmf.TREE_SAMPLE]]
     W, above = nmf.grow(nmf.ArrayBlocks(V), sample, leaves, active)
     tree = nmf.measured(nmf.make_tree(sample, W, active, above), nmf.ArrayBlocks(others), active)
     grown = time.perf_counter()
-    rows: list[list[object]] = [[LEAVES, *_level(tree, 0, others, active), "", "", ""]]
-    rows[0][2] = f"{rows[0][2]} (before {_explained(others, leaves, active):.4f})"
+    before = _explained(others, leaves, active)
+    rows: list[list[object]] = [[k, *_level(tree, 0, others, active), before, "", ""]]
     ratios, beside = [], [_beside(tree, 0, others, active)]
     for depth, level in enumerate(tree.levels[1:], start=1):
         free = _explained(others, _fit(V, level.n, active), active)

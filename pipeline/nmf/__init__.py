@@ -14,10 +14,10 @@ from .draw import thin
 from .engine import fit, fit_many, refine, sample_size
 from .evaluate import gram, match, svd_error, svd_errors
 from .faithful import Taught, better_at_unit_length, teach, unit_rows
-from .grow import SAMPLE as TREE_SAMPLE
-from .grow import Above, grow, make_tree, measured
 from .halved import judge_sparse
 from .initialise import initialise
+from .levels import SAMPLE as TREE_SAMPLE
+from .levels import Above, grow, make_tree, measured
 from .passes import ENCODE_TOL, block_stats, sweep
 from .pursuit import Codes, Pursuit
 from .reappear import ALIKE, N_REPLICATES, Reappearance, reappearance, replicates

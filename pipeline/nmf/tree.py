@@ -3,8 +3,8 @@
 Notation: W (channels × k) concepts.
 
 Nodes 0 to k − 1 are the leaves, the concepts of a fit, and k + i is what merger i makes of two. At
-some numbers, the levels, concepts have descended on their own; `grow` makes all of it. Every number
-of concepts from k to 1 is a cut through one tree.
+some numbers, the levels, concepts have descended on their own; `levels` finds them. Every number of
+concepts from k to 1 is a cut through one tree.
 """
 
 from __future__ import annotations

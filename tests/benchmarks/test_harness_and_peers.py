@@ -109,6 +109,9 @@ AGREED = (
             "over_sae.l0_16": ("at-least", 1),
             "time_over_sae": ("at-most", 0.2),
             "stability_over_sae": ("at-least", 1.5),
+            "tree.over_free": ("at-least", 0.99),
+            "tree.beside_parents": ("at-least", 0.9),
+            "tree.time_over_fit": ("at-most", 1.3),
         }.items()
         | own.items()
     }

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pipeline import nmf
-from pipeline.nmf.grow import _nearest, _sum, _together
+from pipeline.nmf.levels import _nearest, _sum, _together
 from pipeline.nmf.merge import merge
 from pipeline.nmf.pursuit import Pursuit
 
