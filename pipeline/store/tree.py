@@ -33,7 +33,8 @@ def write_tree(file: h5py.File, tree: Tree) -> None:
         "W": np.concatenate(W, axis=1) if W else np.empty((len(tree.joined), 0), np.float32),
     }
     for name, array in arrays.items():
-        file[f"{GROUP}/{name}"] = array
+        # By create_dataset: groups made by assignment keep the time.
+        file.create_dataset(f"{GROUP}/{name}", data=array)
 
 
 def read_tree(file: h5py.File, W: NDArray[np.float32]) -> Tree | None:

@@ -76,6 +76,10 @@ def test_every_table_has_its_schema_and_real_rows(run: Run) -> None:
             nullable |= column.startswith(("error_", "dataset_"))
             nullable |= column in ("labels_agree", "damage", "note", "reappears_with", "place")
             nullable |= column.startswith(("name", "group"))
+            nullable |= name == "concept_tree" and column in (
+                "parent_id", "merged_into", "share", "of_several",
+            )  # fmt: skip
+            nullable |= column in ("node", "n_of_several") or name == "concept_levels"
             assert nullable or values.null_count == 0, (name, column)
 
 
@@ -321,6 +325,14 @@ def test_another_number_is_fitted_as_the_runs_own_was(run: Run) -> None:
         if field.name == "reappearance":
             for part, value in vars(ours).items():
                 assert np.array_equal(value, getattr(theirs, part), equal_nan=True), part
+        elif field.name == "tree":
+            assert np.array_equal(ours.pairs, theirs.pairs)
+            assert np.array_equal(ours.losses, theirs.losses)
+            for a, b in zip(ours.levels, theirs.levels, strict=True):
+                assert np.array_equal(a.W, b.W)
+                assert np.array_equal(a.shares, b.shares, equal_nan=True)
+        elif ours is None:
+            assert theirs is None
         elif field.name != "transform":
             assert np.array_equal(ours, theirs, equal_nan=isinstance(ours, float)) or (
                 np.array_equal(np.asarray(ours), np.asarray(theirs), equal_nan=True)
