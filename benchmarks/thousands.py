@@ -195,7 +195,7 @@ def _fit(data: Data, k: int, active: int, seed: int = 0) -> Found:
     start = time.perf_counter()
     sample = thin(data.V, nmf.sparse_sample_size(k), seed)
     blocks = nmf.ArrayBlocks(data.V)
-    W = nmf.fit(blocks, sample, k, active=active, seed=seed, max_passes=3, H=H).W
+    W = nmf.fit(blocks, sample, k, active=active, seed=seed, max_passes=2, H=H).W
     took = time.perf_counter() - start
     return Found(W, took, _explained(data.others, W, active))
 

@@ -88,9 +88,10 @@ def _level(tree: nmf.Tree, depth: int, others: Tensor, active: int) -> list[obje
 
 
 def _beside(tree: nmf.Tree, depth: int, others: Tensor, active: int) -> float:
-    """Weigh the shares of a level's concepts by what they explain."""
+    """Weigh the shares of a level's concepts by the energy of their parts h wᵀ."""
     level = tree.levels[depth]
-    energy = nmf.energies(level.W, nmf.sweep([others], level.W, active=active)).numpy()
+    h_sq = nmf.sweep([others], level.W, active=active).h_sq
+    energy = (h_sq * level.W.double().square().sum(0)).numpy()
     known = ~np.isnan(level.shares)
     return float((level.shares * energy)[known].sum() / energy[known].sum())
 
