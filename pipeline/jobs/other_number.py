@@ -8,9 +8,9 @@ from torch import nn
 
 from ..analysis import run as analysis
 from ..analysis.run import Run
-from ..errors import UserError, option
 from ..runs.find import find_run
 from ..runs.ownership import is_run
+from ..runs.share import check_same_tree, tree_of_run
 from ..runs.workspace import Workspace
 from .execute import ALL, execute
 
@@ -46,12 +46,9 @@ def at_number(run: Run, n: int) -> Run:
     beside = folder.with_name(f"{folder.name}-at-{n}")
     if is_run(beside):
         found = Workspace.open(beside)
-        of = found.record.tree_of
-        if of is None or (beside / of.run).resolve() != folder.resolve():
-            raise UserError(
-                f"{beside} is a run already, and not of the tree of {folder}; make this one by"
-                f" {option('from_run', run.folder)} {option('at', n)} in a folder that you name"
-            )
+        check_same_tree(
+            found.record.tree_of, tree_of_run(run.workspace, beside, n), beside, run.folder
+        )
         if found.is_finished():
             return opened(found)
     workspace = find_run({"from_run": folder, "at": n, "run": beside})

@@ -79,7 +79,7 @@ def _at(given: Mapping[str, Any]) -> dict[str, Any]:
     return {**given, "at": at, "k": (at,)}
 
 
-def _tree_of(source: Workspace, folder: Path, at: int) -> TreeOf:
+def tree_of_run(source: Workspace, folder: Path, at: int) -> TreeOf:
     """Say where the concepts of a run are taken from.
 
     Raises
@@ -123,9 +123,10 @@ def begin_from(source: Path, folder: Path, config: Config) -> None:
             f"{option('run', folder)} is {option('from_run')} itself: name a new folder"
         )
     made, other = Workspace(folder, config), Workspace.open(source)
-    tree_of = None if config.at is None else _tree_of(other, folder, config.at)
+    tree_of = None if config.at is None else tree_of_run(other, folder, config.at)
     if (before := made.saved()) is not None:
         _check_same_activations(before, other.record, folder, source)
+        check_same_tree(before.tree_of, tree_of, folder, source)
         return
     store = other.activations
     if missing := store.missing():
@@ -144,6 +145,20 @@ def begin_from(source: Path, folder: Path, config: Config) -> None:
         record.model_copy(update={"files": sums}).save(made.record_path)
     made.reload("record", "listing")
     made.log(f"activations of {source.resolve()}")
+
+
+def check_same_tree(own: TreeOf | None, now: TreeOf | None, folder: Path, source: Path) -> None:
+    """Refuse a run whose concepts are of another tree than that of a run as it is now."""
+    if own == now:
+        return
+    cleaned = command("clean", run=folder)
+    of_before = own is not None and now is not None and own.run == now.run
+    said = (
+        f"of those concepts that {source} had before it was fitted anew; {cleaned} removes it"
+        if of_before
+        else f"not of the tree of {source}; name another {option('run')}"
+    )
+    raise UserError(f"{option('run', folder)} is a run already, and {said}")
 
 
 def _check_same_activations(own: RunRecord, theirs: RunRecord, folder: Path, source: Path) -> None:

@@ -93,14 +93,14 @@ def _next_level(
     tree: nmf.Tree, above: NDArray[np.int64], least: NDArray[np.int64]
 ) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
     """Return what each node is part of at the next level that has it not, and if there is such."""
+    there = {each.n: set(each.nodes.tolist()) for each in tree.levels}
     found, has = np.zeros(len(above), dtype=np.int64), np.zeros(len(above), dtype=np.bool_)
     for node in range(len(above)):
-        coarser = [each for each in tree.levels if each.n < least[node]]
-        finest = max(coarser, key=lambda each: each.n, default=None)
+        finest = max((n for n in there if n < least[node]), default=None)
         if finest is None:
             continue
-        there, at = set(finest.nodes.tolist()), node
-        while at >= 0 and at not in there:
+        at = node
+        while at >= 0 and at not in there[finest]:
             at = int(above[at])
         found[node], has[node] = at, at >= 0
     return found, has

@@ -21,7 +21,7 @@ from pipeline.jobs import other_number
 from pipeline.runs.fit import FitData, k_tree
 from pipeline.runs.integrity import verify
 from pipeline.sample import write_sample
-from pipeline.store import read_bank
+from pipeline.store import read_bank, write_bank
 from pipeline.system import files
 
 K = 26  # the level above is of 8
@@ -180,6 +180,26 @@ def test_a_run_of_another_kind_in_its_place_is_left_alone(folder: Path) -> None:
         pipeline.open_run(folder).at(4)
     assert files.size(other) == before
     pipeline.clean(other)
+
+
+def test_of_a_run_that_was_fitted_anew_the_earlier_cut_is_not_taken(
+    folder: Path, tmp_path: Path
+) -> None:
+    source = tmp_path / "source"
+    shutil.copytree(folder, source)
+    made = pipeline.open_run(source).at(3).folder
+    assert made == tmp_path / "source-at-3"
+    bank = source / "bank" / "bank.h5"
+    again = read_bank(bank)
+    bank.unlink()
+    write_bank(bank, replace(again, W=again.W * 2))
+    (source / "bank" / "bank.json").unlink()
+    with pytest.raises(UserError, match=r"had before it was fitted anew; clean\("):
+        pipeline.open_run(source).at(3)
+    with pytest.raises(UserError, match="had before it was fitted anew"):
+        pipeline.discover(from_run=source, at=3, run=made)
+    pipeline.clean(made)
+    assert not made.exists()
 
 
 def test_it_is_made_again_of_the_same_tree_and_of_no_other(folder: Path, tmp_path: Path) -> None:
