@@ -26,7 +26,7 @@ _SHARES = frozenset(
 )
 
 START = 32
-"""Number of concepts that the page opens with, or the level nearest to it."""
+"""Number of concepts that the page opens with, or the level above the leaves nearest to it."""
 
 
 def pages(material: Material) -> Iterator[Page]:
@@ -43,7 +43,8 @@ def numbers_view(material: Material) -> dict[str, Any]:
     levels = [_whole(each) for each in rows(tables["concept_levels"].sort_values("n_concepts"))]
     k = sum(each["n_leaves"] == 1 for each in tree)
     steps = _steps(k)
-    start = min((each["n_concepts"] for each in levels), key=lambda n: abs(n - START), default=k)
+    fewer = [each["n_concepts"] for each in levels if each["n_concepts"] < k] or [k]
+    start = min(fewer, key=lambda n: abs(n - START))
     return {
         "k": k,
         "steps": steps,
