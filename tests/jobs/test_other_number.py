@@ -30,7 +30,7 @@ K = 26  # the level above is of 8
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     where = tmp_path_factory.mktemp("numbers")
-    write_sample(where / "sample", n_images=40)
+    write_sample(where / "sample", n_images=32)
     images = where / "sample" / "images"
     return pipeline.discover(images, model="sample", k=K, run=where / "run").folder
 
@@ -172,6 +172,7 @@ def test_a_number_of_a_tree_needs_a_run_that_has_it(tmp_path: Path) -> None:
         pipeline.discover(tmp_path / "sample" / "images", model="sample", at=5, run=tmp_path / "r")
 
 
+@pytest.mark.slow
 def test_a_run_of_another_kind_in_its_place_is_left_alone(folder: Path) -> None:
     other = folder.with_name("run-at-4")
     pipeline.discover(from_run=folder, k=4, run=other)
@@ -202,6 +203,7 @@ def test_of_a_run_that_was_fitted_anew_the_earlier_cut_is_not_taken(
     assert not made.exists()
 
 
+@pytest.mark.slow
 def test_it_is_made_again_of_the_same_tree_and_of_no_other(folder: Path, tmp_path: Path) -> None:
     source = tmp_path / "source"
     shutil.copytree(folder, source)
@@ -216,9 +218,10 @@ def test_it_is_made_again_of_the_same_tree_and_of_no_other(folder: Path, tmp_pat
         pipeline.discover(run=made)
 
 
+@pytest.mark.slow
 def test_as_many_as_images_carry(folder: Path, tmp_path: Path) -> None:
     run = pipeline.discover(from_run=folder, k="tree", run=tmp_path / "tree")
-    assert run.workspace.bank.k == 32
+    assert run.workspace.bank.k == 8  # of fewer than 32 images to fit
     data = FitData(run.workspace.activations, run.workspace.ids("fit"))
     assert [
         k_tree(replace(data, fit_ids=frozenset(range(n)))) for n in (1, 6, 8, 31, 500, 10**5)
