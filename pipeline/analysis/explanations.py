@@ -30,15 +30,15 @@ class Explanations:
     @property
     def picture(self) -> NDArray[np.uint8]:
         """The pictures below each other, uint8 (height, width, 3), each under its number."""
-        return below_each_other([(_title(k, found), found.picture) for k, found in self.of()])
+        return below_each_other([(_title(k, found), found.picture) for k, found in self.items()])
 
-    def of(self) -> list[tuple[int, Explanation]]:
+    def items(self) -> list[tuple[int, Explanation]]:
         """List numbers and explanations."""
         return [*self.by_k.items()]
 
     def describe(self) -> str:
         """Write what each number of concepts says."""
-        return "\n\n".join(f"{_title(k, found)}\n{found.describe()}" for k, found in self.of())
+        return "\n\n".join(f"{_title(k, found)}\n{found.describe()}" for k, found in self.items())
 
     def save(self, path: str | Path) -> None:
         """Write the picture as PNG."""
@@ -47,7 +47,7 @@ class Explanations:
 
     def _repr_html_(self) -> str:
         """Show the picture, and the legend of each, in Jupyter."""
-        (_, first), *rest = self.of()
+        (_, first), *rest = self.items()
         more = {_title(k, found): found.legend for k, found in rest}
         return Shown("", self.picture, first.legend, more=more)._repr_html_()
 

@@ -371,21 +371,9 @@ class Run:
 
 
 def open_run(folder: str | Path, *, network: nn.Module | str | None = None) -> Run:
-    """Open a finished run.
+    """Open a finished run for reading; what users call gives it other numbers besides.
 
-    Parameters
-    ----------
-    folder : str or Path
-        As ``runs/pets``.
-    network : torch.nn.Module or str, optional
-        The network of a run that was made of an object, or the name of the function that makes it,
-        ``file.py:function``: code is run where you name it only. Tables, heatmaps and pictures need
-        none; what asks the network anew does.
-
-    Raises
-    ------
-    UserError
-        The folder is not a run.
+    Parameters and what is raised are those of `pipeline.open_run`.
     """
     workspace = Workspace.open(Path(folder))
     if network is not None:
