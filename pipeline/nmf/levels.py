@@ -72,7 +72,7 @@ def grow(
     Parameters
     ----------
     blocks : iterable of Tensor
-        (rows, channels) float32 or float16 each: all positions, read twice where leaves move.
+        (rows, channels) float32 or float16 each: all positions, read once, where leaves move.
     sample : Tensor
         (positions, channels) float32, non-negative, of them; of more than `SAMPLE` the first ones.
     W : Tensor

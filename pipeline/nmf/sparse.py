@@ -140,8 +140,7 @@ def fit_sparse_sample(
 def _descended(W: Tensor, stats: Stats) -> Tensor:
     """Descend in W for the H behind the statistics; give unit columns."""
     with one_thread():
-        rows = W.T.cpu().clone(memory_format=torch.contiguous_format)  # `hals` works in place
-        moved = hals(rows, stats.HHt.float(), stats.VHt.T.float(), SWEEPS)
+        moved = hals(W.T.cpu().contiguous(), stats.HHt.float(), stats.VHt.T.float(), SWEEPS)
         return unit_columns(moved.T).contiguous().to(W.device)
 
 

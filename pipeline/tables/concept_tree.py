@@ -40,7 +40,8 @@ CONCEPT_TREE = Table(
             "share",
             FLOAT,
             "of its strength (squared) at its level, what stands where its parent at the next one"
-            " does, on held-out images; null: no level has it, or none is above",
+            " does, on held-out images where there are any; null: no level has it, or none is"
+            " above",
             "share",
         ),
         Column("of_several", FLAG, "less than nine tenths of it stand where its parent does"),

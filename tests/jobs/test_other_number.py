@@ -219,6 +219,20 @@ def test_it_is_made_again_of_the_same_tree_and_of_no_other(folder: Path, tmp_pat
 
 
 @pytest.mark.slow
+def test_a_run_from_a_cut_is_fitted_and_has_a_tree_of_its_own(five: Path, tmp_path: Path) -> None:
+    run = pipeline.discover(from_run=five, k=3, run=tmp_path / "three")
+    assert (run.workspace.config.at, run.workspace.record.tree_of) == (None, None)
+    assert run.table("concepts")["node"].isna().all()
+    assert len(run.table("concept_tree")) == 5
+    two = pipeline.open_run(five).at(2)
+    assert sorted(two.table("concepts")["node"]) == sorted(
+        pipeline.open_run(five).sql("from concept_tree where 2 between n_least and n_most")[
+            "concept_id"
+        ]
+    )
+
+
+@pytest.mark.slow
 def test_as_many_as_images_carry(folder: Path, tmp_path: Path) -> None:
     run = pipeline.discover(from_run=folder, k="tree", run=tmp_path / "tree")
     assert run.workspace.bank.k == 8  # of fewer than 32 images to fit

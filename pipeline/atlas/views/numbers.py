@@ -82,9 +82,11 @@ def _level(row: Row) -> dict[str, Any]:
 
 def _charts(levels: Sequence[Row]) -> list[tuple[str, str, Chart]]:
     told = [(row["n_concepts"], _level(row)["explained"], row["agreement"]) for row in levels]
+    is_heldout = all(row["heldout_error"] is not None for row in levels)
+    images = "of held-out images" if is_heldout else "of a sample of the images fitted to"
     made = []
     for title, hint, values in (
-        ("Explained energy", "of held-out images", [(n, explained) for n, explained, _ in told]),
+        ("Explained energy", images, [(n, explained) for n, explained, _ in told]),
         ("Agreement of the network", "on the concepts alone", [(n, same) for n, _, same in told]),
     ):
         points = [(float(n), float(value)) for n, value in values if value is not None]
