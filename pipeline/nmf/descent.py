@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from ..system.threads import one_thread
+from .apart import kept_apart
 from .hals import hals
 from .initialise import unit_columns
 from .solve import Encoder
@@ -134,6 +135,8 @@ class Descent:
         (k,) bool: concepts that are left as they are.
     penalty : Penalty
         Part of the objective.
+    apart : bool
+        Whether concepts are kept apart: see `apart.kept_apart`.
     revive : callable, optional
         Gives W with some of its concepts, the dead ones, started anew; W itself if it cannot.
     progress : callable, optional
@@ -154,6 +157,7 @@ class Descent:
     momentum: float = 0.0
     fixed: Tensor | None = None
     penalty: Penalty = field(default_factory=Penalty)
+    apart: bool = False
     revive: Revive | None = None
     progress: Progress | None = None
     history: list[Record] = field(default_factory=list)
@@ -200,6 +204,8 @@ class Descent:
             gain = min(gain, self.best_value - self._value(W, stats))
         self.done = self._steps >= self.max_steps or gain <= self.tol * self.best_value
         if not self.done:
+            if self.apart:
+                W = kept_apart(unit_columns(W), self.point, stats.h_sq)
             self._move_to(W)
 
     def fit(self) -> Fit:

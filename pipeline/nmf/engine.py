@@ -121,6 +121,7 @@ def fit(
         phase="pass",
         fixed=fixed,
         penalty=penalty,
+        apart=active is not None,
         progress=progress,
     )
     saved = None if checkpoint is None else checkpoint.load()

@@ -25,6 +25,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from ..system.threads import check_stop
+from .apart import kept_apart
 from .data import squares_of_rows
 from .hals import hals
 from .initialise import unit_columns
@@ -313,8 +314,8 @@ def _mixed(own: Stats, inherited: Stats) -> Stats:
 
 def _descended(W: Tensor, stats: Stats) -> Tensor:
     rows = W.T.cpu().clone(memory_format=torch.contiguous_format)  # `hals` works in place
-    moved = hals(rows, stats.HHt.float(), stats.VHt.T.float(), 1)
-    return unit_columns(moved.T).contiguous().to(W.device)
+    moved = unit_columns(hals(rows, stats.HHt.float(), stats.VHt.T.float(), 1).T)
+    return kept_apart(moved, unit_columns(W.cpu()), stats.h_sq).contiguous().to(W.device)
 
 
 def _h_sq(stats: Stats) -> NDArray[np.float64]:

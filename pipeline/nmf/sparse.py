@@ -19,6 +19,7 @@ import torch
 from torch import Tensor
 
 from ..system.threads import all_threads, check_stop, one_thread
+from .apart import kept_apart, twins
 from .data import check, squares_of_rows
 from .descent import Progress, Record
 from .hals import hals
@@ -38,7 +39,6 @@ MOVED = 0.2  # share of the concepts that are moved, by joining pairs, in a step
 MOST_MOVED = 32  # so moved in a step, however many concepts there are
 REPAIRS = 4  # steps more, at most, while a concept is dead or double
 SUPPORT = 0.1  # of what is left of a position: what of it counts for a new direction
-ALIKE = 0.95  # cosine of two concepts of which one starts anew
 CONTENDERS = 4_096  # positions among which the worst explained are sought
 
 
@@ -126,7 +126,9 @@ def fit_sparse_sample(
         history.append(("sample", step, relative_error(W, stats)))
         if progress is not None:
             progress(*history[-1])
-        W = _descended(W, stats)
+        before, W = W, _descended(W, stats)
+        if step >= n_all - 1:
+            W = kept_apart(W, before, stats.h_sq)
         poor = _poor(W, codes).tolist()
         if step >= n_all - 1 and not poor:
             break
@@ -179,10 +181,10 @@ def _poor(W: Tensor, codes: Codes) -> Tensor:
     """Give the concepts that hardly any position has, or that are nearly one that more have."""
     k = W.shape[1]
     counts = torch.bincount(codes.concepts[codes.strengths > 0].long(), minlength=k)
+    is_poor = counts < FEW
+    is_poor[twins(W, counts)[1]] = True
     order = counts.argsort(descending=True, stable=True)
-    unit = W[:, order]
-    twins = torch.triu(unit.T @ unit, diagonal=1).amax(0) > ALIKE
-    poor: Tensor = order[twins | (counts[order] < FEW)]
+    poor: Tensor = order[is_poor[order]]
     return poor
 
 
