@@ -7,7 +7,8 @@ channels) a decoder of unit rows. V ≈ z D + b, z = TopK(ReLU((V − b) E + e))
 Equations and settings are those of Gao et al., Scaling and Evaluating Sparse Autoencoders (2024):
 D starts at activations, E at Dᵀ, b at their mean; codes that were not used for an epoch explain
 what is left (AuxK, weight 1/32). Gradients are those of active codes alone, in compiled loops. The
-rate is the best of three by two epochs on half of the data.
+rate is the best of three by two epochs on half of the data, and so is whether positions are brought
+to unit length first, as there: what is decoded is then as much longer.
 """
 
 from __future__ import annotations
@@ -75,8 +76,10 @@ class Epoch:
 class Autoencoder:
     """See the module."""
 
-    def __init__(self, V: Tensor, k: int, n_active: int, seed: int) -> None:
+    def __init__(self, V: Tensor, k: int, n_active: int, seed: int, *, unit: bool = False) -> None:
         generator = torch.Generator().manual_seed(seed)
+        self.unit = unit
+        V = self.scaled(V)[0]
         rows = torch.randint(len(V), (k,), generator=generator)
         self.b = V.mean(0)
         self.D = normalize(V[rows] - self.b, dim=1)
@@ -91,6 +94,11 @@ class Autoencoder:
     def _parameters(self) -> tuple[Tensor, ...]:
         return self.D, self.E, self.e, self.b
 
+    def scaled(self, V: Tensor) -> tuple[Tensor, Tensor]:
+        """Return V as it is trained on, and what brings that back to V, (n, 1)."""
+        lengths = torch.linalg.vector_norm(V, dim=1, keepdim=True).clamp_min(1e-30)
+        return (V / lengths, lengths) if self.unit else (V, torch.ones_like(lengths))
+
     def codes(self, V: Tensor) -> tuple[Tensor, Tensor]:
         """Return which codes are active, int64 (n, n_active), and how strongly, float32."""
         before = torch.addmm(self.e, V - self.b, self.E)
@@ -101,17 +109,19 @@ class Autoencoder:
         """Return Σ z² of each code, float64 (k,)."""
         total = torch.zeros(len(self.D), dtype=torch.float64)
         for part in V.split(8 * BATCH):
-            which, z = self.codes(part)
-            total.index_add_(0, which.flatten(), z.double().square().flatten())
+            rows, lengths = self.scaled(part)
+            which, z = self.codes(rows)
+            total.index_add_(0, which.flatten(), (z * lengths).double().square().flatten())
         return total
 
     def explained(self, V: Tensor) -> float:
         """Return 1 − ‖V − V̂‖² / ‖V‖²."""
         left = total = 0.0
         for part in V.split(8 * BATCH):
-            which, z = self.codes(part)
+            rows, lengths = self.scaled(part)
+            which, z = self.codes(rows)
             dense = torch.zeros(len(part), len(self.D)).scatter_(1, which, z)
-            left += float((part - self.b - dense @ self.D).double().square().sum())
+            left += float((part - (dense @ self.D + self.b) * lengths).double().square().sum())
             total += float(part.double().square().sum())
         return 1 - left / total
 
@@ -176,15 +186,16 @@ class Autoencoder:
         """Go through all of V once, in random order."""
         self._epoch = len(V)
         for rows in torch.randperm(len(V), generator=generator).split(BATCH):
-            self.step(V[rows], rate)
+            self.step(self.scaled(V[rows])[0], rate)
 
 
 def train(V: Tensor, k: int, n_active: int, n_epochs: int, seed: int = 0) -> Iterator[Epoch]:
     """Train, and give what is reached after each epoch; trying rates is not timed."""
-    rate = max(RATES, key=lambda each: _tried(V, k, n_active, each, seed))
+    ways = [(rate, unit) for unit in (False, True) for rate in RATES]
+    rate, unit = max(ways, key=lambda way: _tried(V, k, n_active, seed, *way))
     generator = torch.Generator().manual_seed(seed)
     seconds, start = 0.0, time.perf_counter()
-    model = Autoencoder(V, k, n_active, seed)
+    model = Autoencoder(V, k, n_active, seed, unit=unit)
     for n in range(1, n_epochs + 1):
         model.epoch(V, rate, generator)
         seconds += time.perf_counter() - start
@@ -192,10 +203,10 @@ def train(V: Tensor, k: int, n_active: int, n_epochs: int, seed: int = 0) -> Ite
         start = time.perf_counter()
 
 
-def _tried(V: Tensor, k: int, n_active: int, rate: float, seed: int) -> float:
+def _tried(V: Tensor, k: int, n_active: int, seed: int, rate: float, unit: bool) -> float:
     """Return what training on half of the data at a rate explains of the other."""
     part, rest = V[: len(V) // 2], V[len(V) // 2 :][:: max(1, len(V) // 8_000)]
-    model = Autoencoder(part, k, n_active, seed)
+    model = Autoencoder(part, k, n_active, seed, unit=unit)
     generator = torch.Generator().manual_seed(seed)
     for _ in range(TRIED):
         model.epoch(part, rate, generator)

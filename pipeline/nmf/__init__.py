@@ -13,9 +13,10 @@ from .descent import Fit, Penalty
 from .draw import thin
 from .engine import fit, fit_many, refine, sample_size
 from .evaluate import gram, match, svd_error, svd_errors
-from .faithful import Taught, better_at_unit_length, teach, unit_rows
+from .faithful import Taught, teach
 from .halved import judge_sparse
 from .initialise import initialise
+from .lengths import better_at_unit_length, shortened
 from .levels import SAMPLE as TREE_SAMPLE
 from .levels import Above, grow, make_tree, measured
 from .passes import ENCODE_TOL, block_stats, sweep
@@ -24,6 +25,7 @@ from .reappear import ALIKE, N_REPLICATES, Reappearance, reappearance, replicate
 from .sampling import Start, fit_sample, fit_samples
 from .solve import H_TOL, Encoder, encode
 from .sparse import DENSE, active_of, fit_sparse_sample, sparse_sample_size
+from .sparse import POWER as SPARSE_POWER
 from .splits import bi_cv_error, channel_folds, halves, shuffle_channels
 from .stats import Stats, accumulate, context_vectors, energies, gauge, relative_error, rows_at_once
 from .transforms import Transform, choose_transform, why_transform
@@ -51,6 +53,7 @@ __all__ = [
     "NMF",
     "N_REPLICATES",
     "SEVERAL",
+    "SPARSE_POWER",
     "TREE_SAMPLE",
     "Above",
     "ArrayBlocks",
@@ -110,6 +113,7 @@ __all__ = [
     "replicates",
     "rows_at_once",
     "sample_size",
+    "shortened",
     "shuffle_channels",
     "sparse_sample_size",
     "svd_error",
@@ -117,7 +121,6 @@ __all__ = [
     "sweep",
     "teach",
     "thin",
-    "unit_rows",
     "why_transform",
 ]
 

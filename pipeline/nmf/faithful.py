@@ -11,7 +11,7 @@ activations themselves:
 
 in turns: H for fixed W, the exact solution for all positions of an image together, and W for fixed
 H by accelerated projected gradients. s_p is 1, or 1 / ‖v_p‖ where concepts of positions of unit
-length explain more of images unseen: `better_at_unit_length`.
+length explain more of images unseen: see `lengths`.
 H of the learning are forgotten: users get the H of ordinary least squares. An encoder that
 sees the mean logits finds the answer whatever the concepts are, even with the channels of W
 exchanged at random.
@@ -27,14 +27,11 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
-from .sampling import Start, fit_samples
+from .lengths import inverse_lengths
 from .solve import MAX_ITERATIONS, encode
-from .splits import halves
 from .stats import accumulate, relative_error
 
 WEIGHT = 8.0
@@ -44,8 +41,8 @@ costs more energy for the same answers."""
 TURNS, STEPS = 8, 30
 """Turns at most, and gradients for W in each."""
 
-TOL, TRIED_TOL = 1e-2, 5e-4
-"""Of H within a turn; of fits that are compared."""
+TOL = 1e-2
+"""Of H within a turn."""
 
 GIVEN = 0.03
 """Share of the explained energy that may be given for it, at most."""
@@ -98,45 +95,6 @@ def teach(V: Tensor, W: Tensor, readout: Tensor, *, unit: bool = False) -> Taugh
             break
         taught = Taught(W, turn, given)
     return taught
-
-
-def unit_rows(V: Tensor) -> Tensor:
-    """Bring rows of V, (..., channels), to unit length; those of zero stay zero."""
-    return V * _inverse_lengths(V)
-
-
-def better_at_unit_length(V: Tensor, image_of_position: NDArray[np.int64], k: int) -> bool:
-    """Say whether k concepts explain more of images unseen where all positions count alike.
-
-    Long positions are most of the energy. Of 600 photographs of as many classes 5 % more was
-    explained without that (k = 100); of a network most of whose positions are next to zero, half as
-    much.
-
-    Parameters
-    ----------
-    V : Tensor
-        (positions, channels) float32, a sample.
-    image_of_position : ndarray
-        int64 (positions,).
-    k : int
-        Number of concepts.
-    """
-    parts = halves(image_of_position, seed=0)
-    if parts is None or min(map(len, parts)) < 2 * k:
-        return False
-    own, unseen = (V[part.to(V.device)] for part in parts)
-    plain, unit = (_tried(rows, k) for rows in (own, unit_rows(own)))
-    return _explained(unseen, unit) > _explained(unseen, plain)
-
-
-def _tried(V: Tensor, k: int) -> Tensor:
-    (fitted,) = fit_samples(V, [Start(k, trials=1)], tol=TRIED_TOL, rough=True)
-    return fitted.W
-
-
-def _inverse_lengths(V: Tensor) -> Tensor:
-    lengths = torch.linalg.vector_norm(V, dim=-1, keepdim=True)
-    return torch.where(lengths > 0, 1 / lengths.clamp_min(1e-30), 0.0)
 
 
 def together(V: Tensor, W: Tensor, C: Tensor, tol: float = TOL) -> Tensor:
@@ -194,7 +152,7 @@ def _metric(readout: Tensor, means: Tensor) -> Tensor:
 def _learn_W(V: Tensor, H: Tensor, W: Tensor, C: Tensor, unit: bool) -> Tensor:
     """Return W for fixed H; the mean's part keeps its weight beside rows of unit length."""
     n_positions = V.shape[1]
-    scale = _inverse_lengths(V) if unit else V.new_ones(())
+    scale = inverse_lengths(V) if unit else V.new_ones(())
     h, v = (H * scale).flatten(0, 1), (V * scale).flatten(0, 1)
     mean_h, mean_v = H.mean(1), V.mean(1)
     share = n_positions * float(h.square().sum() / H.square().sum().clamp_min(1e-30))

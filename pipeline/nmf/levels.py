@@ -9,13 +9,12 @@ Between levels concepts are merged within their parents.
 
 With few concepts a position the leaves' codes waver: a concept that is weak somewhere is taken up
 or is not. Leaves and the level above them therefore descend together, leaves from codes in which
-only children of a position's parents are taken up.
+only children of a position's parents are taken up, and from positions shortened as they were
+(`sparse.POWER`); the levels above, which are few, from positions as they are.
 """
 
 from __future__ import annotations
 
-import functools
-import operator
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
@@ -24,23 +23,19 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from ..system.threads import check_stop
 from .apart import kept_apart
-from .data import squares_of_rows
+from .both import Both, both_of, h_sq, sum_of
 from .hals import hals
 from .initialise import unit_columns
 from .merge import merge, mergers
-from .passes import ENCODE_TOL
-from .pursuit import Pursuit
-from .solve import encode
-from .stats import Stats, accumulate, gauge, relative_error
+from .stats import Stats, gauge, relative_error
 from .tree import Level, Tree, level_parents, level_sizes
 
-STEPS = 2  # of descent at each level, on the sample
+STEPS = 8  # of descent at each level, on the sample
+STEPS_TOGETHER = 3  # where leaves and the level above descend together
 PASSES = 1  # over everything, where leaves and the level above descend together
 INHERITED = 0.4  # what of a parent's descent is for what its children explain, not for what it does
 SAMPLE = 24_576  # positions, at most
-ROWS = 4_096  # positions whose strengths are in memory at once
 
 
 @dataclass(frozen=True, eq=False)
@@ -96,21 +91,21 @@ def grow(
     fine, found = W, []
     for depth, n in enumerate(level_sizes(W.shape[1]) if sizes is None else sizes):
         moves = active is not None and depth == 0 and not fixed
-        coarse = merge(fine, _together(sample, fine, None, active).fine, n)
-        above = _nearest(fine, coarse, _together(sample, fine, coarse, active))
-        steps: list[Iterable[Tensor]] = [[sample]] * STEPS
-        for step in [*steps, *([blocks] * PASSES if moves else [])]:
-            both = _sum(step, fine, coarse, active, above if moves else None)
+        coarse = merge(fine, both_of(sample, fine, None, active).fine, n)
+        above = _nearest(fine, coarse, both_of(sample, fine, coarse, active))
+        on_sample: list[Iterable[Tensor]] = [[sample]] * (STEPS_TOGETHER if moves else STEPS)
+        for step in [*on_sample, *([blocks] * PASSES if moves else [])]:
+            both = sum_of(step, fine, coarse, active, above if moves else None)
             coarse = _descended(
                 coarse, _mixed(both.coarse, _of_children(fine, coarse, both.fine, above))
             )
             if moves:
-                fine = _descended(fine, both.fine)
+                fine = _descended(fine, both.leaves)
             else:
                 above = _nearest(fine, coarse, both)
         if depth == 0:
             W = fine
-        above = _nearest(fine, coarse, _together(sample, fine, coarse, active))
+        above = _nearest(fine, coarse, both_of(sample, fine, coarse, active))
         found.append(Above(coarse, above))
         fine = coarse
     return W, tuple(found)
@@ -131,7 +126,7 @@ def make_tree(sample: Tensor, W: Tensor, active: int | None, levels: Sequence[Ab
     sample = sample[:SAMPLE].to(W.device).float()
     k, fine = W.shape[1], W
     nodes = order = np.arange(k)
-    stats = _together(sample, fine, None, active).fine
+    stats = both_of(sample, fine, None, active).fine
     pairs: list[tuple[int, int]] = []
     losses: list[float] = []
     joined: list[Tensor] = []
@@ -148,7 +143,7 @@ def make_tree(sample: Tensor, W: Tensor, active: int | None, levels: Sequence[Ab
         if each is None or groups is None:
             done.append(Level(fine.cpu(), nodes, np.full(len(nodes), np.nan), error))
             break
-        both = _together(sample, fine, each.W, active)
+        both = both_of(sample, fine, each.W, active)
         done.append(Level(fine.cpu(), nodes, _shares(both, groups), error))
         nodes = np.empty(n_left, dtype=np.int64)
         nodes[groups[at >= 0]] = at[at >= 0]
@@ -175,10 +170,10 @@ def measured(tree: Tree, blocks: Iterable[Tensor], active: int | None, device: s
     """
     levels = [level.W.to(device) for level in tree.levels]
     above = [*levels[1:], None]
-    totals: list[_Both] = []
+    totals: list[Both] = []
     for block in blocks:
         v = block.to(device).float()
-        part = [_together(v, *both, active) for both in zip(levels, above, strict=True)]
+        part = [both_of(v, *both, active) for both in zip(levels, above, strict=True)]
         totals = [a + b for a, b in zip(totals, part, strict=True)] if totals else part
     if not totals:
         return tree
@@ -191,84 +186,7 @@ def measured(tree: Tree, blocks: Iterable[Tensor], active: int | None, device: s
     return replace(tree, levels=tuple(done))
 
 
-@dataclass(frozen=True, eq=False)
-class _Both:
-    """Sums over positions of concepts and of coarser ones.
-
-    `cross` (fine, coarse) are Σ h_f h_c; `beside` the Σ h_f² where the coarse one stands.
-    """
-
-    fine: Stats
-    coarse: Stats
-    cross: NDArray[np.float64]
-    beside: NDArray[np.float64]
-
-    def __add__(self, other: _Both) -> _Both:
-        return _Both(
-            self.fine + other.fine,
-            self.coarse + other.coarse,
-            self.cross + other.cross,
-            self.beside + other.beside,
-        )
-
-
-def _sum(
-    blocks: Iterable[Tensor],
-    fine: Tensor,
-    coarse: Tensor,
-    active: int | None,
-    above: NDArray[np.int64] | None,
-) -> _Both:
-    """Sum `_together` over blocks."""
-    parts = (_together(block.to(fine.device), fine, coarse, active, above) for block in blocks)
-    return functools.reduce(operator.add, parts)
-
-
-def _together(
-    V: Tensor,
-    fine: Tensor,
-    coarse: Tensor | None,
-    active: int | None,
-    above: NDArray[np.int64] | None = None,
-) -> _Both:
-    """Encode positions by both; with `above`, fine concepts only where their parents stand."""
-    n_channels, k = fine.shape
-    n = 0 if coarse is None else coarse.shape[1]
-    nothing = np.zeros((k, n))
-    total = _Both(Stats.zeros(n_channels, k), Stats.zeros(n_channels, n), nothing, nothing)
-    parent = None if above is None else torch.from_numpy(above).to(V.device)
-    for part in V.split(ROWS):
-        check_stop()
-        v = part.float()
-        v_sq = float(squares_of_rows(v).sum())
-        if coarse is None:
-            _, of_fine = _coded(v, fine, active)
-            total = replace(total, fine=total.fine + replace(of_fine, v_sq=v_sq))
-            continue
-        h, of_coarse = _coded(v, coarse, active)
-        H, of_fine = _coded(v, fine, active, None if parent is None else (h > 0)[:, parent])
-        total = total + _Both(
-            replace(of_fine, v_sq=v_sq),
-            replace(of_coarse, v_sq=v_sq),
-            (H.T @ h).double().cpu().numpy(),
-            (H.square().T @ (h > 0).float()).double().cpu().numpy(),
-        )
-    return total
-
-
-def _coded(
-    v: Tensor, W: Tensor, active: int | None, allowed: Tensor | None = None
-) -> tuple[Tensor, Stats]:
-    """Give strengths, float32 (positions, k), and their statistics."""
-    if active is None:
-        H = encode(v, W, tol=ENCODE_TOL)
-        return H, accumulate(v, H)
-    pursuit = Pursuit.of(W, active)
-    codes = pursuit.codes(v, allowed)
-    return codes.dense(v.new_empty(len(v), W.shape[1])), pursuit.stats(v, codes)
-
-
-def _nearest(fine: Tensor, coarse: Tensor, both: _Both) -> NDArray[np.int64]:
+def _nearest(fine: Tensor, coarse: Tensor, both: Both) -> NDArray[np.int64]:
     """Give the parent of each concept: the coarse one whose part of V is most like its own.
 
     Parts are h wᵀ; their cosine is that of strengths times that of directions. No coarse concept is
@@ -276,7 +194,7 @@ def _nearest(fine: Tensor, coarse: Tensor, both: _Both) -> NDArray[np.int64]:
     """
     S = (fine.T @ coarse).double().cpu().numpy()
     length = [
-        np.sqrt(_h_sq(stats) * W.double().square().sum(0).cpu().numpy())
+        np.sqrt(h_sq(stats) * W.double().square().sum(0).cpu().numpy())
         for stats, W in ((both.fine, fine), (both.coarse, coarse))
     ]
     alike = both.cross * S / np.maximum(np.outer(*length), 1e-300)
@@ -300,11 +218,11 @@ def _of_children(fine: Tensor, coarse: Tensor, stats: Stats, above: NDArray[np.i
     return replace(stats, HHt=A.T @ stats.HHt @ A, VHt=stats.VHt @ A, h_sum=A.T @ stats.h_sum)
 
 
-def _shares(both: _Both, above: NDArray[np.int64]) -> NDArray[np.float64]:
+def _shares(both: Both, above: NDArray[np.int64]) -> NDArray[np.float64]:
     """Give what of a fine concept's Σ h² stands where its parent does; NaN: it stands nowhere."""
-    h_sq = _h_sq(both.fine)
-    beside = np.minimum(both.beside[np.arange(len(above)), above], h_sq)
-    return np.where(h_sq > 0, beside / np.maximum(h_sq, 1e-300), np.nan)
+    own = h_sq(both.fine)
+    beside = np.minimum(both.beside[np.arange(len(above)), above], own)
+    return np.where(own > 0, beside / np.maximum(own, 1e-300), np.nan)
 
 
 def _mixed(own: Stats, inherited: Stats) -> Stats:
@@ -316,8 +234,3 @@ def _descended(W: Tensor, stats: Stats) -> Tensor:
     rows = W.T.cpu().clone(memory_format=torch.contiguous_format)  # `hals` works in place
     moved = unit_columns(hals(rows, stats.HHt.float(), stats.VHt.T.float(), 1).T)
     return kept_apart(moved, unit_columns(W.cpu()), stats.h_sq).contiguous().to(W.device)
-
-
-def _h_sq(stats: Stats) -> NDArray[np.float64]:
-    h_sq: NDArray[np.float64] = stats.h_sq.numpy()
-    return h_sq

@@ -7,6 +7,18 @@ W starts at positions drawn by energy. Steps find H by pursuit, at first of one 
 then of two, four and so on: what one concept alone explains is well determined, and the next ones
 find what it leaves. Each step descends in W for this H, from HHt and VHt (HALS). What hardly any
 position needs, or what is nearly another concept, starts anew from what is explained worst.
+
+Positions are best shortened a little before (`lengths`): of 1,024 concepts of MobileNetV2, fitted
+to ten classes, the energy explained of other images was, by `POWER`,
+
+| active | 0 | ¼ | ⅓ | ½ | 1 |
+|---|---|---|---|---|---|
+| 16 | 0.532 | 0.536 | 0.537 | 0.540 | 0.545 |
+| 32 | 0.567 | 0.576 | 0.578 | 0.584 | 0.599 |
+
+and of SqueezeNet, most of whose positions are next to nothing, 0.909, 0.909 (½), 0.907 (1). But
+the more positions count alike the less of a concept's energy stands where its parent in a tree
+does: 0.904, 0.903, 0.900, 0.889, 0.88 of 512 concepts under 128.
 """
 
 from __future__ import annotations
@@ -30,6 +42,7 @@ from .stats import Stats, relative_error
 
 DENSE = 128  # concepts, at most, of which positions have as many as explain most
 N_ACTIVE = 16  # concepts of a position of more of them
+POWER = 0.25  # of their lengths that positions are shortened by; see the module
 SAMPLE_EACH = 24  # positions per concept
 LEAST_SAMPLE = 24_000  # positions: of fewer, rare concepts stand at too few
 LAST = 6, 32  # steps with all concepts that a position may have: least and most, see `n_last`

@@ -72,8 +72,8 @@ class FitData:
     readout : Tensor, optional
         float32 (classes, channels): concepts are brought near what it reads of the means of images;
         see `nmf.teach`.
-    unit : bool
-        Whether W is fitted to positions of unit length.
+    power : float
+        Of their lengths that positions are shortened by, for W; see `nmf.shortened`.
     active : int, "auto" or "none"
         As the option of that name.
     """
@@ -86,13 +86,13 @@ class FitData:
     device: str = "cpu"
     sample: Callable[[int], frozenset[int]] | None = None
     readout: torch.Tensor | None = None
-    unit: bool = False
+    power: float = 0.0
     active: int | Literal["auto", "none"] = "auto"
 
     @property
     def is_as_stored(self) -> bool:
         """Whether W is fitted to rows as they are stored."""
-        return self.weights is None and self.readout is None
+        return self.weights is None and self.readout is None and not self.power
 
     def drawn_from(self, n: int) -> frozenset[int]:
         """Return the images from which n positions are drawn."""
@@ -104,7 +104,7 @@ class FitData:
 
     def fitted(self, transform: nmf.Transform) -> PositionBlocks:
         """Return the same as W is fitted to them."""
-        return replace(self.blocks(transform), weights=self.weights, unit=self.unit)
+        return replace(self.blocks(transform), weights=self.weights, power=self.power)
 
 
 @dataclass(frozen=True, eq=False)
@@ -128,8 +128,8 @@ class Concepts:
         int64, the image each of these positions is of.
     choice : KChoice
         The number of concepts and its evidence.
-    is_unit : bool
-        Whether W was fitted to positions of unit length.
+    power : float
+        Of their lengths that positions were shortened by.
     active : int or None
         Concepts that a position has at most.
     error : float
@@ -147,7 +147,7 @@ class Concepts:
     sample: torch.Tensor
     owner: NDArray[np.int64]
     choice: nmf.KChoice
-    is_unit: bool
+    power: float
     active: int | None
     error: float
     n_passes: int
@@ -194,8 +194,11 @@ def fit_concepts(
     ks = k_auto(V) if ks == "auto" else asked
     if is_tree:
         say(f"factorize  {ks[0]} concepts (tree), of {len(data.fit_ids)} images")
-    if data.readout is not None:
-        data = replace(data, unit=nmf.better_at_unit_length(V.to(data.device), owner, max(ks)))
+    if active is not None:
+        data = replace(data, power=nmf.SPARSE_POWER)
+    elif data.readout is not None:
+        is_better = nmf.better_at_unit_length(V.to(data.device), owner, max(ks))
+        data = replace(data, power=float(is_better))
     choice = None if unfinished is None else unfinished.choice
     if choice is None:
         choice = (
@@ -219,9 +222,10 @@ def fit_concepts(
         fitted, start = _measured(blocks, taken.W.to(data.device), active), taken.W
     if n_dead := int(fitted.dead.sum()):
         say(f"factorize  {n_dead} of {choice.k} concepts stand nowhere: the data hold no more")
-    rows = _weighted(data, V[: nmf.TREE_SAMPLE], owner[: nmf.TREE_SAMPLE])
+    by_tree = replace(data, power=0.0) if active is not None else data
+    rows = _weighted(by_tree, V[: nmf.TREE_SAMPLE], owner[: nmf.TREE_SAMPLE])
     W, above = nmf.grow(
-        data.fitted(transform), rows, start.to(data.device), active, fixed=taken is not None
+        by_tree.fitted(transform), rows, start.to(data.device), active, fixed=taken is not None
     )
     is_measured = data.is_as_stored and torch.equal(W, fitted.W.to(W.device))
     stats = fitted.stats if is_measured else measure(blocks, W, active)
@@ -241,7 +245,7 @@ def fit_concepts(
         sample=V,
         owner=owner,
         choice=choice,
-        is_unit=data.unit,
+        power=data.power,
         active=active,
         error=math.sqrt(max(0.0, 1 - float(energies.sum()))),
         n_passes=fitted.n_passes,
@@ -257,11 +261,11 @@ def _taught(data: FitData, transform: nmf.Transform, W: torch.Tensor) -> torch.T
     ids = data.drawn_from(N_TAUGHT)
     blocks = PositionBlocks(data.activations, ids, transform, data.weights)
     V = whole_images(blocks, N_TAUGHT)
-    taught = nmf.teach(V, W.cpu(), transform.pull(data.readout), unit=data.unit)
+    taught = nmf.teach(V, W.cpu(), transform.pull(data.readout), unit=data.power == 1)
     say(
         f"factorize  faithful: {taught.n_turns} turns on {len(V):,} images, for"
         f" {max(0.0, taught.given):.1%} of the explained energy"
-        f"{' of positions of unit length' if data.unit else ''}"
+        f"{' of positions of unit length' if data.power else ''}"
     )
     return taught.W
 
@@ -272,7 +276,7 @@ def measure_reappearance(data: FitData, found: Concepts) -> nmf.Reappearance:
     if found.active is not None:  # such fits were made to judge all of them
         return nmf.reappearance(found.W, found.choice.halves, share)
     say(f"factorize  {nmf.N_REPLICATES} fits on halves of the images, to see what comes back")
-    data = replace(data, unit=found.is_unit)
+    data = replace(data, power=found.power)
     V = _weighted(data, found.sample, found.owner).to(data.device)
     halved = nmf.replicates(V, found.owner, found.choice.k, data.seed)
     return nmf.reappearance(found.W, halved, share)
@@ -345,7 +349,7 @@ def _show_work(shown: tqdm[Never], work: nmf.Work) -> None:
 
 def _weighted(data: FitData, V: torch.Tensor, owner: NDArray[np.int64]) -> torch.Tensor:
     """Bring sampled rows to what W is fitted to: see `FitData.fitted`."""
-    V = nmf.unit_rows(V) if data.unit else V
+    V = nmf.shortened(V, data.power)
     if data.weights is None:
         return V
     factors = [data.weights[image_id] for image_id in owner.tolist()]

@@ -14,7 +14,7 @@ import torch
 from numpy.typing import NDArray
 
 from ..errors import UserError
-from ..nmf import Transform, thin, unit_rows
+from ..nmf import Transform, shortened, thin
 from .shards import Arrays, ShardStore
 
 
@@ -32,15 +32,15 @@ class PositionBlocks:
         Applied to every block.
     weights : mapping of int to float, optional
         A factor for the rows of each image, so that images count as ``BALANCE`` says.
-    unit : bool
-        Whether rows are brought to unit length first.
+    power : float
+        Rows are divided by so high a power of their length first; see `nmf.shortened`.
     """
 
     store: ShardStore
     image_ids: frozenset[int]
     transform: Transform
     weights: Mapping[int, float] | None = None
-    unit: bool = False
+    power: float = 0.0
 
     @cached_property
     def n_positions(self) -> int:
@@ -75,7 +75,7 @@ class PositionBlocks:
         return V if self.weights is None else V * self.weights[image_id]
 
     def _lengths(self, V: torch.Tensor) -> torch.Tensor:
-        return unit_rows(V.float()) if self.unit else V
+        return shortened(V.float(), self.power) if self.power else V
 
     def _factors(self, arrays: Arrays) -> torch.Tensor:
         assert self.weights is not None

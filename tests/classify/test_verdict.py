@@ -56,10 +56,14 @@ def test_no_group_is_larger_than_it_may_be_and_few_classes_are_enough() -> None:
 
 
 def test_masses_are_sums_and_never_more_than_one() -> None:
-    tree = ClassTree(3, (np.array([0]), np.array([2]), np.array([0, 2])))
+    tree = ClassTree(3, (np.array([0]), np.array([2]), np.array([0, 2])), ((0, 1),))
     given = torch.tensor([[0.5, 0.2, 0.3], [0.9, 0.1, 0.8]])
     expected = torch.tensor([[0.5, 0.3, 0.8], [0.9, 0.8, 1.0]])
     assert torch.allclose(tree.masses(given), expected)
+    large = class_tree(families(20, 5))
+    given = torch.from_numpy(np.random.default_rng(0).dirichlet(np.ones(100), 7)).float()
+    sums = [given[:, members].sum(1) for members in map(torch.from_numpy, large.groups)]
+    assert torch.allclose(large.masses(given), torch.stack(sums, 1), atol=1e-6)
 
 
 def test_p_is_uniform_where_a_value_is_like_the_others() -> None:

@@ -9,9 +9,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pipeline import nmf
-from pipeline.nmf.levels import _nearest, _sum, _together
+from pipeline.nmf.both import both_of, sum_of
+from pipeline.nmf.levels import _nearest
 from pipeline.nmf.merge import merge
 from pipeline.nmf.pursuit import Pursuit
+from pipeline.nmf.sparse import POWER
 
 N_GROUPS, EACH, CHANNELS, POSITIONS = 6, 4, 60, 4_000
 
@@ -193,9 +195,21 @@ def test_forbidden_concepts_are_not_taken_up_whatever_they_would_explain() -> No
 
 def test_parts_of_a_sample_that_are_read_one_by_one_sum_to_the_same() -> None:
     V, W, _ = planted()
-    coarse = merge(W, _together(V, W, None, 4).fine, 6)
-    above = _nearest(W, coarse, _together(V, W, coarse, 4))
-    whole = _sum([V], W, coarse, 4, above)
-    parts = _sum([V[:700].half(), V[700:]], W, coarse, 4, above)
+    coarse = merge(W, both_of(V, W, None, 4).fine, 6)
+    above = _nearest(W, coarse, both_of(V, W, coarse, 4))
+    whole = sum_of([V], W, coarse, 4, above)
+    parts = sum_of([V[:700].half(), V[700:]], W, coarse, 4, above)
     assert torch.allclose(whole.fine.HHt, parts.fine.HHt, rtol=2e-2, atol=1.0)
     assert np.allclose(whole.beside, parts.beside, rtol=2e-2, atol=1.0)
+
+
+def test_leaves_descend_on_shortened_positions() -> None:
+    V, W, _ = planted()
+    coarse = merge(W, both_of(V, W, None, 4).fine, 6)
+    above = _nearest(W, coarse, both_of(V, W, coarse, 4))
+    allowed = (nmf.encode(V, coarse, active=4) > 0)[:, torch.from_numpy(above)]
+    short = nmf.shortened(V, POWER)
+    H = Pursuit.of(W, 4).codes(short, allowed).dense(torch.empty(len(V), 24))
+    found = both_of(V, W, coarse, 4, above).leaves
+    assert torch.allclose(found.HHt, (H.T @ H).double(), rtol=1e-3, atol=1e-2)
+    assert torch.allclose(found.VHt, (short.T @ H).double(), rtol=1e-3, atol=1e-2)
