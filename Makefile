@@ -20,7 +20,7 @@ override index := $(if $(filter INDEX,$(given)),--index="$$INDEX")
 .ONESHELL:
 .DEFAULT_GOAL := help
 
-STAGES := discover explain layers evaluate compare concepts suspects status verify clean sample-model doctor
+STAGES := discover explain layers evaluate compare concepts suspects pin status verify clean sample-model doctor
 .PHONY: $(STAGES) setup setup-test test slow bench notebooks docs third-party sbom fuzz lint coverage \
   help no-options
 
@@ -31,6 +31,7 @@ evaluate: ## Score RUN= against the true MASKS=
 compare: ## Compare the concepts of the runs A= and B=
 concepts: ## Print the concepts of RUN=
 suspects: ## Print the concepts of RUN= that move the network away from the labels
+pin: ## Name CONCEPT= of RUN= as NAME=, or take the NAMES= of another run
 status: ## Say which stages of RUN= are done and which files are missing
 verify: ## Check every file of RUN= against its record
 clean: ## Remove what RUN= can make again

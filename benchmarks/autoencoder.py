@@ -114,14 +114,18 @@ class Autoencoder:
             total.index_add_(0, which.flatten(), (z * lengths).double().square().flatten())
         return total
 
+    def decoded(self, V: Tensor) -> Tensor:
+        """Return what takes the place of V, (n, channels)."""
+        rows, lengths = self.scaled(V)
+        which, z = self.codes(rows)
+        dense = torch.zeros(len(V), len(self.D)).scatter_(1, which, z)
+        return (dense @ self.D + self.b) * lengths
+
     def explained(self, V: Tensor) -> float:
         """Return 1 − ‖V − V̂‖² / ‖V‖²."""
         left = total = 0.0
         for part in V.split(8 * BATCH):
-            rows, lengths = self.scaled(part)
-            which, z = self.codes(rows)
-            dense = torch.zeros(len(part), len(self.D)).scatter_(1, which, z)
-            left += float((part - (dense @ self.D + self.b) * lengths).double().square().sum())
+            left += float((part - self.decoded(part)).double().square().sum())
             total += float(part.double().square().sum())
         return 1 - left / total
 

@@ -193,7 +193,7 @@ def _fit(data: Data, k: int, active: int, seed: int = 0) -> Found:
     """Go from the array to W and all of H."""
     H = torch.empty(len(data.V), k)
     start = time.perf_counter()
-    lengths = torch.linalg.vector_norm(data.V, dim=1, keepdim=True) ** nmf.SPARSE_POWER
+    lengths = torch.linalg.vector_norm(data.V, dim=1, keepdim=True) ** nmf.power_of(active)
     V = data.V / lengths.clamp_min(1e-30)
     sample = thin(V, nmf.sparse_sample_size(k), seed)
     W = nmf.fit(nmf.ArrayBlocks(V), sample, k, active=active, seed=seed, max_passes=2, H=H).W

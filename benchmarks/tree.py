@@ -49,7 +49,7 @@ def measure_tree(
     to positions as they are and shortened.
     """
     start = time.perf_counter()
-    leaves = _fit(nmf.shortened(V, nmf.SPARSE_POWER), k, active)
+    leaves = _fit(nmf.shortened(V, nmf.power_of(active)), k, active)
     fitted = time.perf_counter()
     generator = torch.Generator().manual_seed(0)
     sample = V[torch.randperm(len(V), generator=generator)[: nmf.TREE_SAMPLE]]
@@ -62,7 +62,7 @@ def measure_tree(
     for depth, level in enumerate(tree.levels[1:], start=1):
         free = max(
             _explained(others, _fit(nmf.shortened(V, power), level.n, active), active)
-            for power in (0.0, nmf.SPARSE_POWER)
+            for power in (0.0, nmf.power_of(active))
         )
         explained = 1 - level.heldout_error**2
         ratios.append(explained / free)

@@ -73,7 +73,7 @@ def option(name: str, value: object = None) -> str:
     return f"{spelt}={_python(value) if spoken() == 'python' else value}"
 
 
-def command(name: str, **options: object) -> str:
+def command(name: str, /, **options: object) -> str:
     """Write a command with its options as the user can paste it where they are.
 
     Parameters

@@ -16,8 +16,9 @@ from ..images import Affine, upsample
 from ..localize import Foreground
 from ..names import Companion, Described, Label, Named, Namer, resolve
 from ..names.look import SIDE, WORDS, Worded, looks, shares, worded
-from ..names.place import MEASURES, measure, place_in_frame, place_in_object
+from ..names.place import MEASURES, Shape, measure, place_in_frame, place_in_object
 from ..pictures.scale import size_within
+from ..runs.pins import carried
 from ..runs.workspace import Workspace
 from ..system.lanes import in_order, lanes
 from ..system.progress import bar
@@ -112,7 +113,10 @@ def name_concepts(workspace: Workspace, described: Sequence[Described]) -> list[
         given = namer(described)
         _check(workspace.config.namer, given, len(described))
         by_namer = {concept: each for concept, each in enumerate(given) if each is not None}
-    return resolve({"namer": by_namer}, workspace.bank.k)
+    by_people = carried(workspace)
+    for each in by_people.lost:
+        workspace.tell(f"names      {each}")
+    return resolve({"human": by_people.named, "namer": by_namer}, workspace.bank.k)
 
 
 def _check(name: str, given: object, k: int) -> None:
@@ -206,11 +210,11 @@ def _measure_image(
     maps = np.concatenate([H, object_map[None]])
     affine = Affine(*entry["affine"].tolist())
     *strengths, objects = upsample(maps, workspace.grid, affine, (width, height), size)
-    mask = np.nan_to_num(objects, nan=-np.inf) >= object_from
+    shape = Shape(~np.isnan(objects) & (objects >= object_from))
     thresholds = workspace.bank.thresholds
     return {
         concept: (
-            measure(strength, mask, thresholds[concept]),
+            measure(strength, shape, thresholds[concept]),
             None if picture is None else shares(picture, strength, thresholds[concept]),
         )
         for concept, strength in zip(concepts, strengths, strict=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -29,6 +30,22 @@ from .query import RunTables
 from .suspects import suspects_of
 
 
+@dataclass(frozen=True)
+class Makers:
+    """What makes files of a run anew, and is no part of reading it.
+
+    Attributes
+    ----------
+    at : callable
+        Gives the run with another number of concepts.
+    name : callable
+        Names a concept.
+    """
+
+    at: Callable[[Run, int], Run]
+    name: Callable[[Run, int, str], None]
+
+
 class Run:
     """A finished run, opened for reading; see `open_run`.
 
@@ -40,14 +57,17 @@ class Run:
         Its concepts, for new images.
     """
 
-    def __init__(self, workspace: Workspace, at: Callable[[Run, int], Run] | None = None) -> None:
+    def __init__(self, workspace: Workspace, makers: Makers | None = None) -> None:
         self.workspace = workspace
-        self._at = at
+        self._makers = makers
         self.folder = workspace.folder
         self.bank = RunBank(workspace)
-        self._tables = RunTables(workspace)
-        self._maps = ImageData(workspace)
-        self._gallery = Gallery(workspace, self._tables, self._maps)
+        self._open()
+
+    def _open(self) -> None:
+        self._tables = RunTables(self.workspace)
+        self._maps = ImageData(self.workspace)
+        self._gallery = Gallery(self.workspace, self._tables, self._maps)
 
     def __repr__(self) -> str:
         """Say what was run on what."""
@@ -65,7 +85,9 @@ class Run:
         They were begun with it, by ``layers`` of `discover`; `compare` matches their concepts.
         """
         found = {layer: Workspace.open(each) for layer, each in self.workspace.siblings.items()}
-        return {layer: Run(each, self._at) for layer, each in found.items() if each.is_finished()}
+        return {
+            layer: Run(each, self._makers) for layer, each in found.items() if each.is_finished()
+        }
 
     def at(self, n: int) -> Run:
         """Return the run with another number of concepts: a cut through its tree.
@@ -86,9 +108,39 @@ class Run:
         """
         if count_of("n", n) == self.workspace.bank.k:
             return self
-        if self._at is None:
-            raise UserError("runs of other numbers are made where a run was opened by open_run")
-        return self._at(self, n)
+        return self._ask().at(self, n)
+
+    @property
+    def names(self) -> dict[int, str]:
+        """The name of each concept that has one, by its number: given by hand or worked out."""
+        named = self.sql("select concept_id, name from concepts where name is not null")
+        return dict(zip(map(int, named["concept_id"]), map(str, named["name"]), strict=True))
+
+    def name(self, concept_id: OneConcept, name: str) -> None:
+        """Name a concept: in the run's tables and atlas, and for later fits of the same concepts.
+
+        The name is kept in ``names.csv`` in the run's folder, with what tells the concept apart:
+        ``make pin RUN=<other run> NAMES=<this run>`` finds it again in another run.
+
+        Parameters
+        ----------
+        concept_id : int
+        name : str
+            A line; empty: the concept is called again what is worked out.
+
+        Raises
+        ------
+        UserError
+            There is no such concept, or the name is no line of 1 to 80 characters.
+        """
+        self._ask().name(self, self._tables.check_concept(concept_id), name)
+        self.workspace = Workspace.open(self.folder)
+        self._open()
+
+    def _ask(self) -> Makers:
+        if self._makers is None:
+            raise UserError("what makes files anew is there where a run was opened by open_run")
+        return self._makers
 
     def table(self, name: str) -> pd.DataFrame:
         """Read a whole table.

@@ -11,7 +11,7 @@ strength outside the co-localized objects, fixed how alike its places in the fra
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -60,14 +60,17 @@ def find_suspects(sample: RunSamples, foreground: Foreground) -> Suspects:
     if not workspace.cut.n_classes:
         return Suspects([], 0, 0, NO_CLASSES)
     alone = np.eye(workspace.bank.k, dtype=np.bool_)
-    first = _see(sample, foreground, alone)
+    first = _see(sample, foreground, alone, np.ones(workspace.bank.k, np.bool_))
     if first is None:
         return Suspects([], 0, 0, NO_LABELS)
     found = first.harm()
     suspected = (found.q <= LEVEL) & (found.gain > 0)
     together = alone | (alike(first.held) & suspected & suspected[:, None])
-    seen = first if (together == alone).all() else _see(sample, foreground, together)
-    assert seen is not None
+    seen, others = first, (together != alone).any(1)
+    if others.any():
+        again = _see(sample, foreground, together, others)
+        assert again is not None
+        seen = replace(first, removals=first.removals.but(again.removals, others))
     rows = _rows(workspace, seen, np.flatnonzero(suspected), together)
     n_labels = len(set(seen.label.tolist()))
     return Suspects(rows, len(seen.held), n_labels, "" if rows else NOTHING)
@@ -147,14 +150,23 @@ class _Seen:
         return harm(self.removals, self.held, self.right, self.label)
 
 
-def _see(sample: RunSamples, foreground: Foreground, together: NDArray[np.bool_]) -> _Seen | None:
+def _see(
+    sample: RunSamples,
+    foreground: Foreground,
+    together: NDArray[np.bool_],
+    asked: NDArray[np.bool_],
+) -> _Seen | None:
+    """Look at the images, and take out each concept that is asked about."""
     workspace, bank = sample.workspace, sample.workspace.bank
     places = _Places.of(len(workspace.grid.centres_y) * len(workspace.grid.centres_x), bank.k)
     parts: list[tuple[NDArray[np.bool_], NDArray[np.bool_], Removals, list[str]]] = []
+    answers = Answers(workspace.cut, bank)
     for images in sample.read(sample.image_ids(N_IMAGES[workspace.cut.head_kind])):
         chosen = np.flatnonzero((true_classes(workspace, images.image_id) >= 0).any(1))
         if len(chosen):
-            parts.append(_look(workspace, foreground, _some(images, chosen), together, places))
+            some = _some(images, chosen)
+            own = answers if some.prefix is None else replace(answers, prefix=some.prefix)
+            parts.append(_look(workspace, foreground, some, own, together, asked, places))
     if not parts:
         return None
     labels = [label for *_, named in parts for label in named]
@@ -175,7 +187,9 @@ def _look(
     workspace: Workspace,
     foreground: Foreground,
     images: Images,
+    answers: Answers,
     together: NDArray[np.bool_],
+    asked: NDArray[np.bool_],
     places: _Places,
 ) -> tuple[NDArray[np.bool_], NDArray[np.bool_], Removals, list[str]]:
     """Return which image holds what, which are right, what removals do, and their labels."""
@@ -186,8 +200,7 @@ def _look(
     top = top_classes(images.logits.numpy())
     groups = groups_of(workspace, images.image_id, top)
     places.add(strengths, held, foreground.maps(strengths, groups) >= foreground.threshold)
-    answers = Answers(workspace.cut, bank, images.prefix)
-    removals = remove_each(answers, images.V, H, held, classes, together)
+    removals = remove_each(answers, images.V, H, held & asked, classes, together)
     labels = workspace.listing.labels[workspace.listing.places(images.image_id)]
     right = (top[:, None] == classes).any(1)
     return held, right, removals, [", ".join(each) for each in labels]

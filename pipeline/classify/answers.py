@@ -176,6 +176,11 @@ class Answers:
             parts.append(before.reshape(len(part), n_positions, len(nothing)).mean(1))
         return torch.cat(parts)
 
+    @property
+    def units(self) -> torch.Tensor:
+        """What a unit of each concept adds to each logit of a linear head: u (classes, k)."""
+        return self._linear[0]
+
     @cached_property
     def _linear(self) -> tuple[torch.Tensor, torch.Tensor]:
         """u (classes, k) and o (classes,)."""

@@ -9,10 +9,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from scipy.sparse import csr_array
 
 MOST_CLASSES = 60
 """Classes in a group, at most: larger ones are no longer about one kind of thing."""
@@ -31,13 +33,10 @@ class ClassTree:
         Of the network.
     groups : tuple of ndarray
         int64, rising: the classes of each group; the first are of one class each.
-    parts : tuple of (int, int)
-        Of which two earlier ones each group of several classes is made.
     """
 
     n_classes: int
     groups: tuple[NDArray[np.int64], ...]
-    parts: tuple[tuple[int, int], ...] = ()
 
     @property
     def sizes(self) -> NDArray[np.int64]:
@@ -57,13 +56,16 @@ class ClassTree:
         Tensor
             float32 (n, groups); 1 at most, also where classes are independent.
         """
-        n_single = len(self.groups) - len(self.parts)
-        sums = torch.empty(len(self.groups), len(probabilities))  # a group's are side by side
-        singles = np.concatenate(self.groups[:n_single])
-        sums[:n_single] = probabilities.T[torch.from_numpy(singles)]
-        for group, (left, right) in enumerate(self.parts, start=n_single):
-            torch.add(sums[left], sums[right], out=sums[group])
-        return sums.clamp_(max=1).T
+        sums = self._members @ probabilities.numpy().T
+        return torch.from_numpy(sums.clip(max=1)).T
+
+    @cached_property
+    def _members(self) -> csr_array:
+        """Which classes each group has: ones, float32 (groups, classes)."""
+        ends = np.cumsum([0, *map(len, self.groups)])
+        classes = np.concatenate(self.groups)
+        ones = np.ones(len(classes), np.float32)
+        return csr_array((ones, classes, ends), shape=(len(self.groups), self.n_classes))
 
 
 def class_tree(rows: NDArray[np.float32], kept: Sequence[int] | None = None) -> ClassTree:
@@ -91,22 +93,13 @@ def class_tree(rows: NDArray[np.float32], kept: Sequence[int] | None = None) -> 
     if len(classes) > MOST_ROWS:
         raise ValueError(f"{len(classes)} classes are more than the {MOST_ROWS} of a tree")
     groups = [np.array([each]) for each in classes]
-    if len(classes) == 1:
-        return ClassTree(len(rows), tuple(groups))
-    parts: list[tuple[int, int]] = []
-    at = list(range(len(classes)))  # where a node of the linkage is among the groups; -1: nowhere
-    for left, right in ((at[a], at[b]) for a, b in _joined(rows, classes)):
-        is_kept = min(left, right) >= 0
-        is_kept = is_kept and len(groups[left]) + len(groups[right]) <= MOST_CLASSES
-        at.append(len(groups) if is_kept else -1)
-        if is_kept:
-            groups.append(np.sort(np.concatenate([groups[left], groups[right]])))
-            parts.append((left, right))
-    return ClassTree(len(rows), tuple(groups), tuple(parts))
+    if len(classes) > 1:
+        groups += _joined(rows, classes)
+    return ClassTree(len(rows), tuple(groups))
 
 
-def _joined(rows: NDArray[np.float32], classes: NDArray[np.int64]) -> list[tuple[int, int]]:
-    """Return the pairs of nodes that are joined, those joined first first."""
+def _joined(rows: NDArray[np.float32], classes: NDArray[np.int64]) -> list[NDArray[np.int64]]:
+    """Return the groups of several classes, those joined first first."""
     from scipy.cluster.hierarchy import linkage  # takes half a second
     from scipy.spatial.distance import squareform
 
@@ -114,5 +107,7 @@ def _joined(rows: NDArray[np.float32], classes: NDArray[np.int64]) -> list[tuple
     A /= np.maximum(np.linalg.norm(A, axis=1, keepdims=True), 1e-12)
     distance = np.clip(1 - A @ A.T, 0, None)
     np.fill_diagonal(distance, 0)
-    found = linkage(squareform(distance, checks=False), "average")
-    return [(int(left), int(right)) for left, right, *_ in found]
+    members = [np.array([each]) for each in classes]
+    for left, right, *_ in linkage(squareform(distance, checks=False), "average"):
+        members.append(np.sort(np.concatenate([members[int(left)], members[int(right)]])))
+    return [each for each in members[len(classes) :] if len(each) <= MOST_CLASSES]

@@ -20,7 +20,6 @@ from numpy.typing import NDArray
 
 from ..models.link import probabilities
 from .answers import Answers
-from .scores import unit_logits
 
 ROWS = {"pool_linear": 4_096, "linear_relu_pool": 32, "general": 32}
 """Pairs of image and concept answered at once, by kind of head."""
@@ -54,6 +53,16 @@ class Removals:
     gain: NDArray[np.float64]
     rise: NDArray[np.float64]
     drops: NDArray[np.float64]
+
+    def but(self, others: Removals, concepts: NDArray[np.bool_]) -> Removals:
+        """Return the same, but of some concepts, bool (k,), what `others` say."""
+        rows = [~concepts[self.concept], concepts[others.concept]]
+        kept = {
+            name: np.concatenate([getattr(self, name)[rows[0]], getattr(others, name)[rows[1]]])
+            for name in ("image", "concept", "right", "gain", "rise")
+        }
+        drops = np.where(concepts[:, None], others.drops, self.drops)
+        return Removals(**kept, drops=drops)
 
     @staticmethod
     def join(parts: list[Removals], n_images: list[int]) -> Removals:
@@ -128,15 +137,20 @@ def _without(
 ) -> Iterator[torch.Tensor]:
     """Give the logits of images `at` (m,) without the concepts `taken`, float32 (m, k), 1 or 0."""
     cut, bank = answers.cut, answers.bank
-    W = torch.from_numpy(bank.W)
     if cut.linear is None:
         parts = H[at] * taken[:, None, None, :]
+        W = torch.from_numpy(bank.W)
         yield answers.of(at).head(V[at] - bank.transform.linear(parts @ W.T))
         return
     weight, bias = cut.linear
-    unit = unit_logits(weight, bank.transform, W)
+    unit = answers.units
     if cut.head_kind == "pool_linear":
-        yield before[at] - (H.mean((1, 2))[at] * taken) @ unit.T
+        mean = H.mean((1, 2))[at]
+        if (taken.sum(1) == 1).all():  # each goes alone
+            which = taken.argmax(1, keepdim=True)
+            yield before[at] - mean.gather(1, which) * unit.T[which[:, 0]]
+        else:
+            yield before[at] - (mean * taken) @ unit.T
         return
     maps, place = at.unique(return_inverse=True)
     raw = V[maps].flatten(1, 2) @ weight.T + bias

@@ -117,6 +117,26 @@ def suspects(options: Options) -> None:
     text.show(list_suspects(open_run(_run_folder(options))))
 
 
+def pin(options: Options) -> None:
+    """Name a concept, take the names of another run, or print the names that people gave."""
+    from ..jobs.pin import name_concept, names_given, take_names
+
+    folder = _run_folder(options)
+    if "names" in options and "concept" in options:
+        raise UserError(f"{option('names')} and {option('concept')} do not go together; give one")
+    if "name" in options and "concept" not in options:
+        raise UserError(f"{option('concept')} is missing; pass {option('concept', '<number>')}")
+    if "names" in options:
+        for each in take_names(folder, options["names"]):
+            text.show(visible(f"not taken  {each}"))
+    elif "concept" in options:
+        number = options["concept"]
+        if not number.isascii() or not number.isdecimal():
+            raise UserError(f"{option('concept', number)} is not the number of a concept")
+        name_concept(folder, int(number), options.get("name", ""))
+    text.show(text.names(names_given(folder)))
+
+
 def status(options: Options) -> None:
     """Print how far a run is."""
     from ..runs.status import status as look

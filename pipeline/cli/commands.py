@@ -104,6 +104,22 @@ _LIST = (
         "suspects",
     ),
     Command(
+        "pin",
+        "Name a concept of a run, or take the names of another run; without either, list them",
+        RUN
+        | {
+            "concept": Option("number of the concept to name"),
+            "name": Option("its name; without one it is called again what is worked out"),
+            "names": Option(
+                "another run, its names.csv, or a CSV of concept_id and name: each goes to the"
+                " concept that is the same"
+            ),
+        },
+        {"run": "runs/pets", "concept": "7", "name": "wheel"},
+        "pin",
+        "Names are kept in the run's names.csv, which clean leaves, and found again in later fits.",
+    ),
+    Command(
         "status",
         "Say which stages of a run are done and which files are missing",
         RUN,

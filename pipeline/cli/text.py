@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -112,3 +112,11 @@ def finding(found: Finding) -> str:
     """Write what was found of one thing, and what to do about it."""
     advice = "" if found.ok or not found.advice else f" → {visible(found.advice)}"
     return f"{'ok' if found.ok else 'missing':8} {found.name:9} {visible(found.found)}{advice}"
+
+
+def names(found: tuple[Mapping[int, tuple[str, str]], Sequence[str]]) -> str:
+    """Write the names that people gave, and those that no concept has."""
+    named, lost = found
+    lines = [f"{concept:>5}  {name}  ({said})" for concept, (name, said) in named.items()]
+    lines += [f"  none {each}" for each in lost]
+    return "\n".join(map(visible, lines)) or "no concept was named by hand"

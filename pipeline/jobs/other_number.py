@@ -7,12 +7,13 @@ from pathlib import Path
 from torch import nn
 
 from ..analysis import run as analysis
-from ..analysis.run import Run
+from ..analysis.run import Makers, Run
 from ..runs.find import find_run
 from ..runs.ownership import is_run
 from ..runs.share import check_same_tree, tree_of_run
 from ..runs.workspace import Workspace
 from .execute import ALL, execute
+from .pin import name_concept
 
 
 def open_run(folder: str | Path, *, network: nn.Module | str | None = None) -> Run:
@@ -37,7 +38,11 @@ def open_run(folder: str | Path, *, network: nn.Module | str | None = None) -> R
 
 def opened(workspace: Workspace) -> Run:
     """Return a run whose concepts there are at any number."""
-    return Run(workspace, at_number)
+    return Run(workspace, Makers(at_number, _name))
+
+
+def _name(run: Run, concept_id: int, name: str) -> None:
+    name_concept(run.folder, concept_id, name)
 
 
 def at_number(run: Run, n: int) -> Run:

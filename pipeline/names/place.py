@@ -17,6 +17,8 @@ A word holds in an image by one of these; it is said where it holds in `MOST` of
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
@@ -66,15 +68,54 @@ EDGE = 0.25
 """Middles nearer to an edge of the picture, in shares of its side, are at that edge."""
 
 
-def measure(strength: NDArray[np.float32], mask: NDArray[np.bool_], threshold: float) -> Floats:
+@dataclass(frozen=True)
+class Shape:
+    """An object in an image, and what is measured of it alone, once for all concepts.
+
+    Parameters
+    ----------
+    mask : ndarray
+        bool (Y, X), within what the network saw.
+    """
+
+    mask: NDArray[np.bool_]
+
+    @cached_property
+    def n(self) -> int:
+        """Cells of it."""
+        return int(self.mask.sum())
+
+    @cached_property
+    def rows(self) -> NDArray[np.int64]:
+        """Cells in each row, int64 (Y,)."""
+        found: NDArray[np.int64] = self.mask.sum(1)
+        return found
+
+    @cached_property
+    def columns(self) -> NDArray[np.int64]:
+        """Cells in each column, int64 (X,)."""
+        found: NDArray[np.int64] = self.mask.sum(0)
+        return found
+
+    @cached_property
+    def depth(self) -> Floats:
+        """Share of the object that is nearer to its edge, float64 (Y, X)."""
+        deep = ndimage.distance_transform_edt(np.pad(self.mask, 1))[1:-1, 1:-1]
+        order = np.sort(deep[self.mask])
+        nearer = np.searchsorted(order, deep, "left") + np.searchsorted(order, deep, "right")
+        share: Floats = nearer / 2 / len(order)
+        return share
+
+
+def measure(strength: NDArray[np.float32], shape: Shape, threshold: float) -> Floats:
     """Measure a concept in an image.
 
     Parameters
     ----------
     strength : ndarray
         float32 (Y, X), gauge units; NaN where the network did not see the image.
-    mask : ndarray
-        bool (Y, X), the object.
+    shape : Shape
+        The object.
     threshold : float
         From which on the concept is present.
 
@@ -93,32 +134,28 @@ def measure(strength: NDArray[np.float32], mask: NDArray[np.bool_], threshold: f
     rows, columns = s.sum(1), s.sum(0)
     y, x = (_middle(each) for each in (rows, columns))
     found[-2:] = (x + 0.5) / len(columns), (y + 0.5) / len(rows)
-    mask = mask & seen
-    area = mask.sum() / max(1, seen.sum())
-    found[:2] = (s[mask].sum() / total), area
+    area = shape.n / max(1, seen.sum())
+    found[:2] = (s[shape.mask].sum() / total), area
     if LEAST_AREA <= area <= MOST_AREA:
-        found[2:4] = _rank(mask.sum(1), y), _rank(mask.sum(0), x)
-        found[4:8] = _within(s, mask)
+        found[2:4] = _rank(shape.rows, y), _rank(shape.columns, x)
+        found[4:8] = _within(s, shape)
     return found
 
 
-def _within(s: Floats, mask: NDArray[np.bool_]) -> Floats:
+def _within(s: Floats, shape: Shape) -> Floats:
     """Return left_third, right_third, depth and cover; NaN where nothing is inside the object."""
-    inside = np.where(mask, s, 0)
+    inside = np.where(shape.mask, s, 0)
     total = inside.sum()
     if not total > 0:
         return np.full(4, np.nan)
-    share = (np.cumsum(mask.sum(0)) - 0.5 * mask.sum(0)) / mask.sum()  # of the object, left of it
+    share = (np.cumsum(shape.columns) - 0.5 * shape.columns) / shape.n  # of the object, left of it
     columns = inside.sum(0) / total
-    deep = ndimage.distance_transform_edt(np.pad(mask, 1))[1:-1, 1:-1]
-    order = np.sort(deep[mask])
-    nearer = (np.searchsorted(order, deep, "left") + np.searchsorted(order, deep, "right")) / 2
     return np.array(
         [
             columns[share < 1 / 3].sum(),
             columns[share > 2 / 3].sum(),
-            (inside * nearer).sum() / total / len(order),
-            (inside > 0).sum() / mask.sum(),
+            (inside * shape.depth).sum() / total,
+            (inside > 0).sum() / shape.n,
         ]
     )
 

@@ -24,8 +24,7 @@ from .pursuit import Codes, Pursuit
 from .reappear import ALIKE, N_REPLICATES, Reappearance, reappearance, replicates
 from .sampling import Start, fit_sample, fit_samples
 from .solve import H_TOL, Encoder, encode
-from .sparse import DENSE, active_of, fit_sparse_sample, sparse_sample_size
-from .sparse import POWER as SPARSE_POWER
+from .sparse import DENSE, active_of, fit_sparse_sample, power_of, sparse_sample_size
 from .splits import bi_cv_error, channel_folds, halves, shuffle_channels
 from .stats import Stats, accumulate, context_vectors, energies, gauge, relative_error, rows_at_once
 from .transforms import Transform, choose_transform, why_transform
@@ -53,7 +52,6 @@ __all__ = [
     "NMF",
     "N_REPLICATES",
     "SEVERAL",
-    "SPARSE_POWER",
     "TREE_SAMPLE",
     "Above",
     "ArrayBlocks",
@@ -107,6 +105,7 @@ __all__ = [
     "measured",
     "nodes_at",
     "parents",
+    "power_of",
     "reappearance",
     "refine",
     "relative_error",

@@ -22,7 +22,7 @@ from .lengths import inverse_lengths
 from .passes import ENCODE_TOL
 from .pursuit import Codes, Pursuit
 from .solve import encode
-from .sparse import POWER
+from .sparse import power_of
 from .stats import Stats, accumulate
 
 ROWS = 4_096  # positions whose strengths are in memory at once
@@ -36,7 +36,7 @@ class Both:
     ----------
     fine, coarse : Stats
     leaves : Stats
-        Of the fine ones over shortened positions (`sparse.POWER`), where they are to descend.
+        Of the fine ones over shortened positions (`sparse.power_of`), where they are to descend.
     cross : ndarray
         float64 (fine, coarse), Σ h_f h_c.
     beside : ndarray
@@ -147,7 +147,7 @@ class _Coder:
         H = codes.dense(v.new_empty(len(v), self.W.shape[1]))
         leaves = None
         if allowed is not None:  # of a position that is longer, codes are as much stronger
-            scale = inverse_lengths(v) ** POWER
+            scale = inverse_lengths(v) ** power_of(self.pursuit.n_active)
             shorter = Codes(codes.concepts, codes.strengths * scale)
             leaves = self.pursuit.stats(v * scale, shorter)
         return H, self.pursuit.stats(v, codes), leaves

@@ -4,7 +4,7 @@ Notation: V (positions × channels) activations, v a row of it, W (channels × k
 
 Long positions are most of the energy, and of many concepts many are spent on what few of them are.
 Fitted to rows v / ‖v‖^power, concepts explain more of images unseen where a position has few of
-many: see `sparse.POWER`. Of power 1 all count alike, those of next to nothing too, and whether
+many: see `sparse.power_of`. Of power 1 all count alike, those of next to nothing too, and whether
 that explains more is tried.
 """
 

@@ -10,7 +10,7 @@ Between levels concepts are merged within their parents.
 With few concepts a position the leaves' codes waver: a concept that is weak somewhere is taken up
 or is not. Leaves and the level above them therefore descend together, leaves from codes in which
 only children of a position's parents are taken up, and from positions shortened as they were
-(`sparse.POWER`); the levels above, which are few, from positions as they are.
+(`sparse.power_of`); the levels above, which are few, from positions as they are.
 """
 
 from __future__ import annotations

@@ -8,8 +8,8 @@ then of two, four and so on: what one concept alone explains is well determined,
 find what it leaves. Each step descends in W for this H, from HHt and VHt (HALS). What hardly any
 position needs, or what is nearly another concept, starts anew from what is explained worst.
 
-Positions are best shortened a little before (`lengths`): of 1,024 concepts of MobileNetV2, fitted
-to ten classes, the energy explained of other images was, by `POWER`,
+Positions are shortened before, by a power of their length (`lengths`, `power_of`): of 1,024
+concepts of MobileNetV2, fitted to ten classes, the energy explained of other images was, by it,
 
 | active | 0 | ¼ | ⅓ | ½ | 1 |
 |---|---|---|---|---|---|
@@ -18,7 +18,7 @@ to ten classes, the energy explained of other images was, by `POWER`,
 
 and of SqueezeNet, most of whose positions are next to nothing, 0.909, 0.909 (½), 0.907 (1). But
 the more positions count alike the less of a concept's energy stands where its parent in a tree
-does: 0.904, 0.903, 0.900, 0.889, 0.88 of 512 concepts under 128.
+does: 0.904, 0.903, 0.900, 0.889, 0.88 of 512 concepts under 128, 16 active.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ from .stats import Stats, relative_error
 
 DENSE = 128  # concepts, at most, of which positions have as many as explain most
 N_ACTIVE = 16  # concepts of a position of more of them
-POWER = 0.25  # of their lengths that positions are shortened by; see the module
+SHORTENED = 64  # concepts of a position from which on all positions count alike, see `power_of`
 SAMPLE_EACH = 24  # positions per concept
 LEAST_SAMPLE = 24_000  # positions: of fewer, rare concepts stand at too few
 LAST = 6, 32  # steps with all concepts that a position may have: least and most, see `n_last`
@@ -87,6 +87,15 @@ def active_of(active: int | Literal["auto", "none"], k: int) -> int | None:
     if active == "none" or (active == "auto" and k <= DENSE):
         return None
     return N_ACTIVE if active == "auto" else min(active, k)
+
+
+def power_of(active: int) -> float:
+    """Give the power of their length that positions are best shortened by.
+
+    A quarter of 16 concepts a position, a half of 32: the more there are, the more is left for what
+    short positions have.
+    """
+    return min(1.0, active / SHORTENED)
 
 
 def fit_sparse_sample(

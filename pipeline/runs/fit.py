@@ -195,7 +195,7 @@ def fit_concepts(
     if is_tree:
         say(f"factorize  {ks[0]} concepts (tree), of {len(data.fit_ids)} images")
     if active is not None:
-        data = replace(data, power=nmf.SPARSE_POWER)
+        data = replace(data, power=nmf.power_of(active))
     elif data.readout is not None:
         is_better = nmf.better_at_unit_length(V.to(data.device), owner, max(ks))
         data = replace(data, power=float(is_better))

@@ -14,11 +14,16 @@ from pathlib import Path
 from ..store import Record, ShardStore, combine, read_record, write_record
 from ..store.records import Counts
 from ..system import files
+from .pins import names_digest
 from .stages import BY_NAME, MAKER, STAGES, Stage
 from .workspace import Workspace
 
-OPTIONS = {"atlas": ("atlas_images", "copy"), "tables": ("namer", "words")}
-"""What products are made from beside others: an option, and what it was when records had none."""
+PINNED = "pinned"
+"""The names that people gave, see `pins`."""
+
+_BESIDE = {"atlas": {"atlas_images": "copy"}, "tables": {"namer": "words", PINNED: ""}}
+"""What products are made from beside others, and what that was when records had none of it:
+options, and the names that people gave."""
 
 
 class Snapshot:
@@ -41,9 +46,8 @@ class Snapshot:
         if record is None or self._lacks(MAKER[name]):
             return False
         now = self.inputs(name, part)
-        if name in OPTIONS:
-            option, was = OPTIONS[name]
-            if record.made_from.get(option, was) != now[option]:
+        for key, was in _BESIDE.get(name, {}).items():
+            if record.made_from.get(key, was) != now[key]:
                 return False
         return all(now.get(key) in (None, digest) for key, digest in record.made_from.items())
 
@@ -64,9 +68,13 @@ class Snapshot:
         if name == "activations":
             return {"inputs": self.workspace.inputs_digest(part)}
         found: dict[str, str | None] = {}
-        if name in OPTIONS:
-            option, _ = OPTIONS[name]
-            found[option] = getattr(self.workspace.config, option)
+        for key in _BESIDE.get(name, {}):
+            is_file = key == PINNED
+            found[key] = (
+                names_digest(self.workspace.folder)
+                if is_file
+                else str(getattr(self.workspace.config, key))
+            )
         for need in MAKER[name].needs:
             if MAKER[name].is_sharded and MAKER[need].is_sharded:
                 record = self.record(need, part)

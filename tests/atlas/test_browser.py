@@ -480,6 +480,36 @@ def test_the_large_front_page_filters_at_once(browser: Browser, large: Path) -> 
     assert browser.js(shown) == 0
 
 
+@pytest.fixture(scope="module")
+def thousand(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The site of 1,000 concepts."""
+    folder = tmp_path_factory.mktemp("thousand")
+    build_atlas(synthetic(400, 1_000, seed=6), folder, n_examples=4)
+    return folder
+
+
+@pytest.mark.parametrize(("width", "dark"), [(1440, False), (390, True)])
+def test_a_thousand_concepts_open_and_are_searched(
+    browser: Browser, thousand: Path, width: int, dark: bool
+) -> None:
+    browser.open(thousand / "index.html", width=width, dark=dark)
+    ready = browser.js("performance.getEntriesByType('navigation')[0].domContentLoadedEventEnd")
+    shown = "[...document.querySelectorAll('.card')].filter(card => !card.hidden).length"
+    assert browser.js(shown) == 1_000
+    took = browser.js(
+        "(() => { const start = performance.now(); q.value = '777';"
+        " q.dispatchEvent(new Event('input', {bubbles: true})); document.body.offsetHeight;"
+        " return performance.now() - start })()"
+    )
+    print(f"1,000 concepts: ready after {ready:.0f} ms, searched in {took:.0f} ms")
+    assert 1 <= browser.js(shown) < 20
+    assert browser.problems() == []
+    assert browser.js("document.documentElement.scrollWidth") <= width
+    asked = {each.split("#")[0] for each in browser.requests() if each.startswith("file:")}
+    total = sum(Path(unquote(urlparse(each).path)).stat().st_size for each in asked)
+    assert total < 3_000_000
+
+
 @pytest.mark.parametrize("name", PAGES)
 def test_no_page_loads_more_than_two_megabytes_at_first(
     browser: Browser, large: Path, name: str

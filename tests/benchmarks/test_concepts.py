@@ -136,18 +136,31 @@ def test_peers_divide_the_same_activations() -> None:
 def test_agreement_is_measured_beside_svd_and_exchanged_channels(workspace: Workspace) -> None:
     found = faithful.measured(workspace, (2, 6))
     assert list(found["k"]) == [2, 6]
-    two, six = ({way: float(row[way]) for way in found.columns} for _, row in found.iterrows())
+    said = found.drop(columns="active")
+    two, six = ({way: float(row[way]) for way in said.columns} for _, row in said.iterrows())
     assert all(0 <= each[way] <= 1 for each in (two, six) for way in ("ours", "svd", "permuted"))
     assert six["ours"] > six["mean"]
     assert six["ours"] > six["permuted"]
     assert six["kl"] < two["kl"]
 
 
+def test_few_of_many_concepts_are_measured_beside_an_autoencoder(
+    workspace: Workspace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(faithful, "EPOCHS", 2)
+    (row,) = faithful.measured_sparse(workspace, (24,)).to_dict("records")
+    assert (row["k"], row["active"]) == (24, faithful.ACTIVE)
+    assert all(0 <= row[way] <= 1 for way in ("ours", "autoencoder", "svd", "permuted"))
+    assert row["ours"] > row["mean"]
+    assert 0 < row["energy"] < 1
+
+
 def test_targets_are_of_faithful_concepts(capsys: pytest.CaptureFixture[str]) -> None:
     row = {"k": 100, "ours": 0.5, "faithful": 0.6, "svd": 0.75, "faithful permuted": 0.3}
     found = pd.DataFrame([row | {"dataset": case.dataset} for case in faithful.CASES])
+    many = pd.DataFrame([{"k": 200, "ours": 0.2, "dataset": faithful.CASES[1].dataset}])
     report = Report(faithful.TARGETS)
-    faithful.judge(report, pd.concat([found, found.assign(k=50, faithful=0.1)]))
+    faithful.judge(report, pd.concat([found, found.assign(k=50, faithful=0.1), many]))
     assert report.finish() == 1
     said = capsys.readouterr().out
     assert "imagenette224.k100_over_svd 0.8000 at-least 0.94 short" in said

@@ -56,6 +56,7 @@ AGREED = (
         "concepts.faithful.mobilenet_v2.imagenette224.k100_over_svd": ("at-least", 0.94),
         "concepts.faithful.mobilenet_v2.imagenette224.permuted_over_ours": ("at-most", 0.33),
         "concepts.faithful.mobilenet_v2.imagenet600.k100_over_plain": ("at-least", 1.8),
+        "concepts.faithful.mobilenet_v2.imagenet600.k200_over_plain": ("at-least", 1.8),
         "concepts.faithful.mobilenet_v2.imagenet600.permuted_over_ours": ("at-most", 0.33),
         "concepts.map.over_best": ("at-least", 1.0),
         "concepts.cars.fg_nmi": ("at-least", 0.38),

@@ -56,7 +56,7 @@ def test_no_group_is_larger_than_it_may_be_and_few_classes_are_enough() -> None:
 
 
 def test_masses_are_sums_and_never_more_than_one() -> None:
-    tree = ClassTree(3, (np.array([0]), np.array([2]), np.array([0, 2])), ((0, 1),))
+    tree = ClassTree(3, (np.array([0]), np.array([2]), np.array([0, 2])))
     given = torch.tensor([[0.5, 0.2, 0.3], [0.9, 0.1, 0.8]])
     expected = torch.tensor([[0.5, 0.3, 0.8], [0.9, 0.8, 1.0]])
     assert torch.allclose(tree.masses(given), expected)

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from pipeline.names.place import MEASURES, measure, place_in_frame, place_in_object
+from pipeline.names.place import MEASURES, Shape, measure, place_in_frame, place_in_object
 
 SIDE = 60
 OBJECT = (slice(12, 48), slice(6, 54))  # 36 rows, 48 columns
@@ -20,6 +20,13 @@ PLACES: dict[str, tuple[tuple[slice, slice], ...]] = {
     "all of it": (OBJECT,),
     "background": ((slice(0, 10), slice(0, 60)),),
 }
+
+
+def measured(
+    s: NDArray[np.float32], mask: NDArray[np.bool_], threshold: float
+) -> NDArray[np.float64]:
+    """Measure a concept beside an object where the network saw it."""
+    return measure(s, Shape(mask & ~np.isnan(s)), threshold)
 
 
 def mask() -> NDArray[np.bool_]:
@@ -36,7 +43,7 @@ def strength(*parts: tuple[slice, slice]) -> NDArray[np.float32]:
 
 
 def many(*maps: NDArray[np.float32]) -> NDArray[np.float64]:
-    return np.stack([measure(each, mask(), 0.5) for each in maps])
+    return np.stack([measured(each, mask(), 0.5) for each in maps])
 
 
 @pytest.mark.parametrize("place", PLACES)
@@ -53,7 +60,9 @@ def test_a_ring_along_the_edge_is_the_rim() -> None:
 
 
 def test_the_measures_are_those_of_the_closed_forms() -> None:
-    found = dict(zip(MEASURES, measure(strength(PLACES["left side"][0]), mask(), 0.5), strict=True))
+    found = dict(
+        zip(MEASURES, measured(strength(PLACES["left side"][0]), mask(), 0.5), strict=True)
+    )
     assert found["inside"] == 1
     assert found["area"] == pytest.approx(36 * 48 / SIDE**2)
     assert found["down"] == pytest.approx((30 - 12) / 36)
@@ -68,7 +77,7 @@ def test_places_are_by_the_area_of_the_object_not_by_its_box() -> None:
     triangle = np.tri(SIDE, dtype=np.bool_)
     s = np.zeros((SIDE, SIDE), np.float32)
     s[42, :42] = 1
-    down = measure(s, triangle, 0.5)[MEASURES.index("down")]
+    down = measured(s, triangle, 0.5)[MEASURES.index("down")]
     assert down == pytest.approx(0.5 * (SIDE * 42.5 / 42.5 / SIDE), abs=0.02)
 
 
@@ -76,21 +85,21 @@ def test_what_is_below_the_threshold_or_was_not_seen_counts_nowhere() -> None:
     s = strength(PLACES["top"][0])
     s[40:48] += 0.4
     s[:, 50:] = np.nan
-    found = measure(s, mask(), 0.5)
-    alone = measure(np.where(np.isnan(s), np.nan, strength(PLACES["top"][0])), mask(), 0.5)
+    found = measured(s, mask(), 0.5)
+    alone = measured(np.where(np.isnan(s), np.nan, strength(PLACES["top"][0])), mask(), 0.5)
     assert np.allclose(found, alone)
     for value in (np.nan, 0.0):
         empty = np.full((4, 4), value, np.float32)
-        assert np.isnan(measure(empty, np.ones((4, 4), np.bool_), 0.5)).all()
+        assert np.isnan(measured(empty, np.ones((4, 4), np.bool_), 0.5)).all()
 
 
 def test_nothing_is_said_where_images_disagree_are_few_or_have_no_object() -> None:
     top, low = (strength(PLACES[each][0]) for each in ("top", "low"))
     assert place_in_object(many(*[top, low] * 8)).words == ()
     assert place_in_object(many(*[top] * 5)).words == ()
-    nothing = np.stack([measure(top, np.zeros_like(mask()), 0.5)] * 12)
+    nothing = np.stack([measured(top, np.zeros_like(mask()), 0.5)] * 12)
     assert place_in_object(nothing).n == 0
-    everything = np.stack([measure(top, np.ones_like(mask()), 0.5)] * 12)
+    everything = np.stack([measured(top, np.ones_like(mask()), 0.5)] * 12)
     assert place_in_object(everything).words == ()
 
 
@@ -129,11 +138,11 @@ def test_what_stays_where_it_is_while_objects_move_is_at_one_place() -> None:
     for _ in range(24):
         y, x = rng.integers(0, 20), rng.integers(0, 20)
         moved = np.roll(mask(), (y - 10, x - 10), axis=(0, 1))
-        rows.append(measure(mark, moved, 0.5))
-        part_rows.append(measure(np.roll(mark, (y - 10, x - 10), axis=(0, 1)), moved, 0.5))
+        rows.append(measured(mark, moved, 0.5))
+        part_rows.append(measured(np.roll(mark, (y - 10, x - 10), axis=(0, 1)), moved, 0.5))
     assert place_in_frame(np.stack(rows)).is_fixed
     assert place_in_frame(np.stack(rows)).word == "middle"
     assert not place_in_frame(np.stack(part_rows)).is_fixed
     assert place_in_frame(np.stack(part_rows)).word == ""
-    without_object = np.stack([measure(mark, np.zeros_like(mask()), 0.5)] * 8)
+    without_object = np.stack([measured(mark, np.zeros_like(mask()), 0.5)] * 8)
     assert place_in_frame(without_object).is_fixed

@@ -13,7 +13,6 @@ from pipeline.nmf.both import both_of, sum_of
 from pipeline.nmf.levels import _nearest
 from pipeline.nmf.merge import merge
 from pipeline.nmf.pursuit import Pursuit
-from pipeline.nmf.sparse import POWER
 
 N_GROUPS, EACH, CHANNELS, POSITIONS = 6, 4, 60, 4_000
 
@@ -208,7 +207,7 @@ def test_leaves_descend_on_shortened_positions() -> None:
     coarse = merge(W, both_of(V, W, None, 4).fine, 6)
     above = _nearest(W, coarse, both_of(V, W, coarse, 4))
     allowed = (nmf.encode(V, coarse, active=4) > 0)[:, torch.from_numpy(above)]
-    short = nmf.shortened(V, POWER)
+    short = nmf.shortened(V, nmf.power_of(4))
     H = Pursuit.of(W, 4).codes(short, allowed).dense(torch.empty(len(V), 24))
     found = both_of(V, W, coarse, 4, above).leaves
     assert torch.allclose(found.HHt, (H.T @ H).double(), rtol=1e-3, atol=1e-2)

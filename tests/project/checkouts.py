@@ -12,8 +12,8 @@ ROOT = Path(__file__).resolve().parents[2]
 
 COMMANDS = {
     "setup", "discover", "test", "slow", "coverage", "layers", "explain", "evaluate", "compare",
-    "suspects", "concepts", "status", "verify", "clean", "sample-model", "bench", "notebooks",
-    "docs", "third-party", "sbom", "fuzz", "lint", "doctor", "help",
+    "suspects", "pin", "concepts", "status", "verify", "clean", "sample-model", "bench",
+    "notebooks", "docs", "third-party", "sbom", "fuzz", "lint", "doctor", "help",
 }  # fmt: skip
 
 
