@@ -65,6 +65,15 @@ def test_removals_are_what_the_head_says_of_the_activations_less_the_concepts(
         fall[mine] = 0
         drops[concept] += fall
     np.testing.assert_allclose(found.drops, drops, atol=1e-5)
+    others = together.sum(1) > 1
+    answers, alone = Answers(layer, bank), np.eye(3, dtype=np.bool_)
+    first = remove_each(answers, V, H, held, classes, alone)
+    again = remove_each(answers, V, H, held & others, classes, together)
+    put = first.but(again, others)
+    order = np.lexsort((put.concept, put.image))
+    for name in ("image", "concept", "right", "gain", "rise"):
+        np.testing.assert_allclose(getattr(put, name)[order], getattr(found, name), atol=1e-5)
+    np.testing.assert_allclose(put.drops, found.drops, atol=1e-5)
 
 
 def test_gains_are_tested_by_the_paired_t_test() -> None:
