@@ -7,8 +7,8 @@ from pathlib import Path
 from ..errors import UserError
 from ..names import pinned
 from ..names.pinned import Pin
-from ..runs.ownership import is_run
-from ..runs.pins import NAMES, carried, read_pins, read_text, space, write_pins
+from ..runs.ownership import NAMES, is_run
+from ..runs.pins import carried, read_pins, read_text, space, write_pins
 from ..runs.workspace import Workspace
 from .execute import execute
 

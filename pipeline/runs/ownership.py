@@ -39,14 +39,18 @@ TYPES = {
 }
 """Where files lie that say what they are, and what they say."""
 
+NAMES = "names.csv"
+"""Names that people gave concepts: not a run's own, but what is left of one is no other thing."""
+
 IDENTITY = ("run.json", "config.toml")
 """What makes a folder a run."""
 
 _LATER = re.compile(r"activations/images-[1-9]\d*\.parquet")
 _SHARD = re.compile(r"(activations|heatmaps)/shard-\d{5,}\.(h5|json)")
 _LOCK = re.compile(r"logs/(writer|prepare|record|forward|part-\d+-of-\d+)\.lock")
+_NAMED = re.compile(rb"(\xef\xbb\xbf)?concept_id,name,fit,space,direction\r?\n")
 _HELD, _LOGGED = re.compile(rb"process \d+ on "), re.compile(rb"\d{4}-\d\d-\d\d [\d:]{8} \d+ ")
-"""How a lock that was held once begins, and the log."""
+"""How a table of names begins, a lock that was held once, and the log."""
 
 
 def is_run(folder: Path) -> bool:
@@ -69,8 +73,13 @@ def split_files(folder: Path) -> tuple[list[Path], list[Path]]:
 
 
 def find_other(folder: Path) -> Path | None:
-    """Return a file that is not a run's own, the first met: there may be a diskful."""
-    return next((path for path, is_ours in _tell(folder) if not is_ours), None)
+    """Return a file that is not a run's own, the first met: there may be a diskful.
+
+    Names that people gave do not count: a run was there, and may be there again.
+    """
+    names = folder / NAMES
+    others = (path for path, is_ours in _tell(folder) if not is_ours)
+    return next((path for path in others if path != names or not _begins(path, _NAMED)), None)
 
 
 def _tell(folder: Path) -> Iterator[tuple[Path, bool]]:

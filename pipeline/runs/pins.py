@@ -12,9 +12,8 @@ from ..errors import UserError
 from ..names import pinned
 from ..names.pinned import Carried, Pin
 from ..system import files
+from .ownership import NAMES
 from .workspace import Workspace
-
-NAMES = "names.csv"
 
 
 def names_digest(folder: Path) -> str:

@@ -1,7 +1,8 @@
 """A run that begins with the activations of another: other concepts without another forward pass.
 
 Shards are shared by hard links, so that neither run takes room for them twice and either may be
-removed; where links do not reach they are copied. Nothing of the other run is touched.
+removed; where links do not reach they are copied. Nothing of the other run is touched. Names that
+people gave its concepts come along: concepts that are the same here have them.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from ..system import checksums, files
 from ..system.progress import bar, say
 from .beginning import remembered
 from .checks import check_folder
-from .ownership import is_run
+from .ownership import NAMES, is_run
 from .record import RunRecord, TreeOf
 from .resume import write_start
 from .stages import STAGES
@@ -142,6 +143,8 @@ def begin_from(source: Path, folder: Path, config: Config) -> None:
         _share(store, own)
         record = _record(other.record, config).model_copy(update={"tree_of": tree_of})
         sums = write_start(folder, config, other.listing, {})
+        if (source / NAMES).is_file() and not (folder / NAMES).exists():
+            files.write_bytes(folder / NAMES, (source / NAMES).read_bytes())
         record.model_copy(update={"files": sums}).save(made.record_path)
     made.reload("record", "listing")
     made.log(f"activations of {source.resolve()}")

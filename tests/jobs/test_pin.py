@@ -13,7 +13,7 @@ from pipeline.analysis.run import open_run as open_alone
 from pipeline.cli.main import run as command
 from pipeline.errors import UserError
 from pipeline.jobs.pin import name_concept, names_given, take_names
-from pipeline.runs.pins import NAMES
+from pipeline.runs.ownership import NAMES
 from pipeline.sample import write_sample
 
 
@@ -60,11 +60,24 @@ def test_a_run_that_goes_on_keeps_the_name_and_makes_nothing_anew(folder: Path) 
     assert name_of(folder, 1)[0] != "leg"
 
 
-def test_names_outlive_the_run(folder: Path) -> None:
+def test_names_outlive_the_run_and_are_there_when_it_is_made_again(
+    made: Path, folder: Path
+) -> None:
     name_concept(folder, 1, "leg")
     kept = (folder / NAMES).read_bytes()
     assert pipeline.clean(folder) == [folder / NAMES]
     assert (folder / NAMES).read_bytes() == kept
+    images = made.parent / "sample" / "images"
+    pipeline.discover(images, model="sample", k=6, run=folder)
+    assert name_of(folder, 1) == ("leg", "named by hand")
+    assert (folder / NAMES).read_bytes() == kept
+
+
+def test_another_table_of_that_name_is_none_of_a_run(made: Path, tmp_path: Path) -> None:
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / NAMES).write_text("first,last\n", "utf-8")
+    with pytest.raises(UserError, match=r"holds other files, such as 'names.csv'"):
+        pipeline.discover(made.parent / "sample" / "images", run=tmp_path / "run")
 
 
 def test_another_run_takes_the_names_of_the_concepts_that_are_the_same(
@@ -73,8 +86,14 @@ def test_another_run_takes_the_names_of_the_concepts_that_are_the_same(
     name_concept(folder, 0, "first")
     name_concept(folder, 3, "third")
     other = pipeline.discover(from_run=folder, run=tmp_path / "other", seed=5, k=6).folder
-    lost = take_names(other, folder)
-    named, _ = names_given(other)
+    carried = names_given(other)
+    assert (other / NAMES).read_bytes() == (folder / NAMES).read_bytes()
+    (other / NAMES).unlink()
+    assert take_names(other, folder) == carried[1]
+    named, lost = names_given(other)[0], carried[1]
+    assert {each: name for each, (name, _) in named.items()} == {
+        each: name for each, (name, _) in carried[0].items()
+    }
     assert len(named) + len(lost) == 2
     assert named
     mine = pipeline.open_run(folder).bank.W
