@@ -158,12 +158,14 @@ def test_few_of_many_concepts_are_measured_beside_an_autoencoder(
 def test_targets_are_of_faithful_concepts(capsys: pytest.CaptureFixture[str]) -> None:
     row = {"k": 100, "ours": 0.5, "faithful": 0.6, "svd": 0.75, "faithful permuted": 0.3}
     found = pd.DataFrame([row | {"dataset": case.dataset} for case in faithful.CASES])
+    at_200 = found.assign(k=200, faithful=0.45)
     many = pd.DataFrame([{"k": 200, "ours": 0.2, "dataset": faithful.CASES[1].dataset}])
     report = Report(faithful.TARGETS)
-    faithful.judge(report, pd.concat([found, found.assign(k=50, faithful=0.1), many]))
+    faithful.judge(report, pd.concat([found, found.assign(k=50, faithful=0.1), at_200, many]))
     assert report.finish() == 1
     said = capsys.readouterr().out
     assert "imagenette224.k100_over_svd 0.8000 at-least 0.94 short" in said
     assert "imagenet600.k100_over_plain 1.2000 at-least 1.8 short" in said
+    assert "imagenet600.k200_over_plain 0.9000 at-least 1.8 short" in said
     for case in faithful.CASES:
         assert f"{case.dataset}.permuted_over_ours 0.5000 at-most 0.33 short" in said

@@ -50,6 +50,7 @@ def test_a_name_stands_in_tables_pages_and_listings(folder: Path) -> None:
     assert run.names == before
 
 
+@pytest.mark.slow
 def test_a_run_that_goes_on_keeps_the_name_and_makes_nothing_anew(folder: Path) -> None:
     name_concept(folder, 1, "leg")
     written = (folder / "tables" / "concepts.parquet").stat().st_mtime_ns
@@ -60,6 +61,7 @@ def test_a_run_that_goes_on_keeps_the_name_and_makes_nothing_anew(folder: Path) 
     assert name_of(folder, 1)[0] != "leg"
 
 
+@pytest.mark.slow
 def test_names_outlive_the_run_and_are_there_when_it_is_made_again(
     made: Path, folder: Path
 ) -> None:
@@ -80,6 +82,7 @@ def test_another_table_of_that_name_is_none_of_a_run(made: Path, tmp_path: Path)
         pipeline.discover(made.parent / "sample" / "images", run=tmp_path / "run")
 
 
+@pytest.mark.slow
 def test_another_run_takes_the_names_of_the_concepts_that_are_the_same(
     folder: Path, tmp_path: Path
 ) -> None:
