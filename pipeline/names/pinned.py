@@ -122,7 +122,7 @@ def carry(pins: Sequence[Pin], W: Directions, space: str) -> Carried:
     lost: list[str] = []
     for each in pins:
         if each.fit == fit and each.concept_id < W.shape[1]:
-            named[each.concept_id] = Named((Name(each.name),), "named by hand")
+            named[each.concept_id] = Named((Name(each.name),), "Named by hand.")
         elif each.space != space or len(each.direction) != len(W):
             lost.append(f"{each.name!r} names a concept of another network or layer")
         else:
@@ -139,7 +139,7 @@ def carry(pins: Sequence[Pin], W: Directions, space: str) -> Carried:
         best, most = int(nearest.indices[at]), float(nearest.values[at])
         if cosine >= SURE and found == best and found not in named:
             said = (
-                f"named by hand as concept {each.concept_id} of another fit (cosine {cosine:.2f})"
+                f"Named by hand as concept {each.concept_id} of another fit, cosine {cosine:.2f}."
             )
             named[found] = Named((Name(each.name),), said)
         elif most >= SURE:

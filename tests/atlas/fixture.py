@@ -54,7 +54,8 @@ def gauge(heatmaps: Floats) -> Floats:
     """Rescale (n, k, h, w) so that each concept's self-weighted mean strength is 1."""
     total = heatmaps.sum(axis=(0, 2, 3), dtype=np.float64)
     squares = np.square(heatmaps, dtype=np.float64).sum(axis=(0, 2, 3))
-    scaled: Floats = heatmaps / (squares / np.maximum(total, 1e-9))[:, None, None]
+    typical = np.where(total > 0, squares / np.maximum(total, 1e-9), 1.0)  # or it stands nowhere
+    scaled: Floats = heatmaps / typical[:, None, None]
     return scaled.astype(np.float32)
 
 

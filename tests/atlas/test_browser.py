@@ -484,7 +484,7 @@ def test_the_large_front_page_filters_at_once(browser: Browser, large: Path) -> 
 def thousand(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The site of 1,000 concepts."""
     folder = tmp_path_factory.mktemp("thousand")
-    build_atlas(synthetic(400, 1_000, seed=6), folder, n_examples=4)
+    build_atlas(synthetic(240, 1_000, seed=6), folder, n_examples=2)
     return folder
 
 

@@ -40,7 +40,7 @@ def test_a_name_stands_in_tables_pages_and_listings(folder: Path) -> None:
     before = run.names
     run.name(2, "<b>wheel</b>")
     assert run.names == before | {2: "<b>wheel</b>"}
-    assert name_of(folder, 2) == ("<b>wheel</b>", "named by hand")
+    assert name_of(folder, 2) == ("<b>wheel</b>", "Named by hand.")
     page = (folder / "atlas" / "concepts" / "2.html").read_text("utf-8")
     assert "&lt;b&gt;wheel&lt;/b&gt;" in page
     assert "<b>wheel" not in page
@@ -71,7 +71,7 @@ def test_names_outlive_the_run_and_are_there_when_it_is_made_again(
     assert (folder / NAMES).read_bytes() == kept
     images = made.parent / "sample" / "images"
     pipeline.discover(images, model="sample", k=6, run=folder)
-    assert name_of(folder, 1) == ("leg", "named by hand")
+    assert name_of(folder, 1) == ("leg", "Named by hand.")
     assert (folder / NAMES).read_bytes() == kept
 
 
@@ -111,11 +111,11 @@ def test_commands_name_take_and_list(folder: Path, capsys: pytest.CaptureFixture
     assert command("pin", [run], "stages") == 0
     assert "no concept was named by hand" in capsys.readouterr().out
     assert command("pin", [run, "--concept=4", "--name=door"], "stages") == 0
-    assert "    4  door  (named by hand)" in capsys.readouterr().out
+    assert "    4  door  (Named by hand.)" in capsys.readouterr().out
     table = folder.parent / "mine.csv"
     table.write_text("concept_id,name\n2,grass\n", "utf-8")
     assert command("pin", [run, f"--names={table}"], "stages") == 0
-    assert "    2  grass  (named by hand)\n    4  door" in capsys.readouterr().out
+    assert "    2  grass  (Named by hand.)\n    4  door" in capsys.readouterr().out
     assert command("pin", [run, "--concept=4"], "stages") == 0
     assert "door" not in capsys.readouterr().out
     for wrong, said in (

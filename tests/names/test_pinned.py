@@ -28,7 +28,7 @@ def test_the_same_fit_keeps_its_names() -> None:
     found = carry([pin(3, "wheel", W, SPACE), pin(0, "sky", W, SPACE)], W, SPACE)
     assert words(found) == {3: "wheel", 0: "sky"}
     assert found.lost == ()
-    assert {each.evidence for each in found.named.values()} == {"named by hand"}
+    assert {each.evidence for each in found.named.values()} == {"Named by hand."}
 
 
 def test_another_fit_of_the_same_concepts_has_them_whatever_their_order_and_scale() -> None:
@@ -37,7 +37,7 @@ def test_another_fit_of_the_same_concepts_has_them_whatever_their_order_and_scal
     again = W[:, order] * np.linspace(0.5, 4, 6, dtype=np.float32) + 1e-3
     found = carry([pin(each, f"c{each}", W, SPACE) for each in range(6)], again, SPACE)
     assert words(found) == {at: f"c{each}" for at, each in enumerate(order)}
-    assert all("of another fit (cosine " in each.evidence for each in found.named.values())
+    assert all("of another fit, cosine " in each.evidence for each in found.named.values())
 
 
 def test_a_concept_that_is_gone_gives_its_name_to_no_other() -> None:
