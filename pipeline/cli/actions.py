@@ -120,8 +120,11 @@ def suspects(options: Options) -> None:
 def pin(options: Options) -> None:
     """Name a concept, take the names of another run, or print the names that people gave."""
     from ..jobs.pin import name_concept, names_given, take_names
+    from ..models import canonical, consent
 
     folder = _run_folder(options)
+    if "model" in options:
+        consent.allow(canonical(options["model"]))
     if "names" in options and "concept" in options:
         raise UserError(f"{option('names')} and {option('concept')} do not go together; give one")
     if "name" in options and "concept" not in options:

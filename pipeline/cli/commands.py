@@ -114,6 +114,7 @@ _LIST = (
                 "another run, its names.csv, or a CSV of concept_id and name: each goes to the"
                 " concept that is the same"
             ),
+            "model": Option("the network of a run that code makes: file.py:function"),
         },
         {"run": "runs/pets", "concept": "7", "name": "wheel"},
         "pin",

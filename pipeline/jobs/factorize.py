@@ -72,11 +72,15 @@ def _facts(probe: Probe | None) -> dict[str, int | float]:
     }
 
 
+WAY = 2
+"""Of fitting concepts: what was begun in another way is begun anew."""
+
+
 def _key(workspace: Workspace) -> str:
     """Say what decides the bits of a fit: options, activations, and how this machine computes."""
     data = made_from(workspace, "bank")["activations"]
     machine = (torch.get_num_threads(), torch.backends.cpu.get_cpu_capability(), workspace.device)
-    return " ".join(map(str, (workspace.config.digest(), data, *machine)))
+    return " ".join(map(str, (WAY, workspace.config.digest(), data, *machine)))
 
 
 def _plain(rows: Sequence[Mapping[str, object]]) -> list[dict[str, object]]:

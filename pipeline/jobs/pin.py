@@ -6,8 +6,7 @@ from pathlib import Path
 
 from ..errors import UserError
 from ..names import pinned
-from ..names.pinned import Pin
-from ..runs.ownership import NAMES, is_run
+from ..runs.ownership import NAMES
 from ..runs.pins import carried, read_pins, read_text, space, write_pins
 from ..runs.workspace import Workspace
 from .execute import execute
@@ -33,12 +32,10 @@ def name_concept(folder: str | Path, concept_id: int, name: str) -> None:
     W, k = workspace.bank.W, workspace.bank.k
     if not 0 <= concept_id < k:
         raise UserError(f"there is no concept {concept_id}; {folder} has 0 to {k - 1}")
-    pins = read_pins(workspace.folder)
-    if name.strip():
-        pins = pinned.changed(pins, [pinned.pin(concept_id, name, W, space(workspace))])
-    else:
-        pins = pinned.without(pins, concept_id, pinned.fit_of(W))
-    _keep(workspace, pins)
+    with workspace.writing():
+        pins = read_pins(workspace.folder)
+        write_pins(workspace.folder, pinned.named_anew(pins, concept_id, name, W, space(workspace)))
+    _show(workspace)
 
 
 def take_names(folder: str | Path, source: str | Path) -> tuple[str, ...]:
@@ -55,7 +52,7 @@ def take_names(folder: str | Path, source: str | Path) -> tuple[str, ...]:
     Returns
     -------
     tuple of str
-        A sentence for each name that no concept here has.
+        A sentence for each name that no concept here has, or whose concept was named here.
 
     Raises
     ------
@@ -63,20 +60,28 @@ def take_names(folder: str | Path, source: str | Path) -> tuple[str, ...]:
         There are no names, or the run is not finished.
     """
     workspace, path = _finished(folder), Path(source)
-    if is_run(path):
+    if path.is_dir():
         path = path / NAMES
     if not path.is_file():
         raise UserError(f"there are no names at {path}")
     W, text = workspace.bank.W, read_text(path)
-    new = pinned.read_plain(text, str(path), W, space(workspace)) or pinned.read(text, str(path))
+    new = pinned.read_plain(text, str(path), W, space(workspace))
+    if new is None:
+        new = pinned.read(text, str(path))
     found = pinned.carry(new, W, space(workspace))
-    own = [
-        pinned.pin(concept, each.ranked[0].text, W, space(workspace))
-        for concept, each in sorted(found.named.items())
-    ]
-    if own:
-        _keep(workspace, pinned.changed(read_pins(workspace.folder), own))
-    return found.lost
+    lost = list(found.lost)
+    with workspace.writing():
+        pins = read_pins(workspace.folder)
+        own = pinned.carry(pins, W, space(workspace)).named
+        for concept, each in sorted(found.named.items()):
+            name = each.ranked[0].text
+            if concept not in own:
+                pins = pinned.named_anew(pins, concept, name, W, space(workspace))
+            elif (here := own[concept].ranked[0].text) != name:
+                lost.append(f"{name!r} is concept {concept}, which is called {here!r} here")
+        write_pins(workspace.folder, pins)
+    _show(workspace)
+    return tuple(lost)
 
 
 def names_given(folder: str | Path) -> tuple[dict[int, tuple[str, str]], tuple[str, ...]]:
@@ -101,6 +106,17 @@ def _finished(folder: str | Path) -> Workspace:
     return workspace
 
 
-def _keep(workspace: Workspace, pins: tuple[Pin, ...]) -> None:
-    write_pins(workspace.folder, pins)
-    execute(workspace, ("export", "atlas"))
+def _show(workspace: Workspace) -> None:
+    """Bring names into tables and pages; where these cannot be made now they are kept even so.
+
+    Raises
+    ------
+    UserError
+        It says so.
+    """
+    try:
+        execute(workspace, ("export", "atlas"))
+    except UserError as error:
+        raise UserError(
+            f"{workspace.folder / NAMES} has the names, tables and pages have them not yet: {error}"
+        ) from error

@@ -106,6 +106,19 @@ def pin(concept_id: int, name: str, W: Directions, space: str) -> Pin:
     return Pin(concept_id, check_name(name), fit_of(W), space, unit)
 
 
+@dataclass(frozen=True)
+class _Place:
+    """Where a pin belongs among the concepts of a fit.
+
+    `concept` has it, if any does; `nearest` is the concept whose direction is, None in another
+    space; `cosine` to it is 1 where the pin is of this fit.
+    """
+
+    concept: int | None
+    nearest: int | None
+    cosine: float
+
+
 def carry(pins: Sequence[Pin], W: Directions, space: str) -> Carried:
     """Find the concepts that have names, whichever fit they were named in.
 
@@ -117,47 +130,72 @@ def carry(pins: Sequence[Pin], W: Directions, space: str) -> Carried:
     space : str
         What these are concepts of.
     """
-    fit, others = fit_of(W), []
-    named: dict[int, Named] = {}
-    lost: list[str] = []
-    for each in pins:
-        if each.fit == fit and each.concept_id < W.shape[1]:
-            named[each.concept_id] = Named((Name(each.name),), "Named by hand.")
-        elif each.space != space or len(each.direction) != len(W):
-            lost.append(f"{each.name!r} names a concept of another network or layer")
-        else:
-            others.append(each)
-    if not others:
-        return Carried(named, tuple(lost))
-    directions = torch.from_numpy(np.stack([each.direction for each in others], 1))
-    concepts = torch.from_numpy(W)
-    partners, cosines = nmf.match(directions, concepts)
-    unit = torch.nn.functional.normalize(concepts, dim=0)
-    nearest = (directions.T @ unit).max(1)
-    for at, each in enumerate(others):
-        found, cosine = int(partners[at]), float(cosines[at])
-        best, most = int(nearest.indices[at]), float(nearest.values[at])
-        if cosine >= SURE and found == best and found not in named:
-            said = (
-                f"Named by hand as concept {each.concept_id} of another fit, cosine {cosine:.2f}."
-            )
-            named[found] = Named((Name(each.name),), said)
-        elif most >= SURE:
-            lost.append(f"{each.name!r} would be concept {best}, which has another name")
-        else:
-            lost.append(f"{each.name!r} is no concept here (nearest: {best}, cosine {most:.2f})")
+    fit, places = fit_of(W), _places(pins, W, space)
+    named = {
+        at.concept: Named((Name(each.name),), _said(each, fit, at.cosine))
+        for each, at in zip(pins, places, strict=True)
+        if at.concept is not None
+    }
+    lost = []
+    for each, at in zip(pins, places, strict=True):
+        if at.concept is not None:
+            continue
+        if at.nearest is None:
+            lost.append(f"{each.name!r} names a concept of another network, layer or transform")
+        elif at.cosine < SURE:
+            told = f"nearest: {at.nearest}, cosine {at.cosine:.2f}"
+            lost.append(f"{each.name!r} is no concept here ({told})")
+        elif at.nearest in named and (other := named[at.nearest].ranked[0].text) != each.name:
+            lost.append(f"{each.name!r} would be concept {at.nearest}, which is called {other!r}")
     return Carried(named, tuple(lost))
 
 
-def changed(pins: Sequence[Pin], new: Sequence[Pin]) -> tuple[Pin, ...]:
-    """Return pins with others, of which those of the same concept and fit take the place."""
-    at = {(each.fit, each.concept_id): each for each in (*pins, *new)}
-    return tuple(at[key] for key in sorted(at))
+def named_anew(
+    pins: Sequence[Pin], concept_id: int, name: str, W: Directions, space: str
+) -> tuple[Pin, ...]:
+    """Return pins with another name of a concept, or, where that is empty, with none.
+
+    Whatever named it before is gone, of whichever fit: no earlier name comes back.
+    """
+    places = _places(pins, W, space)
+    kept = [
+        each
+        for each, at in zip(pins, places, strict=True)
+        if concept_id not in (at.concept, at.nearest if at.cosine >= SURE else None)
+    ]
+    if name.strip():
+        kept.append(pin(concept_id, name, W, space))
+    return tuple(sorted(kept, key=lambda each: (each.fit, each.concept_id)))
 
 
-def without(pins: Sequence[Pin], concept_id: int, fit: str) -> tuple[Pin, ...]:
-    """Return pins but that of one concept."""
-    return tuple(each for each in pins if (each.concept_id, each.fit) != (concept_id, fit))
+def _places(pins: Sequence[Pin], W: Directions, space: str) -> list[_Place]:
+    fit, k = fit_of(W), W.shape[1]
+    found: dict[int, _Place] = {}
+    others = []
+    for at, each in enumerate(pins):
+        if each.fit == fit and each.concept_id < k:
+            found[at] = _Place(each.concept_id, each.concept_id, 1.0)
+        elif each.space != space or len(each.direction) != len(W):
+            found[at] = _Place(None, None, 0.0)
+        else:
+            others.append(at)
+    taken = {place.concept for place in found.values()}
+    if others:
+        directions = torch.from_numpy(np.stack([pins[at].direction for at in others], 1))
+        concepts = torch.from_numpy(W)
+        partners, cosines = nmf.match(directions, concepts)
+        nearest = (directions.T @ torch.nn.functional.normalize(concepts, dim=0)).max(1)
+        for row, at in enumerate(others):
+            best, most = int(nearest.indices[row]), float(nearest.values[row])
+            is_it = float(cosines[row]) >= SURE and int(partners[row]) == best
+            found[at] = _Place(best if is_it and best not in taken else None, best, most)
+    return [found[at] for at in range(len(pins))]
+
+
+def _said(each: Pin, fit: str, cosine: float) -> str:
+    if each.fit == fit:
+        return "Named by hand."
+    return f"Named by hand as concept {each.concept_id} of another fit, cosine {cosine:.2f}."
 
 
 def write(pins: Sequence[Pin]) -> str:

@@ -77,9 +77,13 @@ def find_other(folder: Path) -> Path | None:
 
     Names that people gave do not count: a run was there, and may be there again.
     """
-    names = folder / NAMES
     others = (path for path, is_ours in _tell(folder) if not is_ours)
-    return next((path for path in others if path != names or not _begins(path, _NAMED)), None)
+    return next((path for path in others if not _holds_names(folder, path)), None)
+
+
+def _holds_names(folder: Path, path: Path) -> bool:
+    is_names = path == folder / NAMES and checksums.is_plain(folder, NAMES)
+    return is_names and os.access(path, os.R_OK) and _begins(path, _NAMED)
 
 
 def _tell(folder: Path) -> Iterator[tuple[Path, bool]]:

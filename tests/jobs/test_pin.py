@@ -75,9 +75,15 @@ def test_names_outlive_the_run_and_are_there_when_it_is_made_again(
     assert (folder / NAMES).read_bytes() == kept
 
 
-def test_another_table_of_that_name_is_none_of_a_run(made: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("is_link", [False, True])
+def test_another_table_of_that_name_is_none_of_a_run(
+    made: Path, tmp_path: Path, is_link: bool
+) -> None:
     (tmp_path / "run").mkdir()
-    (tmp_path / "run" / NAMES).write_text("first,last\n", "utf-8")
+    if is_link:
+        (tmp_path / "run" / NAMES).symlink_to("nowhere")
+    else:
+        (tmp_path / "run" / NAMES).write_text("first,last\n", "utf-8")
     with pytest.raises(UserError, match=r"holds other files, such as 'names.csv'"):
         pipeline.discover(made.parent / "sample" / "images", run=tmp_path / "run")
 
@@ -104,6 +110,34 @@ def test_another_run_takes_the_names_of_the_concepts_that_are_the_same(
     for concept, (name, _) in named.items():
         w, v = mine[:, {"first": 0, "third": 3}[name]], theirs[:, concept]
         assert float(w @ v / (w @ w * (v @ v)) ** 0.5) >= 0.9
+
+
+@pytest.mark.slow
+def test_names_given_here_are_not_replaced_and_carried_ones_can_be_taken_away(
+    folder: Path, tmp_path: Path
+) -> None:
+    name_concept(folder, 0, "first")
+    other = pipeline.discover(from_run=folder, run=tmp_path / "other", seed=5, k=6).folder
+    (concept,) = names_given(other)[0]
+    name_concept(other, concept, "")
+    assert names_given(other) == ({}, ())
+    name_concept(other, concept, "mine")
+    assert take_names(other, folder) == (
+        f"'first' is concept {concept}, which is called 'mine' here",
+    )
+    assert pipeline.open_run(other).names[concept] == "mine"
+
+
+@pytest.mark.slow
+def test_where_tables_cannot_be_made_now_the_name_is_kept_and_that_is_said(
+    made: Path, tmp_path: Path
+) -> None:
+    images = made.parent / "sample" / "images"
+    run = pipeline.discover(images, model="sample", k=3, run=tmp_path / "run", keep="none")
+    with pytest.raises(UserError, match=r"names.csv has the names.* makes it first"):
+        run.name(1, "leg")
+    pipeline.discover(run=run.folder)
+    assert name_of(run.folder, 1) == ("leg", "Named by hand.")
 
 
 def test_commands_name_take_and_list(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:

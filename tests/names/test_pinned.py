@@ -62,7 +62,7 @@ def test_a_name_of_this_fit_goes_before_one_of_another() -> None:
     again = W[:, ::-1].copy()
     found = carry([pin(0, "old", W, SPACE), pin(3, "new", again, SPACE)], again, SPACE)
     assert words(found) == {3: "new"}
-    assert found.lost == ("'old' would be concept 3, which has another name",)
+    assert found.lost == ("'old' would be concept 3, which is called 'new'",)
 
 
 def test_other_networks_and_layers_have_nothing_to_do_with_it() -> None:
@@ -71,7 +71,7 @@ def test_other_networks_and_layers_have_nothing_to_do_with_it() -> None:
     for W_there, space in ((W * 2, other), (concepts(4)[:30], SPACE)):
         found = carry([pin(1, "wheel", W, SPACE)], W_there, space)
         assert not found.named
-        assert found.lost == ("'wheel' names a concept of another network or layer",)
+        assert found.lost == ("'wheel' names a concept of another network, layer or transform",)
 
 
 @given(
@@ -128,7 +128,31 @@ def test_what_is_no_name_is_refused(name: str) -> None:
 
 def test_a_name_is_changed_and_taken_away() -> None:
     W = concepts(3)
-    pins = pinned.changed([pin(1, "a", W, SPACE)], [pin(1, "b", W, SPACE), pin(0, "c", W, SPACE)])
+    pins = pinned.named_anew((), 1, "a", W, SPACE)
+    pins = pinned.named_anew(pins, 0, "c", W, SPACE)
+    pins = pinned.named_anew(pins, 1, "b", W, SPACE)
     assert [(each.concept_id, each.name) for each in pins] == [(0, "c"), (1, "b")]
-    left = pinned.without(pins, 1, pinned.fit_of(W))
+    left = pinned.named_anew(pins, 1, "", W, SPACE)
     assert [each.name for each in left] == ["c"]
+
+
+def test_no_earlier_name_comes_back() -> None:
+    """A concept is named in one fit, then in the next; the third and fourth are refits."""
+    fits = [concepts(6) + 1e-3 * np.random.default_rng(n).random((40, 6)) for n in range(4)]
+    first, second, third, fourth = (each.astype(np.float32) for each in fits)
+    pins = pinned.named_anew((), 2, "old", first, SPACE)
+    pins = pinned.named_anew(pins, 4, "other", first, SPACE)
+    assert words(carry(pins, second, SPACE)) == {2: "old", 4: "other"}
+    pins = pinned.named_anew(pins, 2, "new", second, SPACE)
+    for W in (third, fourth):
+        assert carry(pins, W, SPACE).lost == ()
+        assert words(carry(pins, W, SPACE)) == {2: "new", 4: "other"}
+    pins = pinned.named_anew(pins, 2, "", third, SPACE)
+    assert words(carry(pins, fourth, SPACE)) == {4: "other"}
+
+
+def test_the_same_name_of_two_fits_is_not_lost() -> None:
+    W = concepts(4)
+    again = W[:, ::-1].copy()
+    pins = [pin(0, "wheel", W, SPACE), pin(3, "wheel", again, SPACE)]
+    assert carry(pins, again, SPACE).lost == ()
