@@ -70,18 +70,8 @@ def measure(report: Report, *, quick: bool) -> None:
             rows += [each.assign(dataset=case.dataset) for each in (found, many)]
     found = pd.concat(rows)
     columns = [
-        *(
-            "dataset",
-            "k",
-            "active",
-            "ours",
-            "faithful",
-            "autoencoder",
-            "svd",
-            "mean",
-            "permuted",
-            "faithful permuted",
-        ),
+        *("dataset", "k", "active", "ours", "faithful", "autoencoder", "svd", "mean"),
+        *("permuted", "faithful permuted"),
         *("kl", "kl faithful", "kl svd", "energy", "energy faithful", "fit s", "fit s faithful"),
     ]
     found = found.reindex(columns=columns)

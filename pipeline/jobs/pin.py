@@ -46,8 +46,8 @@ def take_names(folder: str | Path, source: str | Path) -> tuple[str, ...]:
     folder : str or Path
         Of the run.
     source : str or Path
-        Folder of another run, its ``names.csv``, or a CSV of ``concept_id`` and ``name``, which is
-        of this run.
+        Folder of another run, or its ``names.csv``, which replaces no name given here; or a CSV of
+        ``concept_id`` and ``name``, which is of this run and does.
 
     Returns
     -------
@@ -65,9 +65,8 @@ def take_names(folder: str | Path, source: str | Path) -> tuple[str, ...]:
     if not path.is_file():
         raise UserError(f"there are no names at {path}")
     W, text = workspace.bank.W, read_text(path)
-    new = pinned.read_plain(text, str(path), W, space(workspace))
-    if new is None:
-        new = pinned.read(text, str(path))
+    plain = pinned.read_plain(text, str(path), W, space(workspace))
+    new = pinned.read(text, str(path)) if plain is None else plain
     found = pinned.carry(new, W, space(workspace))
     lost = list(found.lost)
     with workspace.writing():
@@ -75,7 +74,7 @@ def take_names(folder: str | Path, source: str | Path) -> tuple[str, ...]:
         own = pinned.carry(pins, W, space(workspace)).named
         for concept, each in sorted(found.named.items()):
             name = each.ranked[0].text
-            if concept not in own:
+            if concept not in own or plain is not None:
                 pins = pinned.named_anew(pins, concept, name, W, space(workspace))
             elif (here := own[concept].ranked[0].text) != name:
                 lost.append(f"{name!r} is concept {concept}, which is called {here!r} here")

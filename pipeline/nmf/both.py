@@ -119,12 +119,6 @@ def both_of(
     return total
 
 
-def h_sq(stats: Stats) -> NDArray[np.float64]:
-    """Return Σ h² of each concept, float64 (k,)."""
-    found: NDArray[np.float64] = stats.h_sq.numpy()
-    return found
-
-
 @dataclass(frozen=True, eq=False)
 class _Coder:
     """Finds the strengths of concepts, and sums what comes of them."""

@@ -24,7 +24,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from .apart import kept_apart
-from .both import Both, both_of, h_sq, sum_of
+from .both import Both, both_of, sum_of
 from .hals import hals
 from .initialise import unit_columns
 from .merge import merge, mergers
@@ -194,7 +194,7 @@ def _nearest(fine: Tensor, coarse: Tensor, both: Both) -> NDArray[np.int64]:
     """
     S = (fine.T @ coarse).double().cpu().numpy()
     length = [
-        np.sqrt(h_sq(stats) * W.double().square().sum(0).cpu().numpy())
+        np.sqrt(stats.h_sq.numpy() * W.double().square().sum(0).cpu().numpy())
         for stats, W in ((both.fine, fine), (both.coarse, coarse))
     ]
     alike = both.cross * S / np.maximum(np.outer(*length), 1e-300)
@@ -220,7 +220,7 @@ def _of_children(fine: Tensor, coarse: Tensor, stats: Stats, above: NDArray[np.i
 
 def _shares(both: Both, above: NDArray[np.int64]) -> NDArray[np.float64]:
     """Give what of a fine concept's Σ h² stands where its parent does; NaN: it stands nowhere."""
-    own = h_sq(both.fine)
+    own = both.fine.h_sq.numpy()
     beside = np.minimum(both.beside[np.arange(len(above)), above], own)
     return np.where(own > 0, beside / np.maximum(own, 1e-300), np.nan)
 

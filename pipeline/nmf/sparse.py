@@ -8,7 +8,7 @@ then of two, four and so on: what one concept alone explains is well determined,
 find what it leaves. Each step descends in W for this H, from HHt and VHt (HALS). What hardly any
 position needs, or what is nearly another concept, starts anew from what is explained worst.
 
-Positions are shortened before, by a power of their length (`lengths`, `power_of`): of 1,024
+Who fits shortens positions before, by a power of their length (`lengths`, `power_of`): of 1,024
 concepts of MobileNetV2, fitted to ten classes, the energy explained of other images was, by it,
 
 | active | 0 | ¼ | ⅓ | ½ | 1 |

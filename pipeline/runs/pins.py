@@ -17,9 +17,15 @@ from .workspace import Workspace
 
 
 def names_digest(folder: Path) -> str:
-    """Return the SHA-256 of a run's names; empty where there are none."""
+    """Return the SHA-256 of a run's names; empty where there are none.
+
+    Raises
+    ------
+    UserError
+        The file cannot be read.
+    """
     path = folder / NAMES
-    return hashlib.sha256(path.read_bytes()).hexdigest() if path.is_file() else ""
+    return hashlib.sha256(read_text(path).encode()).hexdigest() if path.exists() else ""
 
 
 def read_pins(folder: Path) -> tuple[Pin, ...]:

@@ -32,6 +32,7 @@ class Snapshot:
     def __init__(self, workspace: Workspace) -> None:
         self.workspace = workspace
         self.paths = {stage.product: record_paths(workspace, stage) for stage in STAGES}
+        self._names = names_digest(workspace.folder)
         self.record = lru_cache(maxsize=None)(self._record)
         self._whole = lru_cache(maxsize=None)(self._combined)
 
@@ -69,12 +70,8 @@ class Snapshot:
             return {"inputs": self.workspace.inputs_digest(part)}
         found: dict[str, str | None] = {}
         for key in _BESIDE.get(name, {}):
-            is_file = key == PINNED
-            found[key] = (
-                names_digest(self.workspace.folder)
-                if is_file
-                else str(getattr(self.workspace.config, key))
-            )
+            is_option = key != PINNED
+            found[key] = getattr(self.workspace.config, key) if is_option else self._names
         for need in MAKER[name].needs:
             if MAKER[name].is_sharded and MAKER[need].is_sharded:
                 record = self.record(need, part)

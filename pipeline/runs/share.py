@@ -21,6 +21,7 @@ from ..system.progress import bar, say
 from .beginning import remembered
 from .checks import check_folder
 from .ownership import NAMES, is_run
+from .pins import read_text
 from .record import RunRecord, TreeOf
 from .resume import write_start
 from .stages import STAGES
@@ -144,7 +145,7 @@ def begin_from(source: Path, folder: Path, config: Config) -> None:
         record = _record(other.record, config).model_copy(update={"tree_of": tree_of})
         sums = write_start(folder, config, other.listing, {})
         if (source / NAMES).is_file() and not (folder / NAMES).exists():
-            files.write_bytes(folder / NAMES, (source / NAMES).read_bytes())
+            files.write_text(folder / NAMES, read_text(source / NAMES))
         record.model_copy(update={"files": sums}).save(made.record_path)
     made.reload("record", "listing")
     made.log(f"activations of {source.resolve()}")

@@ -5,10 +5,12 @@ from __future__ import annotations
 import hashlib
 import json
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
 import pytest
+from matplotlib.figure import Figure
 from PIL import Image
 
 from benchmarks import faithful, localization, partitions
@@ -153,6 +155,24 @@ def test_few_of_many_concepts_are_measured_beside_an_autoencoder(
     assert all(0 <= row[way] <= 1 for way in ("ours", "autoencoder", "svd", "permuted"))
     assert row["ours"] > row["mean"]
     assert 0 < row["energy"] < 1
+
+
+@pytest.mark.slow
+def test_agreement_is_told_and_drawn_for_few_and_many(
+    workspace: Workspace, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for name, value in (("DENSE", (2, 6)), ("SPARSE", (24,)), ("EPOCHS", 1)):
+        monkeypatch.setattr(faithful, name, value)
+    run = SimpleNamespace(workspace=workspace)
+    monkeypatch.setattr(faithful, "run_of", lambda case, folder: run)
+    axes = Figure().add_subplot()
+    monkeypatch.setattr(faithful, "plot", lambda name, draw: draw(axes))
+    report = Report(faithful.TARGETS)
+    faithful.measure(report, quick=False)
+    report.skip_rest("not at 200")
+    said = capsys.readouterr().out
+    assert "autoencoder" in said
+    assert len(axes.lines) == 16  # of two datasets four ways each, dense and sparse
 
 
 def test_targets_are_of_faithful_concepts(capsys: pytest.CaptureFixture[str]) -> None:

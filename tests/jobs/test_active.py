@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -15,6 +16,7 @@ from pipeline.config import make_config
 from pipeline.errors import UserError
 from pipeline.jobs.extract import extract
 from pipeline.jobs.factorize import factorize
+from pipeline.runs.bank import fit_run
 from pipeline.runs.prepare import prepare
 from pipeline.runs.workspace import Workspace
 from pipeline.sample import write_sample
@@ -80,6 +82,26 @@ def test_what_is_said_of_them_is_of_few_a_position(run: Path) -> None:
 
 
 @pytest.mark.slow
+def test_they_are_fitted_to_shortened_positions_and_measured_on_those_there_are(
+    run: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    workspace, seen = Workspace.open(run), []
+    fit = nmf.fit
+
+    def watched(blocks: PositionBlocks, *given: Any, **options: Any) -> nmf.Fit:
+        seen.append(torch.cat([each.float() for each in blocks]))
+        return fit(blocks, *given, **options)
+
+    monkeypatch.setattr("pipeline.runs.fit.nmf.fit", watched)
+    bank = fit_run(workspace, (K,)).bank
+    blocks = PositionBlocks(workspace.activations, workspace.ids("fit"), bank.transform)
+    V = torch.cat([each.float() for each in blocks])
+    lengths = V.norm(dim=1)
+    assert torch.allclose(seen[0].norm(dim=1), lengths ** (1 - nmf.power_of(ACTIVE)), rtol=1e-3)
+    left = V - nmf.encode(V, torch.from_numpy(bank.W), active=ACTIVE) @ torch.from_numpy(bank.W).T
+    assert bank.error == pytest.approx(float(left.norm() / V.norm()), rel=1e-3)
+
+
 def test_dense_concepts_from_the_same_activations(run: Path) -> None:
     other = discover(from_run=run, run=run.with_name("other"), k=20, active="none")
     assert (len(open_run(run).table("concepts")), len(other.table("concepts"))) == (K, 20)

@@ -75,6 +75,12 @@ def test_names_outlive_the_run_and_are_there_when_it_is_made_again(
     assert (folder / NAMES).read_bytes() == kept
 
 
+def test_a_folder_in_the_place_of_names_is_refused_in_a_sentence(folder: Path) -> None:
+    (folder / NAMES).mkdir()
+    with pytest.raises(UserError, match=r"names.csv cannot be read"):
+        pipeline.discover(run=folder)
+
+
 @pytest.mark.parametrize("is_link", [False, True])
 def test_another_table_of_that_name_is_none_of_a_run(
     made: Path, tmp_path: Path, is_link: bool
@@ -150,6 +156,9 @@ def test_commands_name_take_and_list(folder: Path, capsys: pytest.CaptureFixture
     table.write_text("concept_id,name\n2,grass\n", "utf-8")
     assert command("pin", [run, f"--names={table}"], "stages") == 0
     assert "    2  grass  (Named by hand.)\n    4  door" in capsys.readouterr().out
+    table.write_text("concept_id,name\n2,lawn\n", "utf-8")  # of this run: it is as it says
+    assert command("pin", [run, f"--names={table}"], "stages") == 0
+    assert "    2  lawn  (Named by hand.)\n    4  door" in capsys.readouterr().out
     assert command("pin", [run, "--concept=4"], "stages") == 0
     assert "door" not in capsys.readouterr().out
     for wrong, said in (
