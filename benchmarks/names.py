@@ -158,11 +158,12 @@ def _best_parts(workspace: Workspace, read: Read) -> dict[int, tuple[int, float]
     ids = [int(each) for each in np.unique(parts) if each]
     members = [parts == each for each in ids]
     known = [at for at, each in enumerate(members) if each[chosen].any() and each[~chosen].any()]
-    scores = np.array([average_precision(strength[chosen], members[at][chosen]) for at in known])
+    of_known = np.stack([members[at] for at in known], 1)
+    scores = average_precision(strength[chosen], of_known[chosen])
     found = {}
-    for concept, best in enumerate(scores.argmax(0)):
-        member = members[known[best]]
-        ap = float(average_precision(strength[~chosen, concept, None], member[~chosen])[0])
+    for concept, best in enumerate(scores.argmax(1)):
+        one, member = strength[~chosen, concept, None], of_known[~chosen, best, None]
+        ap = float(average_precision(one, member)[0, 0])
         if ap >= LEAST_AP:
             found[concept] = (ids[known[best]], ap)
     return found

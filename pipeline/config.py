@@ -32,6 +32,9 @@ MAX_SIDE = 13_377
 K_AUTO = (4, 6, 8, 12, 16, 24, 32)
 """The numbers of concepts that ``K=auto`` weighs; those the data cannot hold are left out."""
 
+K_FURTHER = (48, 64, 96, 128)
+"""Those that it goes on to where the last of these is best, while each is better than before."""
+
 K_TREE = (8, 32, 128, 512)
 """Those of which ``K=tree`` takes the largest that the images carry."""
 
@@ -343,7 +346,7 @@ def ks_of(k: tuple[int, ...] | Literal["auto", "tree"]) -> tuple[int, ...]:
     """Return the numbers of concepts that may be fitted."""
     if isinstance(k, tuple):
         return k
-    return K_AUTO if k == "auto" else K_TREE[-1:]
+    return (*K_AUTO, *K_FURTHER) if k == "auto" else K_TREE[-1:]
 
 
 def is_given(value: object) -> bool:

@@ -21,6 +21,9 @@ from numpy.typing import NDArray
 N_STRONGEST, LEAST_AP = 16, 0.3
 """n of purity, and τ of coverage, as in the literature."""
 
+VALUES = 2**22
+"""Memberships counted at once, at most: 32 MB."""
+
 COLUMNS = ("of", "name", "n", "concept_id", "ap", "purity")
 
 
@@ -51,53 +54,59 @@ def align(
     DataFrame
         `COLUMNS`: a row per label with at least one member in each half; n counts those scored.
     """
+    told = [at for at in range(len(names)) if _is_split(members[:, at], choose)]
+    precision = average_precision(strength[choose], members[choose][:, told])
     rows = []
-    for column, name in enumerate(names):
-        member = members[:, column]
-        if not (member[choose].any() and member[~choose].any()):
-            continue
-        concept = int(np.argmax(average_precision(strength[choose], member[choose])))
-        scored, truth = strength[~choose, concept], member[~choose]
+    for at, concept in zip(told, precision.argmax(0).tolist(), strict=True):
+        scored, truth = strength[~choose, concept], members[~choose, at]
         n_strongest = min(N_STRONGEST, int(truth.sum()))  # there cannot be more
         strongest = np.argsort(-scored, kind="stable")[:n_strongest]
         rows.append(
             {
                 "of": of,
-                "name": name,
+                "name": names[at],
                 "n": int(truth.sum()),
                 "concept_id": concept,
-                "ap": float(average_precision(scored[:, None], truth)[0]),
+                "ap": float(average_precision(scored[:, None], truth[:, None])[0, 0]),
                 "purity": float(truth[strongest].mean()),
             }
         )
     return pd.DataFrame(rows, columns=[*COLUMNS])
 
 
+def _is_split(member: NDArray[np.bool_], choose: NDArray[np.bool_]) -> bool:
+    return bool(member[choose].any() and member[~choose].any())
+
+
 def average_precision(
-    strength: NDArray[np.float32], member: NDArray[np.bool_]
+    strength: NDArray[np.float32], members: NDArray[np.bool_]
 ) -> NDArray[np.float64]:
-    """Return the average precision of ranking by each of several strengths.
+    """Return the average precision of ranking by each of several strengths, for each label.
 
     Parameters
     ----------
     strength : ndarray
         float32 (n, k).
-    member : ndarray
-        bool (n,), with at least one true.
+    members : ndarray
+        bool (n, labels), with at least one true of each.
 
     Returns
     -------
     ndarray
-        float64 (k,): Σ (R_i − R_{i−1}) P_i over distinct strengths, falling.
+        float64 (k, labels): Σ (R_i − R_{i−1}) P_i over distinct strengths, falling.
     """
-    found = np.empty(strength.shape[1])
-    for concept in range(strength.shape[1]):
+    found = np.empty((strength.shape[1], members.shape[1]))
+    at_once = max(1, VALUES // max(1, len(members)))
+    for concept in range(len(found)):
         order = np.argsort(-strength[:, concept], kind="stable")
         ranked = strength[order, concept]
         last = np.append(np.flatnonzero(np.diff(ranked)), len(ranked) - 1)  # of equal strengths
-        hits = np.cumsum(member[order])[last]
-        precision, recall = hits / (last + 1), hits / hits[-1]
-        found[concept] = (precision * np.diff(recall, prepend=0)).sum()
+        for start in range(0, members.shape[1], at_once):
+            part = slice(start, start + at_once)
+            hits = np.cumsum(members[order, part], axis=0)[last]
+            precision, recall = hits / (last + 1)[:, None], hits / hits[-1]
+            steps = np.diff(recall, axis=0, prepend=0)
+            found[concept, part] = (precision * steps).sum(0)
     return found
 
 

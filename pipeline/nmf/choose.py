@@ -14,6 +14,7 @@ candidates end where most concepts stand in fewer than `SHARED` images, each cou
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
@@ -28,20 +29,16 @@ from ..system.denormals import flush_denormals
 from ..system.threads import each_alone
 from .consensus import consensus
 from .data import check
-from .decide import SHARED, Row, decide, images_of, near_best
+from .decide import SHARED, Row, decide, fewest, images_of, near_best, passes
 from .descent import Fit
 from .evaluate import gram, match, svd_errors
-from .passes import ENCODE_TOL, block_stats
-from .sampling import Start, fit_samples
-from .solve import Encoder
-from .splits import Images, Split, bi_cv_error, channel_folds, halves, shuffle_channels
-from .stats import relative_error
+from .judge import Halves, fit_counted, fit_halves, halves_of, judged, median, paired
+from .sampling import Start
+from .splits import Images, Split, halves, shuffle_channels
 from .work import Tally, Work
 
-TOL = 3e-5  # of the relative error per step: a tenth of the differences between neighbouring k
 REPLICATES, TRIALS = 3, 2  # starts of a fit: four take longer and find hardly more
 MANY = 32  # concepts: of more, all of which are asked for, one fit starts as good a one as three do
-FOLDS = 4  # of the channels; two cut narrow concepts in two, and the error then says where
 
 
 @dataclass(frozen=True, eq=False)
@@ -108,6 +105,7 @@ def choose_k(
     image_of_position: Images,
     ks: Sequence[int],
     *,
+    further: Sequence[int] = (),
     seed: int = 0,
     n_replicates: int | None = None,
     progress: Callable[[Work], None] | None = None,
@@ -115,7 +113,9 @@ def choose_k(
     """Choose the number of concepts.
 
     The largest k within one standard error of the least bi-cross-validated error that passes the
-    control (see `decide`); if there is none, the least error, flagged.
+    control (see `decide`); if there is none, the least error, flagged. Where that is the largest
+    candidate, `further` ones are tried as long as each has less error than the one before, and the
+    fewest concepts are taken that foretell nearly as much as the best (see `fewest`).
 
     Parameters
     ----------
@@ -125,6 +125,8 @@ def choose_k(
         (positions,) int64: which image each position is from.
     ks : sequence of int
         Candidates; a single one is chosen whatever its evidence, flagged if it is not stable.
+    further : sequence of int
+        Larger candidates, which are judged by one split alone.
     seed : int
         Decides all splits and starts.
     n_replicates : int
@@ -164,22 +166,75 @@ def choose_k(
             break
         replicates[k] = [fit.W for fit in sorted(whole, key=lambda fit: fit.error)]
         pairs[k] = [torch.stack([fit.W for fit in pair]) for pair in apart if pair is not None]
-        found = _judged(V, splits, apart, k, seed)
+        found = judged(V, splits, apart, k, seed)
         again = _seed_stability([fit.W for fit in whole])
         for row, fit, cosine in zip(found, whole, again, strict=True):
             rows.append(row | {"error": fit.error, "seed_stability": cosine, "svd_error": floor})
     shuffled = shuffle_channels(V, seed)
-    control: list[Row] = []
+
+    def chance(k: int) -> list[Row]:
+        fits = fit_halves(shuffled, splits[:1], k, seed, trials, work)
+        return judged(shuffled, splits[:1], fits, k, seed)
+
     near = near_best(rows)
     work.add_control(near)
-    for k in near:
-        chance = _fit_halves(shuffled, splits[:1], k, seed, trials, work)
-        control += _judged(shuffled, splits[:1], chance, k, seed)
+    control = [row for k in near for row in chance(k)]
     k, flagged = decide(rows, control)
-    rows = [row | {"chosen": row["k"] == k} for row in rows]
-    apart_at_k = torch.stack(pairs[k]) if pairs[k] else torch.empty(0, 2, V.shape[1], k)
-    W = consensus(replicates[k], seed)
-    return KChoice(k, flagged, rows, control, W, apart_at_k, len(ks) - len(replicates))
+    n_beyond = len(ks) - len(replicates)
+    if k == ks[-1] and splits[0] is not None:
+        same = next(row for row in rows if row["k"] == k and row["seed"] == seed)
+        least = float(same["bicv_error"])
+        more = _further(V, image_of_position, splits[0], least, further, seed, work)
+        rows, n_beyond = rows + more.rows, more.n_beyond
+        best = fewest([same, *more.rows])
+        if best > k:
+            k, pairs[best] = best, [more.pairs[best]]
+            control += chance(k)
+            flagged = not passes(k, rows, control)
+    return KChoice(
+        k=k,
+        flagged=flagged,
+        rows=[row | {"chosen": row["k"] == k} for row in rows],
+        control=control,
+        W=consensus(replicates[k], seed) if k in replicates else torch.empty(V.shape[1], 0),
+        halves=torch.stack(pairs[k]) if pairs[k] else torch.empty(0, 2, V.shape[1], k),
+        n_beyond=n_beyond,
+    )
+
+
+@dataclass(frozen=True, eq=False)
+class _Further:
+    """What was found of larger candidates: evidence, and the concepts of the halves by number."""
+
+    rows: list[Row]
+    pairs: dict[int, Tensor]
+    n_beyond: int
+
+
+def _further(
+    V: Tensor,
+    image_of_position: Images,
+    split: Split,
+    least: float,
+    ks: Sequence[int],
+    seed: int,
+    work: Tally,
+) -> _Further:
+    """Try larger candidates as long as each has less error than the one before, on one split."""
+    found = _Further([], {}, 0)
+    for at, (k, floor) in enumerate(zip(ks, svd_errors(gram([V]), ks), strict=True)):
+        work.add(k)
+        (pair,) = fit_halves(V, [split], k, seed, 1, work)
+        if pair is None or images_of(V, pair[0].W, image_of_position) < SHARED:
+            return replace(found, n_beyond=len(ks) - at)
+        (row,) = judged(V, [split], [pair], k, seed)
+        error = float(np.mean([fit.error for fit in pair]))
+        found.rows.append(row | {"error": error, "seed_stability": math.nan, "svd_error": floor})
+        found.pairs[k] = torch.stack([fit.W for fit in pair])
+        if row["bicv_error"] >= least:
+            break
+        least = float(row["bicv_error"])
+    return found
 
 
 def _seed_stability(Ws: Sequence[Tensor]) -> list[float]:
@@ -187,11 +242,8 @@ def _seed_stability(Ws: Sequence[Tensor]) -> list[float]:
     if len(Ws) == 1:
         return [float("nan")]
     return [
-        float(np.mean([_median(match(W, other)[1]) for other in Ws if other is not W])) for W in Ws
+        float(np.mean([median(match(W, other)[1]) for other in Ws if other is not W])) for W in Ws
     ]
-
-
-Halves = list[tuple[Fit, ...] | None]
 
 
 def _fit_all(
@@ -199,86 +251,10 @@ def _fit_all(
 ) -> tuple[list[Fit], Halves]:
     """Fit all images, a replicate per split, and the disjoint halves of each split."""
     starts = [Start(k, seed + r, trials=trials) for r in range(len(splits))]
-    fits: list[Callable[[], list[Fit]]] = [partial(_fit_counted, V, starts, work)]
+    fits: list[Callable[[], list[Fit]]] = [partial(fit_counted, V, starts, work)]
     fits += [
-        partial(_fit_counted, V[half], [start], work, 0.5)
-        for half, start in _halves_of(splits, starts)
+        partial(fit_counted, V[half], [start], work, 0.5)
+        for half, start in halves_of(splits, starts)
     ]
     whole, *apart = each_alone(lambda fit: fit(), fits)
-    return whole, _paired(splits, apart)
-
-
-def _fit_halves(
-    V: Tensor, splits: Sequence[Split | None], k: int, seed: int, trials: int, work: Tally
-) -> Halves:
-    """Fit the disjoint halves of the images, of each split."""
-    starts = [Start(k, seed + r, trials=trials) for r in range(len(splits))]
-    jobs = _halves_of(splits, starts)
-    fits = each_alone(lambda job: _fit_counted(V[job[0]], [job[1]], work, 0.5), jobs)
-    return _paired(splits, fits)
-
-
-def _halves_of(
-    splits: Sequence[Split | None], starts: Sequence[Start]
-) -> list[tuple[Tensor, Start]]:
-    """Give the halves of each split, each with a start of its own: a common one might agree."""
-    pairs = zip(splits, starts, strict=True)
-    return [
-        (half, replace(start, seed=start.seed + at * len(splits)))
-        for split, start in pairs
-        if split is not None
-        for at, half in enumerate(split)
-    ]
-
-
-def _fit_counted(V: Tensor, starts: Sequence[Start], work: Tally, share: float = 1.0) -> list[Fit]:
-    """Fit, telling of every step; `share` is that of the positions."""
-    k = starts[0].k
-
-    def step(phase: str, number: int, error: float) -> None:
-        work.tell(f"{k} concepts, {phase} step {number}")
-
-    fits = fit_samples(V, starts, tol=TOL, progress=step)
-    work.finish(k * share * len(starts))
-    return fits
-
-
-def _paired(splits: Sequence[Split | None], fits: Sequence[list[Fit]]) -> Halves:
-    """Give the fits of the halves, split by split."""
-    found = iter([fit for (fit,) in fits])
-    return [None if split is None else (next(found), next(found)) for split in splits]
-
-
-def _judged(
-    V: Tensor,
-    splits: Sequence[Split | None],
-    fits: Halves,
-    k: int,
-    seed: int,
-) -> list[Row]:
-    """Judge the fits of halves each by the other half: a row per split."""
-    rows: list[Row] = []
-    for r, (split, pair) in enumerate(zip(splits, fits, strict=True)):
-        values = [float("nan")] * 3
-        if split is not None and pair is not None:
-            values = _judged_pair([V[half] for half in split], pair, seed + r)
-        names = ("heldout_error", "bicv_error", "split_stability")
-        rows.append({"k": k, "seed": seed + r} | dict(zip(names, values, strict=True)))
-    return rows
-
-
-def _judged_pair(parts: Sequence[Tensor], pair: Sequence[Fit], seed: int) -> list[float]:
-    """Give held-out error, bi-cross-validated error and stability of the fits of two halves."""
-    folds = channel_folds(parts[0].shape[1], FOLDS, seed)
-    heldout, bicv = [], []
-    for fit, other in zip(pair, reversed(parts), strict=True):
-        W = fit.W.to(other.device)
-        (stats,) = block_stats(other, [Encoder.of(W, tol=ENCODE_TOL)], 0)
-        heldout.append(relative_error(W, stats))
-        bicv.append(bi_cv_error(other, W, folds, fit.stats))
-    stability = _median(match(*(fit.W for fit in pair))[1])
-    return [float(np.mean(heldout)), float(np.mean(bicv)), stability]
-
-
-def _median(cosines: Tensor) -> float:
-    return float(np.median(cosines.numpy()))
+    return whole, paired(splits, apart)

@@ -17,6 +17,7 @@ from .solve import encode
 from .splits import Images
 
 CLEARLY = 0.05  # of the energy: of one set, two shuffles differed by 0.035
+ENOUGH = 0.95  # of the energy that the best candidate foretells, see `fewest`
 SHARED = 2.0  # images that the median concept stands in, at least
 Row = dict[str, float | int | bool]
 
@@ -24,15 +25,9 @@ Row = dict[str, float | int | bool]
 def decide(rows: Sequence[Row], control: Sequence[Row]) -> tuple[int, bool]:
     """Apply the rule to the evidence.
 
-    Of the candidates near the best (see `near_best`) the largest that passes the control is taken:
-    a concept that some replicates miss can make their mean worse than that of fewer concepts, and
-    the spread says so.
-
-    A candidate passes the control if in every replicate it leaves clearly less of the held-out
-    energy (the squared error) than predicting nothing would, and than concepts of the shuffled data
-    leave of theirs; and if its median stability exceeds theirs. Shuffled data set a standard of
-    stability only where their concepts clearly predict something: where channels are sparse, fits
-    of shuffled data settle on the strongest single channels, reliably and to no purpose.
+    Of the candidates near the best (see `near_best`) the largest that passes the control (see
+    `passes`) is taken: a concept that some replicates miss can make their mean worse than that of
+    fewer concepts, and the spread says so.
 
     Parameters
     ----------
@@ -52,16 +47,48 @@ def decide(rows: Sequence[Row], control: Sequence[Row]) -> tuple[int, bool]:
     if not near:
         return min(errors), True
 
-    def passes(k: int) -> bool:
-        chance = _column(control, k, "bicv_error")
-        standard = _column(control, k, "split_stability")[chance**2 < 1 - CLEARLY]
-        found = np.median(_column(rows, k, "split_stability"))
-        predicts = errors[k].max() ** 2 < (1 - CLEARLY) * min(1.0, chance.min() ** 2)
-        return bool(predicts and (len(standard) == 0 or found > np.median(standard)))
-
-    stable = [k for k in near if passes(k)]
+    stable = [k for k in near if passes(k, rows, control)]
     best = min(errors, key=lambda k: float(errors[k].mean()))
     return (max(stable), False) if stable else (best, True)
+
+
+def passes(k: int, rows: Sequence[Row], control: Sequence[Row]) -> bool:
+    """Say whether a candidate passes the control.
+
+    It does if in every replicate it leaves clearly less of the held-out energy (the squared error)
+    than predicting nothing would, and than concepts of the shuffled data leave of theirs; and if
+    its median stability exceeds theirs. Shuffled data set a standard of stability only where their
+    concepts clearly predict something: where channels are sparse, fits of shuffled data settle on
+    the strongest single channels, reliably and to no purpose.
+
+    Parameters
+    ----------
+    k : int
+        The candidate.
+    rows, control : sequence of dict
+        As for `decide`.
+    """
+    errors, chance = (_column(each, k, "bicv_error") for each in (rows, control))
+    standard = _column(control, k, "split_stability")[chance**2 < 1 - CLEARLY]
+    found = np.median(_column(rows, k, "split_stability"))
+    predicts = errors.max() ** 2 < (1 - CLEARLY) * min(1.0, chance.min() ** 2)
+    return bool(predicts and (len(standard) == 0 or found > np.median(standard)))
+
+
+def fewest(rows: Sequence[Row]) -> int:
+    """Return the least k that foretells `ENOUGH` of the energy that the best one foretells.
+
+    Of many concepts twice as many foretell a few hundredths more, and are what halves of the images
+    agree on less: 0.87 for 32, 0.57 for 128 of photographs of ten classes, for 0.346 and 0.373.
+
+    Parameters
+    ----------
+    rows : sequence of dict
+        With k and bicv_error, one each, of one split.
+    """
+    foretold = {int(row["k"]): 1 - float(row["bicv_error"]) ** 2 for row in rows}
+    most = max(foretold.values())
+    return min(k for k, each in foretold.items() if each >= min(most, ENOUGH * most))
 
 
 def near_best(rows: Sequence[Row]) -> list[int]:

@@ -10,8 +10,9 @@ activations themselves:
     Σ_p s_p² ‖v_p − W h_p‖² + μ P ‖C^½ (v̄ − W h̄)‖²,    W, H ≥ 0
 
 in turns: H for fixed W, the exact solution for all positions of an image together, and W for fixed
-H by accelerated projected gradients. s_p is 1, or 1 / ‖v_p‖ where concepts of positions of unit
-length explain more of images unseen: see `lengths`.
+H by accelerated projected gradients. s_p is ‖v_p‖^−power where concepts of positions so shortened
+explain more of images unseen: see `lengths`. Of concepts by the thousand, of which a position has
+few, H is found by pursuit: see `together_few`.
 H of the learning are forgotten: users get the H of ordinary least squares. An encoder that
 sees the mean logits finds the answer whatever the concepts are, even with the channels of W
 exchanged at random.
@@ -25,12 +26,14 @@ van Bokhoven, W. (1981). Piecewise-linear modelling and analysis: the modulus it
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
 
+from .data import squares_of_rows
 from .lengths import inverse_lengths
+from .pursuit import Pursuit
 from .solve import MAX_ITERATIONS, encode
 from .stats import accumulate, relative_error
 
@@ -43,6 +46,9 @@ TURNS, STEPS = 8, 30
 
 TOL = 1e-2
 """Of H within a turn."""
+
+ROUNDS = 4
+"""Of pursuit within a turn."""
 
 GIVEN = 0.03
 """Share of the explained energy that may be given for it, at most."""
@@ -67,7 +73,9 @@ class Taught:
     given: float
 
 
-def teach(V: Tensor, W: Tensor, readout: Tensor, *, unit: bool = False) -> Taught:
+def teach(
+    V: Tensor, W: Tensor, readout: Tensor, *, power: float = 0.0, active: int | None = None
+) -> Taught:
     """Bring concepts near what a readout reads of the means of images.
 
     Turns end before more than `GIVEN` of the explained energy is lost.
@@ -80,17 +88,20 @@ def teach(V: Tensor, W: Tensor, readout: Tensor, *, unit: bool = False) -> Taugh
         float32 (channels, k), the best there are for energy, to start from.
     readout : Tensor
         float32 (classes, channels), of any scale.
-    unit : bool
-        Whether W is of positions of unit length.
+    power : float
+        Of their length that positions were shortened by, for W.
+    active : int, optional
+        Concepts that a position has at most; as many as explain most by default.
     """
     C = WEIGHT * _metric(readout, V.mean(1))
-    first = _explained(V.flatten(0, 1), W)
+    first = _explained(V.flatten(0, 1), W, active)
     taught = Taught(W, 0, 0.0)
     if not (C.any() and first > 0):
         return taught
     for turn in range(1, TURNS + 1):
-        W = _learn_W(V, together(V, W, C), W, C, unit)
-        given = 1 - _explained(V.flatten(0, 1), W) / first
+        H = together(V, W, C) if active is None else together_few(V, W, C, active)
+        W = _learn_W(V, H, W, C, power)
+        given = 1 - _explained(V.flatten(0, 1), W, active) / first
         if given > GIVEN:
             break
         taught = Taught(W, turn, given)
@@ -140,6 +151,33 @@ def together(V: Tensor, W: Tensor, C: Tensor, tol: float = TOL) -> Tensor:
     return solved
 
 
+def together_few(V: Tensor, W: Tensor, C: Tensor, n_active: int, rounds: int = ROUNDS) -> Tensor:
+    """Give an H ≥ 0 of the problem of `together` with few concepts a position.
+
+    At its solution each position is explained as if C (v̄ − W h̄), what the readout misses of its
+    image, were added to it: pursuit of that finds H, H what is missed, and so on. A step by
+    (I + C)⁻¹ is right where W explains everything, and too short where it does not.
+
+    Parameters
+    ----------
+    V, W, C
+        As for `together`.
+    n_active : int
+        Concepts that a position has at most.
+    rounds : int
+        Pursuits.
+    """
+    pursuit = Pursuit.of(W, n_active)
+    nearer = torch.linalg.inv(torch.eye(len(C), dtype=torch.float64) + C.double()).float()
+    mean, missed = V.mean(1), V.new_zeros(len(V), V.shape[2])
+    H = V.new_empty(*V.shape[:2], W.shape[1])
+    for _ in range(rounds):
+        codes = pursuit.codes((V + missed[:, None]).flatten(0, 1))
+        codes.dense(H.view(-1, W.shape[1]))
+        missed += ((mean - H.mean(1) @ W.T) @ C - missed) @ nearer
+    return H
+
+
 def _metric(readout: Tensor, means: Tensor) -> Tensor:
     """Return C, scaled by what it sees of the covariance of mean activations."""
     rows = readout.double()
@@ -149,10 +187,10 @@ def _metric(readout: Tensor, means: Tensor) -> Tensor:
     return (C * (float(apart.square().sum()) / max(seen, 1e-30))).float()
 
 
-def _learn_W(V: Tensor, H: Tensor, W: Tensor, C: Tensor, unit: bool) -> Tensor:
-    """Return W for fixed H; the mean's part keeps its weight beside rows of unit length."""
+def _learn_W(V: Tensor, H: Tensor, W: Tensor, C: Tensor, power: float) -> Tensor:
+    """Return W for fixed H; the mean's part keeps its weight beside shortened rows."""
     n_positions = V.shape[1]
-    scale = inverse_lengths(V) if unit else V.new_ones(())
+    scale = inverse_lengths(V) ** power if power else V.new_ones(())
     h, v = (H * scale).flatten(0, 1), (V * scale).flatten(0, 1)
     mean_h, mean_v = H.mean(1), V.mean(1)
     share = n_positions * float(h.square().sum() / H.square().sum().clamp_min(1e-30))
@@ -171,6 +209,10 @@ def _learn_W(V: Tensor, H: Tensor, W: Tensor, C: Tensor, unit: bool) -> Tensor:
     return X
 
 
-def _explained(V: Tensor, W: Tensor) -> float:
-    """Return the share of ‖V‖², (positions, channels), that W explains by least squares."""
-    return 1 - relative_error(W, accumulate(V, encode(V, W, tol=TOL))) ** 2
+def _explained(V: Tensor, W: Tensor, active: int | None) -> float:
+    """Return the share of ‖V‖², (positions, channels), that W explains."""
+    if active is None:
+        return 1 - relative_error(W, accumulate(V, encode(V, W, tol=TOL))) ** 2
+    pursuit = Pursuit.of(W, active)
+    stats = pursuit.stats(V, pursuit.codes(V))
+    return 1 - relative_error(W, replace(stats, v_sq=float(squares_of_rows(V).sum()))) ** 2

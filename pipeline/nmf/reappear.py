@@ -35,9 +35,10 @@ from scipy.special import stdtr, stdtrit
 from torch import Tensor
 
 from ..system.threads import each_alone
-from .choose import MANY, TOL, TRIALS
+from .choose import MANY, TRIALS
 from .evaluate import match
 from .initialise import unit_columns
+from .judge import TOL
 from .sampling import Start, fit_samples
 from .splits import Images, halves
 

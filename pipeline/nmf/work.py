@@ -64,6 +64,10 @@ class Tally:
         with self._lock:
             self._total = max(self._done, self._total - sum(ks) * self._n_each)
 
+    def add(self, k: int) -> None:
+        """Count the fits of halves of one more candidate."""
+        self._total += float(k)
+
     def add_control(self, ks: Sequence[int]) -> None:
         """Count what is fitted to shuffled data, too."""
         self._total += float(sum(ks) * self._n_controls)

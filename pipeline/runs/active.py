@@ -9,9 +9,7 @@ from .. import nmf
 from ..errors import UserError, option
 
 
-def active_of(
-    active: int | Literal["auto", "none"], ks: Sequence[int], *, faithful: bool = False
-) -> int | None:
+def active_of(active: int | Literal["auto", "none"], ks: Sequence[int]) -> int | None:
     """Return how many concepts a position has at most; None: as many as explain most.
 
     Parameters
@@ -20,14 +18,11 @@ def active_of(
         As the option of that name.
     ks : sequence of int
         Numbers of concepts that are asked for.
-    faithful : bool
-        Whether concepts are also fitted to what the network says.
 
     Raises
     ------
     UserError
-        Few concepts a position, and several numbers of them are to be weighed, or the objective is
-        not theirs.
+        Few concepts a position, and several numbers of them are to be weighed.
     """
     found = {nmf.active_of(active, k) for k in ks}
     if found == {None}:
@@ -38,10 +33,5 @@ def active_of(
             f"{option('k', ','.join(map(str, ks)))} with few concepts a position, as of more than"
             f" {nmf.DENSE}: they are not weighed against each other; ask for one, or"
             f" set {dense}"
-        )
-    if faithful:
-        raise UserError(
-            f"{option('objective', 'faithful')} fits concepts of which a position has any number;"
-            f" set {dense}, or leave it out"
         )
     return found.pop()

@@ -119,7 +119,7 @@ def check_k(config: Config, n_images: int, layer: Cut) -> None:
     """Refuse more concepts than the images have positions or, where any number of them stands at a
     position, the layer channels; and numbers that do not go together."""
     ks = ks_of(config.k)
-    active = active_of(config.active, ks, faithful=config.objective == "faithful")
+    active = active_of(config.active, ks)
     asked = 1 if isinstance(config.k, str) else max(ks)
     most = n_images * layer.height * layer.width
     if active is None:

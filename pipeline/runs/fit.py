@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from tqdm import tqdm
 
 from .. import nmf
-from ..config import K_AUTO, K_TREE, ks_of
+from ..config import K_AUTO, K_FURTHER, K_TREE, ks_of
 from ..errors import UserError, option
 from ..store import (
     PositionBlocks,
@@ -167,8 +167,8 @@ def fit_concepts(
     ----------
     data : FitData
     ks : sequence of int, "auto" or "tree"
-        Numbers of concepts to choose from; `K_AUTO`, as far as the data hold them, or the largest
-        of `K_TREE` that they do.
+        Numbers of concepts to choose from; `K_AUTO` and `K_FURTHER`, as far as the data hold them,
+        or the largest of `K_TREE` that they do.
     unfinished : UnfinishedFit, optional
         Keeps what was found so far, and goes on from there.
     taken : TreeCut, optional
@@ -178,7 +178,7 @@ def fit_concepts(
     if ks == "tree":
         ks = (k_tree(data),)
     asked = ks_of(ks) if isinstance(ks, str) else tuple(ks)
-    active = active_of(data.active, asked, faithful=data.readout is not None)
+    active = active_of(data.active, asked)
     n = N_SAMPLE if active is None else max(N_SAMPLE, nmf.sparse_sample_size(max(asked)))
     drawn, owner = sample_positions(data.activations, data.drawn_from(n), n, data.seed)
     if not drawn.any():
@@ -191,7 +191,7 @@ def fit_concepts(
         say(f"factorize  {transform.kind} (auto): {nmf.why_transform(transform.kind, drawn)}")
     V = transform.forward(drawn)
     say(f"factorize  sample: {len(V):,} positions × {V.shape[1]} channels ({transform.kind})")
-    ks = k_auto(V) if ks == "auto" else asked
+    ks, further = k_auto(V) if ks == "auto" else (asked, ())
     if is_tree:
         say(f"factorize  {ks[0]} concepts (tree), of {len(data.fit_ids)} images")
     if active is not None:
@@ -202,7 +202,7 @@ def fit_concepts(
     choice = None if unfinished is None else unfinished.choice
     if choice is None:
         choice = (
-            _choose_k(data, V[:N_EVIDENCE], owner[:N_EVIDENCE], ks)
+            _choose_k(data, V[:N_EVIDENCE], owner[:N_EVIDENCE], ks, further)
             if active is None
             else _judge(data, V, owner, ks[0], active)
         )
@@ -217,7 +217,7 @@ def fit_concepts(
     blocks = data.blocks(transform)
     if taken is None:
         fitted = _fit(data.fitted(transform), data, choice, active, unfinished)
-        start = _taught(data, transform, fitted.W)
+        start = _taught(data, transform, fitted.W, active)
     else:
         fitted, start = _measured(blocks, taken.W.to(data.device), active), taken.W
     if n_dead := int(fitted.dead.sum()):
@@ -254,18 +254,20 @@ def fit_concepts(
     )
 
 
-def _taught(data: FitData, transform: nmf.Transform, W: torch.Tensor) -> torch.Tensor:
+def _taught(
+    data: FitData, transform: nmf.Transform, W: torch.Tensor, active: int | None
+) -> torch.Tensor:
     """Bring concepts near what the readout reads, where there is one."""
     if data.readout is None:
         return W
     ids = data.drawn_from(N_TAUGHT)
     blocks = PositionBlocks(data.activations, ids, transform, data.weights)
     V = whole_images(blocks, N_TAUGHT)
-    taught = nmf.teach(V, W.cpu(), transform.pull(data.readout), unit=data.power == 1)
+    taught = nmf.teach(V, W.cpu(), transform.pull(data.readout), power=data.power, active=active)
     say(
         f"factorize  faithful: {taught.n_turns} turns on {len(V):,} images, for"
         f" {max(0.0, taught.given):.1%} of the explained energy"
-        f"{' of positions of unit length' if data.power else ''}"
+        f"{' of positions of unit length' if data.power == 1 else ''}"
     )
     return taught.W
 
@@ -288,10 +290,12 @@ def k_tree(data: FitData) -> int:
     return max((k for k in K_TREE if k <= most), default=most)
 
 
-def k_auto(V: torch.Tensor) -> tuple[int, ...]:
-    """Return the numbers of concepts that ``K=auto`` weighs, those that the data can hold."""
+def k_auto(V: torch.Tensor) -> tuple[tuple[int, ...], tuple[int, ...]]:
+    """Return the numbers of concepts that ``K=auto`` weighs, those that the data can hold, and
+    larger ones to go on to."""
     most = min(V.shape) // 2
-    return tuple(k for k in K_AUTO if k <= most) or (1,)
+    few, many = (tuple(k for k in ks if k <= most) for ks in (K_AUTO, K_FURTHER))
+    return few or (1,), many
 
 
 def measure(blocks: PositionBlocks, W: torch.Tensor, active: int | None = None) -> nmf.Stats:
@@ -333,12 +337,18 @@ def _judge(
 
 
 def _choose_k(
-    data: FitData, V: torch.Tensor, owner: NDArray[np.int64], ks: Sequence[int]
+    data: FitData,
+    V: torch.Tensor,
+    owner: NDArray[np.int64],
+    ks: Sequence[int],
+    further: Sequence[int],
 ) -> nmf.KChoice:
     V = _weighted(data, V, owner)
     with bar("choose k", 1.0, "concepts") as shown:
         progress = partial(_show_work, shown)
-        return nmf.choose_k(V.to(data.device), owner, ks, seed=data.seed, progress=progress)
+        return nmf.choose_k(
+            V.to(data.device), owner, ks, further=further, seed=data.seed, progress=progress
+        )
 
 
 def _show_work(shown: tqdm[Never], work: nmf.Work) -> None:

@@ -38,6 +38,7 @@ def outcomes(printed: str) -> dict[str, float]:
     return {name: float(value) for _, name, value, *_ in lines}
 
 
+@pytest.mark.slow
 def test_objects_are_scored_on_one_half_of_the_images(
     workspace: Workspace, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -135,6 +136,7 @@ def test_peers_divide_the_same_activations() -> None:
     assert scaled.max(axis=(1, 2)) == pytest.approx(1)
 
 
+@pytest.mark.slow
 def test_agreement_is_measured_beside_svd_and_exchanged_channels(workspace: Workspace) -> None:
     found = faithful.measured(workspace, (2, 6))
     assert list(found["k"]) == [2, 6]
@@ -146,6 +148,7 @@ def test_agreement_is_measured_beside_svd_and_exchanged_channels(workspace: Work
     assert six["kl"] < two["kl"]
 
 
+@pytest.mark.slow
 def test_few_of_many_concepts_are_measured_beside_an_autoencoder(
     workspace: Workspace, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -87,7 +87,9 @@ def test_tables(reader: Reader, tmp_path: Path) -> None:
     assert reader.counts["refused"] > 50
 
 
-@pytest.mark.parametrize("target", ["archive", "truth", "spooled"])
+@pytest.mark.parametrize(
+    "target", [pytest.param("archive", marks=pytest.mark.slow), "truth", "spooled"]
+)
 def test_archives_ground_truth_and_rows(reader: Reader, tmp_path: Path, target: str) -> None:
     makers = {"archive": seeds.archives, "truth": seeds.truths, "spooled": seeds.spooled}
     files = makers[target]()

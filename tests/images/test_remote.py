@@ -230,6 +230,7 @@ def test_shards_elsewhere_are_read_by_ranges(prefix: str, form: int, tmp_path: P
         assert all("Range" in each for each in server.headers if ".tar" in each["path"])
 
 
+@pytest.mark.slow
 def test_little_of_an_archive_is_fetched_to_know_what_is_in_it(memory: Any) -> None:
     files = {f"{i:04}.png": picture(i, 120) for i in range(100)}  # of 43 kB
     for name, pack in (("a.tar", tarred), ("a.zip", zipped)):
@@ -616,6 +617,7 @@ def source_of(server: Web, n: int, tmp_path: Path) -> Any:
     return list_dataset(table)
 
 
+@pytest.mark.slow
 def test_images_are_fetched_before_they_are_asked_for(tmp_path: Path) -> None:
     with serving({f"{i:03}.png": picture(i) for i in range(100)}, latency=0.02) as server:
         found = source_of(server, 100, tmp_path)

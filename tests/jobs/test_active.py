@@ -42,6 +42,7 @@ def run(images: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+@pytest.mark.slow
 def test_every_position_has_few(run: Path, images: str) -> None:
     workspace = Workspace.open(run)
     bank = workspace.bank
@@ -55,6 +56,7 @@ def test_every_position_has_few(run: Path, images: str) -> None:
     assert np.array_equal(again.numpy().astype(np.float16), H[: len(again)])
 
 
+@pytest.mark.slow
 def test_of_many_the_summary_lists_some_and_says_where_the_others_are(run: Path) -> None:
     text = summary(open_run(run))
     listed = re.findall(r"^ +(\d+) .*\d%", text, re.MULTILINE)
@@ -66,6 +68,7 @@ def test_of_many_the_summary_lists_some_and_says_where_the_others_are(run: Path)
     assert shown.min() >= drops.drop(shown.index).max()
 
 
+@pytest.mark.slow
 def test_what_is_said_of_them_is_of_few_a_position(run: Path) -> None:
     workspace = Workspace.open(run)
     bank = workspace.bank
@@ -102,12 +105,14 @@ def test_they_are_fitted_to_shortened_positions_and_measured_on_those_there_are(
     assert bank.error == pytest.approx(float(left.norm() / V.norm()), rel=1e-3)
 
 
+@pytest.mark.slow
 def test_dense_concepts_from_the_same_activations(run: Path) -> None:
     other = discover(from_run=run, run=run.with_name("other"), k=20, active="none")
     assert (len(open_run(run).table("concepts")), len(other.table("concepts"))) == (K, 20)
     assert Workspace.open(run.with_name("other")).bank.active is None
 
 
+@pytest.mark.slow
 def test_no_more_disk_than_was_estimated(run: Path) -> None:
     found = estimated(run)
     for name, most in found.disk.items():
@@ -132,7 +137,6 @@ def test_bits_are_the_same_again(run: Path, images: str, tmp_path: Path) -> None
         ({"k": "20,30", "active": "4"}, "not weighed against each other"),
         ({"active": "4"}, "not weighed against each other"),
         ({"k": "100,200"}, "not weighed against each other"),
-        ({"k": "200", "objective": "faithful"}, "any number"),
         ({"k": "200", "active": "none"}, "more than the data allows"),
         ({"k": "1000000"}, "positions; it can be"),
         ({"k": "5", "active": "0"}, "greater than 0"),

@@ -163,6 +163,7 @@ def test_objects_are_found(run: Run, sample: Path) -> None:
     assert np.mean(scores) > 1.2 * np.mean(areas)
 
 
+@pytest.mark.slow
 def test_commands_on_a_run(run: Run, sample: Path, capsys: pytest.CaptureFixture[str]) -> None:
     def printed(name: str, **options: Path) -> str:
         assert call(name, options) == 0
@@ -500,6 +501,7 @@ def test_a_rejected_image_is_listed_and_the_rest_goes_on(sample: Path, tmp_path:
         discover_run(prepare(make_config(options), tmp_path / "strict"))
 
 
+@pytest.mark.slow
 def test_signed_activations_are_split(sample: Path, tmp_path: Path) -> None:
     options = {
         "dataset": str(sample / "images"),

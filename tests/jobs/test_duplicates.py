@@ -85,6 +85,7 @@ def test_a_group_is_on_one_side_of_the_split(run: Run) -> None:
     assert not run.workspace.ids("fit") & run.workspace.ids("heldout")
 
 
+@pytest.mark.slow
 def test_without_near_duplicates_the_listing_splits(tmp_path: Path) -> None:
     write_sample(tmp_path / "sample", n_images=60, size=64)
     images = str(tmp_path / "sample" / "images")

@@ -211,6 +211,7 @@ def test_offsets_of_shift_are_the_minima_of_all_fit_images(extracted: Path, tmp_
     assert not torch.equal(few.amin(0), V.amin(0))
 
 
+@pytest.mark.slow
 def test_images_or_labels_of_any_size_weigh_the_same(tmp_path: Path) -> None:
     """``BALANCE``: shares of what is fitted, and what a weighted fit is better at."""
     write_sample(tmp_path / "sample", n_images=40)

@@ -127,6 +127,7 @@ print(tuple(read_image(found.source, found.images[0])[0].shape))
 """
 
 
+@pytest.mark.slow
 def test_too_many_open_files_refuse_nothing(tmp_path: Path) -> None:
     base = write(tmp_path / "images", 2)
     image, folder, shape = python(FEW_FILES, base).splitlines()

@@ -62,6 +62,7 @@ def test_other_concepts_are_those_of_a_run_of_its_own(
     assert run.table("image_concepts").equals(alone.table("image_concepts"))
 
 
+@pytest.mark.slow
 def test_either_may_be_removed(pets: Path, tmp_path: Path) -> None:
     first = tmp_path / "first"
     shutil.copytree(pets, first)
@@ -84,6 +85,7 @@ def test_what_a_run_drops_the_other_keeps(pets: Path, tmp_path: Path) -> None:
     assert not (tmp_path / "next").exists()
 
 
+@pytest.mark.slow
 def test_seeds_share_images_and_their_order(pets: Path, tmp_path: Path) -> None:
     run = pipeline.discover(from_run=pets, seed=9, run=tmp_path / "nine")
     assert run.workspace.config.seed == 9
@@ -94,6 +96,7 @@ def test_seeds_share_images_and_their_order(pets: Path, tmp_path: Path) -> None:
     assert again.workspace.config.seed == 9
 
 
+@pytest.mark.slow
 def test_without_a_name_it_lies_beside(pets: Path, tmp_path: Path) -> None:
     first = tmp_path / "first"
     shutil.copytree(pets, first)
@@ -172,6 +175,7 @@ def test_folders_that_cannot_be(pets: Path, tmp_path: Path) -> None:
         pipeline.discover(from_run=pets, layers="a,b")
 
 
+@pytest.mark.slow
 def test_a_run_of_other_images_is_not_taken_for_it(
     images: Path, pets: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -192,6 +196,7 @@ def test_a_run_of_other_images_is_not_taken_for_it(
     assert Workspace.open(other).config.dataset == str(fewer.resolve())
 
 
+@pytest.mark.slow
 def test_images_added_later_are_fitted_too(
     images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

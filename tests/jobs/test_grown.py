@@ -145,6 +145,7 @@ def test_only_new_images_are_encoded(base: Path, sample: list[Path], decoded: li
     assert [name for name in after if name[:4] != "logs" and after[name] != before[name]] == []
 
 
+@pytest.mark.slow
 def test_what_changed_is_said(base: Path, sample: list[Path], capsys: CaptureFixture[str]) -> None:
     put(sample[:50], base / "photos")
     given = {"run": base / "run", "dataset": base / "photos"}

@@ -150,6 +150,7 @@ def test_what_was_killed_between_two_runs_goes_on(
         np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-5)
 
 
+@pytest.mark.slow
 def test_one_that_was_begun_alone_stays_as_it_is(
     images: Path, alone: dict[str, Path], tmp_path: Path
 ) -> None:

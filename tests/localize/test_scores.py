@@ -20,6 +20,7 @@ from sklearn.metrics import (
 from benchmarks import partitions
 from pipeline.analysis.evaluate import part_scores, score
 from pipeline.analysis.evaluation import Evaluation
+from pipeline.localize import alignment
 from pipeline.localize.alignment import align, average_precision, summary
 from pipeline.localize.saliency import max_f, mean_absolute_error, precision_and_recall
 from pipeline.localize.scores import (
@@ -202,10 +203,17 @@ def test_the_strongest_map_is_so_after_scaling_each_by_its_own_range() -> None:
 def test_average_precision_is_scikit_learns(seed: int, n: int, levels: int) -> None:
     rng = np.random.default_rng(seed)
     strength = rng.integers(0, 10**levels, (n, 4)).astype(np.float32)  # equal ones, too
-    member = rng.random(n) < 0.4
-    member[int(rng.integers(n))] = True
-    expected = [average_precision_score(member, strength[:, each]) for each in range(4)]
-    assert average_precision(strength, member) == pytest.approx(expected, abs=1e-9)
+    members = rng.random((n, 3)) < 0.4
+    members[rng.integers(n, size=3), range(3)] = True
+    expected = [
+        [average_precision_score(member, strength[:, each]) for member in members.T]
+        for each in range(4)
+    ]
+    for values in (2**22, 1):  # all labels at once, and one after the other
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(alignment, "VALUES", values)
+            found = average_precision(strength, members)
+        assert found == pytest.approx(np.array(expected), abs=1e-9)
 
 
 def test_a_concept_of_each_label_is_chosen_on_one_half_and_scored_on_the_other() -> None:

@@ -125,6 +125,7 @@ def test_hugging_face_classifiers_from_a_folder(folders: dict[str, Path], family
     assert torch.allclose(cut(network, "auto").forward(images).logits, expected, atol=1e-4)
 
 
+@pytest.mark.slow
 def test_tokens_beside_the_positions_are_kept_apart(folders: dict[str, Path]) -> None:
     prefixes = {"vit": 1, "dinov2": 1, "registers": 5, "resnet": 0, "swin": 0}
     for family, n_prefix in prefixes.items():
@@ -552,6 +553,7 @@ def test_every_way_to_name_code_needs_consent(own: Path, name: str) -> None:
     consent.check("resnet18")
 
 
+@pytest.mark.slow
 def test_a_function_is_found_again_from_any_folder(
     own: Path, images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from pipeline import nmf
 from pipeline.errors import UserError
-from pipeline.nmf.decide import Row, decide, images_of
+from pipeline.nmf.decide import Row, decide, fewest, images_of
 
 
 def planted(k: int, seed: int = 0, noise: float = 0.3) -> tuple[Tensor, NDArray[np.int64], Tensor]:
@@ -44,6 +44,34 @@ def test_planted_k_comes_back_with_its_concepts_stable(k: int, seed: int) -> Non
     fit = nmf.fit_sample(V, choice.k)
     assert float(nmf.match(W, fit.W)[1].min()) > 0.98
     assert float(choice.stability(fit.W).min()) > 0.95
+
+
+@pytest.mark.parametrize(("k", "seed"), [(8, 2), (10, 3)])
+def test_larger_candidates_are_tried_as_far_as_the_data_reach(k: int, seed: int) -> None:
+    V, images, _ = planted(k, seed)
+    choice = nmf.choose_k(V, images, (3, 5), further=(6, k, k + 3, k + 20), seed=4)
+    assert (choice.k, choice.flagged) == (k, False)
+    assert [row["k"] for row in choice.rows] == [3] * 3 + [5] * 3 + [6, k, k + 3]
+    assert [row["k"] for row in choice.rows if row["chosen"]] == [k]
+    assert choice.W.shape == (48, 0)  # a fit starts by itself
+    assert choice.halves.shape == (1, 2, 48, k)
+    assert float(choice.stability(nmf.fit_sample(V, k).W).min()) > 0.9
+
+
+def test_of_many_the_fewest_are_taken_that_foretell_nearly_as_much_as_the_best() -> None:
+    def errors(**foretold: float) -> list[Row]:
+        return [{"k": int(k[1:]), "bicv_error": (1 - e) ** 0.5} for k, e in foretold.items()]
+
+    assert fewest(errors(k32=0.30, k48=0.33, k64=0.345, k96=0.35)) == 64  # 0.95 of 0.35 is 0.3325
+    assert fewest(errors(k32=0.34, k48=0.33)) == 32
+    assert fewest(errors(k32=-0.2, k48=-0.1)) == 48  # worse than nothing: the best of them
+
+
+def test_where_the_choice_is_no_ceiling_no_larger_ones_are_tried() -> None:
+    V, images, _ = planted(4)
+    choice = nmf.choose_k(V, images, (3, 4, 6), further=(12,))
+    assert choice.k == 4
+    assert max(int(row["k"]) for row in choice.rows) == 6
 
 
 def test_rows_hold_the_evidence() -> None:

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from scipy.optimize import nnls
 
 from pipeline import nmf
-from pipeline.nmf.faithful import GIVEN, TURNS, together
+from pipeline.nmf.faithful import GIVEN, TURNS, together, together_few
 
 
 def exact(V: NDArray[np.float64], W: NDArray[np.float64], root: NDArray[np.float64]) -> object:
@@ -50,6 +50,33 @@ def test_a_concept_of_zeros_has_no_strength() -> None:
     assert torch.isfinite(H).all()
 
 
+@settings(max_examples=20, deadline=None)
+@given(seed=st.integers(0, 10_000), weight=st.sampled_from([0.0, 0.3, 5.0]))
+def test_few_of_all_are_the_exact_solution_too(seed: int, weight: float) -> None:
+    rng = np.random.default_rng(seed)
+    V, W = rng.gamma(1, 1, (3, 5, 12)), rng.gamma(0.5, 1, (12, 4)) + 0.05
+    root = np.sqrt(weight) * rng.normal(size=(6, 12))
+    to = [torch.from_numpy(each).float() for each in (V, W, root.T @ root)]
+    own = together_few(to[0], to[1], to[2], 4, rounds=400)
+    theirs = torch.tensor(np.array([exact(each, W, root) for each in V])).float()
+    assert objective(own, *to) == pytest.approx(objective(theirs, *to), rel=2e-3)
+
+
+def objective(H: torch.Tensor, V: torch.Tensor, W: torch.Tensor, C: torch.Tensor) -> float:
+    lost = V.mean(1) - H.mean(1) @ W.T
+    return float((V - H @ W.T).square().sum() + V.shape[1] * (lost @ C * lost).sum())
+
+
+@pytest.mark.parametrize("n_active", [1, 3])
+def test_few_rounds_find_what_is_read_better_than_pursuit_alone(n_active: int) -> None:
+    V, readout = scenes(60, 7)
+    W = torch.from_numpy(np.random.default_rng(1).gamma(0.3, 1, (40, 30))).float()
+    C = 3 * readout.T @ readout
+    alone, few = (together_few(V, W, C, n_active, rounds) for rounds in (1, 4))
+    assert (few > 0).sum(2).max() <= n_active
+    assert objective(few, V, W, C) < objective(alone, V, W, C)
+
+
 def scenes(n: int, seed: int) -> tuple[torch.Tensor, torch.Tensor]:
     """Images of backgrounds that all share, and of weak cues that alone tell twelve classes."""
     rng = np.random.default_rng(seed)
@@ -61,29 +88,36 @@ def scenes(n: int, seed: int) -> tuple[torch.Tensor, torch.Tensor]:
     return torch.from_numpy(loud + quiet).float(), torch.from_numpy(cues - cues.mean(0)).float()
 
 
-def missed(V: torch.Tensor, W: torch.Tensor, readout: torch.Tensor) -> float:
+def missed(
+    V: torch.Tensor, W: torch.Tensor, readout: torch.Tensor, active: int | None = None
+) -> float:
     """Return how much of what is read of the means is lost by the concepts."""
-    H = nmf.encode(V.flatten(0, 1), W).unflatten(0, V.shape[:2])
+    H = nmf.encode(V.flatten(0, 1), W, active=active).unflatten(0, V.shape[:2])
     lost = (V.mean(1) - H.mean(1) @ W.T) @ readout.T
     read = V.mean(1) @ readout.T
     return float(lost.square().sum() / (read - read.mean(0)).square().sum())
 
 
-def explained(V: torch.Tensor, W: torch.Tensor) -> float:
+def explained(V: torch.Tensor, W: torch.Tensor, active: int | None) -> float:
     flat = V.flatten(0, 1)
-    left = flat - nmf.encode(flat, W) @ W.T
+    left = flat - nmf.encode(flat, W, active=active) @ W.T
     return 1 - float(left.square().sum() / flat.square().sum())
 
 
+@pytest.mark.parametrize("active", [None, 3])
 @pytest.mark.parametrize("seed", [1, 2, 3])
-def test_what_is_read_of_unseen_images_is_nearer_at_the_promised_price(seed: int) -> None:
+def test_what_is_read_of_unseen_images_is_nearer_at_the_promised_price(
+    seed: int, active: int | None
+) -> None:
     V, readout = scenes(300, seed)
     unseen, _ = scenes(200, 100 + seed)
     W = torch.from_numpy(nmf.NMF(10, random_state=0).fit(V.flatten(0, 1).numpy()).components_.T)
-    taught = nmf.teach(V, W, readout)
+    taught = nmf.teach(V, W, readout, active=active)
     assert 1 <= taught.n_turns <= TURNS
-    assert missed(unseen, taught.W, readout) < 0.9 * missed(unseen, W, readout)
-    assert taught.given == pytest.approx(1 - explained(V, taught.W) / explained(V, W), abs=1e-3)
+    lost = missed(unseen, taught.W, readout, active) / missed(unseen, W, readout, active)
+    assert lost < 0.9
+    kept = explained(V, taught.W, active) / explained(V, W, active)
+    assert taught.given == pytest.approx(1 - kept, abs=1e-3)
     assert taught.given <= GIVEN
     assert taught.W.min() >= 0
 

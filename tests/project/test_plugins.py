@@ -110,6 +110,7 @@ print(run.explain(run.image(image_id)).classes["label"].tolist())
 """
 
 
+@pytest.mark.slow
 def test_the_run_is_opened_and_its_masks_refined(installed: Path, run: Path) -> None:
     done = python(installed, "-c", QUERY, str(run))
     assert done.returncode == 0, done.stderr

@@ -33,6 +33,7 @@ def estimated(run: Path) -> Estimate:
     return estimate(probed, workspace.cut, len(listing.frame), config)
 
 
+@pytest.mark.slow
 def test_a_run_takes_no_more_than_was_estimated(case: Case) -> None:
     run = case.base / "whole" / "run"
     found = estimated(run)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+import pytest
 import torch
 from sklearn.decomposition import NMF
 from torch import fx, nn
@@ -47,6 +48,7 @@ def test_the_network_can_be_traced() -> None:
     assert isinstance(layer[-1], nn.ReLU)
 
 
+@pytest.mark.slow
 def test_fresh_scenes_are_recognised(scenes: list[Scene]) -> None:
     network, right = load(), np.zeros(len(CLASSES))
     with torch.inference_mode():
@@ -58,6 +60,7 @@ def test_fresh_scenes_are_recognised(scenes: list[Scene]) -> None:
     assert right.min() / (len(scenes) / len(CLASSES)) >= 0.8
 
 
+@pytest.mark.slow
 def test_factors_of_the_parts_layer_are_parts(scenes: list[Scene]) -> None:
     """Matched on half of the scenes, scored on the other; beside pytorch-grad-cam's rule."""
     some = scenes[:N_PARTS]

@@ -46,6 +46,7 @@ def test_retraining_gives_the_same_bytes_and_another_seed_others(tmp_path: Path)
     assert torch.get_num_threads() == threads
 
 
+@pytest.mark.slow
 def test_the_transformer_is_trained_to_the_same_bytes(tmp_path: Path) -> None:
     recipe = replace(RECIPES["vit"], n_scenes=32, epochs=2, batch_size=16, workers=1)
     first, lines = trained(recipe, tmp_path / "a.safetensors")

@@ -72,6 +72,7 @@ def test_factors_of_its_positions_are_parts(scenes: list[Scene], layer: str) -> 
     assert ours >= 1.15 * gradcam
 
 
+@pytest.mark.slow
 def test_its_class_token_stays_apart_from_positions(scenes: list[Scene]) -> None:
     network = load_network("sample-vit")
     made, images = cut(network, PARTS_LAYER), pixels(scenes[:4])

@@ -107,6 +107,7 @@ def once(mark: Path, item: int) -> int:
     return item * item
 
 
+@pytest.mark.slow
 def test_what_a_killed_process_had_to_do_is_done_again(tmp_path: Path) -> None:
     found = list(as_they_come(partial(once, tmp_path / "mark"), range(8), 2, {}))
     assert (tmp_path / "mark").exists()
