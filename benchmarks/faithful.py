@@ -3,8 +3,8 @@
 Notation: W channels × k; agreement is the share of held-out images with the same top class on
 D(W H) as on the activations. The *permuted* bank has the channels of W exchanged at random: what it
 reaches owes nothing to the concepts, and all to how they are encoded. Up to `DENSE` concepts are
-fitted for both objectives, positions having any number of them; of more a position has few, as of
-the sparse autoencoder that stands beside them.
+fitted with positions having any number of them; of more a position has few, as of the sparse
+autoencoder that stands beside them. Each for both objectives.
 """
 
 from __future__ import annotations
@@ -82,7 +82,7 @@ def measure(report: Report, *, quick: bool) -> None:
 
 def judge(report: Report, found: pd.DataFrame) -> None:
     """Report the targets, of what `measured` gives for some datasets."""
-    dense = found[found["faithful"].notna()]
+    dense = found[found["active"] == "any"]
     for row in dense.to_dict("records"):
         k, faithful, is_first = row["k"], row["faithful"], row["dataset"] == CASES[0].dataset
         if k == MOST:
@@ -111,7 +111,7 @@ def measured(workspace: Workspace, ks: Sequence[int]) -> pd.DataFrame:
 
 
 def measured_sparse(workspace: Workspace, ks: Sequence[int]) -> pd.DataFrame:
-    """Measure concepts of which a position has few, beside an autoencoder, a row for each k."""
+    """Measure the same where a position has few, beside an autoencoder, a row for each k."""
     parts = workspace.activations.iterate(["V"], workspace.ids("fit"))
     V = np.concatenate([each["V"].reshape(-1, each["V"].shape[-1]) for each in parts])
     rows = []
@@ -124,7 +124,13 @@ def measured_sparse(workspace: Workspace, ks: Sequence[int]) -> pd.DataFrame:
         found, more = _fitted(workspace, k, {"active": ACTIVE}, {"autoencoder": decoded})
         row = {way: found[way]["agreement"] for way in ("autoencoder", "permuted")}
         said = {"k": k, "active": ACTIVE, "ours": found["nmf"]["agreement"]}
-        rows.append(said | row | more | _beside(found) | {"kl": found["nmf"]["kl"]})
+        row = said | row | more | _beside(found) | {"kl": found["nmf"]["kl"]}
+        found, more = _fitted(workspace, k, {"active": ACTIVE, "objective": "faithful"})
+        row |= {f"{name} faithful": value for name, value in more.items()}
+        row["faithful permuted"] = found["permuted"]["agreement"]
+        rows.append(
+            row | {"faithful": found["nmf"]["agreement"], "kl faithful": found["nmf"]["kl"]}
+        )
     return pd.DataFrame(rows)
 
 

@@ -14,20 +14,24 @@ ALIKE = 0.95
 """Cosine above which two concepts count as one."""
 
 
-def twins(W: Tensor, strength: Tensor) -> tuple[Tensor, Tensor]:
+def twins(gram: Tensor, strength: Tensor) -> tuple[Tensor, Tensor]:
     """Give the pairs of concepts that count as one: of each the stronger and the weaker, int64.
 
     Parameters
     ----------
-    W : Tensor
-        (channels, k) float32, unit columns.
+    gram : Tensor
+        (k, k) float32, WᵀW of unit columns.
     strength : Tensor
         (k,): by which the stronger is told; of two alike the first.
     """
-    order = strength.to(W.device).argsort(descending=True, stable=True)
-    unit = W[:, order]
-    first, second = torch.nonzero(torch.triu(unit.T @ unit, diagonal=1) > ALIKE).unbind(1)
-    return order[first], order[second]
+    order = strength.to(gram.device).argsort(descending=True, stable=True)
+    rank = torch.empty_like(order)
+    rank[order] = torch.arange(len(order), device=order.device)
+    pairs = torch.nonzero(torch.triu(gram, diagonal=1) > ALIKE)
+    ranks = rank[pairs].sort(1).values
+    pairs = order[ranks[torch.argsort(ranks[:, 0] * len(order) + ranks[:, 1])]]
+    stronger, weaker = pairs.unbind(1)
+    return stronger, weaker
 
 
 def kept_apart(W: Tensor, before: Tensor, strength: Tensor) -> Tensor:
@@ -46,10 +50,18 @@ def kept_apart(W: Tensor, before: Tensor, strength: Tensor) -> Tensor:
         W, with some columns as before; pairs that were twins before are left.
     """
     W, is_back = W.clone(), torch.zeros(W.shape[1], dtype=torch.bool, device=W.device)
+    gram = W.T @ W
     while True:
-        stronger, weaker = twins(W, strength)
+        stronger, weaker = twins(gram, strength)
         back = torch.unique(torch.where(is_back[weaker], stronger, weaker))
         back = back[~is_back[back]]
         if not len(back):
             return W
         W[:, back], is_back[back] = before[:, back], True
+        renew(gram, W, back)
+
+
+def renew(gram: Tensor, W: Tensor, moved: Tensor) -> None:
+    """Bring WᵀW, (k, k), up to date in place where some columns of W, int64, moved."""
+    gram[:, moved] = W.T @ W[:, moved]
+    gram[moved] = gram[:, moved].T

@@ -121,13 +121,12 @@ def mergers(
         least[lost], partner[lost] = losses[lost].min(1), losses[lost].argmin(1)
 
 
-def pair_losses(W: Tensor, stats: Stats) -> Array:
+def pair_losses(gram: Tensor, stats: Stats) -> Array:
     """Give the energy that each pair of concepts loses by its merger, (k, k).
 
-    Infinite for pairs of one. W is (channels, k), the statistics are of its strengths.
+    Infinite for pairs of one. `gram` is WᵀW, the statistics are of the strengths of W.
     """
-    concepts = W.detach().cpu().double()
-    return _losses((concepts.T @ concepts).numpy(), stats.HHt.numpy())
+    return _losses(gram.cpu().double().numpy(), stats.HHt.numpy())
 
 
 def joined(W: Tensor, stats: Stats, a: int, b: int) -> Tensor:

@@ -80,14 +80,19 @@ class Pursuit:
     n_active: int
 
     @classmethod
-    def of(cls, W: Tensor, n_active: int) -> Pursuit:
-        """Prepare to find concepts W (channels, k), on their device."""
+    def of(cls, W: Tensor, n_active: int, gram: Tensor | None = None) -> Pursuit:
+        """Prepare to find concepts W (channels, k), on their device.
+
+        `gram` is WᵀW of unit columns, where it is known.
+        """
         k, W = W.shape[1], W.float()
         lengths = torch.linalg.vector_norm(W, dim=0)
         if not math.isfinite(float(lengths.sum())):
             raise UserError("cannot encode: the concepts hold NaN or infinite values")
-        unit = torch.nn.functional.pad(unit_columns(W), (0, -k % WIDTH)).contiguous()
-        gram = (unit.T @ unit).contiguous()
+        room = -k % WIDTH
+        unit = torch.nn.functional.pad(unit_columns(W), (0, room)).contiguous()
+        filled = unit.T @ unit if gram is None else torch.nn.functional.pad(gram, (0, room) * 2)
+        gram = filled.contiguous()
         gram.diagonal().copy_((unit.square().sum(0) > 0).float())
         return cls(unit, gram, lengths.where(lengths > 0, 1.0), min(n_active, k))
 
@@ -111,6 +116,7 @@ class Pursuit:
     def codes(self, V: Tensor, allowed: Tensor | None = None) -> Codes:
         """Find the few concepts of V (positions, channels), float32 or float16.
 
+        Or bfloat16, where rounding does not matter: it is multiplied as it is.
         Products run over blocks of one size, the last one filled up with zeros: a position's codes
         are the same bits whatever others it comes with. Where `allowed`, bool (positions, k), is
         given, a position has none but those.
@@ -119,19 +125,24 @@ class Pursuit:
         concepts = torch.zeros(room, dtype=torch.int32, device=V.device)
         codes = Codes(concepts, torch.zeros(room, device=V.device))
         rows = _rows(V.device, V.shape[1] + self.unit.shape[1])
+        dtype = V.dtype if V.dtype == torch.bfloat16 else torch.float32
+        unit = self.unit.to(dtype)
 
         def of_span(span: slice) -> None:
-            filled = V.new_zeros(rows, V.shape[1], dtype=torch.float32)
-            b = filled.new_empty(rows, self.unit.shape[1])
+            filled = V.new_zeros(rows, V.shape[1], dtype=dtype)
+            product = filled.new_empty(rows, unit.shape[1])
+            b = product.float()
             for start in range(span.start, span.stop, rows):
                 check_stop()
                 part = slice(start, min(start + rows, span.stop))
                 n = part.stop - start
                 v = V[part]
-                if n < rows or v.dtype != torch.float32:
+                if n < rows or v.dtype != dtype:
                     filled[:n], filled[n:] = v, 0
                     v = filled
-                torch.mm(v, self.unit, out=b)
+                torch.mm(v, unit, out=product)
+                if product is not b:
+                    b.copy_(product)
                 if not math.isfinite(float(b.sum())):  # compiled loops take that for granted
                     raise UserError(f"cannot encode: {violation(V[part])}")
                 if allowed is not None:

@@ -29,15 +29,17 @@ from typing import Literal
 
 import torch
 from torch import Tensor
+from torch.nn.functional import embedding_bag
 
 from ..system.threads import all_threads, check_stop, one_thread
-from .apart import kept_apart, twins
+from .apart import kept_apart, renew, twins
 from .data import check, squares_of_rows
 from .descent import Progress, Record
 from .hals import hals
 from .initialise import check_k, unit_columns
 from .merge import joined, pair_losses
 from .pursuit import Codes, Pursuit
+from .sampling import coarse
 from .stats import Stats, relative_error
 
 DENSE = 128  # concepts, at most, of which positions have as many as explain most
@@ -46,6 +48,7 @@ SHORTENED = 64  # concepts of a position from which on all positions count alike
 SAMPLE_EACH = 24  # positions per concept
 LEAST_SAMPLE = 24_000  # positions: of fewer, rare concepts stand at too few
 LAST = 6, 32  # steps with all concepts that a position may have: least and most, see `n_last`
+BEGUN = 0.5  # of the sample, on which strengths rise: on all of it concepts explain 0.001 less
 SWEEPS = 1  # of HALS per step: of two, ends are no better
 FEW = 3  # positions that a concept stands at, at least
 MOVED = 0.2  # share of the concepts that are moved, by joining pairs, in a step at most
@@ -137,27 +140,34 @@ def fit_sparse_sample(
     generator = torch.Generator().manual_seed(seed)
     W = _drawn(sample, k, generator) if W0 is None else unit_columns(W0.float().to(sample.device))
     rising = _rising(n_active) if W0 is None else []
-    v_sq = float(squares_of_rows(sample).sum())
+    rough = coarse(sample)
+    begun = sample[: max(k, int(len(sample) * BEGUN))]
+    begun_sq, sample_sq = (float(squares_of_rows(each).sum()) for each in (begun, sample))
     history: list[Record] = []
     n_reseeded, n_all = 0, len(rising) + (n_last(k) if n_full is None else n_full)
+    gram = W.T @ W
     for step in range(n_all + REPAIRS):
         check_stop()
-        pursuit = Pursuit.of(W, rising[step] if step < len(rising) else n_active)
-        codes = pursuit.codes(sample)
-        stats = replace(pursuit.stats(sample, codes), v_sq=v_sq)
-        history.append(("sample", step, relative_error(W, stats)))
+        is_rising = step < len(rising)
+        rows, v_sq = (begun, begun_sq) if is_rising else (sample, sample_sq)
+        pursuit = Pursuit.of(W, rising[step] if is_rising else n_active, gram)
+        codes = pursuit.codes(rough[: len(rows)])
+        stats = replace(pursuit.stats(rows, codes), v_sq=v_sq)
+        history.append(("sample", step, relative_error(W, stats, gram)))
         if progress is not None:
             progress(*history[-1])
         before, W = W, _descended(W, stats)
         if step >= n_all - 1:
             W = kept_apart(W, before, stats.h_sq)
-        poor = _poor(W, codes).tolist()
+        gram = W.T @ W
+        poor = _poor(gram, codes).tolist()
         if step >= n_all - 1 and not poor:
             break
         if step < n_all + REPAIRS - 1:
             most = min(MOST_MOVED, math.ceil(MOVED * k)) if step < n_all - 1 else 0
-            W, n_moved = _moved(sample, W, codes, stats, poor, most, seed + step)
-            n_reseeded += n_moved
+            W, anew, joint = _moved(rows, W, gram, codes, stats, poor, most, seed + step)
+            renew(gram, W, torch.tensor(anew + joint, dtype=torch.int64, device=W.device))
+            n_reseeded += len(anew)
     return SparseFit(W, history, n_reseeded)
 
 
@@ -199,12 +209,12 @@ def _drawn(sample: Tensor, k: int, generator: torch.Generator) -> Tensor:
     return unit_columns(drawn).contiguous()
 
 
-def _poor(W: Tensor, codes: Codes) -> Tensor:
+def _poor(gram: Tensor, codes: Codes) -> Tensor:
     """Give the concepts that hardly any position has, or that are nearly one that more have."""
-    k = W.shape[1]
+    k = len(gram)
     counts = torch.bincount(codes.concepts[codes.strengths > 0].long(), minlength=k)
     is_poor = counts < FEW
-    is_poor[twins(W, counts)[1]] = True
+    is_poor[twins(gram, counts)[1]] = True
     order = counts.argsort(descending=True, stable=True)
     poor: Tensor = order[is_poor[order]]
     return poor
@@ -213,39 +223,42 @@ def _poor(W: Tensor, codes: Codes) -> Tensor:
 def _moved(
     sample: Tensor,
     W: Tensor,
+    gram: Tensor,
     codes: Codes,
     stats: Stats,
     poor: list[int],
     n_pairs: int,
     seed: int,
-) -> tuple[Tensor, int]:
-    """Move concepts to what positions leave unexplained; give W, and how many were moved.
+) -> tuple[Tensor, list[int], list[int]]:
+    """Move concepts to what positions leave unexplained; give W, which, and which took them in.
 
     Those that are poor, and one of the two of each of so many pairs whose merger loses less than
     another concept would gain: between two concepts that share what one could do and something that
     none does lies a rise of the error, which descent does not climb.
     """
     directions, gains = _missing(sample, W, codes, len(poor) + n_pairs, seed)
-    pairs = _cheap_pairs(W, stats, set(poor), n_pairs)
-    W, n_moved = W.clone(), 0
-    for direction, gain in zip(directions.T, gains, strict=True):
-        if n_moved < len(poor):
-            W[:, poor[n_moved]] = direction
-        elif n_moved - len(poor) < len(pairs):
-            loss, a, b = pairs[n_moved - len(poor)]
+    pairs = _cheap_pairs(gram, stats, set(poor), n_pairs)
+    W, anew, joint = W.clone(), list[int](), list[int]()
+    for at, (direction, gain) in enumerate(zip(directions.T, gains, strict=True)):
+        if at < len(poor):
+            W[:, poor[at]] = direction
+            anew.append(poor[at])
+        elif at - len(poor) < len(pairs):
+            loss, a, b = pairs[at - len(poor)]
             if gain <= loss:
                 break
             W[:, a], W[:, b] = joined(W, stats, a, b), direction
-        n_moved += 1
-    return W, n_moved
+            anew.append(b)
+            joint.append(a)
+    return W, anew, joint
 
 
 @all_threads()
 def _cheap_pairs(
-    W: Tensor, stats: Stats, taken: set[int], most: int
+    gram: Tensor, stats: Stats, taken: set[int], most: int
 ) -> list[tuple[float, int, int]]:
     """Give the pairs whose mergers lose least, no concept in two of them, with their losses."""
-    losses = pair_losses(W, stats)
+    losses = pair_losses(gram, stats)
     least, partner = losses.min(1), losses.argmin(1)
     pairs: list[tuple[float, int, int]] = []
     for a in least.argsort(kind="stable").tolist():
@@ -267,9 +280,9 @@ def _missing(
     """
     generator = torch.Generator().manual_seed(seed)
     some = torch.randperm(len(sample), generator=generator)[:CONTENDERS].to(sample.device)
-    part = Codes(codes.concepts[some], codes.strengths[some])
-    H = part.dense(W.new_empty(len(some), W.shape[1]))
-    left = torch.addmm(sample[some], H, W.T, alpha=-1)
+    concepts, strengths = codes.concepts[some], codes.strengths[some]
+    rows = W.T.contiguous()
+    left = sample[some] - embedding_bag(concepts, rows, per_sample_weights=strengths, mode="sum")
     squares = left.square().sum(1)
     above = left.clamp(min=0)
     weights = above.square().sum(1).double().cpu()

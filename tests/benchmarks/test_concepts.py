@@ -155,7 +155,7 @@ def test_few_of_many_concepts_are_measured_beside_an_autoencoder(
     monkeypatch.setattr(faithful, "EPOCHS", 2)
     (row,) = faithful.measured_sparse(workspace, (24,)).to_dict("records")
     assert (row["k"], row["active"]) == (24, faithful.ACTIVE)
-    assert all(0 <= row[way] <= 1 for way in ("ours", "autoencoder", "svd", "permuted"))
+    assert all(0 <= row[way] <= 1 for way in ("ours", "faithful", "autoencoder", "svd"))
     assert row["ours"] > row["mean"]
     assert 0 < row["energy"] < 1
 
@@ -175,14 +175,15 @@ def test_agreement_is_told_and_drawn_for_few_and_many(
     report.skip_rest("not at 200")
     said = capsys.readouterr().out
     assert "autoencoder" in said
-    assert len(axes.lines) == 16  # of two datasets four ways each, dense and sparse
+    assert len(axes.lines) == 18  # of two datasets four ways each, dense, and five, sparse
 
 
 def test_targets_are_of_faithful_concepts(capsys: pytest.CaptureFixture[str]) -> None:
-    row = {"k": 100, "ours": 0.5, "faithful": 0.6, "svd": 0.75, "faithful permuted": 0.3}
+    row: dict[str, object] = {"k": 100, "active": "any", "ours": 0.5, "svd": 0.75}
+    row |= {"faithful": 0.6, "faithful permuted": 0.3}
     found = pd.DataFrame([row | {"dataset": case.dataset} for case in faithful.CASES])
     at_200 = found.assign(k=200, faithful=0.45)
-    many = pd.DataFrame([{"k": 200, "ours": 0.2, "dataset": faithful.CASES[1].dataset}])
+    many = at_200.assign(active=16, faithful=0.9)
     report = Report(faithful.TARGETS)
     faithful.judge(report, pd.concat([found, found.assign(k=50, faithful=0.1), at_200, many]))
     assert report.finish() == 1

@@ -36,7 +36,7 @@ def test_both_stay_where_one_is_not_enough() -> None:
 
 def test_twins_are_told_by_strength() -> None:
     W = unit([[1.0, 0], [0, 1], [1, 0.01], [1, 0.02]])
-    stronger, weaker = twins(W, torch.tensor([1.0, 9, 3, 2]))
+    stronger, weaker = twins(W.T @ W, torch.tensor([1.0, 9, 3, 2]))
     pairs = sorted(zip(stronger.tolist(), weaker.tolist(), strict=True))
     assert pairs == [(2, 0), (2, 3), (3, 0)]
 
@@ -46,15 +46,15 @@ def test_none_come_of_none(seed: int, k: int, step: float) -> None:
     rng = np.random.default_rng(seed)
     before = unit_columns(torch.from_numpy(rng.random((60, k)).astype(np.float32) ** 6))
     strength = torch.from_numpy(rng.random(k))
-    if len(twins(before, strength)[0]):
+    if len(twins(before.T @ before, strength)[0]):
         return
     towards = torch.from_numpy(rng.random((60, 1)).astype(np.float32))
     after = unit_columns(before + step * towards)
     kept = kept_apart(after, before, strength)
-    assert not len(twins(kept, strength)[0])
+    assert not len(twins(kept.T @ kept, strength)[0])
     moved = (kept == after).all(0)
     assert ((kept == before).all(0) | moved).all()
-    if not len(twins(after, strength)[0]):
+    if not len(twins(after.T @ after, strength)[0]):
         assert moved.all()
 
 
