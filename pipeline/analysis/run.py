@@ -191,7 +191,7 @@ class Run(RunMaps):
         -------
         DataFrame
             image_id, path, label, pred_label, pred_prob, max, mean, area, peak_x, peak_y,
-            contribution; Jupyter shows the first images above the rows.
+            contribution, label_name, correct; Jupyter shows the first images above the rows.
 
         Raises
         ------

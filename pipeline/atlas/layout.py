@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import numpy as np
 import numpy.typing as npt
+from scipy.spatial import cKDTree
 
 Floats = npt.NDArray[np.float64]
 
 _ROUNDS = 8
 """How often every name may move; on maps of 16 and 32 concepts none did after the sixth time."""
+
+_SETTLED = 1e-3
+"""Of the map's width: a step of majorization that moves no concept further is the last."""
 
 
 def concept_map(vectors: npt.ArrayLike, *, aspect: float = 1.6, steps: int = 300) -> Floats:
@@ -24,7 +28,7 @@ def concept_map(vectors: npt.ArrayLike, *, aspect: float = 1.6, steps: int = 300
     aspect : float
         Width of the map over its height.
     steps : int
-        Rounds of majorization.
+        Rounds of majorization, at most.
 
     Returns
     -------
@@ -119,23 +123,26 @@ def _majorize(points: Floats, target: Floats, steps: int) -> Floats:
     for _ in range(steps):
         ratio = target / np.maximum(_distances(points), 1e-9)
         np.fill_diagonal(ratio, 0.0)
-        points = (ratio.sum(1, keepdims=True) * points - ratio @ points) / k
+        before, points = points, (ratio.sum(1, keepdims=True) * points - ratio @ points) / k
+        if np.abs(points - before).max() < _SETTLED * np.ptp(points):
+            break
     return points
 
 
 def _push_apart(points: Floats, room: float) -> Floats:
-    offsets = points[:, None, :] - points[None, :, :]
-    distance = _distances(points)
-    np.fill_diagonal(distance, np.inf)
-    angle = np.arange(len(points))[:, None] - np.arange(len(points))[None, :]
-    nudge = (
-        np.stack([np.cos(angle * 2.4), np.sin(angle * 2.4)], axis=-1) * np.sign(angle)[..., None]
-    )
-    away = np.where(
-        distance[..., None] < 1e-6, nudge, offsets / np.maximum(distance, 1e-6)[..., None]
-    )
-    overlap = np.maximum(0.0, room - distance)
-    return np.asarray(points + 0.25 * (away * overlap[..., None]).sum(axis=1))
+    """Move points apart of which pairs are nearer than `room`, a quarter of what is lacking."""
+    pairs = cKDTree(points).query_pairs(room, output_type="ndarray")
+    first, second = pairs[np.lexsort(pairs.T[::-1])].T
+    offsets = points[first] - points[second]
+    distance = np.linalg.norm(offsets, axis=1)
+    angle = 2.4 * (first - second)
+    nudge = -np.stack([np.cos(angle), np.sin(angle)], axis=1)  # of points on top of each other
+    away = np.where(distance[:, None] < 1e-6, nudge, offsets / np.maximum(distance, 1e-6)[:, None])
+    move = 0.25 * away * (room - distance)[:, None]
+    moved = points.copy()
+    np.add.at(moved, first, move)
+    np.subtract.at(moved, second, move)
+    return moved
 
 
 def _fit_box(points: Floats, aspect: float, *, stretch: bool = True) -> Floats:
@@ -149,4 +156,5 @@ def _fit_box(points: Floats, aspect: float, *, stretch: bool = True) -> Floats:
 
 
 def _distances(points: Floats) -> Floats:
-    return np.asarray(np.linalg.norm(points[:, None, :] - points[None, :, :], axis=-1))
+    across, down = (np.subtract.outer(each, each) for each in points.T)
+    return np.asarray(np.sqrt(across * across + down * down))

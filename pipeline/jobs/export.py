@@ -40,6 +40,7 @@ from ..tables import (
     telling_labels,
     to_arrow,
     tree_rows,
+    truth_columns,
     verdict_rows,
     with_head,
 )
@@ -65,7 +66,7 @@ def export(workspace: Workspace) -> dict[str, int | float]:
         tables = tables_with(workspace.config.plugins_of(plugins.COLUMNS))
         writer = TableWriter(folder, scratch, tables, facts)
         images, holds, coverage = _write_shards(workspace, writer)
-        wrong = _errors(workspace, images)
+        wrong = 1 - images["correct"].to_numpy(np.float64, na_value=np.nan)
         is_copy = images["split"] == "copy"
         counted = [
             () if copy else each for each, copy in zip(images["labels"], is_copy, strict=True)
@@ -162,7 +163,7 @@ def _images(workspace: Workspace, parts: list[pd.DataFrame]) -> pd.DataFrame:
     joined["pred_label"] = [
         None if pd.isna(index) else names[int(index)] for index in joined["pred_class"]
     ]
-    return joined
+    return truth_columns(joined, names, workspace.class_of_label)
 
 
 def _names(
@@ -183,17 +184,6 @@ def _duplicates(workspace: Workspace) -> pd.DataFrame:
     found = workspace.duplicates
     is_identical = found.original == found.first
     return duplicate_rows(workspace.images.sort_index(), found.first, found.agreement, is_identical)
-
-
-def _errors(workspace: Workspace, images: pd.DataFrame) -> NDArray[np.float64]:
-    """Return 1 where the network's class is of none of the labels, 0 where it is; NaN: unknown."""
-    class_of = workspace.class_of_label
-    true = [[class_of[each] for each in labels if each in class_of] for labels in images["labels"]]
-    said = images["pred_class"].tolist()
-    return np.array(
-        [float(top not in each) if each else np.nan for top, each in zip(said, true, strict=True)],
-        dtype=np.float64,
-    )
 
 
 def _k_metrics(path: Path) -> list[dict[str, object]]:

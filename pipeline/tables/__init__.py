@@ -9,7 +9,7 @@ from .concept_tree import tree_rows
 from .concepts import ConceptFacts, concept_rows
 from .database import open_database
 from .duplicates import duplicate_rows
-from .images import ShardRows, shard_rows
+from .images import ShardRows, shard_rows, truth_columns
 from .schemas import TABLES, check_columns, describe, tables_with, to_arrow
 from .suspects import suspect_rows
 from .verdicts import verdict_rows
@@ -41,6 +41,7 @@ __all__ = [
     "telling_labels",
     "to_arrow",
     "tree_rows",
+    "truth_columns",
     "verdict_rows",
     "view_statements",
     "with_head",

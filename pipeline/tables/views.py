@@ -19,7 +19,7 @@ _USAGE = """\
 
 IMAGES_WITH = (
     "image_id, images.path, images.label, images.pred_label, images.pred_prob, held.max, held.mean,"
-    " held.area, held.peak_x, held.peak_y, held.contribution"
+    " held.area, held.peak_x, held.peak_y, held.contribution, images.label_name, images.correct"
 )
 """Columns of an image that holds a concept; each with its table, for plug-ins add others."""
 

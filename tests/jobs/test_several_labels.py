@@ -155,6 +155,17 @@ def test_runs_are_opened_and_gone_on_with(run: Run, folder: Path) -> None:
     )
 
 
+def test_which_images_are_taken_rightly_is_told(run: Run) -> None:
+    images, names = run.table("images"), run.workspace.class_names
+    for row in images.to_dict("records"):
+        assert row["correct"] == (row["pred_label"] in row["labels"])  # a place is no class
+        assert row["label_name"] == ";".join(row["labels"])
+        assert names[int(row["true_class"])] == row["labels"][0]
+    share = run.sql("select avg(correct::int) as share from images where correct")["share"][0]
+    assert share == 1
+    assert run.images_with(0).correct.isin([True, False]).all()
+
+
 def test_a_probe_of_several_labels_is_one_for_each(folder: Path, tmp_path: Path) -> None:
     write("csv", folder, rows_of(folder))
     found = discover(

@@ -53,7 +53,7 @@ with files.scratch(folder) as scratch:
             "image_id": ids.astype(np.int64), "path": [f"part-{i % 997:03d}/{i}.jpg" for i in ids],
             "label": None, "width": 500, "height": 375, "split": "fit", "pred_class": 1,
             "pred_label": "one", "pred_prob": 0.5, "residual": 0.5, "damage": None,
-            "labels": None, "note": None,
+            "labels": None, "note": None, "true_class": 1, "label_name": "one", "correct": True,
         }))
     writer.finish()
 peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss

@@ -23,7 +23,7 @@ from pipeline.jobs.discover import discover_run
 from pipeline.runs.checks import check_folder
 from pipeline.runs.prepare import prepare
 from pipeline.sample import write_sample
-from pipeline.tables import TABLES, TableWriter
+from pipeline.tables import TABLES, TableWriter, truth_columns
 
 SECRET = "a-place-that-nobody-should-read-of"
 
@@ -270,3 +270,12 @@ def test_a_run_of_any_name_is_read_and_no_other(
 def test_what_duckdb_cannot_read_is_refused_before_work(tmp_path: Path, name: str) -> None:
     with pytest.raises(UserError, match="has a backslash and one of"):
         check_folder(tmp_path / name)
+
+
+def test_labels_have_the_names_and_answers_of_their_classes() -> None:
+    labels = [["n01", "n02"], ["n02"], ["hat"], [], ["hat", "n01"]]
+    images = pd.DataFrame({"labels": labels, "pred_class": [1, 0, 0, 1, 0]})
+    found = truth_columns(images, ("tench", "church"), {"n01": 0, "n02": 1})
+    assert found["label_name"].tolist() == ["tench;church", "church", "hat", None, "hat;tench"]
+    assert found["true_class"].tolist() == [0, 1, pd.NA, pd.NA, 0]
+    assert found["correct"].tolist() == [True, False, pd.NA, pd.NA, True]
