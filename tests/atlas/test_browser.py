@@ -319,6 +319,32 @@ def test_the_overlay_lies_where_the_heatmap_is(browser: Browser, site: Path) -> 
     assert np.corrcoef(kept.ravel(), np.minimum(strength, 1).ravel())[0, 1] > 0.9
 
 
+def test_maps_leave_places_without_the_concept_as_they_are(browser: Browser, site: Path) -> None:
+    data = synthetic(30, 8, seed=1)
+    browser.open(page(site, "IMAGE"))
+    settle(browser)
+    image_id = int(browser.js("document.querySelector('.viewer, #viewer').dataset.image"))
+    concepts = browser.js(
+        "[...document.querySelectorAll('.shot[data-concept]')].map((e) => +e.dataset.concept)"
+    )
+    n_empty = 0
+    for concept in concepts:
+        selector = f'.shot[data-concept="{concept}"]'
+        browser.until(f"!!document.querySelector('{selector} canvas')")
+        tinted = browser.look(selector)
+        browser.js(f"document.querySelector('{selector} canvas').style.visibility = 'hidden'")
+        change = np.abs(tinted - browser.look(selector)).sum(-1)
+        height, width = change.shape
+        heatmap = data.read_heatmap(image_id)[concept : concept + 1]
+        strength = data.upsample(heatmap, image_id, height, width)[0]
+        if (strength > 0.8).any():
+            assert change[strength > 0.8].mean() > 40
+        if (empty := strength < 0.002).sum() > 100:
+            n_empty += 1
+            assert change[empty].mean() < 8
+    assert n_empty
+
+
 def test_the_legend_of_an_image_shows_one_concept_or_leaves_one_out(
     browser: Browser, site: Path
 ) -> None:

@@ -158,8 +158,9 @@ const concordance = (() => {
     context.drawImage(line, 0, 0);
   }
 
+  // From a level on a tint is plain at once; without one it fades to nothing where nothing is.
   const shares = {
-    heat: (value, level) => (value >= level ? 255 * Math.min(1, 0.12 + 0.5 * value) : 0),
+    heat: (value, level) => (value < level ? 0 : 255 * Math.min(1, level > 0 ? 0.12 + 0.5 * value : 0.62 * value)),
     light: (value, level) => 210 * (1 - (value < level ? 0 : Math.min(1, value / Math.max(level, 0.6)))),
   };
 
