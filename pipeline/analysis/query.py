@@ -125,7 +125,7 @@ class RunTables:
 
     @cached_property
     def _database(self) -> duckdb.DuckDBPyConnection:
-        later = []
+        later, lacking = [], {}
         for name in TABLES:
             path = self._workspace.whole("tables", f"{name}.parquet")
             if TABLES[name].is_later and not self._has(path.name):
@@ -135,14 +135,14 @@ class RunTables:
                 raise UserError(
                     f"{path} is missing; {command('discover', run=self._workspace.folder)} makes it"
                 )
-            check_columns(path, TABLES[name])
+            lacking[name] = check_columns(path, TABLES[name])
         database = open_database()
         try:
             for name in later:
                 with database.cursor() as cursor:
                     cursor.from_arrow(TABLES[name].schema().empty_table()).create(name)
             folder = self._workspace.table_path("images").parent
-            database.execute(view_statements(folder, without=later))
+            database.execute(view_statements(folder, later, lacking))
             self._check_rows(database)
         except duckdb.Error as error:
             again = command("discover", run=self._workspace.folder)

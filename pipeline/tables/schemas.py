@@ -68,8 +68,13 @@ def tables_with(names: Sequence[str]) -> Mapping[str, Table]:
     return tables
 
 
-def check_columns(path: Path, table: Table) -> None:
+def check_columns(path: Path, table: Table) -> list[Column]:
     """Refuse a Parquet file that has not the columns of a table; it may have others besides.
+
+    Returns
+    -------
+    list of Column
+        Those that it lacks, being of an earlier version.
 
     Raises
     ------
@@ -83,15 +88,18 @@ def check_columns(path: Path, table: Table) -> None:
     except (OSError, ValueError, pa.ArrowException) as error:
         raise UserError(f"{path} is damaged ({error})") from error
     Encoding(f"concordance.{table.name}", VERSION).check(says, path)
+    lacking = []
     for column in table.columns:
         if column.name not in found.names:
             if not column.is_later:
                 raise UserError(f"{path} is damaged (it has no column {column.name})")
+            lacking.append(column)
         elif found.field(column.name).type != column.type:
             raise UserError(
                 f"{path} is damaged ({column.name} is {found.field(column.name).type}, not"
                 f" {column.type})"
             )
+    return lacking
 
 
 def to_arrow(table: Table, frame: pd.DataFrame) -> pa.Table:

@@ -2,13 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 
+from .column import FLAG, FLOAT, FLOAT32, INT, INT32, INTS, TEXT, TEXTS, VECTOR, Column
 from .database import literal, parquet, text
 from .schemas import TABLES
 
 VIEWS = "views.sql"
+
+_TYPES = {
+    INT: "bigint",
+    INT32: "integer",
+    INTS: "integer[]",
+    FLOAT: "double",
+    FLOAT32: "float",
+    VECTOR: "float[]",
+    TEXT: "varchar",
+    TEXTS: "varchar[]",
+    FLAG: "boolean",
+}
+"""Types of columns as DuckDB calls them."""
 
 _USAGE = """\
 -- The tables of this run as views of DuckDB. Paths are relative to the folder of this file:
@@ -32,7 +46,11 @@ create or replace macro images_with(concept, min_area := 0.0) as table
 """
 
 
-def view_statements(folder: Path | None = None, without: Collection[str] = ()) -> str:
+def view_statements(
+    folder: Path | None = None,
+    without: Collection[str] = (),
+    lacking: Mapping[str, Sequence[Column]] | None = None,
+) -> str:
     """Write the SQL that makes the views and macros.
 
     Parameters
@@ -41,11 +59,16 @@ def view_statements(folder: Path | None = None, without: Collection[str] = ()) -
         Where the tables lie; None: the folder in which DuckDB was started.
     without : collection of str
         Tables that are not there.
+    lacking : mapping of str to sequence of Column, optional
+        Columns that files of earlier versions lack, by table: they are null.
     """
     lines = []
     for name in (each for each in TABLES if each not in without):
         path = text(f"{name}.parquet") if folder is None else literal(folder / f"{name}.parquet")
-        lines.append(f"create or replace view {name} as select * from {parquet(path)};\n")
+        added = "".join(
+            f", null::{_TYPES[each.type]} as {each.name}" for each in (lacking or {}).get(name, ())
+        )
+        lines.append(f"create or replace view {name} as select *{added} from {parquet(path)};\n")
     return "".join(lines) + _MACRO
 
 

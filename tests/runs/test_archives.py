@@ -54,6 +54,10 @@ def test_it_is_opened_and_queried(run: Run) -> None:
     concepts = run.table("concepts")
     assert concepts["energy"].sum() == pytest.approx(1 - run.workspace.bank.error**2, abs=1e-6)
     assert len(concepts) == run.bank.W.shape[1] == run.workspace.bank.k
+    held = run.images_with(0)
+    assert len(held)
+    told = run.sql("select correct, label_name, true_class, note from images")
+    assert len(told) == counts  # null where the run is older than the column
     for table in ("regions", "objects", "fidelity", "k_metrics", "rejected", "concept_pairs"):
         run.table(table)
     has_suspects = (run.workspace.folder / "bank" / "suspects.json").exists()
