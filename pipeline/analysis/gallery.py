@@ -9,7 +9,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from ..errors import UserError
-from ..pictures.composites import concept_colours, overlay
+from ..pictures.composites import composite, concept_colours
 from ..runs.workspace import Workspace
 from . import kind_words, sureness
 from .display import TILE, ImageTable, Shown, shrink, strip
@@ -30,12 +30,12 @@ class Gallery:
         self._workspace, self._tables, self._maps = workspace, tables, maps
 
     def images_with(
-        self, concept_id: object, min_area: float = 0.0, limit: int | None = None
+        self, concepts: object, min_area: float = 0.0, limit: int | None = None
     ) -> ImageTable:
-        """List the images that hold a concept, the first of them as a strip."""
-        concept_id = self._tables.check_concept(concept_id)
-        rows = self._tables.images_with(concept_id, min_area, limit)
-        return ImageTable.of(rows, lambda: self._strip(concept_id, rows["image_id"][:N_SHOWN]))
+        """List the images that hold a concept, or all of several, the first of them as a strip."""
+        wanted = self._tables.check_concepts(concepts)
+        rows = self._tables.images_with(wanted, min_area, limit)
+        return ImageTable.of(rows, lambda: self._strip(wanted, rows["image_id"][:N_SHOWN]))
 
     def concept(self, concept_id: object) -> Shown:
         """Show a concept: its strongest images, what the head calls it, what the labels say."""
@@ -55,7 +55,7 @@ class Gallery:
         columns = ["path", "label", "pred_label", "max", "area", "contribution"]
         return Shown(
             _title(concept_id, row),
-            self._strip(concept_id, images["image_id"]),
+            self._strip([concept_id], images["image_id"]),
             pd.DataFrame(images)[["image_id", *columns]],
             _concept_facts(row),
             ({} if classes.empty else {"the head's classes": classes})
@@ -88,15 +88,15 @@ class Gallery:
         picture = picture_of(self._maps.picture(image_id), heatmaps, shown, labels)
         return Shown(str(row["path"]), picture, present, _image_facts(row))
 
-    def _strip(self, concept_id: int, image_ids: pd.Series[int]) -> NDArray[np.uint8]:
-        """Draw a concept on images, small, side by side."""
-        colour = concept_colours(self._workspace.bank.k)[concept_id]
+    def _strip(self, concept_ids: list[int], image_ids: pd.Series[int]) -> NDArray[np.uint8]:
+        """Draw concepts on images, small, side by side."""
+        colours = concept_colours(self._workspace.bank.k)[concept_ids]
         drawn = []
         for image_id in image_ids.tolist():
             image = shrink(self._maps.picture(image_id), TILE)
-            maps = self._maps.grid_heatmap(image_id)[[concept_id]]
-            heat = self._maps.upsample(maps, image_id, (image.shape[0], image.shape[1]))[0]
-            drawn.append(overlay(image, heat, colour))
+            maps = self._maps.grid_heatmap(image_id)[concept_ids]
+            heat = self._maps.upsample(maps, image_id, (image.shape[0], image.shape[1]))
+            drawn.append(composite(image, heat, colours))
         return strip(drawn)
 
 

@@ -79,20 +79,39 @@ class RunTables:
         with self._database.cursor() as cursor:
             return cursor.execute(query, parameters).df()
 
-    def images_with(self, concept_id: int, min_area: float, limit: int | None) -> pd.DataFrame:
-        """List the images that hold a concept, strongest first; see `Run.images_with`."""
-        concept_id = self.check_concept(concept_id)
+    def images_with(
+        self, concept_ids: Sequence[int], min_area: float, limit: int | None
+    ) -> pd.DataFrame:
+        """List the images that hold all of these, strongest first; see `Run.images_with`."""
         if not isinstance(min_area, Real) or not 0 <= min_area <= 1:
             raise UserError(f"min_area is a share of the image from 0 to 1, this is {min_area}")
+        wanted = sorted(set(concept_ids))
+        held = "select * from image_concepts where concept_id = $concept"
+        if len(wanted) > 1:
+            held = (
+                "select image_id, min(max) as max, min(mean) as mean, min(area) as area,"
+                " null::float as peak_x, null::float as peak_y, sum(contribution) as contribution"
+                " from image_concepts where list_contains($concept, concept_id)"
+                " and area > 0 group by image_id having count(*) = len($concept)"
+            )
         # Limited before it is joined, so that little of a long table is read.
         return self.sql(
-            "with held as (select * from image_concepts"
-            " where concept_id = $concept and area > 0 and area >= $area"
+            f"with held as (select * from ({held}) where area > 0 and area >= $area"
             " order by max desc, image_id limit $limit)"
             f" select {IMAGES_WITH} from held join images using (image_id)"
             " order by held.max desc, image_id",
-            concept=int(concept_id), area=float(min_area), limit=2**62 if limit is None else limit,
-        )  # fmt: skip
+            concept=wanted if len(wanted) > 1 else wanted[0],
+            area=float(min_area),
+            limit=2**62 if limit is None else limit,
+        )
+
+    def check_concepts(self, concepts: object) -> list[int]:
+        """Return the numbers of one concept or several; raise `UserError` where there are none."""
+        if isinstance(concepts, str) or not isinstance(concepts, Iterable):
+            return [self.check_concept(concepts)]
+        if not (found := [self.check_concept(each) for each in concepts]):
+            raise UserError("no concept was asked for; a concept is a number from 0 upward")
+        return found
 
     def check_concept(self, concept_id: object) -> int:
         """Return the number of a concept; raise `UserError` where there is none."""

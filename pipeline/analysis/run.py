@@ -16,7 +16,7 @@ from ..escape import visible
 from ..images import ImageLike, load_image
 from ..models import canonical, consent, give
 from ..runs.workspace import Workspace
-from .arguments import OneConcept, OneImage, count_of
+from .arguments import Concepts, OneConcept, OneImage, count_of
 from .display import ImageTable, Shown
 from .encode import RunBank
 from .explain import explain_by
@@ -174,13 +174,13 @@ class Run(RunMaps):
         return self._tables.sql(query, parameters)
 
     def images_with(
-        self, concept_id: OneConcept, *, min_area: float = 0.0, limit: int | None = None
+        self, concept_id: Concepts, *, min_area: float = 0.0, limit: int | None = None
     ) -> ImageTable:
-        """List the images that hold a concept, the strongest first.
+        """List the images that hold a concept, or all of several, the strongest first.
 
         Parameters
         ----------
-        concept_id : int
+        concept_id : int or sequence of int
             As in the tables.
         min_area : float
             Least share (0..1) of an image's positions where it is present.
@@ -191,12 +191,14 @@ class Run(RunMaps):
         -------
         DataFrame
             image_id, path, label, pred_label, pred_prob, max, mean, area, peak_x, peak_y,
-            contribution, label_name, correct; Jupyter shows the first images above the rows.
+            contribution, label_name, correct; Jupyter shows the first images above the rows. Of
+            several concepts max, mean and area are the least, contribution is the sum, and there
+            are no peaks.
 
         Raises
         ------
         UserError
-            No such concept, or `min_area` is no share.
+            No such concept, or none, or `min_area` is no share.
         """
         return self._gallery.images_with(concept_id, min_area, limit)
 

@@ -108,6 +108,23 @@ def test_no_table_tells_where_or_by_whom_it_was_made(run: Run) -> None:
             assert not [each for each in texts if word in each], (path.name, word)
 
 
+def test_images_with_all_of_several_concepts(run: Run) -> None:
+    rows = run.table("image_concepts").query("area > 0 and concept_id in [1, 2]")
+    both = rows.groupby("image_id").filter(lambda held: len(held) == 2).groupby("image_id")
+    least = both[["max", "mean", "area"]].min().join(both["contribution"].sum())
+    found = run.images_with([2, 1, 2])
+    assert found["max"].is_monotonic_decreasing
+    assert len(least) == len(found) > 0
+    told = pd.DataFrame(found).set_index("image_id")[list(least.columns)].sort_index()
+    pd.testing.assert_frame_equal(told, least.sort_index(), check_dtype=False, atol=1e-6)
+    assert "<img" in found._repr_html_()
+    pd.testing.assert_frame_equal(
+        pd.DataFrame(run.images_with([1])), pd.DataFrame(run.images_with(1))
+    )
+    with pytest.raises(UserError, match="no concept was asked for"):
+        run.images_with([])
+
+
 def test_images_with_a_concept(run: Run) -> None:
     every = run.images_with(2)
     rows = run.table("image_concepts").query("concept_id == 2 and area > 0")
