@@ -113,16 +113,27 @@ def counts_of(name: str, values: object) -> list[int]:
     return counts
 
 
+def is_known(workspace: Workspace, path: str | Path) -> bool:
+    """Say whether a path is that of an image of a run."""
+    return _found(workspace, path) is not None
+
+
 def _by_path(workspace: Workspace, path: str | Path) -> int:
+    if (found := _found(workspace, path)) is not None:
+        return found
+    raise UserError(
+        f"there is no image {str(path)!r} in {workspace.folder}; paths are as in the table images,"
+        f" such as {workspace.listing.frame['path'].iloc[0]!r}"
+    )
+
+
+def _found(workspace: Workspace, path: str | Path) -> int | None:
     frame = workspace.listing.frame
     for each in _meant(workspace, path):
         found = frame["image_id"][frame["path"] == each]
         if len(found):
             return int(found.iloc[0])
-    raise UserError(
-        f"there is no image {str(path)!r} in {workspace.folder}; paths are as in the table images,"
-        f" such as {frame['path'].iloc[0]!r}"
-    )
+    return None
 
 
 def _meant(workspace: Workspace, path: str | Path) -> Iterator[str]:

@@ -20,6 +20,9 @@ from .query import RunTables
 N_SHOWN = 8
 """Images in the strip of a concept or of a table of images."""
 
+N_COMMON = 3
+"""Concepts that are drawn on similar images: those that the one asked about has most of."""
+
 _N_ROWS = 6  # classes and labels of a concept
 
 
@@ -36,6 +39,18 @@ class Gallery:
         wanted = self._tables.check_concepts(concepts)
         rows = self._tables.images_with(wanted, min_area, limit)
         return ImageTable.of(rows, lambda: self._strip(wanted, rows["image_id"][:N_SHOWN]))
+
+    def similar(
+        self, used: NDArray[np.floating[Any]], n: int, without: int | None = None
+    ) -> ImageTable:
+        """List the images whose use of concepts is most like that, with what they have in common.
+
+        `used` (k,) are mean strengths; the picture shows those that are strongest.
+        """
+        rows = self._tables.similar(used, n, without)
+        most = np.argsort(-used, kind="stable")[:N_COMMON]
+        shown = [int(each) for each in most if used[each] > 0]
+        return ImageTable.of(rows, lambda: self._strip(shown, rows["image_id"][:N_SHOWN]))
 
     def concept(self, concept_id: object) -> Shown:
         """Show a concept: its strongest images, what the head calls it, what the labels say."""

@@ -10,6 +10,7 @@ from typing import Any
 import duckdb
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
 from ..errors import UserError, command, suggest
 from ..runs.stages import MAKER
@@ -104,6 +105,35 @@ class RunTables:
             area=float(min_area),
             limit=2**62 if limit is None else limit,
         )
+
+    def used(self, image_id: int) -> NDArray[np.float64]:
+        """Return the mean strength of each concept in an image of the run, float64 (k,)."""
+        rows = self.sql(
+            "select concept_id, mean from image_concepts where image_id = $i", i=image_id
+        )
+        found = np.zeros(self._workspace.bank.k)
+        found[rows["concept_id"].to_numpy()] = rows["mean"].to_numpy()
+        return found
+
+    def similar(
+        self, used: NDArray[np.floating[Any]], n: int, without: int | None = None
+    ) -> pd.DataFrame:
+        """List the images whose use of concepts is most like another's; see `Run.similar`."""
+        # A strength counts as the part of the activations that it makes up.
+        lengths = np.linalg.norm(self._workspace.bank.W.astype(np.float64), axis=0)
+        asked = used * lengths
+        asked /= max(float(np.linalg.norm(asked)), 1e-12)
+        part = "mean * $lengths[concept_id + 1]"
+        return self.sql(
+            f"with near as (select image_id, sum({part} * $asked[concept_id + 1])"
+            f" / greatest(sqrt(sum(({part}) ** 2)), 1e-12) as similarity"
+            " from image_concepts group by image_id)"
+            " select image_id, path, label, pred_label, pred_prob, similarity, label_name, correct"
+            " from near join images using (image_id)"
+            " where split <> 'copy' and image_id is distinct from $without"
+            " order by similarity desc, image_id limit $n",
+            lengths=lengths.tolist(), asked=asked.tolist(), without=without, n=n,
+        )  # fmt: skip
 
     def check_concepts(self, concepts: object) -> list[int]:
         """Return the numbers of one concept or several; raise `UserError` where there are none."""

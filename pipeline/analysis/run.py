@@ -6,9 +6,11 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
+import numpy as np
 import pandas as pd
+from PIL import Image
 from torch import nn
 
 from ..errors import UserError
@@ -16,7 +18,7 @@ from ..escape import visible
 from ..images import ImageLike, load_image
 from ..models import canonical, consent, give
 from ..runs.workspace import Workspace
-from .arguments import Concepts, OneConcept, OneImage, count_of
+from .arguments import Concepts, OneConcept, OneImage, count_of, is_known
 from .display import ImageTable, Shown
 from .encode import RunBank
 from .explain import explain_by
@@ -201,6 +203,42 @@ class Run(RunMaps):
             No such concept, or none, or `min_area` is no share.
         """
         return self._gallery.images_with(concept_id, min_area, limit)
+
+    def similar(self, image: OneImage | ImageLike, n: int = 12) -> ImageTable:
+        """List the images of the run in which the network uses concepts most like in another.
+
+        Parameters
+        ----------
+        image : int, str, Path, PIL.Image.Image or ndarray
+            An image of the run, by its image_id or path, or any other.
+        n : int
+            How many.
+
+        Returns
+        -------
+        DataFrame
+            image_id, path, label, pred_label, pred_prob, similarity, label_name, correct, the most
+            similar first; Jupyter shows the first images above the rows. Similarity is the cosine,
+            0 to 1, of mean strengths, each by the length of its concept's direction. The image
+            itself, and copies, are left out.
+
+        Raises
+        ------
+        UserError
+            No such image, it cannot be read, or `n` is no count.
+        """
+        image_id = self._known(image)
+        if image_id is None:
+            used = self.bank.encode([cast(ImageLike, image)]).H[0].mean((1, 2))
+        else:
+            used = self._tables.used(image_id)
+        return self._gallery.similar(used, count_of("n", n), image_id)
+
+    def _known(self, image: OneImage | ImageLike) -> int | None:
+        """Return the id of an image of the run; None for any other."""
+        if isinstance(image, str | Path) and not is_known(self.workspace, image):
+            return None
+        return None if isinstance(image, np.ndarray | Image.Image) else self._id(image)
 
     def suspects(self) -> pd.DataFrame:
         """List the concepts that move the network's answers away from the labels, the worst first.

@@ -125,6 +125,30 @@ def test_images_with_all_of_several_concepts(run: Run) -> None:
         run.images_with([])
 
 
+def test_similar_images_use_concepts_alike(run: Run, tmp_path: Path) -> None:
+    bank, rows = run.workspace.bank, run.table("image_concepts")
+    used = rows.pivot(index="image_id", columns="concept_id", values="mean").fillna(0)
+    parts = used * np.linalg.norm(bank.W, axis=0)
+    unit = parts.div(np.linalg.norm(parts, axis=1), axis=0)
+    image_id = int(used.index[3])
+    expected = (unit @ unit.loc[image_id]).drop(image_id).sort_values(ascending=False)
+    found = run.similar(image_id, n=5)
+    assert found["similarity"].tolist() == pytest.approx(expected.head(5).tolist(), abs=1e-6)
+    assert image_id not in found["image_id"].tolist()
+    assert "<img" in found._repr_html_()
+    path = run.sql("select path from images where image_id = ?", [image_id])["path"][0]
+    by_path = pd.DataFrame(run.similar(path, n=5))
+    pd.testing.assert_frame_equal(by_path, pd.DataFrame(found))
+    elsewhere = tmp_path / "other.jpg"
+    shutil.copy(Path(run.workspace.record.dataset.root) / path, elsewhere)
+    for other in (elsewhere, run.image(image_id)):  # no image of the run: it finds itself there
+        first = run.similar(other, n=1).iloc[0]
+        assert first["image_id"] == image_id
+        assert first["similarity"] > 0.99
+    with pytest.raises(UserError, match="there is no image 7"):
+        run.similar(7)
+
+
 def test_images_with_a_concept(run: Run) -> None:
     every = run.images_with(2)
     rows = run.table("image_concepts").query("concept_id == 2 and area > 0")
