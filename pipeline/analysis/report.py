@@ -7,6 +7,7 @@ import math
 from collections.abc import Hashable
 from typing import Any
 
+from ..config import K_AUTO
 from ..errors import command, spoken
 from ..escape import fitted, shell_word, visible
 from ..runs.growth import describe as describe_growth
@@ -68,9 +69,9 @@ def _numbers(run: Run) -> list[str]:
     """Say how much fewer of the concepts explain, and how to have them."""
     bank = run.workspace.bank
     tree = bank.tree
-    chosen = _chosen(run) if run.workspace.config.k == "auto" else []
+    taken = chosen(run) if run.workspace.config.k == "auto" else []
     if tree is None or len(tree.levels) < 2:
-        return chosen
+        return taken
     is_heldout = not math.isnan(tree.levels[0].heldout_error)
     said = []
     for level in reversed(tree.levels):
@@ -78,23 +79,25 @@ def _numbers(run: Run) -> list[str]:
         said.append(f"{level.n} explain {1 - error**2:.1%}")
     images = "held-out images" if is_heldout else "a sample"
     fewer = command("discover", from_run=run.folder, at=tree.levels[-1].n)
-    return [*chosen, "", f"concepts by number, of {images}: {', '.join(said)}; {fewer}"]
+    return [*taken, "", f"concepts by number, of {images}: {', '.join(said)}; {fewer}"]
 
 
-def _chosen(run: Run) -> list[str]:
+def chosen(run: Run) -> list[str]:
     """Say why ``K=auto`` took this number, and what to type for more."""
     bank, weighed = run.workspace.bank, run.table("k_metrics")["k"]
     more = command("discover", from_run=run.folder, k="tree")
     if len(weighed.unique()) < 2:
         return []
-    of = f"{weighed.min()} to {weighed.max()}"
-    if bank.k_is_stable:
-        why = (
-            f"of {of} the most that foretell channels of images unseen as well as the best do, and"
-            " come back on halves of the images as shuffled data do not"
-        )
+    said = "foretell channels of images unseen"
+    if weighed.max() > K_AUTO[-1]:
+        why = f"the fewest, from {K_AUTO[-1]} on, that {said} nearly as well as the best do"
+    elif bank.k_is_stable:
+        why = f"the most that {said} as well as the best do"
     else:
-        why = f"of {of} they foretell channels of images unseen best, but none stood out as stable"
+        why = f"they {said} best"
+    sure = "and come back on halves of the images as shuffled data do not"
+    sure = sure if bank.k_is_stable else "but none stood out as stable"
+    why = f"of {weighed.min()} to {weighed.max()} {why}, {sure}"
     return ["", f"{bank.k} concepts: {why}; all numbers: {more}"]
 
 
