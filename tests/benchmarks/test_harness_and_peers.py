@@ -59,6 +59,8 @@ AGREED = (
         "concepts.faithful.mobilenet_v2.imagenet600.k200_over_plain": ("at-least", 1.8),
         "concepts.faithful.mobilenet_v2.imagenet600.permuted_over_ours": ("at-most", 0.33),
         "concepts.map.over_best": ("at-least", 1.0),
+        "concepts.map.over_sae": ("at-least", 1.0),
+        "concepts.map.auto_over_best_k": ("at-least", 0.95),
         "concepts.cars.fg_nmi": ("at-least", 0.38),
         "concepts.cars.fg_ari": ("at-least", 0.26),
         "concepts.sample.objects_j": ("at-least", 0.75),

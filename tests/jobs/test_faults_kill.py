@@ -37,6 +37,7 @@ def check_partial(run: Path, case: Case, *, nothing_yet: bool = False) -> None:
     assert found or nothing_yet
 
 
+@pytest.mark.slow
 def test_a_killed_job_goes_on_to_the_same_bits(case: Case) -> None:
     options = case.run("once")
     run = Path(str(options["run"]))

@@ -340,7 +340,7 @@ def test_a_head_of_ones_own_makes_classes_of_features(images: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "source", ["timm", *(pytest.param(each, marks=pytest.mark.slow) for each in ("hf", "file"))]
+    "source", [pytest.param(each, marks=pytest.mark.slow) for each in ("timm", "hf", "file")]
 )
 def test_each_source_goes_to_the_atlas(
     images: Path, tmp_path: Path, folders: dict[str, Path], own: Path, source: str
