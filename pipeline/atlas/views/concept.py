@@ -13,6 +13,7 @@ from ..formats import NOTHING, Row, count, fixed, p_value, percent, points, sign
 from ..page import Material, Page
 
 NULL_BAND = 1.96  # |z| that 95 % of real positions stay below, class by class
+CLEAR = 0.05  # false discovery rate at which errors are said to go with a concept
 SLIDER_TOP = 2.0  # gauge units, twice as strong as is typical
 _N_CLASSES, _N_LABELS, _N_NEAR = 8, 8, 5
 
@@ -139,14 +140,27 @@ def _in_words(book: Catalogue, concept: Row) -> list[str]:
             f" have: {lift} times as many as of all images."
         )
     if concept.get("error_excess") is not None:
-        low, high = points(concept["error_ci_low"]), points(concept["error_ci_high"])
-        q_value = p_value(concept["error_q"])
-        said.append(
-            f"Within labels, the network errs {points(concept['error_excess'])} percentage points"
-            f" more often where it is present than where it is not (95 % interval {low} to {high},"
-            f" q {q_value if q_value.startswith('<') else '= ' + q_value})."
-        )
+        said.append(errors_in_words(concept))
     return said
+
+
+def errors_in_words(concept: Row) -> str:
+    """Say whether the network errs more or less often where the concept is, if that is clear."""
+    excess = float(concept["error_excess"])
+    low, high = points(concept["error_ci_low"]), points(concept["error_ci_high"])
+    q_value = p_value(concept["error_q"])
+    q = f"q {q_value if q_value.startswith('<') else '= ' + q_value}"
+    if concept["error_q"] is None or concept["error_q"] > CLEAR:
+        return (
+            "Within labels the network errs about as often with it as without: the difference of"
+            f" {points(excess)} percentage points is none that stands out among all concepts"
+            f" (its 95 % interval by itself {low} to {high}, {q})."
+        )
+    return (
+        f"Within labels, the network errs {fixed(100 * abs(excess), 0)} percentage points"
+        f" {'more' if excess > 0 else 'less'} often where it is present than where it is not (95 %"
+        f" interval {low} to {high}, {q})."
+    )
 
 
 def _points(effect: float | None, sign: int) -> str:
