@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import getpass
 import html.parser
+import json
 import shutil
 import socket
 from pathlib import Path
@@ -123,6 +124,27 @@ def test_images_with_all_of_several_concepts(run: Run) -> None:
     )
     with pytest.raises(UserError, match="no concept was asked for"):
         run.images_with([])
+
+
+def test_regions_and_objects_are_annotations(run: Run) -> None:
+    found = json.loads(json.dumps(run.to_coco(), allow_nan=False))
+    regions, objects, images = (run.table(name) for name in ("regions", "objects", "images"))
+    k = len(run.table("concepts"))
+    assert [each["id"] for each in found["categories"]] == list(range(1, k + 2))
+    assert found["categories"][-1]["name"] == "object"
+    assert len({each["id"] for each in found["annotations"]}) == len(regions) + len(objects) > 0
+    sizes = {each["id"]: each for each in found["images"]}
+    assert sizes.keys() == set(images["image_id"])
+    for each in found["annotations"]:
+        x, y, width, height = each["bbox"]
+        own = sizes[each["image_id"]]
+        assert 0 <= x < x + width <= own["width"]
+        assert 0 <= y < y + height <= own["height"]
+        assert 0 < each["area"] <= own["width"] * own["height"]
+    row = regions.iloc[0]
+    first = found["annotations"][0]
+    assert (first["image_id"], first["category_id"]) == (row["image_id"], row["concept_id"] + 1)
+    assert first["bbox"][:2] == [row["x0"], row["y0"]]
 
 
 def test_similar_images_use_concepts_alike(run: Run, tmp_path: Path) -> None:
