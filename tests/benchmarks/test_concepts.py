@@ -75,6 +75,7 @@ def test_objects_are_scored_on_one_half_of_the_images(
         assert found[f"{way}, best union"] >= found[f"{way}, best concept"] > 0
 
 
+@pytest.mark.slow
 def test_parts_are_scored_as_a_division_of_the_foreground(
     workspace: Workspace, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -98,6 +99,7 @@ def test_parts_are_scored_as_a_division_of_the_foreground(
     assert all(0 < value < 1 for value in merged.values())  # left and right are one part
 
 
+@pytest.mark.slow
 def test_the_sample_is_scored_against_its_own_masks(
     workspace: Workspace, capsys: pytest.CaptureFixture[str]
 ) -> None:

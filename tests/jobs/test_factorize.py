@@ -249,7 +249,7 @@ def test_images_or_labels_of_any_size_weigh_the_same(tmp_path: Path) -> None:
         assert left[balance] <= 1.005 * theirs.reconstruction_err_
 
 
-@pytest.mark.parametrize("model", ["sample", "sample-vit"])
+@pytest.mark.parametrize("model", ["sample", pytest.param("sample-vit", marks=pytest.mark.slow)])
 def test_faithful_concepts_are_measured_as_others_are(tmp_path: Path, model: str) -> None:
     write_sample(tmp_path / "sample", n_images=40)
     images = str(tmp_path / "sample" / "images")

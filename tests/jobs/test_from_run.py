@@ -46,6 +46,7 @@ def inodes(run: Path) -> dict[str, int]:
     return {path.name: path.stat().st_ino for path in (run / "activations").glob("shard-*")}
 
 
+@pytest.mark.slow
 def test_other_concepts_are_those_of_a_run_of_its_own(
     images: Path, pets: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -146,6 +146,7 @@ def test_where_tables_cannot_be_made_now_the_name_is_kept_and_that_is_said(
     assert name_of(run.folder, 1) == ("leg", "Named by hand.")
 
 
+@pytest.mark.slow
 def test_commands_name_take_and_list(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     run = f"--run={folder}"
     assert command("pin", [run], "stages") == 0

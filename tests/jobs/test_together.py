@@ -197,6 +197,7 @@ def test_layers_of_a_module(images: Path, tmp_path: Path) -> None:
     assert [run.folder.name, *run.siblings] == ["run-joints", "parts"]
 
 
+@pytest.mark.slow
 def test_by_the_command_line(images: Path, tmp_path: Path, capsys: CaptureFixture[str]) -> None:
     given = {**options(images), "run": tmp_path / "run", "layers": "joints,parts", "limit": 24}
     assert call("discover", given) == 0

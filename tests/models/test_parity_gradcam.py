@@ -218,6 +218,7 @@ def test_the_four_lines_find_the_tutorials_concepts(
     assert correlations.min() > 0.99
 
 
+@pytest.mark.slow
 def test_the_picture_is_an_array_as_the_tutorials(assets: Path) -> None:
     image = Image.open(assets / "images" / "tutorial" / "puppies.jpg").convert("RGB")
     pixels = np.array(image.resize((480, 384), Image.Resampling.BICUBIC))

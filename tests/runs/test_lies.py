@@ -67,7 +67,10 @@ def test_every_array_and_attribute_of_a_file_is_compared(run: Path, name: str) -
         path.write_bytes(clean)
 
 
-@pytest.mark.parametrize("name", TABLES)
+@pytest.mark.parametrize(
+    "name",
+    [pytest.param(each, marks=[pytest.mark.slow] * (each == "concepts")) for each in TABLES],
+)
 def test_columns_and_keys_of_a_table_are_compared(run: Path, name: str) -> None:
     path = run / "tables" / f"{name}.parquet"
     clean = path.read_bytes()
@@ -124,7 +127,12 @@ def _is_of_keys(table: str, column: str, how: str) -> bool:
 
 
 @pytest.mark.parametrize(
-    "name", ["run.json", "config.toml", pytest.param("bank/k_metrics.json", marks=pytest.mark.slow)]
+    "name",
+    [
+        pytest.param("run.json", marks=pytest.mark.slow),
+        "config.toml",
+        pytest.param("bank/k_metrics.json", marks=pytest.mark.slow),
+    ],
 )
 def test_what_a_run_says_of_itself_goes_together(run: Path, tmp_path: Path, name: str) -> None:
     """Answers are the same, or one sentence says which file cannot be."""

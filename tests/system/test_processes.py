@@ -191,6 +191,7 @@ def listening(item: float) -> tuple[int, bool]:
     return os.getpid(), "popen_loky" in " ".join(psutil.Process().cmdline())
 
 
+@pytest.mark.slow
 def test_processes_listen_to_nobody_and_start_from_nothing() -> None:
     """No port, no named socket: nobody but their parent can tell them what to run."""
     seen = 0
