@@ -38,6 +38,7 @@ from .splits import Images, Split, halves, shuffle_channels
 from .work import Tally, Work
 
 REPLICATES, TRIALS = 3, 2  # starts of a fit: four take longer and find hardly more
+FURTHER_TRIALS = 1  # of larger candidates, and of the shuffled data beside them
 MANY = 32  # concepts: of more, all of which are asked for, one fit starts as good a one as three do
 
 
@@ -54,14 +55,15 @@ class KChoice:
         choice is the least bi-cross-validated error alone.
     rows : list of dict
         One per candidate and replicate: k, seed, error, heldout_error, bicv_error, seed_stability,
-        split_stability, svd_error, chosen; NaN where the images were too few to split.
+        split_stability, svd_error, chosen; NaN where the images were too few to split. Of a
+        further candidate one: its error is that of halves on themselves, its seed_stability NaN.
     control : list of dict
         Of the shuffled data, k, seed, bicv_error, split_stability: one per candidate near the best;
         the others cannot be chosen whatever chance does. One split is enough, for what is the same
         at every position differs little between splits.
     W : Tensor
         (channels, k) float32, unit columns: the consensus of the replicates at the chosen k, to
-        start a fit from.
+        start a fit from; of a further candidate no column, and a fit starts by itself.
     halves : Tensor
         (replicates, 2, channels, k) float32: the concepts of the disjoint halves of the images at
         the chosen k; no replicate where the images could not be split.
@@ -155,83 +157,103 @@ def choose_k(
     trials = 1 if is_large else TRIALS
     splits = [halves(image_of_position, seed + r) for r in range(n_replicates)]
     work = Tally(ks, len(splits), sum(each is not None for each in splits), progress)
-    floors = svd_errors(gram([V]), ks)
-    rows: list[Row] = []
-    replicates: dict[int, list[Tensor]] = {}
-    pairs: dict[int, list[Tensor]] = {}
-    for k, floor in zip(ks, floors, strict=True):
-        whole, apart = _fit_all(V, splits, k, seed, trials, work)
-        if replicates and images_of(V, whole[0].W, image_of_position) < SHARED:
-            work.leave_out([each for each in ks if each > k])
-            break
-        replicates[k] = [fit.W for fit in sorted(whole, key=lambda fit: fit.error)]
-        pairs[k] = [torch.stack([fit.W for fit in pair]) for pair in apart if pair is not None]
-        found = judged(V, splits, apart, k, seed)
-        again = _seed_stability([fit.W for fit in whole])
-        for row, fit, cosine in zip(found, whole, again, strict=True):
-            rows.append(row | {"error": fit.error, "seed_stability": cosine, "svd_error": floor})
+    found = _weigh(V, image_of_position, splits, ks, seed, trials, work)
     shuffled = shuffle_channels(V, seed)
 
-    def chance(k: int) -> list[Row]:
+    def chance(k: int, trials: int) -> list[Row]:
+        work.add_control([k])
         fits = fit_halves(shuffled, splits[:1], k, seed, trials, work)
         return judged(shuffled, splits[:1], fits, k, seed)
 
-    near = near_best(rows)
-    work.add_control(near)
-    control = [row for k in near for row in chance(k)]
-    k, flagged = decide(rows, control)
-    n_beyond = len(ks) - len(replicates)
-    if k == ks[-1] and splits[0] is not None:
-        same = next(row for row in rows if row["k"] == k and row["seed"] == seed)
-        least = float(same["bicv_error"])
-        more = _further(V, image_of_position, splits[0], least, further, seed, work)
-        rows, n_beyond = rows + more.rows, more.n_beyond
+    control = [row for k in near_best(found.rows) for row in chance(k, trials)]
+    k, flagged = decide(found.rows, control)
+    if further and k == ks[-1] and splits[0] is not None:
+        same = next(row for row in found.rows if row["k"] == k and row["seed"] == seed)
+        more = _go_on(V, image_of_position, splits[0], further, seed, same, work)
         best = fewest([same, *more.rows])
+        found = found.and_(more)
         if best > k:
-            k, pairs[best] = best, [more.pairs[best]]
-            control += chance(k)
-            flagged = not passes(k, rows, control)
+            k, control = best, control + chance(best, FURTHER_TRIALS)
+            flagged = not passes(k, found.rows, control)
+    pairs = found.pairs[k]
     return KChoice(
         k=k,
         flagged=flagged,
-        rows=[row | {"chosen": row["k"] == k} for row in rows],
+        rows=[row | {"chosen": row["k"] == k} for row in found.rows],
         control=control,
-        W=consensus(replicates[k], seed) if k in replicates else torch.empty(V.shape[1], 0),
-        halves=torch.stack(pairs[k]) if pairs[k] else torch.empty(0, 2, V.shape[1], k),
-        n_beyond=n_beyond,
+        W=consensus(found.whole[k], seed) if k in found.whole else torch.empty(V.shape[1], 0),
+        halves=torch.stack(pairs) if pairs else torch.empty(0, 2, V.shape[1], k),
+        n_beyond=found.n_beyond,
     )
 
 
 @dataclass(frozen=True, eq=False)
-class _Further:
-    """What was found of larger candidates: evidence, and the concepts of the halves by number."""
+class _Evidence:
+    """What is known of candidates: rows, and by k the concepts of all images and of halves."""
 
     rows: list[Row]
-    pairs: dict[int, Tensor]
+    whole: dict[int, list[Tensor]]
+    pairs: dict[int, list[Tensor]]
     n_beyond: int
 
+    def and_(self, more: _Evidence) -> _Evidence:
+        """Add what is known of larger candidates, up to which these reached."""
+        return _Evidence(
+            self.rows + more.rows,
+            self.whole | more.whole,
+            self.pairs | more.pairs,
+            self.n_beyond + more.n_beyond,
+        )
 
-def _further(
+
+def _weigh(
+    V: Tensor,
+    image_of_position: Images,
+    splits: Sequence[Split | None],
+    ks: Sequence[int],
+    seed: int,
+    trials: int,
+    work: Tally,
+) -> _Evidence:
+    """Fit candidates to all images and to halves, as far as images share concepts."""
+    found = _Evidence([], {}, {}, 0)
+    for at, (k, floor) in enumerate(zip(ks, svd_errors(gram([V]), ks), strict=True)):
+        whole, apart = _fit_all(V, splits, k, seed, trials, work)
+        if at and images_of(V, whole[0].W, image_of_position) < SHARED:
+            work.leave_out(ks[at + 1 :])
+            return replace(found, n_beyond=len(ks) - at)
+        found.whole[k] = [fit.W for fit in sorted(whole, key=lambda fit: fit.error)]
+        found.pairs[k] = [torch.stack([fit.W for fit in pair]) for pair in apart if pair]
+        rows = judged(V, splits, apart, k, seed)
+        again = _seed_stability([fit.W for fit in whole])
+        found.rows.extend(
+            row | {"error": fit.error, "seed_stability": cosine, "svd_error": floor}
+            for row, fit, cosine in zip(rows, whole, again, strict=True)
+        )
+    return found
+
+
+def _go_on(
     V: Tensor,
     image_of_position: Images,
     split: Split,
-    least: float,
     ks: Sequence[int],
     seed: int,
+    before: Row,
     work: Tally,
-) -> _Further:
-    """Try larger candidates as long as each has less error than the one before, on one split."""
-    found = _Further([], {}, 0)
+) -> _Evidence:
+    """Fit larger candidates to the halves of one split, as long as each has less error."""
+    found, least = _Evidence([], {}, {}, 0), float(before["bicv_error"])
     for at, (k, floor) in enumerate(zip(ks, svd_errors(gram([V]), ks), strict=True)):
-        work.add(k)
-        (pair,) = fit_halves(V, [split], k, seed, 1, work)
+        work.add_pair(k)
+        (pair,) = fit_halves(V, [split], k, seed, FURTHER_TRIALS, work)
         if pair is None or images_of(V, pair[0].W, image_of_position) < SHARED:
             return replace(found, n_beyond=len(ks) - at)
         (row,) = judged(V, [split], [pair], k, seed)
         error = float(np.mean([fit.error for fit in pair]))
         found.rows.append(row | {"error": error, "seed_stability": math.nan, "svd_error": floor})
-        found.pairs[k] = torch.stack([fit.W for fit in pair])
-        if row["bicv_error"] >= least:
+        found.pairs[k] = [torch.stack([fit.W for fit in pair])]
+        if float(row["bicv_error"]) >= least:
             break
         least = float(row["bicv_error"])
     return found

@@ -64,8 +64,8 @@ class Tally:
         with self._lock:
             self._total = max(self._done, self._total - sum(ks) * self._n_each)
 
-    def add(self, k: int) -> None:
-        """Count the fits of halves of one more candidate."""
+    def add_pair(self, k: int) -> None:
+        """Count the fits of the two halves of one split more."""
         self._total += float(k)
 
     def add_control(self, ks: Sequence[int]) -> None:

@@ -9,9 +9,10 @@ from .concept_tree import tree_rows
 from .concepts import ConceptFacts, concept_rows
 from .database import open_database
 from .duplicates import duplicate_rows
-from .images import ShardRows, shard_rows, truth_columns
+from .images import ShardRows, shard_rows
 from .schemas import TABLES, check_columns, describe, tables_with, to_arrow
 from .suspects import suspect_rows
+from .truth import truth_columns
 from .verdicts import verdict_rows
 from .views import view_statements
 from .writer import TableWriter

@@ -12,8 +12,8 @@ from pipeline.atlas.views.concept import errors_in_words
     [
         (0.123, 0.004, "errs 12 percentage points more often where it is present", "less often"),
         (-0.43, 0.0004, "errs 43 percentage points less often where it is present", "−43"),
-        (-0.17, 0.29, "about as often with it as without: the difference of −17", "less often"),
-        (0.17, None, "about as often with it as without: the difference of +17", "more often"),
+        (-0.17, 0.29, "it is not clear that the network errs more or less often", "errs 17"),
+        (0.17, None, "the difference of +17 percentage points", "errs 17"),
     ],
 )
 def test_errors_are_more_or_less_often_or_not_clearly_either(

@@ -13,7 +13,7 @@ import pytest
 from matplotlib.figure import Figure
 from PIL import Image
 
-from benchmarks import faithful, localization, partitions
+from benchmarks import faithful, localization, part_labels, partitions
 from benchmarks.harness import Report
 from benchmarks.object_masks import WITHOUT_PRIOR, Reported, score_objects
 from benchmarks.parts import PART_SIDE, score_cars, score_sample
@@ -178,6 +178,26 @@ def test_agreement_is_told_and_drawn_for_few_and_many(
     said = capsys.readouterr().out
     assert "autoencoder" in said
     assert len(axes.lines) == 18  # of two datasets four ways each, dense, and five, sparse
+
+
+def test_targets_of_parts_are_of_every_number(capsys: pytest.CaptureFixture[str]) -> None:
+    ours, autoencoder, clusters = {32: 0.2, 512: 0.1}, {32: 0.1, 512: 0.2}, {32: 0.25, 512: 0.4}
+    ways = {"ours": ours, "autoencoder": autoencoder, "k-means": clusters}
+    ways["ours, K=auto"] = {48: 0.15}
+    table = pd.DataFrame(
+        [
+            {"k": k, "way": way, "mAP": each}
+            for way, maps in ways.items()
+            for k, each in maps.items()
+        ]
+    )
+    report = Report(part_labels.TARGETS)
+    part_labels.judge(report, table)
+    assert report.finish() == 1
+    said = capsys.readouterr().out
+    assert "concepts.map.over_best 0.8000 at-least 1 short" in said  # of few: 0.2 beside 0.25
+    assert "concepts.map.over_sae 0.5000 at-least 1 short" in said  # the worst of all numbers
+    assert "concepts.map.auto_over_best_k 0.7500 at-least 0.95 short" in said
 
 
 def test_targets_are_of_faithful_concepts(capsys: pytest.CaptureFixture[str]) -> None:

@@ -23,17 +23,34 @@ def exact(V: NDArray[np.float64], W: NDArray[np.float64], root: NDArray[np.float
     return nnls(rows, told, maxiter=2_000)[0].reshape(n, k)
 
 
+class Problem:
+    """A few images, concepts and a metric, with the exact strengths."""
+
+    def __init__(self, seed: int, weight: float) -> None:
+        rng = np.random.default_rng(seed)
+        V, W = rng.gamma(1, 1, (3, 5, 12)), rng.gamma(0.5, 1, (12, 4)) + 0.05
+        root = np.sqrt(weight) * rng.normal(size=(6, 12))
+        self.V, self.W, self.C = (torch.from_numpy(each).float() for each in (V, W, root.T @ root))
+        self.H = torch.tensor(np.array([exact(each, W, root) for each in V])).float()
+
+
+problems = st.builds(Problem, seed=st.integers(0, 10_000), weight=st.sampled_from([0.0, 0.3, 5.0]))
+
+
 @settings(max_examples=20, deadline=None)
-@given(seed=st.integers(0, 10_000), weight=st.sampled_from([0.0, 0.3, 5.0]))
-def test_strengths_of_an_image_are_the_exact_solution(seed: int, weight: float) -> None:
-    rng = np.random.default_rng(seed)
-    V, W = rng.gamma(1, 1, (3, 5, 12)), rng.gamma(0.5, 1, (12, 4)) + 0.05
-    root = np.sqrt(weight) * rng.normal(size=(6, 12))
-    to = [torch.from_numpy(each).float() for each in (V, W, root.T @ root)]
-    H = together(to[0], to[1], to[2], tol=1e-4).numpy()
-    for own, of_image in zip(H, V, strict=True):
-        theirs = np.asarray(exact(of_image, W, root))
-        assert own == pytest.approx(theirs, abs=2e-3 * np.abs(theirs).max())
+@given(problem=problems)
+def test_strengths_of_an_image_are_the_exact_solution(problem: Problem) -> None:
+    H = together(problem.V, problem.W, problem.C, tol=1e-4)
+    for own, theirs in zip(H, problem.H, strict=True):
+        assert own.numpy() == pytest.approx(theirs.numpy(), abs=2e-3 * float(theirs.abs().max()))
+
+
+@settings(max_examples=20, deadline=None)
+@given(problem=problems)
+def test_few_of_all_are_the_exact_solution_too(problem: Problem) -> None:
+    V, W, C = problem.V, problem.W, problem.C
+    own = together_few(V, W, C, 4, rounds=400)
+    assert objective(own, V, W, C) == pytest.approx(objective(problem.H, V, W, C), rel=2e-3)
 
 
 def test_without_a_readout_it_is_least_squares() -> None:
@@ -48,18 +65,6 @@ def test_a_concept_of_zeros_has_no_strength() -> None:
     H = together(torch.rand(4, 9, 16), W, torch.eye(16))
     assert not H[..., 1].any()
     assert torch.isfinite(H).all()
-
-
-@settings(max_examples=20, deadline=None)
-@given(seed=st.integers(0, 10_000), weight=st.sampled_from([0.0, 0.3, 5.0]))
-def test_few_of_all_are_the_exact_solution_too(seed: int, weight: float) -> None:
-    rng = np.random.default_rng(seed)
-    V, W = rng.gamma(1, 1, (3, 5, 12)), rng.gamma(0.5, 1, (12, 4)) + 0.05
-    root = np.sqrt(weight) * rng.normal(size=(6, 12))
-    to = [torch.from_numpy(each).float() for each in (V, W, root.T @ root)]
-    own = together_few(to[0], to[1], to[2], 4, rounds=400)
-    theirs = torch.tensor(np.array([exact(each, W, root) for each in V])).float()
-    assert objective(own, *to) == pytest.approx(objective(theirs, *to), rel=2e-3)
 
 
 def objective(H: torch.Tensor, V: torch.Tensor, W: torch.Tensor, C: torch.Tensor) -> float:

@@ -169,6 +169,15 @@ def test_similar_images_use_concepts_alike(run: Run, tmp_path: Path) -> None:
         assert first["similarity"] > 0.99
     with pytest.raises(UserError, match="there is no image 7"):
         run.similar(7)
+    nothing = run.similar(np.zeros((64, 64, 3), np.uint8), n=2)  # hardly a concept, if any
+    assert nothing["similarity"].between(0, 1 + 1e-6).all()
+    assert "<img" in nothing._repr_html_()
+
+
+def test_an_image_of_no_concept_is_like_none(run: Run) -> None:
+    found = run._gallery.similar(np.zeros(run.workspace.bank.k), 2)
+    assert (found["similarity"] == 0).all()
+    assert "<img" in found._repr_html_()
 
 
 def test_images_with_a_concept(run: Run) -> None:

@@ -7,13 +7,13 @@ from functools import partial
 from typing import Any
 
 from ...analysis import kind_words, sureness
+from ...tables.concept_labels import LEVEL
 from ..catalogue import Catalogue
 from ..charts import Chart, Series, bars, histogram, line_chart
 from ..formats import NOTHING, Row, count, fixed, p_value, percent, points, signed
 from ..page import Material, Page
 
 NULL_BAND = 1.96  # |z| that 95 % of real positions stay below, class by class
-CLEAR = 0.05  # false discovery rate at which errors are said to go with a concept
 SLIDER_TOP = 2.0  # gauge units, twice as strong as is typical
 _N_CLASSES, _N_LABELS, _N_NEAR = 8, 8, 5
 
@@ -150,11 +150,11 @@ def errors_in_words(concept: Row) -> str:
     low, high = points(concept["error_ci_low"]), points(concept["error_ci_high"])
     q_value = p_value(concept["error_q"])
     q = f"q {q_value if q_value.startswith('<') else '= ' + q_value}"
-    if concept["error_q"] is None or concept["error_q"] > CLEAR:
+    if concept["error_q"] is None or concept["error_q"] > LEVEL:
         return (
-            "Within labels the network errs about as often with it as without: the difference of"
-            f" {points(excess)} percentage points is none that stands out among all concepts"
-            f" (its 95 % interval by itself {low} to {high}, {q})."
+            "Within labels it is not clear that the network errs more or less often where it is"
+            f" present: the difference of {points(excess)} percentage points (by itself, 95 %"
+            f" interval {low} to {high}) does not stand out among those of all concepts ({q})."
         )
     return (
         f"Within labels, the network errs {fixed(100 * abs(excess), 0)} percentage points"
